@@ -1,0 +1,186 @@
+"""Dataset: a catalogue and who took what, when. Validated once, here, at the door; trusted ever after.
+
+Legend: I items, U users, E events.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from shelftalk import seeds
+from shelftalk.errors import BadValue, DuplicateItem, NothingLeft, UnknownItem
+from shelftalk.records import Item
+
+ITEM_COLUMNS = {
+    "item_id": pl.String,
+    "title": pl.String,
+    "brand": pl.String,
+    "categories": pl.String,
+    "price": pl.Float64,
+    "description": pl.String,
+}
+EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "position": pl.Int64, "timestamp": pl.Int64, "rating": pl.Float64}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A catalogue and time-ordered histories.
+
+    `items` has the columns of ITEM_COLUMNS ("" for missing text, null for a missing price), one row per item, in
+    catalogue order: a seeded hash of the item id, so that no file order survives. `events` has EVENT_COLUMNS (null for a
+    missing time or rating), grouped by user in the order of a seeded hash of the user id, oldest first within a user;
+    `position` counts 0, 1, 2 ... within the user. Build one with `make_dataset`; every other way in goes through it.
+    """
+
+    items: pl.DataFrame
+    events: pl.DataFrame
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """[I] item ids in catalogue order."""
+        return self.items["item_id"].to_list()
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Item id -> catalogue row."""
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+    @cached_property
+    def user_ids(self) -> list[str]:
+        """[U] user ids in the order of the events."""
+        return self.events["user_id"].unique(maintain_order=True).to_list()
+
+    @cached_property
+    def event_item(self) -> np.ndarray:
+        """[E] int32 catalogue row of each event."""
+        row_of = self.row_of
+        return np.fromiter((row_of[item] for item in self.events["item_id"].to_list()), np.int32, len(self.events))
+
+    @cached_property
+    def event_rating(self) -> np.ndarray:
+        """[E] float64 rating of each event on the data's own scale; NaN where there is none."""
+        return self.events["rating"].fill_null(float("nan")).to_numpy()
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """[U + 1] int64: the events of user u are bounds[u] : bounds[u + 1]."""
+        lengths = self.events.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
+        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+
+    @property
+    def has_ratings(self) -> bool:
+        return self.events["rating"].null_count() < len(self.events)
+
+    @cached_property
+    def rating_values(self) -> list[float]:
+        """The distinct rating values of the data, ascending; empty where there are no ratings."""
+        return self.events["rating"].drop_nulls().unique().sort().to_list()
+
+    def item(self, item_id: str) -> Item:
+        """The catalogue row as a record. Raises KeyError for an id that is not in the catalogue."""
+        title, brand, categories, price, description = self.items.row(self.row_of[item_id])[1:]
+        return Item(item_id, title, brand, categories, price, description)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over catalogue and events: two datasets with one fingerprint hold the same."""
+        digest = hashlib.sha256()
+        for frame in (self.items, self.events):
+            digest.update(frame.write_json().encode())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write items.parquet and events.parquet into `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.items.write_parquet(folder / "items.parquet")
+        self.events.write_parquet(folder / "events.parquet")
+
+    @classmethod
+    def load(cls, folder: Path) -> Dataset:
+        """Read what `save` wrote; it was validated before it was written."""
+        return cls(pl.read_parquet(folder / "items.parquet"), pl.read_parquet(folder / "events.parquet"))
+
+
+def make_dataset(items: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Dataset:
+    """Validate and order. The only door into a Dataset.
+
+    `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and EVENT_COLUMNS may be
+    absent or null. A user's events are ordered by `position` if the data has it, else by `timestamp`; what is equal
+    there is ordered by a seeded hash of user and item. Where neither exists, the events have no order and BadValue is
+    raised.
+
+    Raises DuplicateItem, UnknownItem, BadValue or NothingLeft (no events at all).
+    """
+    items = _with_columns(items, ITEM_COLUMNS)
+    events = _with_columns(events, EVENT_COLUMNS)
+    _check(items, events)
+    text = [name for name, kind in ITEM_COLUMNS.items() if kind == pl.String]
+    items = items.with_columns(pl.col(text).fill_null(""))
+    items = (
+        items.with_columns(order=pl.Series(seeds.hash_order(items["item_id"], seed, "catalogue order")))
+        .sort("order", "item_id")
+        .drop("order")
+    )
+    when = "position" if events["position"].null_count() == 0 else "timestamp"
+    pairs = [f"{user}\x1f{item}" for user, item in zip(events["user_id"], events["item_id"], strict=True)]
+    users = events.select(pl.col("user_id").unique().sort())["user_id"]
+    user_order = pl.DataFrame({"user_id": users, "user_order": seeds.hash_order(users, seed, "user order")})
+    events = (
+        events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
+        .join(user_order, on="user_id", how="left")
+        .sort("user_order", "user_id", when, "tie", "item_id")
+        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id"))
+        .select(list(EVENT_COLUMNS))
+    )
+    return Dataset(items, events)
+
+
+def _with_columns(frame: pl.DataFrame, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
+    """The named columns in their types; absent ones as nulls."""
+    return frame.select(
+        _in_type(frame[name], kind) if name in frame.columns else pl.lit(None, kind).alias(name) for name, kind in columns.items()
+    )
+
+
+def _in_type(values: pl.Series, kind: type[pl.DataType]) -> pl.Series:
+    """The column in its type; BadValue where that would guess or lose something (text as number, 3.0 as "3.0" or 3)."""
+    is_text = values.dtype in (pl.String, pl.Categorical, pl.Enum)
+    fits = values.dtype.is_integer() or (is_text if kind == pl.String else kind == pl.Float64 and values.dtype.is_numeric())
+    if not fits and values.dtype != pl.Null:
+        raise BadValue(f'the column "{values.name}" holds {values.dtype} where {kind} belongs; convert it first.')
+    typed = values.cast(kind, strict=False)
+    if typed.null_count() > values.null_count() or (kind == pl.Float64 and not typed.drop_nulls().is_finite().all()):
+        raise BadValue(f'the column "{values.name}" holds a value that is no number; leave it empty where it is unknown.')
+    return typed
+
+
+def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
+    needed = (items, "item_id", "catalogue"), (events, "user_id", "interactions"), (events, "item_id", "interactions")
+    for frame, column, where in needed:
+        if missing := frame[column].null_count():
+            raise BadValue(f"{missing} rows of the {where} have no {column}; remove them or fill it in.")
+    if not len(events):
+        raise NothingLeft("the interactions are empty; give a file with at least one row.")
+    twice = items.filter(pl.col("item_id").is_duplicated())["item_id"]
+    if len(twice):
+        raise DuplicateItem(
+            f'item "{twice[0]}" stands on more than one row of the catalogue ({twice.n_unique()} such items); keep one row each.'
+        )
+    unknown = events.join(items.select("item_id"), on="item_id", how="anti")["item_id"]
+    if len(unknown):
+        raise UnknownItem(
+            f'item "{unknown[0]}" of the interactions is not in the catalogue ({unknown.n_unique()} such items); '
+            "add it to the items file, with an id alone if nothing else is known."
+        )
+    again = events.filter(pl.struct("user_id", "item_id").is_duplicated())
+    if len(again):  # such an event could be held out and yet stand in its own history
+        raise BadValue(f'user "{again["user_id"][0]}" takes item "{again["item_id"][0]}" more than once; keep one event each.')
+    if 0 < events["position"].null_count() < len(events):
+        raise BadValue('some of the interactions have a "position" and others none; give all of them one, or none.')
+    if events["position"].null_count() and events["timestamp"].null_count():
+        raise BadValue('the interactions have no order: every row needs a "position" or every row a "timestamp".')

@@ -1,0 +1,293 @@
+"""The door for files: find them, read them, check every cell, filter, and say what was done.
+
+Legend: E events, I items.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset, make_dataset
+from shelftalk.data.filtering import k_core
+from shelftalk.data.sources import delimited, json_lines, parquet
+from shelftalk.data.sources.settings import DataSettings
+from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, texts, times, whole_numbers
+from shelftalk.errors import BadValue, DuplicateItem, MissingColumn, MissingFile, NothingLeft, UnknownItem, UnreadableFile
+
+READERS: dict[str, Reader] = {
+    ".parquet": parquet.read,
+    ".csv": delimited.read_csv,
+    ".tsv": delimited.read_tsv,
+    ".jsonl": json_lines.read,
+    ".ndjson": json_lines.read,
+    ".json": json_lines.read,
+}
+CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
+    "user_id": identifiers,
+    "item_id": identifiers,
+    "position": whole_numbers,
+    "timestamp": times,
+    "rating": numbers,
+    "title": texts,
+    "brand": texts,
+    "categories": texts,
+    "price": numbers,
+    "description": texts,
+}
+BUNDLED = Path(__file__).parent.parent / "bundled"
+PLACE = "place"  # where a row stands in its file; leaves with the checks
+
+
+@dataclass(frozen=True, slots=True)
+class DataReport:
+    """What was read and what became of it: plain facts for a run folder and a report. Shares are between 0 and 1.
+
+    `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped, `users_read`
+    and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The counts without `_read` are
+    those of the Dataset, after the k-core filter.
+    """
+
+    source: str
+    interactions_file: str
+    interactions_sha256: str
+    items_file: str
+    items_sha256: str
+    rows_read: int
+    repeats_dropped: int
+    repeats: str
+    users_read: int
+    items_read: int
+    events_read: int
+    catalogue_read: int
+    k_core: int
+    k_core_passes: int
+    users: int
+    items: int
+    events: int
+    catalogue: int
+    items_with_title: float
+    items_with_brand: float
+    items_with_categories: float
+    items_with_price: float
+    items_with_description: float
+    events_with_rating: float
+    events_with_timestamp: float
+    events_with_position: float
+    ordered_by: str
+    users_tied_at_end: float
+    tie_rule: str
+
+
+def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport]:
+    """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by `seed`.
+
+    Raises MissingFile, UnreadableFile, MissingColumn, BadValue, UnknownItem, DuplicateItem or NothingLeft, naming file,
+    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report.
+    """
+    source, events_path, items_path = _locate(settings)
+    events_table = _read(events_path, EVENT_COLUMNS, settings.interactions_columns)
+    items_table = _read(items_path, ITEM_COLUMNS, settings.items_columns)
+    items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
+    read = _checked(events_table, EVENT_COLUMNS, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns")
+    _check_catalogue(items_table, items)
+    _check_known(events_table, read, items)
+    when = _order_column(events_table, read, settings.interactions_columns)
+    events = _without_repeats(events_table, read, when, settings.repeats)
+    kept, passes = k_core(events, settings.k_core)
+    catalogue = items.join(kept, on="item_id", how="semi") if settings.catalogue == "interacted" else items
+    facts = _facts(catalogue, kept, when) | {
+        "source": source,
+        "interactions_file": events_path.name,
+        "interactions_sha256": _sha256(events_path),
+        "items_file": items_path.name,
+        "items_sha256": _sha256(items_path),
+        "rows_read": len(read),
+        "repeats_dropped": len(read) - len(events),
+        "repeats": settings.repeats,
+        "users_read": events["user_id"].n_unique(),
+        "items_read": events["item_id"].n_unique(),
+        "events_read": len(events),
+        "catalogue_read": len(items),
+        "k_core": settings.k_core,
+        "k_core_passes": passes,
+    }
+    return make_dataset(catalogue.drop(PLACE), kept.drop(PLACE), seed), DataReport(**facts)
+
+
+def source_hashes(settings: DataSettings) -> tuple[str, str]:
+    """SHA-256 of the interactions and the items file: whether the data is still the same. Raises MissingFile."""
+    _, events, items = _locate(settings)
+    for path in (events, items):
+        if not path.is_file():
+            raise MissingFile(f'there is no file "{path}"; mend the path.')
+    return _sha256(events), _sha256(items)
+
+
+def _locate(settings: DataSettings) -> tuple[str, Path, Path]:
+    """The source's name and its two files. Raises MissingFile."""
+    if settings.interactions is not None and settings.items is not None:
+        events, items = Path(settings.interactions), Path(settings.items)
+        return f"{events.name} and {items.name}", events, items
+    if settings.folder is not None:
+        folder = Path(settings.folder)
+        return folder.resolve().name, _in_folder(folder, "interactions"), _in_folder(folder, "items")
+    folder = BUNDLED / str(settings.bundled_name)
+    return f"{settings.bundled_name} (bundled)", _in_folder(folder, "interactions"), _in_folder(folder, "items")
+
+
+def _in_folder(folder: Path, stem: str) -> Path:
+    """The one file of that name with an ending that has a reader."""
+    if not folder.is_dir():
+        raise MissingFile(f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.')
+    found = [folder / (stem + ending) for ending in READERS if (folder / (stem + ending)).is_file()]
+    if not found:
+        raise MissingFile(f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; add it.')
+    if len(found) > 1:
+        raise UnreadableFile(
+            f'the folder "{folder}" holds both {found[0].name} and {found[1].name}; '
+            "remove one, or name the files in data.interactions and data.items."
+        )
+    return found[0]
+
+
+def _read(path: Path, columns: Mapping[str, object], mapping: Mapping[Any, str]) -> Table:
+    """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no rows)."""
+    if not path.exists():
+        raise MissingFile(f'there is no file "{path}"; check the path.')
+    if path.is_dir():
+        raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise UnreadableFile(f'{path.name}: no reader for the ending "{path.suffix}"; convert it to one of {", ".join(READERS)}.')
+    if not path.stat().st_size:
+        raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
+    table = reader(path, {mapping.get(name, name) for name in columns})
+    if not len(table.places):
+        raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
+    return table
+
+
+def _checked(
+    table: Table, columns: Mapping[str, object], mapping: Mapping[Any, str], needed: list[str], setting: str
+) -> pl.DataFrame:
+    """Our columns in our types, and PLACE. A column that the file lacks is left out if it may be."""
+    present = {}
+    for name in columns:
+        theirs = mapping.get(name, name)
+        if theirs in table.names:
+            present[name] = CHECKS[name](table, theirs).alias(name)
+        elif name in needed or name in mapping:
+            raise _missing_column(table, theirs, name, setting)
+    return pl.DataFrame([*present.values(), table.places.alias(PLACE)])
+
+
+def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
+    """The error for a column that is not there, naming the nearest one that is and the setting that maps it."""
+    plain = {_plain(name): name for name in table.names}
+    close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
+    if close:
+        remedy = f'the nearest is "{plain[close[0]]}"; set data.{setting}.{ours} = "{plain[close[0]]}" if that is meant.'
+    else:
+        remedy = f"it has {', '.join(table.names)}; set data.{setting}.{ours} to the one that is meant."
+    return MissingColumn(f'{table.path.name} has no column "{theirs}": {remedy}')
+
+
+def _plain(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _check_catalogue(table: Table, items: pl.DataFrame) -> None:
+    """Raise DuplicateItem for the first row whose id stood on an earlier one."""
+    again = items.filter(~pl.col("item_id").is_first_distinct())
+    if len(again):
+        item, row = again["item_id"][0], again[PLACE][0]
+        raise DuplicateItem(
+            f'{table.path.name}, {table.unit} {row}: item "{item}" stands on an earlier row already '
+            f"({again['item_id'].n_unique()} such items); keep one row each."
+        )
+
+
+def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> None:
+    """Raise UnknownItem for the first event whose item the catalogue lacks."""
+    unknown = events.join(items, on="item_id", how="anti", maintain_order="left")
+    if len(unknown):
+        item, row = unknown["item_id"][0], unknown[PLACE][0]
+        raise UnknownItem(
+            f'{table.path.name}, {table.unit} {row}: item "{item}" is not in the catalogue '
+            f"({unknown['item_id'].n_unique()} such items); add it to the items file, with an id alone if nothing else is known."
+        )
+
+
+def _order_column(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> str:
+    """The column that orders a user's events: "position" if the data has it, else "timestamp"; complete or refused."""
+    when = next((name for name in ("position", "timestamp") if name in events and events[name].null_count() < len(events)), None)
+    if when is None:
+        raise MissingColumn(
+            f'{table.path.name} has neither a "position" nor a "timestamp", so the events have no order: '
+            f"it has {', '.join(table.names)}; set data.interactions_columns.timestamp to the one that is meant."
+        )
+    rows = events[when].is_null().arg_true()
+    if len(rows):
+        fault = f"missing, where {events[when].count()} rows have one; fill it in or remove the row ({len(rows)} such rows)."
+        raise table.bad_value(mapping.get(when, when), rows[0], fault)
+    return when
+
+
+def _without_repeats(table: Table, events: pl.DataFrame, when: str, repeats: str) -> pl.DataFrame:
+    """One event per user and item: their first or last in the order of `when`, the values deciding where that is equal."""
+    pair = ["user_id", "item_id"]
+    again = events.filter(~pl.struct(pair).is_first_distinct())
+    if not len(again):
+        return events
+    if repeats == "refuse":
+        user, item = again.select(pair).row(0)
+        raise BadValue(
+            f'{table.path.name}, {table.unit} {again[PLACE][0]}: user "{user}" takes item "{item}" again '
+            f'({len(again)} such rows); keep one row each, or set data.repeats = "first" or "last".'
+        )
+    values = [name for name in dict.fromkeys((when, "timestamp", "rating")) if name in events]
+    return events.sort(*pair, *values).unique(pair, keep="first" if repeats == "first" else "last", maintain_order=True)
+
+
+def _facts(items: pl.DataFrame, events: pl.DataFrame, when: str) -> dict[str, Any]:
+    """The part of the report that the finished frames tell."""
+    tied = _tied_at_end(events, when)
+    rule = f"a user's events are ordered by {when}; what is equal there is ordered by a seeded hash of user and item"
+    return {
+        "users": events["user_id"].n_unique(),
+        "items": events["item_id"].n_unique(),
+        "events": len(events),
+        "catalogue": len(items),
+        **{f"items_with_{name}": _share(items, name) for name in ITEM_COLUMNS if name != "item_id"},
+        **{f"events_with_{name}": _share(events, name) for name in ("rating", "timestamp", "position")},
+        "ordered_by": when,
+        "users_tied_at_end": tied,
+        "tie_rule": f"{rule} ({tied:.1%} of the users have their last two events at the same {when}).",
+    }
+
+
+def _share(frame: pl.DataFrame, column: str) -> float:
+    """Share of the rows with a value; empty text is none."""
+    if column not in frame or not len(frame):
+        return 0.0
+    values = frame[column]
+    held = values.is_not_null() & (values != "") if values.dtype == pl.String else values.is_not_null()
+    return float(held.sum()) / len(frame)
+
+
+def _tied_at_end(events: pl.DataFrame, when: str) -> float:
+    """Share of the users whose last two events are at the same `when`."""
+    last = pl.col(when).sort().tail(2)
+    return float(events.group_by("user_id").agg(tied=(last.n_unique() < last.len()))["tied"].mean())  # type: ignore[arg-type]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

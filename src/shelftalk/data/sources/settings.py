@@ -1,0 +1,79 @@
+"""Which data to read, and how: the `data` section of an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
+ItemColumn = Literal["item_id", "title", "brand", "categories", "price", "description"]
+
+
+@dataclass(frozen=True, slots=True)
+class Nouns:
+    """What prompts call an item, several of them, the one who takes them, and the taking."""
+
+    item: str = "item"
+    items: str = "items"
+    user: str = "customer"
+    took: str = "bought"
+
+
+NOUNS_OF_BUNDLED = {"movielens-small": Nouns("film", "films", "viewer", "watched")}
+
+
+class DataSettings(BaseModel):
+    """Which data to read, and how. Without any of interactions and items, folder or bundled: the bundled MovieLens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    interactions: str | None = None
+    """File of who took what, when (.parquet, .csv, .tsv or JSON lines); needs `items` beside it."""
+    items: str | None = None
+    """File of the catalogue, one row per item; any of the same formats."""
+    folder: str | None = None
+    """Folder that holds one file interactions.* and one file items.*, instead of naming the two."""
+    bundled: Literal["movielens-small"] | None = None
+    """Data set that comes with the package; "movielens-small" where nothing else is given."""
+    interactions_columns: dict[EventColumn, str] = Field(default_factory=dict)
+    """Our column name -> the name in the interactions file, for those that differ."""
+    items_columns: dict[ItemColumn, str] = Field(default_factory=dict)
+    """Our column name -> the name in the items file, for those that differ."""
+    k_core: int = Field(5, ge=0)
+    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none."""
+    catalogue: Literal["interacted", "all"] = "interacted"
+    """Whether items without any event after the filter leave the catalogue ("interacted") or stay in it ("all")."""
+    repeats: Literal["first", "last", "refuse"] = "first"
+    """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
+    item_noun: str | None = None
+    """What prompts call an item; by default "film" for MovieLens, else "item"."""
+    items_noun: str | None = None
+    """What prompts call several items; by default "films" for MovieLens, else "items"."""
+    user_noun: str | None = None
+    """What prompts call a user; by default "viewer" for MovieLens, else "customer"."""
+    took: str | None = None
+    """The verb for taking an item, in the past tense; by default "watched" for MovieLens, else "bought"."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataSettings:
+        if (self.interactions is None) != (self.items is None):
+            raise ValueError("data.interactions and data.items belong together; set both or neither")
+        given = [name for name in ("interactions", "folder", "bundled") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"data.{given[0]} and data.{given[1]} name two sources; set one of them")
+        return self
+
+    @property
+    def bundled_name(self) -> str | None:
+        """The bundled data set to read, or None where files or a folder are given."""
+        return None if self.interactions or self.folder else self.bundled or "movielens-small"
+
+    @property
+    def nouns(self) -> Nouns:
+        """The nouns as set; those not set come from the source."""
+        own = NOUNS_OF_BUNDLED.get(self.bundled_name or "", Nouns())
+        return Nouns(
+            self.item_noun or own.item, self.items_noun or own.items, self.user_noun or own.user, self.took or own.took
+        )

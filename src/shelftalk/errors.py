@@ -1,0 +1,115 @@
+"""What can go wrong, as a family. Each message is one sentence that ends in the remedy; the command line prints it alone.
+
+ShelftalkError                 anything a user can mend; exit code 2
+├─ DataError                   the interactions or the catalogue
+│  ├─ MissingFile
+│  ├─ UnreadableFile           truncated or not of the format its name promises
+│  ├─ MissingColumn
+│  ├─ BadValue                 a rating, time or position that is not a number; mixed types
+│  ├─ UnknownItem              in the interactions, not in the catalogue
+│  ├─ DuplicateItem            one item id on two catalogue rows
+│  ├─ TooFewEvents             a user whom leave-one-out cannot split
+│  └─ NothingLeft              the k-core filter removed everything
+├─ SettingsError               the experiment file or the command line
+│  ├─ UnknownSetting
+│  └─ UnknownPart              a task, index, model ... of a name that nobody has
+├─ TemplateError               a wording that cannot be filled in
+├─ DuplicateName               two items with one name in an index that may not have it
+├─ RunError                    the run folder
+│  ├─ AnotherExperiment        the folder holds the run of another experiment
+│  ├─ StageMissing             an earlier stage has not been run
+│  └─ NoSpace                  no space left on the device
+└─ IllegalMove                 decoding left the item trie: a defect of ours, never of the data
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ShelftalkError(Exception):
+    """Anything a user can mend. The message is one sentence with the remedy."""
+
+
+class DataError(ShelftalkError):
+    """The interactions or the catalogue."""
+
+
+class MissingFile(DataError):
+    """A named file is not there."""
+
+
+class UnreadableFile(DataError):
+    """A file is truncated or not of the format that its name promises."""
+
+
+class MissingColumn(DataError):
+    """A needed column is not in the file."""
+
+
+class BadValue(DataError):
+    """A rating, time or position is not a number, or a column mixes types."""
+
+
+class UnknownItem(DataError):
+    """An item of the interactions is not in the catalogue."""
+
+
+class DuplicateItem(DataError):
+    """One item id stands on two catalogue rows."""
+
+
+class TooFewEvents(DataError):
+    """A user has too few events to be split."""
+
+
+class NothingLeft(DataError):
+    """The k-core filter removed everything."""
+
+
+class SettingsError(ShelftalkError):
+    """The experiment file or the command line."""
+
+
+class UnknownSetting(SettingsError):
+    """A setting that no stage reads."""
+
+
+class UnknownPart(SettingsError):
+    """A task, index, model or baseline of a name that nobody has."""
+
+
+class TemplateError(ShelftalkError):
+    """A wording that cannot be filled in."""
+
+
+class DuplicateName(ShelftalkError):
+    """Two items would have one name."""
+
+
+class RunError(ShelftalkError):
+    """The run folder."""
+
+
+class AnotherExperiment(RunError):
+    """The folder holds the run of another experiment."""
+
+
+class StageMissing(RunError):
+    """An earlier stage has not been run."""
+
+
+class NoSpace(RunError):
+    """No space left on the device."""
+
+
+class IllegalMove(ShelftalkError):
+    """Decoding left the item trie."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: ' Did you mean "x"?', or the known names where none is near."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f'did you mean "{close[0]}"?' if close else "known are: " + ", ".join(known) + "."

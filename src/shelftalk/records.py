@@ -1,0 +1,81 @@
+"""The plain values that travel between stages: they print well, compare by value and need no model to make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One row of the catalogue. Text fields are "" and the price None where the shop gave none."""
+
+    id: str
+    title: str = ""
+    brand: str = ""
+    categories: str = ""
+    price: float | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of a sample's text.
+
+    `bears_loss`: the model is trained to say it. `symbols`: the text is a run of vocabulary symbols such as
+    "<a_12><b_7>", each of them one token; otherwise it is free text, in which nothing is ever read as a symbol.
+    """
+
+    text: str
+    bears_loss: bool = False
+    symbols: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One training text: ordered segments, and where they came from.
+
+    `items` are the items whose names or texts occur in it, in the order of occurrence; `user` is "" for a sample about
+    items alone. The user id itself is in no segment.
+    """
+
+    task: str
+    template: str
+    user: str
+    items: tuple[str, ...]
+    segments: tuple[Segment, ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(segment.text for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item to rate.
+
+    `ratings` is either empty or as long as `history`, None where a rating is unknown. `user` identifies the request in
+    the answer; a recommender may look it up, and must answer for users that it has never seen.
+    """
+
+    user: str
+    history: tuple[str, ...]
+    ratings: tuple[float | None, ...] = ()
+    candidates: tuple[str, ...] = ()
+    item: str = ""
+
+    def __post_init__(self) -> None:
+        if self.ratings and len(self.ratings) != len(self.history):
+            raise ValueError(f"request of user {self.user!r}: {len(self.ratings)} ratings for {len(self.history)} items")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Items, best first, with their scores (higher is better, never increasing along the list)."""
+
+    user: str
+    items: tuple[str, ...]
+    scores: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.items) != len(self.scores):
+            raise ValueError(f"ranking of user {self.user!r}: {len(self.items)} items but {len(self.scores)} scores")

@@ -1,0 +1,226 @@
+"""Exams: what every recommender must pass. Inherit one, override `build`, and pytest runs the rest.
+
+    class TestMyRecommender(RecommenderExam):
+        def build(self, split):
+            return fit_my_recommender(split)
+
+`build` gets a split of the tiny world and returns a finished recommender. One that chooses settings on validation fixes
+them here: the choice may depend on what is held out, the answers under given settings may not. A neural one sets
+`tolerance`, by how much the same score may differ between batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.recommender import Ranker, Rater, Recommender
+from shelftalk.records import Ranking, Request
+from shelftalk.testing.worlds import replace_held_out, tiny_world
+
+T = TypeVar("T")
+STRANGER = "a user whom nobody has seen"
+
+
+@cache
+def exam_split() -> Split:
+    """The tiny world, split as usual."""
+    return split_leave_one_out(tiny_world(), SplitSettings(), seed=0)
+
+
+@cache
+def _build(exam: Any, held_out_replaced: bool) -> object:
+    """Each exam builds twice, not once per check."""
+    split = exam_split()
+    return exam().build(replace_held_out(split, seed=1) if held_out_replaced else split)
+
+
+class _Exam(Generic[T]):
+    """What the exams share: a thing built on the tiny world, and built again with all that is held out replaced."""
+
+    tolerance: float = 0.0
+    """Largest difference between two scores that still count as the same; 0 asks for identical answers."""
+
+    def build(self, split: Split) -> T:
+        """Override: fit on the split and return the finished thing."""
+        raise NotImplementedError("an exam needs a build(split) that returns what is examined")
+
+    @property
+    def built(self) -> T:
+        exam: Any = type(self)
+        return cast(T, _build(exam, False))
+
+    @property
+    def built_without_held_out(self) -> T:
+        exam: Any = type(self)
+        return cast(T, _build(exam, True))
+
+    def check_same(self, first: Sequence[Ranking], second: Sequence[Ranking]) -> None:
+        """Equal users and scores in order; equal items too, but for neighbours closer than the tolerance."""
+        assert [ranking.user for ranking in first] == [ranking.user for ranking in second]
+        for one, other in zip(first, second, strict=True):
+            assert len(one.items) == len(other.items), one.user
+            assert np.allclose(one.scores, other.scores, rtol=0, atol=self.tolerance), one.user
+            score = dict(zip(other.items, other.scores, strict=True))
+            last = min(other.scores, default=0.0)
+            moved = [abs(value - score.get(item, last)) for item, value in zip(one.items, one.scores, strict=True)]
+            assert max(moved, default=0.0) <= self.tolerance, one.user
+            assert self.tolerance or one.items == other.items, one.user
+
+
+class RecommenderExam(_Exam[Recommender]):
+    """Retrieval: promises of `Recommender.recommend`."""
+
+    def requests(self) -> list[Request]:
+        """Twenty of the test requests; override for a slow recommender."""
+        return exam_split().retrieval_requests("test")[0][:20]
+
+    def test_it_has_a_name(self) -> None:
+        assert isinstance(self.built.name, str) and self.built.name
+
+    def test_answers_hold_k_distinct_items_of_the_catalogue(self) -> None:
+        catalogue = set(exam_split().dataset.item_ids)
+        for ranking in self.built.recommend(self.requests(), 10):
+            assert len(ranking.items) == len(set(ranking.items)) == 10
+            assert catalogue.issuperset(ranking.items)
+
+    def test_nothing_from_the_history_is_recommended(self) -> None:
+        requests = self.requests()
+        for request, ranking in zip(requests, self.built.recommend(requests, 20), strict=True):
+            assert not set(request.history).intersection(ranking.items)
+
+    def test_scores_are_numbers_that_never_increase(self) -> None:
+        for ranking in self.built.recommend(self.requests(), 20):
+            assert np.isfinite(ranking.scores).all()
+            assert (np.diff(ranking.scores) <= 0).all()
+
+    def test_the_same_requests_get_the_same_answers(self) -> None:
+        assert self.built.recommend(self.requests(), 10) == self.built.recommend(self.requests(), 10)
+
+    def test_answers_keep_the_order_of_the_requests(self) -> None:
+        requests = self.requests()[::-1]
+        assert [ranking.user for ranking in self.built.recommend(requests, 5)] == [request.user for request in requests]
+
+    def test_an_answer_does_not_depend_on_the_batch_around_it(self) -> None:
+        requests = self.requests()
+        alone = [self.built.recommend([request], 10)[0] for request in requests[:7]]
+        self.check_same(self.built.recommend(requests, 10)[:7], alone)
+        self.check_same(self.built.recommend(requests[::-1], 10)[::-1][:7], alone)
+
+    def test_no_requests_get_no_answers(self) -> None:
+        assert self.built.recommend([], 10) == []
+
+    def test_an_unknown_user_is_answered_from_the_history(self) -> None:
+        request = replace(self.requests()[0], user=STRANGER)
+        (ranking,) = self.built.recommend([request], 10)
+        assert ranking.user == STRANGER and len(set(ranking.items).difference(request.history)) == 10
+
+    def test_an_empty_history_is_answered(self) -> None:
+        (ranking,) = self.built.recommend([Request(STRANGER, ())], 10)
+        assert len(set(ranking.items)) == 10
+
+    def test_k_beyond_what_is_left_returns_what_is_left(self) -> None:
+        catalogue = exam_split().dataset.item_ids
+        nearly_all = Request(STRANGER, tuple(catalogue[:-3]))
+        (ranking,) = self.built.recommend([nearly_all], 10)
+        assert sorted(ranking.items) == sorted(catalogue[-3:])
+        assert self.built.recommend([Request(STRANGER, tuple(catalogue))], 10)[0].items == ()
+
+    def test_a_short_list_is_the_head_of_a_long_one(self) -> None:
+        requests = self.requests()
+        heads = [Ranking(long.user, long.items[:1], long.scores[:1]) for long in self.built.recommend(requests, 10)]
+        self.check_same(self.built.recommend(requests, 1), heads)
+
+    def test_replacing_all_that_is_held_out_changes_no_answer(self) -> None:
+        requests = self.requests()
+        self.check_same(self.built.recommend(requests, 20), self.built_without_held_out.recommend(requests, 20))
+
+
+class RankerExam(_Exam[Ranker]):
+    """Ranking: promises of `Ranker.rank`."""
+
+    def requests(self) -> list[Request]:
+        """Twenty of the test requests; override for a slow ranker."""
+        return exam_split().ranking_requests("test")[0][:20]
+
+    def test_answers_hold_exactly_the_candidates(self) -> None:
+        requests = self.requests()
+        for request, ranking in zip(requests, self.built.rank(requests), strict=True):
+            assert ranking.user == request.user
+            assert sorted(ranking.items) == sorted(request.candidates)
+
+    def test_candidate_scores_are_numbers_that_never_increase(self) -> None:
+        for ranking in self.built.rank(self.requests()):
+            assert np.isfinite(ranking.scores).all()
+            assert (np.diff(ranking.scores) <= 0).all()
+
+    def test_the_same_candidates_get_the_same_ranking(self) -> None:
+        assert self.built.rank(self.requests()) == self.built.rank(self.requests())
+
+    def test_a_ranking_does_not_depend_on_the_batch_around_it(self) -> None:
+        requests = self.requests()
+        alone = [self.built.rank([request])[0] for request in requests[:7]]
+        self.check_same(self.built.rank(requests)[:7], alone)
+        self.check_same(self.built.rank(requests[::-1])[::-1][:7], alone)
+
+    def test_few_candidates_are_ranked_too(self) -> None:
+        request = self.requests()[0]
+        for count in (1, 2):
+            (ranking,) = self.built.rank([replace(request, candidates=request.candidates[:count])])
+            assert sorted(ranking.items) == sorted(request.candidates[:count])
+
+    def test_an_unknown_user_and_an_empty_history_are_ranked(self) -> None:
+        request = self.requests()[0]
+        for asked in (replace(request, user=STRANGER), Request(STRANGER, (), candidates=request.candidates)):
+            (ranking,) = self.built.rank([asked])
+            assert sorted(ranking.items) == sorted(request.candidates)
+
+    def test_replacing_all_that_is_held_out_changes_no_ranking(self) -> None:
+        requests = self.requests()
+        self.check_same(self.built.rank(requests), self.built_without_held_out.rank(requests))
+
+
+class RaterExam(_Exam[Rater]):
+    """Rating prediction: promises of `Rater.rate`."""
+
+    def requests(self) -> list[Request]:
+        """Twenty of the test requests; override for a slow rater."""
+        return exam_split().rating_requests("test")[0][:20]
+
+    def check_close(self, first: Sequence[float], second: Sequence[float]) -> None:
+        assert len(first) == len(second)
+        assert np.allclose(first, second, rtol=0, atol=self.tolerance)
+
+    def test_there_is_one_estimate_per_request_on_the_scale_of_the_data(self) -> None:
+        values = exam_split().dataset.rating_values
+        estimates = self.built.rate(self.requests())
+        assert len(estimates) == len(self.requests())
+        assert all(isinstance(estimate, float) and values[0] <= estimate <= values[-1] for estimate in estimates)
+
+    def test_the_same_requests_get_the_same_estimates(self) -> None:
+        assert self.built.rate(self.requests()) == self.built.rate(self.requests())
+
+    def test_an_estimate_does_not_depend_on_the_batch_around_it(self) -> None:
+        requests = self.requests()
+        alone = [self.built.rate([request])[0] for request in requests]
+        self.check_close(self.built.rate(requests), alone)
+        self.check_close(self.built.rate(requests[::-1])[::-1], alone)
+
+    def test_no_requests_get_no_estimates(self) -> None:
+        assert self.built.rate([]) == []
+
+    def test_an_unknown_user_is_rated_with_and_without_ratings_shown(self) -> None:
+        values = exam_split().dataset.rating_values
+        request = max(self.requests(), key=lambda request: len(request.history))
+        bare = Request(STRANGER, request.history, item=request.item)
+        for asked in (replace(request, user=STRANGER), bare, Request(STRANGER, (), item=request.item)):
+            (estimate,) = self.built.rate([asked])
+            assert values[0] <= estimate <= values[-1]
+
+    def test_replacing_all_that_is_held_out_changes_no_estimate(self) -> None:
+        self.check_close(self.built.rate(self.requests()), self.built_without_held_out.rate(self.requests()))

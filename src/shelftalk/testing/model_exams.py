@@ -1,0 +1,263 @@
+"""The exam of the border: what every backbone must pass. Needs torch.
+
+    class TestMyBackbone(BackboneExam):
+        def build(self, texts, symbols):
+            return my_backbone(texts, symbols)
+
+Legend: R requests, N nodes, V vocabulary; log-probabilities in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.records import Segment
+from shelftalk.testing.worlds import EVIL_TEXTS
+
+SYMBOLS = ("<a_0>", "<a_1>", "<a_2>", "<b_0>", "<b_1>", "<extra_id_0>", "<extra_id_1>", "<i_7>")
+TEXTS = (
+    "Films a person watched, oldest first:\n",
+    "Amber tea No. 1\nBold lamps No. 2\nCalm boots No. 3\n",
+    "A person's ratings, from 0.5 (worst) to 5.0 (best): 4.5 3.0 2.5 10\n",
+)
+LINE = (Segment("<a_1><b_0>", symbols=True), Segment(" Amber tea No. 1\n"))
+SAMPLES: tuple[tuple[Segment, ...], ...] = (
+    (Segment("Films:\n"), *LINE, Segment("<a_2><b_1>", True, symbols=True)),
+    (Segment("A person's ratings:\n"), *LINE, *LINE, Segment(": and now"), Segment(" 4.5", True)),
+    (Segment("Oldest first:\n"), *LINE, Segment("Bold lamps No. 2 and more", True), Segment("\n", True)),
+    (  # loss in several places, free text between them
+        Segment("Hidden:\n"),
+        *(Segment("<extra_id_0>", symbols=True), Segment("<a_0><b_1>", True, symbols=True), Segment(" Calm boots\n")),
+        *(Segment("<extra_id_1>", symbols=True), Segment("<i_7>", True, symbols=True)),
+    ),
+)
+"""Prompts and targets of different lengths and kinds."""
+
+
+@cache
+def _build(exam: Any) -> Backbone:
+    """Each exam builds once, not once per check."""
+    backbone = cast(Backbone, exam().build(list(TEXTS), list(SYMBOLS)))
+    backbone.model.eval()
+    return backbone
+
+
+class BackboneExam:
+    """What `Backbone` promises of every family."""
+
+    tolerance: float = 1e-4
+    """Largest difference in nats between two computations of one log-probability in full precision."""
+    tokenizer_type: Any = AutoTokenizer
+    """What opens the saved tokenizer."""
+
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        """Override: a small backbone in full precision whose vocabulary holds `symbols`; `texts` are there to make a
+        tokenizer of."""
+        raise NotImplementedError("an exam needs a build(texts, symbols) that returns what is examined")
+
+    @property
+    def built(self) -> Backbone:
+        exam: Any = type(self)
+        return _build(exam)
+
+    @property
+    def samples(self) -> list[Encoded]:
+        return [self.built.encode(segments) for segments in SAMPLES]
+
+    # --- text -> ids -------------------------------------------------------------------------------------------------
+
+    def test_a_sample_is_encoded_segment_by_segment(self) -> None:
+        for segments in SAMPLES:
+            encoded, parts = self.built.encode(segments), [self.built.encode([segment]) for segment in segments]
+            assert encoded.ids.tolist() == [token for part in parts for token in part.ids.tolist()]
+            assert encoded.bears_loss.tolist() == [s.bears_loss for s, p in zip(segments, parts, strict=True) for _ in p.ids]
+
+    def test_each_symbol_is_one_token_of_its_own(self) -> None:
+        ids = self.built.encode([Segment("".join(SYMBOLS), symbols=True)]).ids.tolist()
+        assert len(set(ids)) == len(SYMBOLS)
+
+    def test_an_unknown_symbol_is_a_key_error(self) -> None:
+        with pytest.raises(KeyError, match="a_999"):
+            self.built.encode([Segment("<a_999>", symbols=True)])
+
+    def test_no_text_becomes_a_symbol_or_a_control_token(self) -> None:
+        tokenizer = self.built.tokenizer
+        kept = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - {tokenizer.unk_token_id}
+        words = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(kept)]
+        for text in (*EVIL_TEXTS, *words, *(f"x{word}y {word} {word}{word}" for word in words)):
+            assert not kept.intersection(self.built.tokens(text, symbols=False)), text
+
+    def test_line_breaks_have_tokens(self) -> None:
+        assert self.built.tokens("\n", symbols=False)
+
+    def test_a_text_of_ten_thousand_characters_is_encoded(self) -> None:
+        assert len(self.built.tokens("many words " * 910, symbols=False)) > 910
+
+    def test_what_is_shown_says_which_tokens_bear_loss(self) -> None:
+        shown = self.built.show(self.samples[0])
+        assert [loss for _, loss in shown] == self.samples[0].bears_loss.tolist()
+        assert [token.strip() for token, loss in shown if loss] == ["<a_2>", "<b_1>"]
+
+    # --- loss and steps ----------------------------------------------------------------------------------------------
+
+    def test_a_samples_loss_is_minus_the_sum_of_its_step_log_probabilities(self) -> None:
+        for sample in self.samples:
+            loss = float(self.built.loss(self.built.collate([sample])).detach())
+            assert loss == pytest.approx(-float(self.steps([sample])[0].sum()), abs=self.tolerance * len(sample))
+
+    def test_each_label_of_a_batch_has_the_log_probability_of_its_step(self) -> None:
+        labels = torch.cat(self.steps(self.samples))
+        self.check_close(self.built.label_log_probs(self.built.collate(self.samples)), labels)
+
+    def test_padding_does_not_change_a_loss(self) -> None:
+        alone = [self.built.label_log_probs(self.built.collate([sample])) for sample in self.samples]
+        for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 2, 0]):
+            together = self.built.label_log_probs(self.built.collate([self.samples[number] for number in order]))
+            self.check_close(together, torch.cat([alone[number] for number in order]))
+
+    def test_a_loss_teaches(self) -> None:
+        batch = self.built.collate(self.samples)
+        self.built.model.zero_grad()
+        self.built.loss(batch).backward()
+        slopes = [float(weight.grad.abs().sum()) for weight in self.built.model.parameters() if weight.grad is not None]
+        self.built.model.zero_grad()
+        assert slopes and np.isfinite(slopes).all() and max(slopes) > 0
+
+    def test_log_probabilities_sum_to_one(self) -> None:
+        prefilled = self.built.prefill(self.prompts())
+        grown = prefilled.extend(torch.full((4, 1), -1), torch.full((4, 1), 5))
+        for log_probs in (prefilled.log_probs, grown):
+            assert log_probs.dtype == torch.float32
+            assert torch.allclose(log_probs.exp().sum(-1), torch.ones(1), atol=1e-3)
+
+    # --- prompts and trees -------------------------------------------------------------------------------------------
+
+    def test_a_prompt_is_answered_alike_alone_and_in_a_batch(self) -> None:
+        together = self.built.prefill(self.prompts()).log_probs
+        alone = [self.built.prefill([prompt]).log_probs for prompt in self.prompts()]
+        self.check_close(together, torch.cat(alone))
+
+    def test_a_chain_grown_at_once_is_the_chain_grown_step_by_step(self) -> None:
+        tokens = torch.tensor([[5, 9, 7, 5], [8, 6, 5, 9], [7, 7, 7, 7], [9, 8, 7, 6]])
+        chain = torch.arange(-1, 3).repeat(4, 1)
+        at_once = self.built.prefill(self.prompts()).extend(chain, tokens)
+        prefilled = self.built.prefill(self.prompts())
+        steps = [prefilled.extend(chain[:, n : n + 1], tokens[:, n : n + 1]) for n in range(4)]
+        self.check_close(torch.cat(steps, dim=1), at_once)
+
+    def test_branches_of_a_tree_do_not_see_each_other(self) -> None:
+        # two requests with trees of different shape, over three calls; every node is checked against its path alone
+        calls = [
+            ([[-1, -1, 0], [-1, 0, 1]], [[5, 6, 7], [8, 9, 5]]),
+            ([[2, 1], [-1, 0]], [[6, 8], [6, 6]]),
+            ([[3, 0, 4, -1], [2, 4, 4, 3]], [[9, 9, 5, 7], [5, 7, 8, 9]]),
+        ]
+        prompts = self.prompts()[:2]
+        prefilled = self.built.prefill(prompts)
+        found = torch.cat([prefilled.extend(torch.tensor(p), torch.tensor(t)) for p, t in calls], dim=1)  # [R, N, V]
+        for row, prompt in enumerate(prompts):
+            parents = [node for call, _ in calls for node in call[row]]
+            tokens = [token for _, call in calls for token in call[row]]
+            for node in range(len(tokens)):
+                self.check_close(found[row, node], self.after(prompt, path_of(node, parents, tokens)))
+
+    def test_selected_requests_go_on_where_they_were(self) -> None:
+        tokens = torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]])
+        parents = torch.tensor([[-1, 0]] * 4)
+        rows, more = torch.tensor([3, 1, 1]), torch.tensor([[9, 8], [5, 6], [7, 9]])
+        behind = torch.tensor([[1, -1], [0, 1], [2, 0]])
+        behind[2] = torch.tensor([0, 1])
+        prefilled = self.built.prefill(self.prompts())
+        prefilled.extend(parents, tokens)
+        chosen = prefilled.select(rows)
+        self.check_close(chosen.log_probs, prefilled.log_probs[rows])
+        found = chosen.extend(behind, more)
+        for place, row in enumerate(rows.tolist()):
+            both = [*parents[row].tolist(), *behind[place].tolist()], [*tokens[row].tolist(), *more[place].tolist()]
+            for node in (2, 3):
+                self.check_close(found[place, node - 2], self.after(self.prompts()[row], path_of(node, *both)))
+
+    def test_a_selection_leaves_the_others_alone(self) -> None:
+        first = torch.full((4, 1), -1), torch.tensor([[5], [6], [7], [8]])
+        then = torch.full((4, 1), 0), torch.tensor([[9], [9], [9], [9]])
+        untouched = self.built.prefill(self.prompts())
+        untouched.extend(*first)
+        expected = untouched.extend(*then)
+        prefilled = self.built.prefill(self.prompts())
+        prefilled.extend(*first)
+        prefilled.select(torch.tensor([0, 2])).extend(torch.full((2, 1), 0), torch.tensor([[5], [5]]))
+        self.check_close(prefilled.extend(*then), expected)
+
+    # --- files and precision -----------------------------------------------------------------------------------------
+
+    def test_what_was_saved_opens_with_transformers_and_says_the_same(self, tmp_path: Path) -> None:
+        self.built.save(tmp_path)
+        opener = AutoModelForCausalLM if self.built.family == "decoder-only" else AutoModelForSeq2SeqLM
+        backbone = type(self.built)(opener.from_pretrained(tmp_path).eval(), self.tokenizer_type.from_pretrained(tmp_path))
+        assert [e.ids.tolist() for e in map(backbone.encode, SAMPLES)] == [e.ids.tolist() for e in self.samples]
+        assert [backbone.tokens(text, False) for text in EVIL_TEXTS] == [self.built.tokens(text, False) for text in EVIL_TEXTS]
+        batch = self.built.collate(self.samples)
+        self.check_close(backbone.label_log_probs(batch), self.built.label_log_probs(batch))
+        self.check_close(backbone.prefill(self.prompts()).log_probs, self.built.prefill(self.prompts()).log_probs)
+
+    def test_bf16_keeps_losses_and_steps_together(self) -> None:
+        bf16 = type(self.built)(self.built.model, self.built.tokenizer, bf16=True)
+        labels = bf16.label_log_probs(bf16.collate(self.samples)).detach()
+        assert labels.dtype == torch.float32
+        exact = self.built.label_log_probs(self.built.collate(self.samples))
+        steps = torch.cat(self.steps(self.samples, bf16))
+        for other in (labels, steps):  # bf16 keeps 8 bits of a number
+            assert torch.allclose(other, exact, rtol=0.02, atol=0.05)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def prompts(self) -> list[Encoded]:
+        return [head(sample, sample.prompt_length) for sample in self.samples]
+
+    def steps(self, samples: Sequence[Encoded], backbone: Backbone | None = None) -> list[torch.Tensor]:
+        """Per sample the step log-probabilities of its labels, all prompts read as one batch and grown step by step."""
+        backbone = backbone or self.built
+        tails = [sample.ids[sample.prompt_length :] for sample in samples]
+        tokens = torch.zeros(len(samples), max(map(len, tails)), dtype=torch.int64)
+        for row, tail in enumerate(tails):
+            tokens[row, : len(tail)] = torch.from_numpy(tail)
+        prefilled = backbone.prefill([head(sample, sample.prompt_length) for sample in samples])
+        following = [prefilled.log_probs]
+        for step in range(tokens.shape[1] - 1):
+            grown = prefilled.extend(torch.full((len(samples), 1), step - 1), tokens[:, step : step + 1])
+            following.append(grown[:, 0])
+        said = torch.stack(following, dim=1).gather(2, tokens[:, :, None])[:, :, 0]  # [R, N]
+        losses = [torch.from_numpy(sample.bears_loss[sample.prompt_length :]) for sample in samples]
+        return [said[row, : len(loss)][loss] for row, loss in enumerate(losses)]
+
+    def after(self, prompt: Encoded, path: Sequence[int]) -> torch.Tensor:
+        """[V] what may follow the tokens of `path` behind the prompt, read alone and as one chain."""
+        chain = torch.arange(-1, len(path) - 1)[None]
+        return self.built.prefill([prompt]).extend(chain, torch.tensor([list(path)]))[0, -1]
+
+    def check_close(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        assert one.shape == other.shape
+        assert torch.allclose(one, other, rtol=0, atol=self.tolerance), (one - other).abs().max().item()
+
+
+def head(sample: Encoded, length: int) -> Encoded:
+    """The first tokens of a sample, as a prompt."""
+    return Encoded(sample.ids[:length], np.zeros(length, bool))
+
+
+def path_of(node: int, parents: Sequence[int], tokens: Sequence[int]) -> list[int]:
+    """The tokens from behind the prompt to the node."""
+    path: list[int] = []
+    while node >= 0:
+        path.append(tokens[node])
+        node = parents[node]
+    return path[::-1]

@@ -1,0 +1,81 @@
+"""Similarity: texts of the catalogue and co-occurrence of the training part, whatever the order of the files."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from shelftalk.data.dataset import make_dataset
+from shelftalk.data.similarity import co_occurrence, text_vectors
+from shelftalk.data.splitting import SplitSettings, split_leave_one_out
+from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world
+
+SPLIT = split_leave_one_out(tiny_world(), SplitSettings(), seed=0)
+
+
+def catalogue(*rows: tuple[str, str, str]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=["title", "brand", "categories"], orient="row")
+
+
+def test_text_vectors_have_length_one_and_share_what_texts_share():
+    vectors = text_vectors(catalogue(("Red lamp", "Acme", ""), ("Red lamp", "Acme", ""), ("Green boots", "", "")))
+    cosine = (vectors @ vectors.T).toarray()
+    assert cosine == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
+
+
+def test_title_brand_and_categories_all_count():
+    vectors = text_vectors(catalogue(("kettle", "", ""), ("", "kettle", ""), ("", "", "kettle")))
+    assert (vectors @ vectors.T).toarray() == pytest.approx(np.ones((3, 3)))
+
+
+def test_word_pairs_count_beside_words():
+    vectors = text_vectors(catalogue(("tea pot", "", ""), ("pot tea", "", "")))
+    assert vectors.shape == (2, 4)  # tea, pot, "tea pot", "pot tea"
+
+
+def test_an_item_without_a_word_gets_a_row_of_zeros():
+    vectors = text_vectors(catalogue(("", "", ""), ("?!", "", ""), ("Lamp", "", "")))
+    assert vectors[:2].nnz == 0 and vectors[2].nnz == 1
+
+
+@pytest.mark.parametrize("text", ["", "?!"])
+def test_a_catalogue_without_a_word_gets_no_features(text: str):
+    assert text_vectors(catalogue((text, "", ""), (text, "", ""))).shape == (2, 0)
+
+
+def test_nasty_texts_are_only_text():
+    vectors = text_vectors(nasty_world().items)
+    lengths = np.sqrt(vectors.multiply(vectors).sum(axis=1))
+    assert np.all(np.isclose(lengths, 1, atol=1e-5) | (lengths == 0))
+
+
+def test_co_occurrence_is_the_cosine_of_the_users_of_two_items():
+    # each user's last two events are held out, so training is: u1 a b, u2 a b, u3 a c
+    taken = {"u1": "abxy", "u2": "abxy", "u3": "acxy"}
+    rows = [(user, item, place) for user, items in taken.items() for place, item in enumerate(items)]
+    events = pl.DataFrame(rows, ["user_id", "item_id", "position"], orient="row")
+    world = make_dataset(pl.DataFrame({"item_id": list("abcdxyz")}), events)
+    split = split_leave_one_out(world, SplitSettings(ranking_negatives=1), seed=0)
+    together, row = co_occurrence(split).toarray(), split.dataset.row_of
+    assert together[row["a"], row["b"]] == pytest.approx(2 / np.sqrt(3 * 2))
+    assert together[row["a"], row["c"]] == pytest.approx(1 / np.sqrt(3 * 1))
+    assert together[row["b"], row["c"]] == 0
+    assert not together[[row["x"], row["y"], row["d"]]].any()
+    assert not together.diagonal().any()
+    assert np.array_equal(together, together.T)
+
+
+def test_replacing_what_is_held_out_changes_no_byte_of_the_co_occurrence():
+    first, second = co_occurrence(SPLIT), co_occurrence(replace_held_out(SPLIT, seed=5))
+    for part in ("data", "indices", "indptr"):
+        assert getattr(first, part).tobytes() == getattr(second, part).tobytes()
+
+
+def test_neither_matrix_depends_on_the_order_of_the_files():
+    data = tiny_world()
+    shuffled = make_dataset(data.items.reverse(), data.events.sample(fraction=1, shuffle=True, seed=1))
+    other = split_leave_one_out(shuffled, SplitSettings(), seed=0)
+    pairs = [(co_occurrence(SPLIT), co_occurrence(other)), (text_vectors(data.items), text_vectors(shuffled.items))]
+    for first, second in pairs:
+        assert first.data.tobytes() == second.data.tobytes() and first.indices.tobytes() == second.indices.tobytes()

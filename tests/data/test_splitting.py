@@ -1,0 +1,201 @@
+"""Split: leave-one-out, ratings and candidates of one partition, and nothing held out where a model may look."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shelftalk.data.dataset import make_dataset
+from shelftalk.data.splitting import NONE, TEST, TRAIN, VALIDATION, Split, SplitSettings, split_leave_one_out
+from shelftalk.errors import NothingLeft, TooFewEvents
+from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world, untitled_world
+
+WORLD = tiny_world()
+SPLIT = split_leave_one_out(WORLD, SplitSettings(), seed=3)
+PARTS = ("validation", "test")
+
+
+def histories(split: Split) -> list[list[str]]:
+    data = split.dataset
+    items = data.events["item_id"].to_list()
+    return [items[first:stop] for first, stop in zip(data.bounds[:-1], data.bounds[1:], strict=True)]
+
+
+def test_the_last_event_is_the_test_and_the_last_but_one_validation():
+    for part, place in (("test", -1), ("validation", -2)):
+        requests, truths = SPLIT.retrieval_requests(part)
+        assert truths == [items[place] for items in histories(SPLIT)]
+        assert [list(request.history) for request in requests] == [items[:place] for items in histories(SPLIT)]
+    lengths = np.diff(WORLD.bounds)
+    assert [(SPLIT.event_part == part).sum() for part in (TEST, VALIDATION, TRAIN)] == [60, 60, lengths.sum() - 120]
+
+
+@pytest.mark.parametrize(("column", "last"), [("position", "b"), ("timestamp", "c")])
+def test_position_decides_if_there_is_one_and_time_otherwise(column, last):
+    events = pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "position": [1, 3, 2], "timestamp": [1, 2, 3]})
+    events = events.select("user_id", "item_id", *(["timestamp"] if column == "timestamp" else ["position", "timestamp"]))
+    dataset = make_dataset(pl.DataFrame({"item_id": list("abcd")}), events)
+    split = split_leave_one_out(dataset, SplitSettings(ranking_negatives=1), seed=0)
+    assert split.retrieval_requests("test")[1] == [last]
+
+
+def test_ties_in_time_are_broken_by_seed_and_not_by_file():
+    events = WORLD.events.drop("position").with_columns(timestamp=pl.lit(0))
+    truths = []
+    for seed in range(12):
+        for frame in (events, events.reverse()):
+            split = split_leave_one_out(make_dataset(WORLD.items, frame, seed), SplitSettings(), seed)
+            truths.append(dict(zip(split.dataset.user_ids, split.retrieval_requests("test")[1], strict=True)))
+    assert truths[0::2] == truths[1::2]
+    assert len({truth["u0"] for truth in truths}) > 2
+
+
+def test_ratings_are_divided_80_10_10_minus_what_is_held_out_for_retrieval():
+    rated = (~np.isnan(WORLD.event_rating)).sum()
+    counts = {part: int((SPLIT.rating_part == part).sum()) for part in (TRAIN, VALIDATION, TEST, NONE)}
+    assert counts[VALIDATION] == counts[TEST] == round(rated / 10)
+    held_out = SPLIT.event_part != TRAIN
+    drawn_for_training = np.isin(SPLIT.rating_part[held_out], [TRAIN, NONE]).sum()
+    assert counts[NONE] == drawn_for_training > 0 and sum(counts.values()) == rated
+
+
+@settings(max_examples=25, deadline=None)
+@given(world=st.integers(0, 1000), seed=st.integers(0, 1000), share=st.floats(0.02, 0.45))
+def test_no_rating_of_a_held_out_event_is_for_training(world, seed, share):
+    wanted = SplitSettings(ranking_negatives=5, rating_validation=share, rating_test=share)
+    split = split_leave_one_out(tiny_world(world, users=10, items=30, events=(3, 9)), wanted, seed)
+    assert not ((split.rating_part == TRAIN) & (split.event_part != TRAIN)).any()
+    assert np.array_equal(np.isnan(split.visible_rating), split.rating_part != TRAIN)
+
+
+def test_data_without_ratings_has_no_rating_requests():
+    split = split_leave_one_out(untitled_world(), SplitSettings(), seed=0)
+    assert (split.rating_part == NONE).all() and split.rating_requests("test") == ([], [])
+    assert set(split.retrieval_requests("test")[0][0].ratings) == {None}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_rating_prompts_show_only_earlier_training_events_and_visible_ratings(part):
+    number = {user: row for row, user in enumerate(WORLD.user_ids)}
+    ratings = {(user, item): rating for user, item, rating in WORLD.events.select("user_id", "item_id", "rating").rows()}
+    visible = {pair for pair, part_of in zip(ratings, SPLIT.rating_part, strict=True) if part_of == TRAIN}
+    requests, truths = SPLIT.rating_requests(part)
+    assert len(requests) == len(truths) == (SPLIT.rating_part == {"validation": VALIDATION, "test": TEST}[part]).sum()
+    for request, truth in zip(requests, truths, strict=True):
+        items = histories(SPLIT)[number[request.user]]
+        assert list(request.history) == items[: min(items.index(request.item), len(items) - 2)]
+        assert truth == ratings[request.user, request.item] and (request.user, request.item) not in visible
+        for item, shown in zip(request.history, request.ratings, strict=True):
+            assert shown == (ratings[request.user, item] if (request.user, item) in visible else None)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_candidates_are_the_truth_and_99_items_never_taken(part):
+    requests, truths = SPLIT.ranking_requests(part)
+    for request, truth, items in zip(requests, truths, histories(SPLIT), strict=True):
+        assert len(set(request.candidates)) == 100
+        assert set(request.candidates) & set(items) == {truth}
+
+
+def test_candidates_depend_on_the_seed_alone():
+    again, other = (split_leave_one_out(WORLD, SplitSettings(), seed) for seed in (3, 4))
+    for part in PARTS:
+        assert np.array_equal(again.candidates[part], SPLIT.candidates[part])
+        assert not np.array_equal(other.candidates[part], SPLIT.candidates[part])
+    assert again.fingerprint() == SPLIT.fingerprint() != other.fingerprint()
+
+
+def test_the_truth_may_stand_anywhere_among_the_candidates():
+    """400 users, 2 parts, 10 places: 80 each; chi-square with 9 degrees of freedom is below 27.9 in 999 of 1000 draws."""
+    split = split_leave_one_out(tiny_world(users=400, items=60), SplitSettings(ranking_negatives=9), seed=0)
+    places = []
+    for part in PARTS:
+        requests, truths = split.ranking_requests(part)
+        places += [request.candidates.index(truth) for request, truth in zip(requests, truths, strict=True)]
+    counts = np.bincount(places, minlength=10)
+    assert ((counts - 80) ** 2 / 80).sum() < 27.9
+
+
+def test_negatives_are_drawn_uniformly_from_the_catalogue():
+    """Each of 60 items is a negative about as often as any other, whatever its popularity."""
+    split = split_leave_one_out(tiny_world(users=400, items=60), SplitSettings(ranking_negatives=9), seed=0)
+    drawn = np.bincount(split.candidates["test"].ravel(), minlength=60)
+    assert drawn.min() > 30 and drawn.max() < 110  # mean 400 * 10 / 60 = 67, standard deviation about 8
+
+
+def test_what_may_be_counted_is_the_training_part():
+    train = WORLD.events.filter(SPLIT.event_part == TRAIN)
+    assert [WORLD.item_ids[row] for row in SPLIT.training_items] == train["item_id"].to_list()
+    assert [WORLD.user_ids[row] for row in SPLIT.training_users] == train["user_id"].to_list()
+    assert SPLIT.popularity.sum() == len(train) and len(SPLIT.popularity) == len(WORLD.items)
+    for user, (first, stop) in enumerate(SPLIT.training_bounds):
+        assert (SPLIT.event_part[first:stop] == TRAIN).all() and stop == WORLD.bounds[user + 1] - 2
+
+
+def test_a_user_with_too_few_events_is_named():
+    events = WORLD.events.filter((pl.col("user_id") != "u5") | (pl.col("position") < 2))
+    with pytest.raises(TooFewEvents, match=r'user "u5" has 2 events \(1 such users\).*data\.k_core = 3'):
+        split_leave_one_out(make_dataset(WORLD.items, events), SplitSettings(), seed=0)
+
+
+def test_a_catalogue_too_small_for_the_candidates_is_refused():
+    with pytest.raises(NothingLeft, match=r"lower split\.ranking_negatives"):
+        split_leave_one_out(tiny_world(items=100), SplitSettings(), seed=0)
+
+
+def test_saved_and_loaded_is_the_same(tmp_path):
+    SPLIT.save(tmp_path)
+    loaded = Split.load(tmp_path)
+    assert loaded.fingerprint() == SPLIT.fingerprint()
+    assert loaded.event_part.dtype == SPLIT.event_part.dtype and loaded.candidates["test"].dtype == np.int32
+    assert loaded.ranking_requests("test") == SPLIT.ranking_requests("test")
+
+
+def visible_in_training(split: Split) -> tuple[object, ...]:
+    """All that an index or a sample may read."""
+    train = split.dataset.events.filter(split.event_part == TRAIN).drop("rating")
+    return (
+        split.dataset.items.write_json(),
+        train.write_json(),
+        split.visible_rating.tobytes(),
+        split.training_items.tobytes(),
+        split.training_users.tobytes(),
+        split.popularity.tobytes(),
+        split.training_bounds.tobytes(),
+        split.event_part.tobytes(),
+        split.rating_part.tobytes(),
+    )
+
+
+@pytest.mark.parametrize("world", [tiny_world, nasty_world, untitled_world])
+def test_replacing_all_that_is_held_out_changes_nothing_that_training_may_see(world):
+    split = split_leave_one_out(world(), SplitSettings(), seed=0)
+    replaced = replace_held_out(split, seed=1)
+    assert visible_in_training(replaced) == visible_in_training(split)
+
+
+def test_the_replacement_leaves_no_held_out_label_as_it_was():
+    replaced = replace_held_out(SPLIT, seed=1)
+    for part in PARTS:
+        for items, (request, truth) in zip(histories(SPLIT), zip(*replaced.ranking_requests(part), strict=True), strict=True):
+            assert truth not in items and truth in request.candidates
+        for items, request in zip(histories(replaced), replaced.ranking_requests(part)[0], strict=True):
+            assert len(set(items)) == len(items) and len(set(request.candidates) & set(items)) == 1
+    held_out = SPLIT.rating_part != TRAIN
+    before, after = WORLD.event_rating[held_out], replaced.dataset.event_rating[held_out]
+    assert (before != after).all() and set(after) <= set(WORLD.rating_values)
+    again, other = replace_held_out(SPLIT, seed=1), replace_held_out(SPLIT, seed=2)
+    assert again.fingerprint() == replaced.fingerprint() != other.fingerprint()
+
+
+def test_splitting_the_replaced_data_anew_divides_the_ratings_alike():
+    """The rating parts are drawn by place, so a held-out item or value cannot move another event's rating."""
+    replaced = replace_held_out(SPLIT, seed=1)
+    anew = split_leave_one_out(replaced.dataset, SplitSettings(), seed=3)
+    assert np.array_equal(anew.rating_part, SPLIT.rating_part)
+    assert visible_in_training(replace(anew, candidates={})) == visible_in_training(SPLIT)
