@@ -1,0 +1,173 @@
+"""Rating baselines without a history: the mean of all ratings, and how far users and items lie from it.
+
+    estimate(u, i) = mu + b_i + b_u
+    b_i = sum over the item's ratings of (r - mu)       / (n_i + item_damping)
+    b_u = sum over the user's ratings of (r - mu - b_i) / (n_u + user_damping)
+
+From Koren, "Factor in the neighbors", ACM TKDD 4(1), 2010, section 2.1. All ratings read are `split.visible_rating`.
+
+Legend: I items, U users, E events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from shelftalk.data.splitting import VALIDATION, Split
+from shelftalk.errors import NothingLeft, UnknownItem
+from shelftalk.records import Request
+
+Damping = Annotated[float, Field(gt=0)]
+
+
+class BiasSettings(BaseModel):
+    """What the bias model tries on validation; one value each fixes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    item_damping: tuple[Damping, ...] = Field((0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1)
+    """Numbers of average ratings added to an item's own, to try; above 0."""
+    user_damping: tuple[Damping, ...] = Field((0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1)
+    """Numbers of average ratings added to a user's own, to try; above 0."""
+
+
+@dataclass(frozen=True)
+class GlobalMean:
+    """Rates everything with the mean of the visible ratings."""
+
+    mean: float
+    name: str = "global_mean"
+
+    def rate(self, requests: Sequence[Request]) -> list[float]:
+        """The same mean, once per request."""
+        return [self.mean] * len(requests)
+
+
+@dataclass(frozen=True, eq=False)
+class Bias:
+    """Mean plus item bias plus user bias, clipped to `scale`, the lowest and highest visible rating.
+
+    `item_bias` holds every catalogue item, 0 for one without a visible rating; `user_bias` the users with one.
+    """
+
+    mean: float
+    item_bias: dict[str, float]
+    user_bias: dict[str, float]
+    item_damping: float
+    user_damping: float
+    scale: tuple[float, float]
+    validation_rmse: float
+    name: str = "bias"
+
+    def describe(self) -> dict[str, float]:
+        """What was chosen on validation, and the RMSE that it reached there."""
+        return {"item_damping": self.item_damping, "user_damping": self.user_damping, "validation rmse": self.validation_rmse}
+
+    def rate(self, requests: Sequence[Request]) -> list[float]:
+        """One estimate per request; the user bias of an unknown user comes from the ratings in the request's history.
+
+        Raises UnknownItem for an item outside the catalogue.
+        """
+        return [self._estimate(request) for request in requests]
+
+    def _estimate(self, request: Request) -> float:
+        user = self.user_bias.get(request.user)
+        shift = self._bias_from_history(request) if user is None else user
+        return float(np.clip(self.mean + self._item(request.item, request.user) + shift, *self.scale))
+
+    def _bias_from_history(self, request: Request) -> float:
+        if not request.ratings:
+            return 0.0
+        rated = [(item, rating) for item, rating in zip(request.history, request.ratings, strict=True) if rating is not None]
+        above = sum(rating - self.mean - self._item(item, request.user) for item, rating in rated)
+        return above / (len(rated) + self.user_damping)
+
+    def _item(self, item: str, user: str) -> float:
+        if item not in self.item_bias:
+            raise UnknownItem(
+                f'item "{item}" in the request of user "{user}" is not in the catalogue; '
+                "add it to the items file or leave it out of the request."
+            )
+        return self.item_bias[item]
+
+
+@dataclass(frozen=True, eq=False)
+class _Ratings:
+    """Aligned arrays: [n] user numbers, [n] catalogue rows, [n] ratings."""
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray
+
+
+def fit_global_mean(split: Split) -> GlobalMean:
+    """Average the visible ratings. Raises NothingLeft where there are none."""
+    return GlobalMean(float(_visible(split).values.mean()))
+
+
+def fit_bias(split: Split, settings: BiasSettings) -> Bias:
+    """Fit both biases to the visible ratings and choose the damping by validation RMSE.
+
+    Raises NothingLeft where there are no visible or no validation ratings.
+    """
+    visible, validation = _visible(split), _validation(split)
+    mean = float(visible.values.mean())
+    scale = (float(visible.values.min()), float(visible.values.max()))
+    sizes = (len(split.dataset.items), len(split.dataset.user_ids))
+    quality: dict[tuple[float, float], float] = {}
+    for damping in product(settings.item_damping, settings.user_damping):
+        item_bias, user_bias = _biases(visible, mean, damping, sizes)
+        estimates = np.clip(mean + item_bias[validation.items] + user_bias[validation.users], *scale)
+        quality[damping] = float(np.sqrt(np.mean((estimates - validation.values) ** 2)))
+    best = min(quality, key=quality.__getitem__)
+    item_bias, user_bias = _biases(visible, mean, best, sizes)
+    return Bias(
+        mean,
+        dict(zip(split.dataset.item_ids, item_bias.tolist(), strict=True)),
+        {split.dataset.user_ids[user]: float(user_bias[user]) for user in np.unique(visible.users).tolist()},
+        *best,
+        scale,
+        quality[best],
+    )
+
+
+def _biases(
+    ratings: _Ratings, mean: float, damping: tuple[float, float], sizes: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """[I] item and [U] user biases; 0 where there is no rating."""
+    rest = ratings.values - mean
+    item_bias = _damped_mean(ratings.items, rest, damping[0], sizes[0])
+    user_bias = _damped_mean(ratings.users, rest - item_bias[ratings.items], damping[1], sizes[1])
+    return item_bias, user_bias
+
+
+def _damped_mean(groups: np.ndarray, values: np.ndarray, damping: float, size: int) -> np.ndarray:
+    """[size]: the sum of each group's values over its number plus `damping`."""
+    return np.bincount(groups, values, minlength=size) / (np.bincount(groups, minlength=size) + damping)
+
+
+def _visible(split: Split) -> _Ratings:
+    ratings = _select(split, ~np.isnan(split.visible_rating))
+    if not len(ratings.values):
+        raise NothingLeft("the data holds no rating that a model may see; leave the rating task out or give a rating column.")
+    return ratings
+
+
+def _validation(split: Split) -> _Ratings:
+    ratings = _select(split, split.rating_part == VALIDATION)
+    if not len(ratings.values):
+        raise NothingLeft("no rating is held out for validation, which chooses the damping; raise split.rating_validation.")
+    return ratings
+
+
+def _select(split: Split, chosen: np.ndarray) -> _Ratings:
+    """The ratings of the chosen [E] events."""
+    data = split.dataset
+    users = np.repeat(np.arange(len(data.user_ids)), np.diff(data.bounds))
+    return _Ratings(users[chosen], data.event_item[chosen], data.event_rating[chosen])

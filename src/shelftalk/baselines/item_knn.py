@@ -1,0 +1,161 @@
+"""item_knn: what is like the last few items of the history, by text and by who took both. Nothing is trained.
+
+    similarity(i, j) = w text(i, j) + (1 - w) co_occurrence(i, j)
+    score(j)         = sum over the last n items of the history, age 0 the latest: decay^age similarity(item, j)
+
+In the spirit of STAR (Lee et al., arXiv 2410.16458). The three settings w, decay and n are chosen on validation.
+
+Legend: R requests, I items, F text features, V validation users.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.sparse import csr_matrix
+
+from shelftalk import seeds
+from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
+from shelftalk.data.similarity import co_occurrence, text_vectors
+from shelftalk.data.splitting import Split
+from shelftalk.records import Ranking, Request
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Factor = Annotated[float, Field(gt=0, le=1)]
+Length = Annotated[int, Field(ge=1)]
+
+
+class ItemKnnSettings(BaseModel):
+    """What item_knn tries on validation; one value each fixes the recipe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text_weight: tuple[Share, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0), min_length=1)
+    """Shares of the text similarity to try, each from 0 to 1; co-occurrence has the rest."""
+    decay: tuple[Factor, ...] = Field((0.5, 0.7, 0.9), min_length=1)
+    """Factors per step of age to try, each above 0 and up to 1."""
+    max_history: tuple[Length, ...] = Field((3, 5, 10, 20), min_length=1)
+    """Numbers of most recent history items to try."""
+    validation_users: int = Field(5000, ge=1)
+    """Validation users at most, drawn by seed; more of them choose more steadily and cost time in proportion."""
+
+
+class Recipe(NamedTuple):
+    """The weights of one item_knn."""
+
+    text_weight: float
+    decay: float
+    max_history: int
+
+
+@dataclass(frozen=True, eq=False)
+class ItemKnn:
+    """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the recipe that was best on validation.
+
+    Equal scores, which is all of them for an empty history, stand in the order of popularity (see ScoredCatalogue).
+    """
+
+    catalogue: ScoredCatalogue
+    text: csr_matrix
+    co_occurrence: csr_matrix
+    recipe: Recipe
+    validation_ndcg: float
+    name: str = "item_knn"
+
+    def describe(self) -> dict[str, float]:
+        """What was chosen on validation, and the NDCG@10 that it reached there."""
+        return {**self.recipe._asdict(), "validation ndcg@10": self.validation_ndcg}
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] float32, 0 for what is unlike the whole history; the history itself is not excluded.
+
+        The result alone takes 4 R I bytes: ask in batches. Raises UnknownItem for an id outside the catalogue.
+        """
+        scores = np.empty((len(requests), len(self.catalogue.item_ids)), np.float32)
+        start = 0
+        for batch in self.catalogue.batches(requests):
+            weights = history_weights(batch, self.catalogue, self.recipe.decay, self.recipe.max_history)
+            parts = text_scores(weights, self.text), co_occurrence_scores(weights, self.co_occurrence)
+            scores[start : start + len(batch)] = mix(*parts, self.recipe.text_weight)
+            start += len(batch)
+        return scores
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """The k best items outside each history. Raises UnknownItem for an id outside the catalogue."""
+        return self.catalogue.recommend(self.scores, requests, k)
+
+    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
+        """The candidates by score. Raises UnknownItem for an id outside the catalogue."""
+        return self.catalogue.rank(self.scores, requests)
+
+
+def history_weights(requests: Sequence[Request], catalogue: ScoredCatalogue, decay: float, max_history: int) -> csr_matrix:
+    """[R, I] float32: decay^age of the last `max_history` items of each history, age 0 the latest."""
+    rows = [catalogue.rows(request.history[-max_history:], request.user)[::-1] for request in requests]  # latest first
+    lengths = [len(row) for row in rows]
+    columns = np.array([column for row in rows for column in row], np.int64)
+    powers = decay ** np.arange(max(lengths, default=0))
+    values = np.concatenate([powers[:length] for length in lengths]) if lengths else powers
+    of_request = np.repeat(np.arange(len(rows)), lengths)
+    return csr_matrix((values.astype(np.float32), (of_request, columns)), (len(rows), len(catalogue.item_ids)))
+
+
+def text_scores(weights: csr_matrix, text: csr_matrix) -> np.ndarray:
+    """[R, I] float32: weights text text^T, without the [I, I] product and over the features of these histories only."""
+    wanted = csr_matrix(weights @ text)  # [R, F]
+    features = np.unique(wanted.indices)
+    return np.ascontiguousarray((text[:, features] @ wanted[:, features].T.toarray()).T)
+
+
+def co_occurrence_scores(weights: csr_matrix, together: csr_matrix) -> np.ndarray:
+    """[R, I] float32: weights together."""
+    return (weights @ together).toarray()
+
+
+def mix(text: np.ndarray, together: np.ndarray, text_weight: float) -> np.ndarray:
+    """[R, I] float32: the two kinds of scores in one."""
+    return np.float32(text_weight) * text + np.float32(1.0 - text_weight) * together
+
+
+def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
+    """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation, over all items.
+
+    The first of equally good recipes is taken, in the order of the settings.
+    """
+    catalogue, text, together = scored_catalogue(split), text_vectors(split.dataset.items), co_occurrence(split)
+    requests, truths = _validation(split, settings, seed)
+    totals: dict[Recipe, float] = defaultdict(float)
+    start = 0
+    for batch in catalogue.batches(requests):
+        wanted = catalogue.rows(truths[start : start + len(batch)], "")
+        seen = [catalogue.rows(request.history, request.user) for request in batch]
+        start += len(batch)
+        for max_history, decay in product(settings.max_history, settings.decay):
+            weights = history_weights(batch, catalogue, decay, max_history)
+            parts = text_scores(weights, text), co_occurrence_scores(weights, together)
+            for share in settings.text_weight:
+                totals[Recipe(share, decay, max_history)] += _ndcg_sum(mix(*parts, share), seen, wanted)
+    best = max(totals, key=totals.__getitem__)
+    return ItemKnn(catalogue, text, together, best, totals[best] / len(requests))
+
+
+def _validation(split: Split, settings: ItemKnnSettings, seed: int) -> tuple[list[Request], list[str]]:
+    """Validation requests and truths of at most `validation_users` users."""
+    requests, truths = split.retrieval_requests("validation")
+    users = seeds.generator(seed, "item_knn validation users").permutation(len(requests))[: settings.validation_users]
+    return [requests[user] for user in users], [truths[user] for user in users]
+
+
+def _ndcg_sum(scores: np.ndarray, seen: list[list[int]], wanted: list[int]) -> float:
+    """Sum over requests of NDCG@10 of the wanted rows, seen rows out, equal scores at their mean rank. Changes `scores`."""
+    rows = np.arange(len(scores))
+    scores[np.repeat(rows, [len(columns) for columns in seen]), np.concatenate(seen).astype(np.int64)] = -np.inf
+    truth = scores[rows, wanted][:, None]
+    rank = 1 + np.count_nonzero(scores > truth, axis=1) + (np.count_nonzero(scores == truth, axis=1) - 1) / 2
+    return float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0).sum())

@@ -1,0 +1,41 @@
+"""Popularity: the same list for everyone, most training events first, less what the history holds.
+
+Legend: R requests, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
+from shelftalk.data.splitting import Split
+from shelftalk.records import Ranking, Request
+
+
+@dataclass(frozen=True, eq=False)
+class Popularity:
+    """Scores an item by `counts` [I] float32, its training events. Equal counts stand in catalogue order, a seeded hash."""
+
+    catalogue: ScoredCatalogue
+    counts: np.ndarray
+    name: str = "popularity"
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] float32, read-only: the counts, once per request."""
+        return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """The k most popular items outside each history. Raises UnknownItem for an id outside the catalogue."""
+        return self.catalogue.recommend(self.scores, requests, k)
+
+    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
+        """The candidates by popularity. Raises UnknownItem for an id outside the catalogue."""
+        return self.catalogue.rank(self.scores, requests)
+
+
+def fit_popularity(split: Split) -> Popularity:
+    """Count the training events of each item."""
+    return Popularity(scored_catalogue(split), split.popularity.astype(np.float32))

@@ -1,0 +1,95 @@
+"""From a score for every item to rankings: what all baselines that score the whole catalogue have in common.
+
+Legend: R requests, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from shelftalk.data.splitting import Split
+from shelftalk.errors import UnknownItem
+from shelftalk.records import Ranking, Request
+
+Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
+CELLS = 1_000_000
+"""Scores computed at a time, whatever the number of requests: 4 MB of float32, so that they stay in the processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredCatalogue:
+    """Item ids in catalogue order, and the order in which equal scores are listed.
+
+    `tie_order` [I] catalogue rows: most training events first, then catalogue order. It decides among equal scores only,
+    like an infinitesimal share of popularity; for a request whose scores are all equal it is the whole ranking.
+    """
+
+    item_ids: list[str]
+    tie_order: np.ndarray
+
+    @cached_property
+    def row_of(self) -> dict[str, int]:
+        """Item id -> catalogue row."""
+        return {item: row for row, item in enumerate(self.item_ids)}
+
+    @cached_property
+    def tie_place(self) -> np.ndarray:
+        """[I] where a catalogue row stands in `tie_order`."""
+        return np.argsort(self.tie_order)
+
+    def rows(self, items: Sequence[str], user: str) -> list[int]:
+        """Catalogue rows. Raises UnknownItem for an id that is not in the catalogue."""
+        try:
+            return [self.row_of[item] for item in items]
+        except KeyError as error:
+            raise UnknownItem(
+                f'item "{error.args[0]}" in the request of user "{user}" is not in the catalogue; '
+                "add it to the items file or leave it out of the request."
+            ) from None
+
+    def batches(self, requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+        """The requests in order, so many at a time that their scores fit into CELLS."""
+        size = max(1, CELLS // max(1, len(self.item_ids)))
+        return (requests[start : start + size] for start in range(0, len(requests), size))
+
+    def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """The best min(k, what is left) items outside each request's history."""
+        rankings: list[Ranking] = []
+        for batch in self.batches(requests):
+            scores = score(batch)[:, self.tie_order]  # [R, I] columns in tie order; the indexing copies
+            for request, row in zip(batch, scores, strict=True):
+                row[self.tie_place[self.rows(request.history, request.user)]] = -np.inf
+            rankings += [self._best(request.user, row, k) for request, row in zip(batch, scores, strict=True)]
+        return rankings
+
+    def rank(self, score: Score, requests: Sequence[Request]) -> list[Ranking]:
+        """All candidates of each request, best first."""
+        rankings: list[Ranking] = []
+        for batch in self.batches(requests):
+            rankings += [self._candidates(request, row) for request, row in zip(batch, score(batch), strict=True)]
+        return rankings
+
+    def _best(self, user: str, scores: np.ndarray, k: int) -> Ranking:
+        """`scores` [I] in tie order, -inf where excluded. A stable sort keeps that order among equals."""
+        k = min(k, len(scores))
+        threshold = np.partition(scores, len(scores) - k)[len(scores) - k] if k else np.inf
+        at_least = np.flatnonzero((scores >= threshold) & (scores > -np.inf))
+        best = at_least[np.argsort(-scores[at_least], kind="stable")[:k]]
+        return Ranking(user, self._ids(self.tie_order[best]), tuple(scores[best].tolist()))
+
+    def _candidates(self, request: Request, scores: np.ndarray) -> Ranking:
+        rows = np.array(self.rows(request.candidates, request.user), np.int64)
+        best = rows[np.lexsort((self.tie_place[rows], -scores[rows]))]
+        return Ranking(request.user, self._ids(best), tuple(scores[best].tolist()))
+
+    def _ids(self, rows: np.ndarray) -> tuple[str, ...]:
+        return tuple(self.item_ids[row] for row in rows.tolist())
+
+
+def scored_catalogue(split: Split) -> ScoredCatalogue:
+    """The split's catalogue, with ties in the order of training popularity."""
+    return ScoredCatalogue(split.dataset.item_ids, np.argsort(-split.popularity, kind="stable"))

@@ -1,0 +1,129 @@
+"""Is a difference more than chance? Percentile bootstrap intervals and a paired randomisation test, both over users.
+
+Users are what was sampled, so users are what is resampled: all ratings of a user go together. Every metric here is
+f(sum over users of numerator / sum over users of count), with f the square root for RMSE and the identity otherwise.
+
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals). Smucker, Allan, Carterette,
+"A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007 (randomisation test).
+Phipson and Smyth, "Permutation p-values should never be zero", 2010 (the + 1 in numerator and denominator).
+
+Legend: U users, M metrics, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from shelftalk import seeds
+from shelftalk.evaluation.metrics import RATING_COLUMNS, Task, metric_names
+
+CELLS = 4_000_000
+"""Random weights held at a time: 32 MB of float64."""
+ROUNDING = 1e-12
+"""Differences closer than this are one difference; metrics are sums of few distinct values, so that exact ties are common."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """First minus second: value, 95 % interval, two-sided p, and the number of users compared."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def bootstrap_intervals(frame: pl.DataFrame, task: Task, resamples: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+    """The 95 % percentile interval (low, high) of each metric of the task, by resampling users.
+
+    Independent of the order of the rows. Raises ValueError for an empty frame.
+    """
+    names = metric_names(task)
+    sums, counts = _per_user(frame, names)
+    rng = seeds.generator(seed, "bootstrap")
+    weights = _bootstrap_weights(len(counts), resamples, rng)
+    values = np.concatenate([_metrics(w @ sums, w @ counts, names) for w in weights])  # [B, M]
+    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    return {name: (float(low[m]), float(high[m])) for m, name in enumerate(names)}
+
+
+def paired_difference(
+    frame_a: pl.DataFrame, frame_b: pl.DataFrame, metric: str, resamples: int = 2000, permutations: int = 10_000, seed: int = 0
+) -> Difference:
+    """`metric` of a minus that of b on the same users: bootstrap interval, and p under random exchange of a and b per user.
+
+    Rows are matched by user and item (the truth, or the item rated). Raises ValueError unless both frames hold the same rows.
+    """
+    _check_same_rows(frame_a, frame_b)
+    (sums_a, counts), (sums_b, _) = _per_user(frame_a, [metric]), _per_user(frame_b, [metric])
+    both = np.hstack([sums_a, sums_b])  # [U, 2]
+    value = float(_gap(both.sum(axis=0, keepdims=True), counts.sum(keepdims=True), metric)[0])
+    rng = seeds.generator(seed, "paired bootstrap", metric)
+    weights = _bootstrap_weights(len(counts), resamples, rng)
+    spread = np.concatenate([_gap(w @ both, w @ counts, metric) for w in weights])  # [B]
+    low, high = np.percentile(spread, [2.5, 97.5])
+    p = _randomisation_p(both, float(counts.sum()), metric, permutations, seeds.generator(seed, "randomisation", metric))
+    return Difference(value, float(low), float(high), p, len(counts))
+
+
+def _randomisation_p(both: np.ndarray, total: float, metric: str, permutations: int, rng: np.random.Generator) -> float:
+    """Two-sided p of the observed gap among gaps with a and b exchanged, each user by a fair coin.
+
+    Users on whom a and b agree change nothing by the exchange, so no coin is thrown for them.
+    """
+    half_gap = (both[:, 0] - both[:, 1]) / 2
+    half_gap = half_gap[half_gap != 0]
+    middle = both.sum() / 2  # sum of a = middle + signed half gaps, sum of b = middle - them
+    observed = abs(_gap(both.sum(axis=0, keepdims=True), np.array([total]), metric)[0])
+    as_large = 0
+    for rows in _chunks(permutations, len(half_gap)):
+        signs = rng.integers(0, 2, (rows, len(half_gap)), dtype=np.int8) * 2.0 - 1.0  # [rows, U]
+        moved = signs @ half_gap
+        gaps = _gap(np.stack([middle + moved, middle - moved], axis=1), np.full(rows, total), metric)
+        as_large += int((np.abs(gaps) >= observed - ROUNDING).sum())
+    return (as_large + 1) / (permutations + 1)
+
+
+def _per_user(frame: pl.DataFrame, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """[U, M] sums of the metrics' columns and [U] row counts, users in the order of their ids."""
+    if frame.is_empty():
+        raise ValueError("no rows to resample")
+    columns = [pl.col(RATING_COLUMNS.get(name, name)).sum() for name in names]
+    users = frame.group_by("user").agg(*columns, rows=pl.len()).sort("user")
+    return users.drop("user", "rows").to_numpy(), users["rows"].to_numpy().astype(np.float64)
+
+
+def _metrics(sums: np.ndarray, counts: np.ndarray, names: list[str]) -> np.ndarray:
+    """[B, M] sums and [B] counts -> [B, M] metrics."""
+    means = sums / counts[:, None]
+    return np.stack([np.sqrt(means[:, m]) if name == "rmse" else means[:, m] for m, name in enumerate(names)], axis=1)
+
+
+def _gap(sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
+    """[B, 2] sums of a and b -> [B] metric of a minus metric of b."""
+    values = _metrics(sums, counts, [metric, metric])
+    return values[:, 0] - values[:, 1]
+
+
+def _bootstrap_weights(users: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """[rows, U] float64 at a time: how often each user was drawn, `users` draws with replacement per row."""
+    for rows in _chunks(resamples, users):
+        drawn = rng.integers(0, users, (rows, users)) + np.arange(rows)[:, None] * users
+        yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
+
+
+def _chunks(total: int, width: int) -> Iterator[int]:
+    """Row counts that sum to `total`, each with rows * width within CELLS."""
+    size = max(1, CELLS // max(1, width))
+    return (min(size, total - start) for start in range(0, total, size))
+
+
+def _check_same_rows(frame_a: pl.DataFrame, frame_b: pl.DataFrame) -> None:
+    keys_a, keys_b = (frame.select("user", "item").sort("user", "item") for frame in (frame_a, frame_b))
+    if not keys_a.equals(keys_b):
+        raise ValueError("the two models were not evaluated on the same users and items; compare frames of one split")
