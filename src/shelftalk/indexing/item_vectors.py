@@ -1,0 +1,31 @@
+"""What an item is, as one vector: catalogue text beside training co-occurrence. Legend: I items, D dimensions."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
+
+from shelftalk import seeds
+from shelftalk.data.similarity import text_vectors
+from shelftalk.indexing.item_index import IndexSettings
+
+
+def item_vectors(items: pl.DataFrame, co_occurrence: csr_matrix, settings: IndexSettings, seed: int) -> np.ndarray:
+    """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before weighting."""
+    text = _dense(text_vectors(items), settings.dimensions, seed, "text")
+    together = _dense(co_occurrence, settings.dimensions, seed, "co-occurrence")
+    weight = settings.text_weight
+    return np.hstack([np.sqrt(weight) * text, np.sqrt(1 - weight) * together]).astype(np.float32)
+
+
+def _dense(matrix: csr_matrix, dimensions: int, seed: int, purpose: str) -> np.ndarray:
+    """[I, D]: truncated singular vectors, rows scaled to unit length; a row without anything stays zero."""
+    wanted = min(dimensions, min(matrix.shape) - 1)
+    if wanted < 1 or matrix.nnz == 0:
+        return np.zeros((matrix.shape[0], 1))
+    state = seeds.number(seed, "svd", purpose) % 2**31
+    vectors = TruncatedSVD(wanted, random_state=state).fit_transform(matrix)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)

@@ -1,0 +1,53 @@
+"""Items named by semantic codes: residual k-means over text and training co-occurrence vectors.
+
+After TIGER (Rajput et al., NeurIPS 2023), with k-means in place of the residual-quantised autoencoder, and with
+co-occurrence beside the text so that what is taken together gets similar codes. Legend: I items, D dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from shelftalk import seeds
+from shelftalk.data.similarity import co_occurrence
+from shelftalk.data.splitting import Split
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex
+from shelftalk.indexing.item_vectors import item_vectors
+
+LETTERS = "abcdefghijklmnopqrstuvwxy"  # one per level; z is the level that tells collisions apart
+
+
+def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+    """Name each item "<a_12><b_7><z_0>": one symbol per level, the last one counting the items that share the others.
+
+    The order within a collision is catalogue order, a seeded hash. Only catalogue texts and training events are read. A
+    symbol's vector is its cluster's centre; the last level's symbols mean nothing by themselves and get zeros.
+    """
+    vectors = item_vectors(split.dataset.items, co_occurrence(split), settings, seed)
+    codes, centres = residual_codes(vectors, settings.levels, settings.codes, seed)
+    stems = ["".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(row)) for row in codes.tolist()]
+    seen: dict[str, int] = {}
+    names = []
+    for stem in stems:
+        names.append(f"{stem}<z_{seen.setdefault(stem, 0)}>")
+        seen[stem] += 1
+    index = ItemIndex("semantic", tuple(split.dataset.item_ids), tuple(names), symbols=True, end="")
+    meaning = {f"<{LETTERS[level]}_{code}>": row for level, rows in enumerate(centres) for code, row in enumerate(rows)}
+    nothing = np.zeros(vectors.shape[1], np.float32)
+    return replace(index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary]))
+
+
+def residual_codes(vectors: np.ndarray, levels: int, codes: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """[I, levels] int codes and, per level, [codes, D] float32 centres: each level clusters what those before it left over."""
+    rest, found, centres = vectors.astype(np.float64), [], []
+    clusters = min(codes, len(vectors))
+    for level in range(levels):
+        state = seeds.number(seed, "k-means", level) % 2**31
+        fitted = KMeans(clusters, n_init=3, random_state=state).fit(rest)
+        found.append(fitted.labels_)
+        centres.append(fitted.cluster_centers_.astype(np.float32))
+        rest = rest - fitted.cluster_centers_[fitted.labels_]
+    return np.stack(found, axis=1), centres

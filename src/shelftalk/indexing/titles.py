@@ -1,0 +1,41 @@
+"""Items named by their titles; duplicates are told apart by a suffix that no file order decides."""
+
+from __future__ import annotations
+
+from shelftalk.data.plain_text import plain_text
+from shelftalk.data.splitting import Split
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex
+
+MAX_CHARACTERS = 120
+
+
+def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+    """Name each item by its title, cut to 120 characters and closed by a line break.
+
+    An item without a title is named by its brand and categories, then "untitled". Items of one name get " [2]", " [3]" ...
+    in catalogue order (a seeded hash) if `settings.disambiguate`, else DuplicateName is raised.
+    """
+    items = split.dataset.items
+    rows = zip(items["title"], items["brand"], items["categories"], strict=True)
+    names = [_first_text(*row) for row in rows]
+    if settings.disambiguate:
+        names = _told_apart(names)
+    return ItemIndex("titles", tuple(split.dataset.item_ids), tuple(names), symbols=False, end="\n")
+
+
+def _first_text(title: str, brand: str, categories: str) -> str:
+    return plain_text(title, MAX_CHARACTERS) or plain_text(f"{brand} {categories}", MAX_CHARACTERS) or "untitled"
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Suffix the second and later bearers of a name, skipping suffixed names that exist already."""
+    taken, told = set(names), []
+    used: set[str] = set()
+    for name in names:
+        number, candidate = 1, name
+        while candidate in used or (number > 1 and candidate in taken):
+            number += 1
+            candidate = f"{name} [{number}]"
+        used.add(candidate)
+        told.append(candidate)
+    return told

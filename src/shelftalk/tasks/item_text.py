@@ -1,0 +1,87 @@
+"""How an item stands in a prompt: its name, and beside it the words that say what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shelftalk.data.dataset import Dataset
+from shelftalk.data.plain_text import plain_text
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.records import Item, Segment
+
+
+class TextSettings(BaseModel):
+    """What is shown of an item beside its name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fields: tuple[Literal["title", "brand", "categories", "price", "description"], ...] = ("title",)
+    """Catalogue fields shown beside an item's name, in this order; none: names alone. Empty fields are passed over."""
+    max_characters: int = Field(60, ge=1)
+    """Budget of the text beside one name; longer texts are cut between words."""
+
+
+class ItemText:
+    """Renders items: `line` as they stand in a history, `name` as the model says them. Cached, since items recur."""
+
+    def __init__(self, dataset: Dataset, index: ItemIndex, settings: TextSettings) -> None:
+        self.index = index
+        self._dataset = dataset
+        self._settings = settings
+        # the title is the name already where titles are the names: showing it twice would only cost tokens
+        self._fields = tuple(field for field in settings.fields if not (index.scheme == "titles" and field == "title"))
+        self._beside: dict[str, str] = {}
+        self.bare = (
+            self
+            if not self._fields
+            else ItemText(dataset, index, TextSettings(fields=(), max_characters=settings.max_characters))
+        )
+        """The same with names alone."""
+
+    def name(self, item: str, bears_loss: bool = False) -> list[Segment]:
+        """The item's name, its end included."""
+        return list(self.index.segments(item, bears_loss))
+
+    def listed(self, items: Sequence[str]) -> list[Segment]:
+        """Names alone, side by side; a space behind each where neither symbols nor an end part them."""
+        space = [] if self.index.symbols or self.index.end else [Segment(" ")]
+        return [segment for item in items for segment in (*self.name(item), *space)]
+
+    def beside(self, item: str) -> str:
+        """The text beside the name, on one line; "" where the catalogue knows nothing."""
+        if item not in self._beside:
+            texts = (_text(self._dataset.item(item), field) for field in self._fields)
+            self._beside[item] = plain_text(", ".join(text for text in texts if text), self._settings.max_characters)
+        return self._beside[item]
+
+    def line(self, item: str, bears_loss: bool = False) -> list[Segment]:
+        """One line of a history: name and text. Loss, if any, is on the name alone."""
+        name, text = self.name(item, bears_loss), self._spaced(item)
+        if self.index.end and not text:
+            return name  # its end has closed the line
+        return [*name, Segment(f"{text}\n")]
+
+    def asked(self, item: str) -> list[Segment]:
+        """A line up to where its rating stands; the name without its end, which would close the line."""
+        return [Segment(self.index.name(item), symbols=self.index.symbols), Segment(f"{self._spaced(item)}:")]
+
+    def rated_line(self, item: str, rating: str, bears_loss: bool = False) -> list[Segment]:
+        """A line with its rating, cut into the same segments as the question `asked` and its answer."""
+        return [*self.asked(item), Segment(rating, bears_loss), Segment("\n")]
+
+    def lines(self, items: Sequence[str]) -> list[Segment]:
+        """A history: one line per item."""
+        return [segment for item in items for segment in self.line(item)]
+
+    def _spaced(self, item: str) -> str:
+        text = self.beside(item)
+        return f" {text}" if text else ""
+
+
+def _text(item: Item, field: str) -> str:
+    if field == "price":
+        return "" if item.price is None else f"{item.price:g}"
+    return " ".join(getattr(item, field).split())

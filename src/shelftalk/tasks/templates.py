@@ -1,0 +1,132 @@
+"""Wordings as data: TOML files of templates, checked when they are loaded, filled without ever being read twice.
+
+A filled-in value is never searched for placeholders, so a title that holds braces stays a title.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+from shelftalk.errors import MissingFile, TemplateError, nearest
+from shelftalk.records import Segment
+
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+
+
+@dataclass(frozen=True)
+class Words:
+    """What the shop calls its items and customers, for the wordings of every task."""
+
+    noun: str = "item"
+    nouns: str = "items"
+    person: str = "customer"
+    took: str = "bought"
+
+    def values(self) -> dict[str, str]:
+        """Placeholder -> word."""
+        return {
+            "noun": self.noun,
+            "nouns": self.nouns,
+            "Nouns": self.nouns.capitalize(),
+            "person": self.person,
+            "took": self.took,
+        }
+
+
+@dataclass(frozen=True)
+class Template:
+    """One wording of one task. `question` is the part that may be asked several times of one source."""
+
+    name: str
+    source: str
+    target: str
+    question: str = ""
+    held_out: bool = False
+
+    @cached_property
+    def ends_with_history(self) -> bool:
+        return self.source.endswith("{history}")
+
+
+def load_templates(
+    task: str, placeholders: Iterable[str], path: str | None = None, optional: Iterable[str] = ()
+) -> list[Template]:
+    """The wordings of a task: the built-in file, or the user's own at `path`.
+
+    Raises MissingFile, or TemplateError for a file that is not TOML, a key or placeholder that the task does not know, a
+    placeholder left out that is not `optional`, two wordings of one name, or no wording left to train with.
+    """
+    text = _read(task, path)
+    where = path or f"{task}.toml"
+    try:
+        rows = tomllib.loads(text).get("template", [])
+    except tomllib.TOMLDecodeError as error:
+        raise TemplateError(f'the template file "{where}" is not valid TOML: {error}; mend that line.') from error
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise TemplateError(f'"template" in "{where}" is not a list of tables; begin each wording with [[template]].')
+    templates = [_template(row, where) for row in rows]
+    its_own = {*placeholders}
+    for template in templates:
+        _check_placeholders(template, its_own, its_own.difference(optional), where)
+    if len({template.name for template in templates}) < len(templates):
+        raise TemplateError(f'two templates of "{where}" have one name; give each its own.')
+    if all(template.held_out for template in templates):
+        raise TemplateError(f'"{where}" has no template to train with; add a [[template]] without held_out = true.')
+    return templates
+
+
+def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
+    """The wording with its placeholders replaced: strings join the wording, lists of segments are taken as they are."""
+    segments: list[Segment] = []
+    wording = ""
+    for number, part in enumerate(_PLACEHOLDER.split(text)):
+        value = part if number % 2 == 0 else values[part]
+        if isinstance(value, str):
+            wording += value
+            continue
+        if wording:
+            segments.append(Segment(wording))
+        segments.extend(value)
+        wording = ""
+    return [*segments, Segment(wording)] if wording else segments
+
+
+def _read(task: str, path: str | None) -> str:
+    if path is None:
+        return resources.files("shelftalk.tasks").joinpath(f"templates/{task}.toml").read_text("utf-8")
+    try:
+        return Path(path).read_text("utf-8")
+    except FileNotFoundError as error:
+        raise MissingFile(f'there is no template file "{path}"; mend the path in the experiment file.') from error
+    except UnicodeDecodeError as error:
+        raise TemplateError(f'the template file "{path}" is not UTF-8 text; save it as UTF-8.') from error
+
+
+def _check_placeholders(template: Template, its_own: set[str], needed: set[str], where: str) -> None:
+    known = its_own.union(Words().values())
+    used = _PLACEHOLDER.findall(template.source + template.question + template.target)
+    for name in used:
+        if name not in known:
+            raise TemplateError(
+                f'template "{template.name}" of "{where}" has an unknown placeholder "{{{name}}}"; {nearest(name, known)}'
+            )
+    if missing := sorted(needed.difference(used)):
+        raise TemplateError(f'template "{template.name}" of "{where}" lacks the placeholder "{{{missing[0]}}}"; add it.')
+
+
+def _template(row: dict, where: str) -> Template:
+    known = {"name": str, "source": str, "target": str, "question": str, "held_out": bool}
+    for key, value in row.items():
+        if key not in known:
+            raise TemplateError(f'a template of "{where}" has an unknown key "{key}"; {nearest(key, known)}')
+        if not isinstance(value, known[key]):
+            raise TemplateError(f'"{key}" in a template of "{where}" must be a {known[key].__name__}; mend that line.')
+    if missing := [key for key in ("name", "source", "target") if key not in row]:
+        raise TemplateError(f'a template of "{where}" lacks "{missing[0]}"; add it.')
+    return Template(**row)

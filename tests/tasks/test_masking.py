@@ -1,0 +1,151 @@
+"""MIM and MLM: what is masked can be put back, and as much of it is masked as was asked for."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shelftalk.data.splitting import Split
+from shelftalk.indexing.item_index import split_symbols
+from shelftalk.records import Sample, Segment
+from shelftalk.tasks.marks import MARKS, all_marks, mark
+from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
+from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings
+from shelftalk.testing.task_exams import (
+    exam_context,
+    exam_index,
+    without_loss,
+    world_split,
+)
+
+FULL = {"weight": 1.0, "text_share": 1.0}
+"""Every sample of the task's own epoch, with its items' texts."""
+
+
+def answer(sample: Sample, split: Split) -> str:
+    """The item that the last segment bearing loss names."""
+    return exam_index(split).item([s.text for s in sample.segments if s.bears_loss][-1])
+
+
+def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
+    """What is read, from the first item on, and what is said, from the first mark on; the wording between them apart."""
+    cut = next(place for place, s in enumerate(sample.segments) if s.bears_loss) - 1
+    assert sample.segments[cut] == mark(0)
+    read = [part for segment in sample.segments[1 : cut - 1] for part in singly(segment)]
+    return read, list(sample.segments[cut:])
+
+
+def singly(segment: Segment) -> list[Segment]:
+    """Names whole, as they are; a run in which a mark stands, symbol by symbol."""
+    parts = split_symbols(segment.text) if segment.symbols else []
+    return [Segment(part, symbols=True) for part in parts] if set(parts).intersection(all_marks()) else [segment]
+
+
+def runs(said: list[Segment]) -> dict[str, list[Segment]]:
+    """Mark -> what stands behind it."""
+    found: dict[str, list[Segment]] = {}
+    for segment in said:
+        if segment.symbols and segment.text in all_marks():
+            found[segment.text] = []
+        else:
+            found[list(found)[-1]].append(segment)
+    return found
+
+
+def test_unmasking_the_items_gives_back_the_history():
+    split = world_split("nasty")
+    task = MaskedItems(MaskedItemsSettings(**FULL, max_history=6, share=0.4), exam_context(split))
+    for sample in task.samples(0):
+        read, said = halves(sample)
+        behind = runs(said)
+        restored: list[Segment] = []
+        for place, segment in enumerate(read):
+            if segment.text in behind and segment.symbols:
+                restored += behind[segment.text]
+            elif not (place and read[place - 1].symbols and read[place - 1].text in behind):  # the line break behind a mark
+                restored.append(segment)
+        assert without_loss(restored) == task.context.text.lines(sample.items)
+        assert list(behind) == all_marks()[: len(behind)]
+
+
+def test_the_share_of_masked_items_is_kept_and_at_least_one():
+    split = world_split("tiny")
+    for share in (0.01, 0.3, 0.9):
+        for sample in MaskedItems(MaskedItemsSettings(**FULL, max_history=7, share=share), exam_context(split)).samples(0):
+            masked = len(runs(halves(sample)[1]))
+            assert masked == max(1, round(len(sample.items) * share))
+
+
+def test_masked_items_are_drawn_from_every_place():
+    split = world_split("tiny")
+    task = MaskedItems(MaskedItemsSettings(**FULL, max_history=6, share=0.2), exam_context(split))
+    places: Counter[int] = Counter()
+    for epoch in range(30):
+        for sample in task.samples(epoch):
+            if len(sample.items) == 6:
+                places[sample.items.index(answer(sample, split))] += 1
+    assert set(places) == set(range(6)) and max(places.values()) < 1.5 * min(places.values())
+
+
+def test_putting_the_masked_spans_back_gives_the_text():
+    split = world_split("nasty")
+    task = MaskedLanguage(MaskedLanguageSettings(**FULL, max_history=6, share=0.3), exam_context(split))
+    for sample in task.samples(0):
+        read, said = halves(sample)
+        spans, restored = runs(said), ""
+        for segment in read:
+            back = spans.get(segment.text) if segment.symbols else None  # a title may hold the text of a mark
+            restored += segment.text if back is None else "".join(part.text for part in back)
+        assert restored == "".join(segment.text for segment in task.context.text.lines(sample.items))
+        assert [s.text for s in read if s.symbols and s.text in spans] == list(spans) and all(spans.values())
+
+
+def test_the_share_and_the_length_of_masked_spans_are_about_right():
+    split = world_split("tiny")
+    for share, mean in ((0.15, 3.0), (0.3, 1.5)):
+        task = MaskedLanguage(MaskedLanguageSettings(**FULL, max_history=12, share=share, mean_span=mean), exam_context(split))
+        total, masked, number = 0, 0, 0
+        for epoch in range(3):
+            for sample in task.samples(epoch):
+                total += sum(map(units, task.context.text.lines(sample.items)))
+                said = runs(halves(sample)[1])
+                masked += sum(units(segment) for run in said.values() for segment in run)
+                number += len(said)
+        assert masked / total == pytest.approx(share, rel=0.1)
+        assert masked / number == pytest.approx(mean, rel=0.15)
+
+
+def units(segment: Segment) -> int:
+    """Words and line breaks of a text, symbols of a name."""
+    if segment.symbols:
+        return len(split_symbols(segment.text))
+    return len(segment.text.split()) + segment.text.endswith("\n")
+
+
+@given(st.integers(1, 400), st.floats(0.01, 0.99), st.floats(1, 8), st.integers(0, 5))
+@settings(max_examples=200, deadline=None)
+def test_masked_spans_are_separate_and_inside_the_text(length, share, mean, seed):
+    task = MaskedLanguage(MaskedLanguageSettings(**FULL, share=share, mean_span=mean), exam_context(world_split("tiny")))
+    spans = task._draw_spans(length, np.random.default_rng(seed))
+    assert 1 <= len(spans) <= MARKS
+    assert all(start < stop for start, stop in spans) and spans[0][0] >= 0 and spans[-1][1] <= length
+    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+    if length > 1:
+        assert sum(stop - start for start, stop in spans) == min(max(1, round(length * share)), length - 1)
+
+
+def test_both_words_and_single_symbols_of_names_are_masked():
+    task = MaskedLanguage(MaskedLanguageSettings(**FULL), exam_context(world_split("tiny")))
+    said = [s for sample in task.samples(0) for s in sample.segments if s.bears_loss]
+    assert any(s.symbols and len(split_symbols(s.text)) == 1 for s in said) and any(not s.symbols for s in said)
+
+
+def test_there_are_a_hundred_marks_and_no_more():
+    assert [mark(0).text, mark(99).text] == ["<extra_id_0>", "<extra_id_99>"] and len(all_marks()) == MARKS == 100
+    for number in (-1, 100):
+        with pytest.raises(ValueError, match="marks 0 to 99"):
+            mark(number)

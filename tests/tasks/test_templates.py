@@ -1,0 +1,78 @@
+"""Wordings: what is wrong in a template file is told in a sentence, and what is filled in is never read again."""
+
+from __future__ import annotations
+
+import pytest
+
+from shelftalk.errors import MissingFile, TemplateError
+from shelftalk.records import Segment
+from shelftalk.tasks.masked_items import MaskedItems
+from shelftalk.tasks.masked_language import MaskedLanguage
+from shelftalk.tasks.pairwise_preference import PairwisePreference
+from shelftalk.tasks.ranking import RankingTask
+from shelftalk.tasks.rating import RatingTask
+from shelftalk.tasks.retrieval import RetrievalTask
+from shelftalk.tasks.task import Task
+from shelftalk.tasks.templates import Words, fill, load_templates
+
+GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("{history}", "{histroy}"), 'template "one" of .* unknown placeholder "{histroy}"; did you mean "history"?'),
+        (GOOD.replace("{history}", "{history}{}"), 'unknown placeholder "{}"'),
+        (GOOD.replace("{history}", "{ history }"), 'lacks the placeholder "{history}"'),
+        (GOOD.replace("{item}", "item"), 'lacks the placeholder "{item}"'),
+        (GOOD + "question = '{itm}'", 'unknown placeholder "{itm}"; did you mean "item"?'),
+        (GOOD.replace("source =", "source"), "not valid TOML: .*line 3.*mend that line"),
+        (GOOD + GOOD, "two templates of .* have one name"),
+        (GOOD + 'sauce = "x"\n', 'unknown key "sauce"; did you mean "source"?'),
+        (GOOD + "held_out = true\n", "no template to train with"),
+        (GOOD + 'held_out = "yes"\n', '"held_out" in a template of .* must be a bool'),
+        ('[[template]]\nname = "one"\ntarget = "{item}"\n', 'lacks "source"'),
+        ("", "no template to train with"),
+        (GOOD.replace("[[template]]", "[template]"), r"\[\[template\]\]"),
+        ("template = 5\n", r"\[\[template\]\]"),
+        ("template = [1, 2]\n", r"\[\[template\]\]"),
+        (GOOD.replace("[[template]]", "[[wording]]"), r"\[\[template\]\]"),
+    ],
+)
+def test_a_template_file_with_an_error_is_told_in_one_sentence(tmp_path, text, message):
+    path = tmp_path / "own.toml"
+    path.write_text(text)
+    with pytest.raises(TemplateError, match=message) as caught:
+        load_templates("retrieval", ("history", "item"), str(path))
+    assert "own.toml" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_template_file_is_told(tmp_path):
+    with pytest.raises(MissingFile, match="nowhere.toml"):
+        load_templates("retrieval", ("history", "item"), str(tmp_path / "nowhere.toml"))
+
+
+def test_a_template_file_in_another_encoding_is_told(tmp_path):
+    path = tmp_path / "latin.toml"
+    path.write_bytes(GOOD.replace("one", "caf\xe9").encode("latin-1"))
+    with pytest.raises(TemplateError, match="not UTF-8"):
+        load_templates("retrieval", ("history", "item"), str(path))
+
+
+@pytest.mark.parametrize("task", [RetrievalTask, RankingTask, RatingTask, MaskedItems, MaskedLanguage, PairwisePreference])
+def test_built_in_tasks_have_several_wordings_and_hold_one_out(task: type[Task]):
+    templates = load_templates(task.name, task.placeholders, optional=task.optional)
+    assert sum(template.held_out for template in templates) >= 1
+    assert sum(not template.held_out for template in templates) >= 2
+    assert len({template.source + template.question for template in templates}) == len(templates)
+
+
+def test_what_is_filled_in_is_never_read_again():
+    title = [Segment("{item} {noun}")]
+    assert fill("A {noun}: {item}!", {"noun": "{item}", "item": title}) == [Segment("A {item}: "), *title, Segment("!")]
+
+
+def test_words_join_the_wording_and_segments_stay_apart():
+    words = Words("film", "films", "viewer", "watched").values()
+    assert fill("{Nouns} a {person} {took}:\n{history}", {**words, "history": []}) == [Segment("Films a viewer watched:\n")]
+    assert fill("{history}", {"history": [Segment("a"), Segment("b")]}) == [Segment("a"), Segment("b")]
