@@ -1,0 +1,158 @@
+"""aligned+prior: the language model's log-likelihoods combined with another recommender's scores, the weight from validation.
+
+    score(j) = (1 - w) log p_model(j) + w log p_prior(j)      over a pool of items, both scaled to sum to one in it
+
+The pool holds the best items of either side. For ratings: (1 - w) model + w prior. Legend: R requests, C pool items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from shelftalk import seeds
+from shelftalk.data.splitting import Split
+from shelftalk.decoding.language_model import LanguageModelRecommender
+from shelftalk.decoding.settings import PriorSettings
+from shelftalk.recommender import Rater
+from shelftalk.records import Ranking, Request
+
+FLOOR = 1e-3
+"""Share of a request's highest prior score that every item gets, so that no prior of zero forbids what the model wants."""
+
+
+class Prior(Protocol):
+    """A recommender with a score of at least 0 for every item."""
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] in catalogue order."""
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]: ...
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A weight and the validation figure that it reached."""
+
+    task: str
+    weight: float
+    metric: str
+    value: float
+    prior: str
+
+
+@dataclass(eq=False)
+class AlignedWithPrior:
+    """The language model and its priors; `weights` holds what validation chose, by task."""
+
+    model: LanguageModelRecommender
+    prior: Prior
+    rating_prior: Rater | None
+    settings: PriorSettings
+    weights: dict[str, Chosen] = field(default_factory=dict)
+    name: str = "aligned+prior"
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """The k best items of the pool by the combined score."""
+        pools = self._pools(requests, k)
+        return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self.weights["retrieval"].weight, k)
+
+    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
+        """The candidates by the combined score."""
+        rows = [[self.model.row_of[item] for item in request.candidates] for request in requests]
+        parts = self._parts(requests, rows, self.model.settings.ranking_prompt)
+        return self._ranked(requests, rows, parts, self.weights["ranking"].weight, max(map(len, rows)))
+
+    def rate(self, requests: Sequence[Request]) -> list[float]:
+        """The weighted mean of both ratings."""
+        assert self.rating_prior is not None
+        weight = self.weights["rating"].weight
+        model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
+        return ((1 - weight) * model + weight * prior).tolist()
+
+    def choose(self, split: Split, tasks: Sequence[str], seed: int) -> AlignedWithPrior:
+        """Choose each task's weight on validation; the smallest of equally good ones. Returns itself, finished."""
+        if "retrieval" in tasks:
+            requests, truths = self._drawn(*split.retrieval_requests("validation"), seed)
+            pools = self._pools(requests, 20)
+            self._choose_ranking("retrieval", requests, truths, pools, self._parts(requests, pools, "retrieval"))
+        if "ranking" in tasks:
+            requests, truths = self._drawn(*split.ranking_requests("validation"), seed)
+            rows = [[self.model.row_of[item] for item in request.candidates] for request in requests]
+            self._choose_ranking(
+                "ranking", requests, truths, rows, self._parts(requests, rows, self.model.settings.ranking_prompt)
+            )
+        if "rating" in tasks and self.rating_prior is not None:
+            self._choose_rating(*self._drawn(*split.rating_requests("validation"), seed))
+        return self
+
+    def describe(self) -> list[Chosen]:
+        """What validation chose."""
+        return list(self.weights.values())
+
+    def _pools(self, requests: Sequence[Request], k: int) -> list[list[int]]:
+        """Catalogue rows that either side has among its best, ascending."""
+        size = max(k, self.settings.pool)
+        found = zip(self.model.recommend(requests, size), self.prior.recommend(requests, size), strict=True)
+        return [sorted({self.model.row_of[item] for item in (*ours.items, *theirs.items)}) for ours, theirs in found]
+
+    def _parts(self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str) -> list[np.ndarray]:
+        """Per request [2, C]: log-probability of each pool item by model and by prior, each scaled to sum to one."""
+        parts: list[np.ndarray] = []
+        model = self.model.log_probs(requests, rows, task)
+        for start in range(0, len(requests), 256):
+            batch = self.prior.scores(requests[start : start + 256]).astype(np.float64)
+            for place, scores in enumerate(batch):
+                pool = scores[rows[start + place]]
+                known = np.log(pool + FLOOR * (pool.max() or 1.0))
+                parts.append(np.stack([_scaled(model[start + place]), _scaled(known)]))
+        return parts
+
+    def _ranked(
+        self, requests: Sequence[Request], rows: Sequence[Sequence[int]], parts: Sequence[np.ndarray], weight: float, k: int
+    ) -> list[Ranking]:
+        ids = self.model.index.item_ids
+        rankings = []
+        for request, row, (model, prior) in zip(requests, rows, parts, strict=True):
+            scores = _mixed(model, prior, weight)
+            order = np.lexsort((row, -scores))[:k]
+            rankings.append(Ranking(request.user, tuple(ids[row[n]] for n in order.tolist()), tuple(scores[order].tolist())))
+        return rankings
+
+    def _choose_ranking(self, task: str, requests: Any, truths: Sequence[str], rows: Any, parts: Sequence[np.ndarray]) -> None:
+        def ndcg(weight: float) -> float:
+            rankings = self._ranked(requests, rows, parts, weight, 10)
+            places = (r.items.index(t) if t in r.items else None for r, t in zip(rankings, truths, strict=True))
+            return float(np.mean([0.0 if place is None else 1 / np.log2(place + 2) for place in places]))
+
+        values = {weight: ndcg(weight) for weight in self.settings.weights}
+        best = max(values, key=values.__getitem__)
+        self.weights[task] = Chosen(task, best, "ndcg@10", values[best], "item_knn")
+
+    def _choose_rating(self, requests: Sequence[Request], truths: Sequence[float]) -> None:
+        assert self.rating_prior is not None
+        model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
+        errors = {
+            w: float(np.sqrt((((1 - w) * model + w * prior - np.array(truths)) ** 2).mean())) for w in self.settings.weights
+        }
+        best = min(errors, key=errors.__getitem__)
+        self.weights["rating"] = Chosen("rating", best, "rmse", errors[best], "bias")
+
+    def _drawn(self, requests: Sequence[Request], truths: Sequence[Any], seed: int) -> tuple[list[Request], list[Any]]:
+        places = seeds.generator(seed, "prior validation").permutation(len(requests))[: self.settings.validation_samples]
+        places.sort()
+        return [requests[place] for place in places.tolist()], [truths[place] for place in places.tolist()]
+
+
+def _scaled(log_weights: np.ndarray) -> np.ndarray:
+    """[C] log-probabilities that sum to one."""
+    shifted = log_weights - log_weights.max()
+    return shifted - np.log(np.exp(shifted).sum())
+
+
+def _mixed(model: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
+    """[C] combined scores; a weight of 0 or 1 is one side alone, whatever the other says."""
+    return model if weight == 0 else prior if weight == 1 else (1 - weight) * model + weight * prior

@@ -1,0 +1,220 @@
+"""THE BORDER: plain text above, tensors below. The only package that calls a tokenizer or knows ids, start tokens, padding.
+
+Legend: B samples, T tokens, L labels (tokens that bear loss), R requests, N nodes, V vocabulary, H hidden width.
+Log-probabilities are in nats.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from shelftalk.indexing.item_index import split_symbols
+from shelftalk.records import Segment
+
+# Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
+# and gigabytes of memory when every batch had a shape of its own.
+LENGTH_STEP = 32
+"""Batches are padded to a multiple of so many tokens."""
+LABEL_STEP = 256
+"""The labels of a batch are filled up to a multiple of this."""
+NOT_COUNTED = -100
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool."""
+
+    ids: np.ndarray
+    bears_loss: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens before the first that bears loss."""
+        return int(self.bears_loss.argmax()) if self.bears_loss.any() else len(self.ids)
+
+
+class Prefilled(ABC):
+    """Prompts that have been read, and the tree of tokens grown behind each of them.
+
+    `log_probs` [R, V] float32 nats: what may follow each prompt. `extend` grows the same number of nodes behind every prompt.
+    """
+
+    log_probs: torch.Tensor
+
+    @abstractmethod
+    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Grow N nodes behind each prompt: node n of request r is token `tokens[r, n]` behind node `parents[r, n]`.
+
+        Nodes are numbered per request in the order in which they were grown, from 0, over all calls; -1 is the end of the
+        prompt; a parent comes before its children, in this call or an earlier one. Returns [R, N, V] float32: the
+        log-probabilities of what may follow each new node.
+        """
+
+    @abstractmethod
+    def select(self, rows: torch.Tensor) -> Prefilled:
+        """The same with the requests `rows` [R'] only (repeats allowed)."""
+
+
+class Backbone(ABC):
+    """A language model and its tokenizer behind text: encode, loss, prefill, extend.
+
+    Invariant, which one exam checks for every backbone: a sample's loss equals minus the sum of the step log-probabilities
+    along its targets.
+    """
+
+    family: str
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.bf16 = bf16
+        self._cache: dict[tuple[str, bool], list[int]] = {}
+
+    # --- text -> ids -------------------------------------------------------------------------------------------------
+
+    def encode(self, segments: Sequence[Segment]) -> Encoded:
+        """Token ids of the segments, each tokenised on its own, so that an item has the same tokens wherever it stands.
+
+        Free text never yields a symbol or control token, whatever it holds. Raises KeyError for a symbol that is not in
+        the vocabulary.
+        """
+        ids: list[int] = []
+        loss: list[bool] = []
+        for segment in segments:
+            tokens = self.tokens(segment.text, segment.symbols)
+            ids += tokens
+            loss += [segment.bears_loss] * len(tokens)
+        return Encoded(np.array(ids, np.int32), np.array(loss, bool))
+
+    def tokens(self, text: str, symbols: bool) -> list[int]:
+        """Token ids of one segment's text; remembered, since items and wordings recur."""
+        known = self._cache.get((text, symbols))
+        if known is None:
+            known = self._symbol_ids(text) if symbols else self._text_ids(text)
+            self._cache[text, symbols] = known
+        return known
+
+    def show(self, encoded: Encoded) -> list[tuple[str, bool]]:
+        """Each token as text, and whether it bears loss."""
+        return [(self.tokenizer.decode([token]), bool(loss)) for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)]
+
+    def _text_ids(self, text: str) -> list[int]:
+        cuts = [0, *(found.start() + 1 for found in self._words_to_cut.finditer(text)), len(text)]
+        parts = [text[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+        encode = self.tokenizer.encode
+        return [token for part in parts for token in encode(part, add_special_tokens=False, split_special_tokens=True)]
+
+    def _symbol_ids(self, run: str) -> list[int]:
+        vocabulary = self._added
+        return [vocabulary[symbol] for symbol in split_symbols(run)]
+
+    @cached_property
+    def _words_to_cut(self) -> re.Pattern[str]:
+        """What a tokenizer may read in free text although it is told to split special tokens: some have their "<tool_call>" as
+        an ordinary added word, and T5's has "</s>" among its pieces. Cut behind its first character it is text again."""
+        added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if not token.special]
+        words = [re.escape(word) for word in (*added, *self.tokenizer.all_special_tokens) if len(word) > 1]
+        return re.compile("|".join(sorted(words, key=len, reverse=True)) or r"(?!)")
+
+    @property
+    def _added(self) -> dict[str, int]:
+        if not hasattr(self, "_added_vocabulary"):
+            self._added_vocabulary = self.tokenizer.get_added_vocab()
+        return self._added_vocabulary
+
+    @torch.no_grad()
+    def start_symbols_from(self, symbols: Sequence[str], vectors: np.ndarray, spread: float) -> None:
+        """Move the embeddings of `symbols` to where `vectors` [S, D] put them, so that alike symbols begin alike.
+
+        The vectors are turned to their principal axes, cut to the model's width, scaled to `spread` times the spread of
+        its embeddings and added to what is there. Output embeddings follow where they are tied.
+        """
+        centred = vectors - vectors.mean(axis=0)
+        _, _, axes = np.linalg.svd(centred, full_matrices=False)
+        embeddings = self.model.get_input_embeddings().weight
+        turned = centred @ axes[: embeddings.shape[1]].T  # [S, min(D, H)]
+        rows = [self._added[symbol] for symbol in symbols]
+        turned *= spread * float(embeddings[rows].std()) / max(float(turned.std()), 1e-9)
+        embeddings[rows, : turned.shape[1]] += torch.from_numpy(turned).to(embeddings)
+
+    # --- ids -> tensors ----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        """A training batch: padded tensors with the place of every label."""
+
+    @abstractmethod
+    def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[L] float32 log-probability of each label of the batch, in the order of samples and tokens."""
+
+    @abstractmethod
+    def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
+        """Read the prompts once."""
+
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Minus the sum of the label log-probabilities, in nats."""
+        return -self.label_log_probs(batch).sum()
+
+    def precision(self) -> AbstractContextManager:
+        """bf16 products where the backbone was asked to use them, else full precision."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(weight.numel() for weight in self.model.parameters())
+
+    @property
+    def pad(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    def save(self, folder: Path) -> None:
+        """Weights as safetensors and the tokenizer: a folder that transformers opens."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def padded(rows: Sequence[np.ndarray], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, T] int64 ids and [B, T] bool of what is real."""
+    width = rounded_up(max(len(row) for row in rows), LENGTH_STEP)
+    ids = np.full((len(rows), width), pad, np.int64)
+    real = np.zeros((len(rows), width), bool)
+    for number, row in enumerate(rows):
+        place = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, place] = row
+        real[number, place] = True
+    return torch.from_numpy(ids), torch.from_numpy(real)
+
+
+def padded_labels(places: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places and labels filled up to a multiple of LABEL_STEP by labels that are not counted."""
+    missing = rounded_up(len(labels), LABEL_STEP) - len(labels)
+    return torch.nn.functional.pad(places, (0, missing)), torch.nn.functional.pad(labels, (0, missing), value=NOT_COUNTED)
+
+
+def rounded_up(length: int, step: int) -> int:
+    """The next multiple of `step`."""
+    return -(-length // step) * step
+
+
+def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """[L] log-probability of each label that counts: logits and labels may be filled up (see padded_labels)."""
+    log_probs = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=NOT_COUNTED)
+    return log_probs[labels != NOT_COUNTED]

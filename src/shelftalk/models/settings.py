@@ -1,0 +1,28 @@
+"""Settings of the backbones, in a file that loads without torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class NanoSettings(BaseModel):
+    """Size of the nano backbone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    family: Literal["decoder-only", "encoder-decoder"] = "decoder-only"
+    """One text read from left to right (Llama), or source and target (T5)."""
+    vocabulary: int = Field(2000, ge=300, le=100_000)
+    """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on top."""
+    width: int = Field(192, ge=16)
+    """Width of the hidden states; a multiple of `heads`."""
+    layers: int = Field(4, ge=1)
+    """Layers; for an encoder-decoder half of them on either side, at least one."""
+    heads: int = Field(4, ge=1)
+    """Attention heads."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Share dropped in training: of attention weights (decoder-only) or of all activations (encoder-decoder)."""
+    symbol_spread: float = Field(5.0, gt=0)
+    """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random ones' spread."""

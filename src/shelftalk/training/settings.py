@@ -1,0 +1,36 @@
+"""How long and how fast the model learns. Length is counted in epochs or steps, never by the clock."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingSettings(BaseModel):
+    """Fine-tuning over the mixture."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(4, ge=1)
+    """Epochs of the mixture, each with fresh wordings, windows, masks and negatives."""
+    max_steps: int = Field(0, ge=0)
+    """Stop after this many steps; 0: after the epochs."""
+    batch_tokens: int = Field(4096, ge=64)
+    """Tokens in one step, padding included."""
+    learning_rate: float = Field(3e-3, gt=0)
+    """Highest learning rate of AdamW; it rises over `warmup` and falls linearly to zero."""
+    warmup: float = Field(0.05, ge=0, lt=1)
+    """Share of the steps over which the learning rate rises."""
+    weight_decay: float = Field(0.1, ge=0)
+    """AdamW's weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients longer than this are shortened to it."""
+    validations: int = Field(8, ge=1)
+    """How often the model is validated, and a checkpoint written, evenly over the training."""
+    validation_samples: int = Field(500, ge=1)
+    """Validation samples per served task, drawn once by seed."""
+    patience: int = Field(3, ge=1)
+    """Validations in a row without a new best after which training stops early."""
+    bf16: Literal["auto", "on", "off"] = "auto"
+    """bf16 matrix products; auto: where the processor or GPU has them in hardware."""

@@ -1,0 +1,175 @@
+"""Training: the transformers Trainer over a fixed order of steps, with validation, early stopping, best checkpoint, resume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, SequentialSampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from shelftalk import seeds
+from shelftalk.errors import SettingsError
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.training.batching import StepCounts, Steps, length_batches
+from shelftalk.training.checkpoints import last_complete
+from shelftalk.training.settings import TrainingSettings
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training left: the curve as rows of (step, tokens, task, part, loss per target in nats) and its totals."""
+
+    curve: list[dict[str, Any]]
+    steps: int
+    best_step: int
+    tokens: int
+    targets: int
+    stopped_early: bool
+    resumed_from: int
+
+
+class _ShelfTrainer(Trainer):
+    """The Trainer with our loss, our order and a validation per task."""
+
+    def __init__(self, backbone: Backbone, validation: Mapping[str, Sequence[Encoded]], **arguments: Any) -> None:
+        super().__init__(model=backbone.model, eval_dataset=dict(validation), **arguments)
+        self.backbone = backbone
+        self.validation = validation
+        counts = self.train_dataset.counts()
+        self.targets_per_step = sum(count.targets for count in counts) / len(counts)
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = DataLoader(self.train_dataset, batch_size=1, sampler=SequentialSampler(self.train_dataset), collate_fn=_only)
+        return self.accelerator.prepare(loader)
+
+    def compute_loss(
+        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        # divided by one number for all steps, so that every target weighs the same whatever batch it falls into
+        loss = self.backbone.loss(inputs) / self.targets_per_step
+        if not torch.isfinite(loss):
+            raise SettingsError(f"the loss is {loss.item()} at step {self.state.global_step}; lower training.learning_rate.")
+        return loss
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Loss per target of each task; `eval_loss`, by which the best checkpoint is chosen, is their sum."""
+        metrics = {f"eval_{task}_loss": self._mean_loss(samples) for task, samples in self.validation.items()}
+        metrics["eval_loss"] = sum(metrics.values())
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _mean_loss(self, samples: Sequence[Encoded]) -> float:
+        self.model.eval()
+        total = sum(
+            self.backbone.loss(self._prepare_inputs(self.backbone.collate([samples[place] for place in batch]))).item()
+            for batch in length_batches(samples, 8192)
+        )
+        self.model.train()
+        return total / sum(int(sample.bears_loss.sum()) for sample in samples)
+
+
+class _Report(TrainerCallback):
+    """Tells the caller (step, all steps, text) after every step."""
+
+    def __init__(self, on_step: Callable[[int, int, str], None]) -> None:
+        self.on_step = on_step
+        self.text = ""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
+        named = {"loss": "loss", "eval_loss": "validation loss"}
+        if known := [f"{title} {logs[key]:.3f}" for key, title in named.items() if logs and key in logs]:
+            self.text = ", ".join(known)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.on_step(state.global_step, state.max_steps, self.text)
+
+
+def train(
+    backbone: Backbone,
+    epochs: Sequence[Sequence[Encoded]],
+    validation: Mapping[str, Sequence[Encoded]],
+    folder: Path,
+    settings: TrainingSettings,
+    seed: int,
+    on_step: Callable[[int, int, str], None] = lambda step, steps, text: None,
+) -> TrainingResult:
+    """Train `backbone` in place, through `epochs` in order, and leave it with the weights of the best validation.
+
+    Checkpoints stand in `folder`; where it holds a whole one, training continues behind it and ends as an uninterrupted run
+    would have. Raises SettingsError where the loss stops being a number.
+    """
+    steps = Steps(backbone, epochs, settings.batch_tokens, seed)
+    number = min(len(steps), settings.max_steps or len(steps))
+    trainer = _ShelfTrainer(
+        backbone,
+        validation,
+        args=_arguments(folder, settings, number, seed),
+        train_dataset=steps,
+        callbacks=[EarlyStoppingCallback(settings.patience), _Report(on_step)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(ProgressCallback)
+    checkpoint = last_complete(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    backbone.model.eval()
+    return _result(trainer, steps.counts(), number, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+
+
+def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) -> TrainingArguments:
+    every = max(1, math.ceil(steps / settings.validations))
+    return TrainingArguments(
+        output_dir=str(folder),
+        max_steps=steps,
+        per_device_train_batch_size=1,  # a step of ours is a whole batch
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=round(steps * settings.warmup),
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        adam_beta2=0.98,
+        optim="adamw_torch_fused",
+        logging_steps=max(1, every // 8),
+        eval_strategy="steps",
+        eval_steps=every,
+        save_strategy="steps",
+        save_steps=every,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        seed=seeds.number(seed, "training") % 2**31,
+        use_cpu=not torch.cuda.is_available(),
+    )
+
+
+def _result(trainer: Trainer, counts: Sequence[StepCounts], steps: int, resumed: int) -> TrainingResult:
+    taken = trainer.state.global_step
+    read = [0]
+    for count in counts[:taken]:
+        read.append(read[-1] + count.tokens)
+    curve: list[dict[str, Any]] = []
+    for row in trainer.state.log_history:
+        place = {"step": row["step"], "tokens": read[row["step"]]}
+        if "loss" in row:
+            curve.append({**place, "task": "all", "part": "training", "loss": row["loss"]})
+        for key, value in row.items():
+            if key.startswith("eval_") and key.endswith("_loss"):
+                curve.append({**place, "task": key[len("eval_") : -len("_loss")] or "all", "part": "validation", "loss": value})
+    targets = sum(count.targets for count in counts[:taken])
+    best = trainer.state.best_global_step or taken
+    return TrainingResult(curve, taken, best, read[-1], targets, taken < steps, resumed)
+
+
+def _only(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return batches[0]

@@ -1,0 +1,75 @@
+"""The exam of the border itself: each broken promise is found by the check that is named for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+
+from shelftalk.models.backbone import Backbone, Encoded, Prefilled
+from shelftalk.models.decoder_only import DecoderOnly, _Tree
+from shelftalk.models.nano import build_nano
+from shelftalk.models.settings import NanoSettings
+from shelftalk.testing.model_exams import BackboneExam
+
+SMALL = NanoSettings(vocabulary=300, width=32, layers=2, heads=2)
+
+
+class LateLabels(DecoderOnly):
+    """Reads the logits one place too late."""
+
+    def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
+        batch = super().collate(samples)
+        return {**batch, "label_places": batch["label_places"] + 1}
+
+
+class ReadsControlTokens(DecoderOnly):
+    def _text_ids(self, text: str) -> list[int]:
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+class ForgetsPadding(DecoderOnly):
+    """Reads the padding of shorter prompts as if it were text."""
+
+    def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
+        width = max(map(len, prompts))
+        return super().prefill([Encoded(np.pad(p.ids, (width - len(p), 0)), np.zeros(width, bool)) for p in prompts])
+
+
+class SeesSiblings(DecoderOnly):
+    """Every node sees all nodes before it."""
+
+    def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
+        tree = super().prefill(prompts)
+        assert isinstance(tree, _Tree)
+        tree._grown = lambda parents: torch.ones(  # type: ignore[method-assign]
+            *(len(parents), *[tree.sees.shape[1] + parents.shape[1]] * 2), dtype=torch.bool
+        ).tril()
+        return tree
+
+
+class MeansOverLabels(DecoderOnly):
+    def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        return -self.label_log_probs(batch).mean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (LateLabels, BackboneExam.test_each_label_of_a_batch_has_the_log_probability_of_its_step),
+        (MeansOverLabels, BackboneExam.test_a_samples_loss_is_minus_the_sum_of_its_step_log_probabilities),
+        (ReadsControlTokens, BackboneExam.test_no_text_becomes_a_symbol_or_a_control_token),
+        (ForgetsPadding, BackboneExam.test_a_prompt_is_answered_alike_alone_and_in_a_batch),
+        (SeesSiblings, BackboneExam.test_branches_of_a_tree_do_not_see_each_other),
+    ],
+)
+def test_a_broken_promise_fails_its_check(kind: type[Backbone], check: Callable[[BackboneExam], None]):
+    class Exam(BackboneExam):
+        def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+            whole = build_nano(texts, symbols, SMALL, seed=0)
+            return kind(whole.model, whole.tokenizer)
+
+    with pytest.raises(AssertionError):
+        check(Exam())

@@ -1,0 +1,198 @@
+"""Every family of backbones passes the exam of the border; the transformers' own model and loss are the second witness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+    T5Tokenizer,
+)
+
+from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, padded
+from shelftalk.models.decoder_only import DecoderOnly
+from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.nano import build_nano, train_tokenizer
+from shelftalk.models.settings import NanoSettings
+from shelftalk.records import Segment
+from shelftalk.tasks.marks import all_marks
+from shelftalk.testing.model_exams import SAMPLES, SYMBOLS, TEXTS, BackboneExam
+
+DECODER = NanoSettings(family="decoder-only", vocabulary=300, width=32, layers=2, heads=2)
+ENCODER_DECODER = NanoSettings(family="encoder-decoder", vocabulary=300, width=32, layers=4, heads=2)
+
+
+class TestNanoDecoderOnly(BackboneExam):
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        return build_nano(texts, symbols, DECODER, seed=0)
+
+
+class TestNanoEncoderDecoder(BackboneExam):
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        return build_nano(texts, symbols, ENCODER_DECODER, seed=0)
+
+
+class TestLlama(BackboneExam):
+    """Grouped keys, untied embeddings, a beginning-of-sequence token that nobody asks for."""
+
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        tokenizer = train_tokenizer(texts, symbols, 300)
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, bos_token_id=1, pad_token_id=0, **sizes)
+        return DecoderOnly(LlamaForCausalLM(config), tokenizer)
+
+
+class TestQwen(BackboneExam):
+    tokenizer_type = PreTrainedTokenizerFast  # AutoTokenizer would make a Qwen tokenizer of it, which composes accents
+
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        tokenizer = train_tokenizer(texts, symbols, 300)
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, **sizes)
+        return DecoderOnly(Qwen2ForCausalLM(config), tokenizer)
+
+
+class TestFlanT5(BackboneExam):
+    """Gated, untied, outputs not rescaled."""
+
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        return t5(texts, symbols, feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
+
+
+class TestT5(BackboneExam):
+    """The first T5: plain, tied, outputs rescaled."""
+
+    def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+        return t5(texts, symbols, feed_forward_proj="relu", tie_word_embeddings=True, scale_decoder_outputs=True)
+
+
+def t5(texts: Sequence[str], symbols: Sequence[str], **more: object) -> Backbone:
+    tokenizer = train_tokenizer(texts, symbols, 300)
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
+    marks = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    config = T5Config(vocab_size=len(tokenizer), **sizes, **marks, **more)
+    return EncoderDecoder(T5ForConditionalGeneration(config), tokenizer)
+
+
+# --- a second witness ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exam", [TestNanoDecoderOnly, TestLlama, TestQwen])
+def test_the_loss_of_a_decoder_only_sample_is_what_the_models_own_forward_says(exam: type[BackboneExam]):
+    backbone = exam().built
+    for segments in SAMPLES:
+        sample = backbone.encode(segments)
+        ids = torch.from_numpy(sample.ids.astype(np.int64))[None]
+        with torch.no_grad():
+            log_probs = backbone.model(ids).logits[0].log_softmax(-1)
+            loss = float(backbone.loss(backbone.collate([sample])))
+        said = [float(log_probs[place - 1, ids[0, place]]) for place in np.flatnonzero(sample.bears_loss)]
+        assert loss == pytest.approx(-sum(said), abs=1e-3)
+
+
+@pytest.mark.parametrize("exam", [TestNanoEncoderDecoder, TestFlanT5, TestT5])
+def test_the_loss_of_an_encoder_decoder_sample_is_what_the_models_own_forward_says(exam: type[BackboneExam]):
+    backbone = exam().built
+    for segments in SAMPLES:
+        sample = backbone.encode(segments)
+        source, target = np.append(sample.ids[: sample.prompt_length], 1), sample.ids[sample.prompt_length :]
+        labels = np.where(sample.bears_loss[sample.prompt_length :], target, -100)
+        with torch.no_grad():
+            ids = torch.from_numpy(np.append(0, target[:-1]).astype(np.int64))[None]
+            out = backbone.model(
+                input_ids=torch.from_numpy(source.astype(np.int64))[None],
+                decoder_input_ids=ids,
+                labels=torch.from_numpy(labels.astype(np.int64))[None],
+            )
+            loss = float(backbone.loss(backbone.collate([sample])))
+        assert loss == pytest.approx(float(out.loss) * int(sample.bears_loss.sum()), rel=1e-4)
+
+
+# --- the nano tokenizer ----------------------------------------------------------------------------------------------
+
+
+def test_any_text_can_be_told_back_from_its_tokens():
+    backbone = TestNanoDecoderOnly().built
+    for text in ("emoji 🎬👩‍👧", "سلام", " leading and trailing ", "tab\tand\nline\n", "</s> <a_1>", "3.14 and 2,718"):
+        assert backbone.tokenizer.decode(backbone.tokens(text, symbols=False)) == text
+
+
+def test_ratings_of_a_scale_are_one_token_each_where_the_texts_hold_them():
+    texts = [f"Amber tea: {half / 2:.1f}\n" for half in range(1, 11)] * 5
+    backbone = build_nano(texts, [], NanoSettings(vocabulary=330, width=32, layers=1, heads=2), seed=0)
+    assert [len(backbone.tokens(f" {half / 2:.1f}", symbols=False)) for half in range(1, 11)] == [1] * 10
+
+
+@pytest.mark.parametrize("settings", [DECODER, ENCODER_DECODER])
+def test_the_same_seed_makes_the_same_backbone(settings: NanoSettings):
+    one, same, other = (build_nano(TEXTS, SYMBOLS, settings, seed) for seed in (0, 0, 1))
+    weights = [torch.cat([w.flatten() for w in b.model.parameters()]) for b in (one, same, other)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+    assert one.tokenizer.get_vocab() == same.tokenizer.get_vocab()
+    assert one.parameters == sum(w.numel() for w in one.model.parameters())
+
+
+def test_a_vocabulary_is_no_larger_than_asked_but_for_the_symbols():
+    backbone = build_nano(["many different words " + " ".join(map(str, range(3000)))], all_marks(), DECODER, seed=0)
+    assert len(backbone.tokenizer) == 300 + 100
+
+
+def test_symbols_that_mean_alike_begin_alike():
+    backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
+    before = backbone.model.get_input_embeddings().weight.detach().clone()
+    vectors = np.random.default_rng(0).normal(size=(4, 6)).astype(np.float32)
+    vectors[1] = vectors[0]
+    backbone.start_symbols_from(SYMBOLS[:4], vectors, spread=5.0)
+    moved = backbone.model.get_input_embeddings().weight.detach() - before
+    rows = [int(backbone.encode([Segment(symbol, symbols=True)]).ids[0]) for symbol in SYMBOLS]
+    assert torch.allclose(moved[rows[0]], moved[rows[1]], atol=1e-6) and not torch.allclose(moved[rows[0]], moved[rows[2]])
+    assert not moved[rows[4:]].any() and float(moved[rows[:4]].abs().sum()) > 0
+
+
+def test_an_added_token_of_any_kind_stays_text_in_a_title():
+    backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
+    backbone.tokenizer.add_tokens(["<tool_call>"], special_tokens=False)  # as some released tokenizers have them
+    tool = backbone.tokenizer.convert_tokens_to_ids("<tool_call>")
+    for title in ("<tool_call>", "My <tool_call> is <tool_call>", "</s><tool_call></s>"):
+        tokens = backbone.tokens(title, symbols=False)
+        assert tool not in tokens and backbone.tokenizer.decode(tokens) == title
+
+
+@pytest.mark.parametrize("title", ["</s>", "<pad>", "a</s>b", "<extra_id_0> and <extra_id_99>", "<a_1></s>"])
+def test_a_tokenizer_that_has_control_tokens_among_its_pieces_gives_none_to_a_title(title: str):
+    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz/<>_0123456789", "<extra_id_0>", "<extra_id_99>"]
+    tokenizer = T5Tokenizer(vocab=[(piece, 0.0 if piece[0] == "<" else -3.0) for piece in pieces])
+    tokenizer.add_tokens(["<a_1>"], special_tokens=True)
+    model = build_nano(TEXTS, SYMBOLS, ENCODER_DECODER, seed=0).model
+    kept = {tokenizer.convert_tokens_to_ids(piece) for piece in ("<pad>", "</s>", "<extra_id_0>", "<extra_id_99>", "<a_1>")}
+    tokens = EncoderDecoder(model, tokenizer).tokens(title, symbols=False)
+    assert tokens and not kept.intersection(tokens)
+
+
+# --- small parts -----------------------------------------------------------------------------------------------------
+
+
+def test_padding_stands_on_the_side_asked_for_up_to_a_round_length():
+    for left in (False, True):
+        ids, real = padded([np.array([1, 2, 3]), np.array([4])], pad=9, left=left)
+        assert ids.shape == real.shape == (2, LENGTH_STEP)
+        assert [row[mask].tolist() for row, mask in zip(ids, real, strict=True)] == [[1, 2, 3], [4]]
+        assert (ids[~real] == 9).all() and real[:, -1 if left else 0].all()
+    assert padded([np.arange(LENGTH_STEP + 1)], pad=9)[0].shape == (1, 2 * LENGTH_STEP)
+
+
+def test_a_prompt_ends_before_the_first_token_that_bears_loss():
+    assert Encoded(np.arange(4), np.array([False, False, True, False])).prompt_length == 2
+    assert Encoded(np.arange(4), np.zeros(4, bool)).prompt_length == 4
