@@ -1,0 +1,1 @@
+"""Tables, intervals and plots of a run: one self-contained HTML page, Markdown and JSON."""

@@ -1,0 +1,249 @@
+"""What a report says: one plain record, filled from a run folder by the report stage and by hand in tests.
+
+Every value is a number, a string or a tuple or mapping of them, so the record goes to JSON and back. A number that was
+not measured is None; NaN and infinities are treated alike. Item lines and sample texts are untrusted and given as they
+are: whoever renders the record escapes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from shelftalk.records import Segment
+
+Fact = str | int | float | bool | None
+Metrics = Mapping[str, float | None]
+Interval = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """One model's figures on one task."""
+
+    model: str
+    """Its name, such as "aligned+prior" or "item_knn"; a name that ends in "@refit" is kept out of comparisons."""
+    metrics: Metrics
+    """Metric name, such as "recall@10", to its value on the test part."""
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    """Metric name to the ends of its 95 % interval; a metric may be missing."""
+    baseline: bool = False
+    """Whether it is a conventional model that the language model is held against; plots draw it in grey."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Two models on the same users (or ratings), paired: the mean of the first minus the second."""
+
+    first: str
+    """The model that is judged."""
+    second: str
+    """The model that it is held against."""
+    metric: str
+    """The metric that is compared."""
+    value: float | None
+    """First minus second, in units of the metric."""
+    low: float | None
+    """Lower end of the 95 % interval of the difference."""
+    high: float | None
+    """Upper end of the 95 % interval of the difference."""
+    p: float | None = None
+    """Two-sided p-value of the difference being zero."""
+
+
+@dataclass(frozen=True)
+class TaskResults:
+    """Everything measured on one of the tasks "retrieval", "ranking", "rating"."""
+
+    task: str
+    """The task's name."""
+    rows: tuple[ModelRow, ...]
+    """The models, in the order in which tables and plots show them."""
+    main_metric: str
+    """The metric of the headline, chosen before the results were seen."""
+    plotted: tuple[str, ...]
+    """The metrics that get a plot; the others stand in the table alone."""
+    n: int
+    """How many users (or ratings) each figure is a mean over."""
+    unit: str
+    """What is counted by `n`: "users" or "ratings"."""
+    protocol: str
+    """A sentence that names candidates, split and convention (train-only)."""
+    differences: tuple[Difference, ...] = ()
+    """Paired comparisons; the first one on the main metric makes the headline, so put what matters most first."""
+    lower_is_better: tuple[str, ...] = ("rmse", "mae")
+    """The metrics that are errors."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long one stage of the run took."""
+
+    name: str
+    """The stage, such as "train"."""
+    seconds: float | None
+    """Wall time; of a skipped stage, the time when it was last done."""
+    skipped: bool = False
+    """Whether its result of an earlier run was used."""
+
+
+@dataclass(frozen=True)
+class SliceRow:
+    """One model's figures on a part of the users."""
+
+    task: str
+    """The task's name."""
+    kind: str
+    """By what users are divided: "item popularity", "history length"."""
+    slice: str
+    """The part, such as "never seen in training"; parts are shown in order of appearance."""
+    n: int
+    """Users (or ratings) in the part."""
+    model: str
+    """The model's name."""
+    metrics: Metrics
+    """Metric name to value; the report shows the task's main metric."""
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    """Metric name to the ends of its 95 % interval, where there is one."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One measured loss."""
+
+    step: int
+    """Optimizer steps done."""
+    tokens: int
+    """Tokens seen so far."""
+    task: str
+    """The task whose samples were measured, or "all" for the mixture."""
+    part: str
+    """Either "training" or "validation"."""
+    loss: float | None
+    """Mean loss in nats per target token."""
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """One training sample as the model sees it."""
+
+    task: str
+    """The kind of sample."""
+    template: str
+    """Name of the wording."""
+    segments: tuple[Segment, ...]
+    """The text in order; each segment says whether it bears loss and whether it is made of symbols."""
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """One line of a user's list."""
+
+    line: str
+    """The item as a person reads it: title and perhaps year or brand."""
+    score: float | None
+    """The model's score; higher is better."""
+    hit: bool = False
+    """Whether it is the item that the user really took."""
+
+
+@dataclass(frozen=True)
+class ShownUser:
+    """One user: what they took, what the model proposes, what they took next."""
+
+    label: str
+    """A running number, never the shop's id."""
+    history: tuple[str, ...]
+    """Item lines of the most recent part of the history, oldest first."""
+    earlier: int
+    """How many older items are not listed."""
+    model: str
+    """The model that recommends."""
+    top: tuple[Recommendation, ...]
+    """Its first five, best first."""
+    truth: str
+    """The item line of what the user took next."""
+    rank: int | None
+    """Place of the truth in the model's list, from 1; None where it is not in it."""
+    listed: int
+    """Length of the list in which the truth was looked for."""
+
+
+@dataclass(frozen=True)
+class WordingRow:
+    """One model asked in wordings it was trained on, or in wordings held out."""
+
+    task: str
+    """The task's name."""
+    model: str
+    """The model's name."""
+    wording: str
+    """Either "seen" or "held out"."""
+    n: int
+    """Users (or ratings)."""
+    metrics: Metrics
+    """Metric name to value."""
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    """Metric name to the ends of its 95 % interval, where there is one."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A file of the run folder."""
+
+    label: str
+    """What it holds."""
+    path: str
+    """Its path, relative to the run folder."""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """Everything that the report says. Only the first six fields are needed; what is empty gets no section."""
+
+    title: str
+    """Name of the experiment."""
+    when: str
+    """When the report was made, as a person reads it."""
+    seed: int
+    """The run's seed."""
+    version: str
+    """Version of shelftalk."""
+    command: str
+    """The command line that makes this run again."""
+    data: Mapping[str, Fact]
+    """Facts of the data by label: source, users, items, interactions before and after the filter, tie rule ..."""
+    machine: Mapping[str, Fact] = field(default_factory=dict)
+    """Facts of the machine by label: processor, cores, memory ..."""
+    settings: str = ""
+    """The resolved experiment file, as TOML text."""
+    left_out: tuple[str, ...] = ()
+    """A sentence for each task that the data cannot support, with the reason."""
+    model: Mapping[str, Fact] = field(default_factory=dict)
+    """Facts of the language model by label: backbone, parameters, vocabulary, index scheme, targets trained ..."""
+    stages: tuple[Stage, ...] = ()
+    """The stages in the order in which they ran."""
+    tasks: tuple[TaskResults, ...] = ()
+    """Results, task by task."""
+    chosen: tuple[str, ...] = ()
+    """A sentence for each value that was chosen on validation, with the validation figure."""
+    slices: tuple[SliceRow, ...] = ()
+    """The same models on parts of the users."""
+    curves: tuple[CurvePoint, ...] = ()
+    """Losses during training."""
+    best_step: int | None = None
+    """The step whose checkpoint was kept."""
+    samples: tuple[ShownSample, ...] = ()
+    """An example of each kind of sample."""
+    users: tuple[ShownUser, ...] = ()
+    """About twenty users."""
+    users_note: str = ""
+    """A sentence on how these users were picked."""
+    wording: tuple[WordingRow, ...] = ()
+    """Seen against held-out wordings."""
+    caveats: tuple[str, ...] = ()
+    """What a reader must know before believing the numbers, one sentence each."""
+    test_evaluations: int | None = None
+    """How many times the test part was evaluated in this run folder, this time included."""
+    links: tuple[Link, ...] = ()
+    """Files of the run folder worth opening."""

@@ -1,0 +1,157 @@
+"""The report as Markdown: the same sentences and tables as the page, without plots.
+
+Foreign text (titles, samples) goes through `escaped` or into a fence longer than any in the text, so it can neither break
+a table nor become markup.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
+
+from shelftalk.records import Segment
+from shelftalk.report import numbers, tables
+from shelftalk.report.content import Fact, ReportContent, ShownSample, ShownUser, TaskResults
+from shelftalk.report.headline import headline
+from shelftalk.report.tables import Cell, Table
+
+MARKUP = re.compile(r"([\\`*\[\]|~#<>])")
+ISOLATE, POP_ISOLATE = "\u2068", "\u2069"  # keep right-to-left text from turning the line around it
+LOSS_START, LOSS_END = "⟦", "⟧"
+
+
+def render_markdown(content: ReportContent) -> str:
+    """The report as GitHub-flavoured Markdown."""
+    sections = (
+        _opening(content), _results(content), _users(content), _slices(content), _wording(content), _caveats(content),
+        _training(content), _samples(content), _facts("The data", content.data, content.left_out), _again(content),
+    )  # fmt: skip
+    return "\n\n".join(block for section in sections for block in section) + "\n"
+
+
+def escaped(text: str, limit: int = 120) -> str:
+    """Foreign text as one line of plain Markdown."""
+    line = MARKUP.sub(r"\\\1", numbers.shorten(text, limit).replace("&", "&amp;"))
+    return f"{ISOLATE}{line}{POP_ISOLATE}" if numbers.needs_isolation(line) else line
+
+
+def markdown_table(table: Table) -> str:
+    """The table in pipes, numbers to the right; the best value of a column is bold."""
+    rules = ("---" if place < table.words else "---:" for place in range(len(table.columns)))
+    lines = [map(escaped, table.columns), rules, *(map(_cell, row) for row in table.rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cell(cell: Cell) -> str:
+    text = f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text)
+    return f"{text} {escaped(cell.note)}" if cell.note else text
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(sentence, 600)}" for sentence in sentences)
+
+
+def _opening(content: ReportContent) -> list[str]:
+    origin = f"{content.when} · seed {content.seed} · shelftalk {content.version}"
+    return [f"# {escaped(content.title)}", escaped(origin), escaped(headline(content), 2000)]
+
+
+def _results(content: ReportContent) -> list[str]:
+    blocks = ["## Results"] if content.tasks or content.left_out else []
+    for task in content.tasks:
+        blocks += _task(task)
+    if content.left_out:
+        blocks.append(_bullets(content.left_out))
+    if content.chosen:
+        blocks += ["### Chosen on validation", _bullets(content.chosen)]
+    return blocks
+
+
+def _task(task: TaskResults) -> list[str]:
+    means = f"{task.protocol} Means over {numbers.count(task.n)} {task.unit}, 95 % intervals in brackets."
+    blocks = [f"### {escaped(numbers.title(task.task))}", escaped(means, 800), markdown_table(tables.result_table(task))]
+    if task.differences:
+        blocks += ["Paired differences, first minus second:", markdown_table(tables.difference_table(task))]
+    return blocks
+
+
+def _users(content: ReportContent) -> list[str]:
+    if not content.users:
+        return []
+    note = [escaped(content.users_note, 600)] if content.users_note else []
+    return ["## People", *note, *(block for user in content.users for block in _user(user))]
+
+
+def _user(user: ShownUser) -> list[str]:
+    earlier = [f"- … and {numbers.count(user.earlier)} earlier"] if user.earlier else []
+    history = "\n".join(earlier + [f"- {escaped(line)}" for line in user.history])
+    top = "\n".join(
+        f"{place}. {escaped(line.line)} ({numbers.score(line.score)}){' **← taken next**' if line.hit else ''}"
+        for place, line in enumerate(user.top, start=1)
+    )
+    truth = f"Took next: {escaped(user.truth)} ({tables.place_of_truth(user)})"
+    return [f"### {escaped(user.label)}", history, f"{escaped(user.model)} proposes:", top, truth]
+
+
+def _slices(content: ReportContent) -> list[str]:
+    blocks = ["## Slices"] if content.slices else []
+    for group in tables.slice_groups(content):
+        heading = f"{numbers.title(group.task)}: {numbers.metric_name(group.metric)} by {group.kind}"
+        blocks += [f"### {escaped(heading)}", markdown_table(tables.slice_table(group))]
+    return blocks
+
+
+def _wording(content: ReportContent) -> list[str]:
+    return ["## Other wordings", markdown_table(tables.wording_table(content.wording))] if content.wording else []
+
+
+def _caveats(content: ReportContent) -> list[str]:
+    sentences = tables.caveats(content)
+    return ["## What these numbers do not say", _bullets(sentences)] if sentences else []
+
+
+def _training(content: ReportContent) -> list[str]:
+    blocks = _facts("The model", content.model, ())
+    if content.stages:
+        blocks += ["### Time", markdown_table(tables.stage_table(content.stages))]
+    return blocks
+
+
+def _facts(heading: str, mapping: Mapping[str, Fact], notes: Sequence[str]) -> list[str]:
+    if not mapping:
+        return []
+    rows = tuple((Cell(label), Cell(value)) for label, value in tables.facts(mapping))
+    return [f"## {heading}", markdown_table(Table(("fact", "value"), rows, words=2)), *([_bullets(notes)] if notes else [])]
+
+
+def _samples(content: ReportContent) -> list[str]:
+    if not content.samples:
+        return []
+    legend = f"The model is trained to say what stands between {LOSS_START} and {LOSS_END}."
+    return ["## Samples", legend, *(block for sample in content.samples for block in _sample(sample))]
+
+
+def _sample(sample: ShownSample) -> list[str]:
+    text = "".join(map(_segment, sample.segments))
+    return [f"### {escaped(numbers.title(sample.task))} · {escaped(sample.template)}", _fenced(text, "text")]
+
+
+def _segment(segment: Segment) -> str:
+    text = numbers.excerpt(segment.text)
+    return f"{LOSS_START}{text}{LOSS_END}" if segment.bears_loss else text
+
+
+def _again(content: ReportContent) -> list[str]:
+    blocks = [*_facts("The machine", content.machine, ()), "## Again", _fenced(content.command, "sh")]
+    if content.settings:
+        blocks.append(_fenced(content.settings, "toml"))
+    if content.links:
+        blocks.append("\n".join(f"- [{escaped(link.label)}]({quote(link.path)})" for link in content.links))
+    return blocks
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than every run of backticks in it."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", text)), default=0))
+    return f"{fence}{language}\n{numbers.printable(text).strip()}\n{fence}"

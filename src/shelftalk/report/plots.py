@@ -1,0 +1,230 @@
+"""The report's plots: altair specifications drawn to static SVG that stands inside the page.
+
+There is no JavaScript in them on purpose: such a page prints, travels by mail and opens under a strict content security
+policy, and it still opens when today's plotting libraries are forgotten. What interaction would have told stands in native
+SVG titles (shown when the pointer rests on a mark) and in one label per plot for readers who hear the page.
+Colours are CSS variables with a fallback, so plots follow the page between light and dark; fonts are the system's. The
+drawings carry no ids and no references, so any number of them may stand in one page.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair
+
+from shelftalk.report import numbers
+from shelftalk.report.content import CurvePoint, ModelRow, ReportContent, SliceRow, Stage, TaskResults
+from shelftalk.report.tables import SliceGroup, stage_time
+
+WIDTH = 300  # pixels; a panel fits a telephone, wider pages set several side by side
+ROW = 34  # pixels per model
+INK, MUTED, GRID = "var(--ink, #22211f)", "var(--muted, #6b675f)", "var(--line, #e3dfd6)"
+ACCENT, GREY = "var(--accent, #0b6e69)", "var(--grey, #8a857b)"
+COLOURS = ("#0b6e69", "#b4531f", "#5b5fb0", "#8a857b", "#a3397a", "#7a7a12")
+SERIES = tuple(f"var(--series-{n}, {colour})" for n, colour in enumerate(COLOURS, start=1))
+SHAPES = {"circle": "●", "square": "■", "triangle-up": "▲", "diamond": "◆", "cross": "✚", "triangle-down": "▼"}
+# The page's font is not known while drawing and may be a fifth wider than the one that row labels are measured in.
+LABEL, ROOM, LETTER = 125, 150, 7.2  # pixels: longest label as measured, most room kept for one, room per letter
+FIGURE = "replace(datum.label, /^([-\u2212]?)0\\./, '$1.')"  # Vega expression: axis labels as .12
+CONFIG: dict[str, Any] = {
+    "background": None,
+    "font": "system-ui, sans-serif",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": LABEL, "labelPadding": 6,
+        "domain": False, "ticks": False,
+    },
+    "axisY": {"labelColor": INK, "grid": False},
+}  # fmt: skip
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Key:
+    """A line of a legend: the text, the sign before it and the page's class for its colour."""
+
+    label: str
+    sign: str
+    colour: str
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A drawing, and what the page sets above it in its own type."""
+
+    heading: str
+    svg: str
+    legend: tuple[Key, ...] = ()
+
+
+def metric_panels(task: TaskResults) -> list[Panel]:
+    """One panel per plotted metric: a dot and its interval for each model; none where no model has the metric."""
+    measured = [metric for metric in task.plotted if any(numbers.known(row.metrics.get(metric)) for row in task.rows)]
+    return [_metric_panel(task, metric) for metric in measured]
+
+
+def _metric_panel(task: TaskResults, metric: str) -> Panel:
+    rows = [_metric_row(row, metric) for row in task.rows if numbers.known(row.metrics.get(metric))]
+    heading = numbers.metric_name(metric) + (" (lower is better)" if metric in task.lower_is_better else "")
+    base = altair.Chart({"values": rows}).encode(
+        y=altair.Y("model:N", sort=None, title=None, axis=_row_axis(rows, "model")),
+        color=altair.Color("colour:N", scale=None),
+        description="tip:N",
+    )
+    x = altair.X("value:Q", title=None, scale=altair.Scale(zero=False, padding=14), axis=_figures_axis())
+    chart = altair.layer(
+        base.mark_rule(strokeWidth=2.5, strokeCap="round").encode(x="low:Q", x2="high:Q"),
+        base.mark_point(filled=True, size=95, opacity=1).encode(x=x),
+        base.mark_text(dy=-11, fontSize=11.5).encode(x="value:Q", text="figure:N"),
+    )
+    return _panel(chart.properties(width=WIDTH, height={"step": ROW}), heading, [row["tip"] for row in rows])
+
+
+def _row_axis(rows: Sequence[Row], label: str) -> altair.Axis:
+    longest = max(len(row[label]) for row in rows)
+    return altair.Axis(minExtent=min(ROOM, round(LETTER * longest)) + 8)
+
+
+def _metric_row(row: ModelRow, metric: str) -> Row:
+    value, ends = row.metrics[metric], row.intervals.get(metric)
+    written = numbers.interval(ends)
+    low, high = ends if ends is not None and written else (value, value)
+    model = numbers.shorten(row.model, 40)
+    tip = f"{model}: {numbers.figure(value)} {written}".strip()
+    colour = GREY if row.baseline else ACCENT
+    return {
+        "model": model, "value": value, "low": low, "high": high, "figure": numbers.figure(value), "tip": tip, "colour": colour,
+    }  # fmt: skip
+
+
+def _figures_axis() -> altair.Axis:
+    return altair.Axis(tickCount=4, labelExpr=FIGURE, labelOverlap=True, labelFlush=False)
+
+
+def slice_panels(groups: Iterable[SliceGroup]) -> list[Panel]:
+    """The main metric of each model on each slice, a panel per task and kind; none where nothing was measured."""
+    measured = [group for group in groups if any(numbers.known(row.metrics.get(group.metric)) for row in group.rows)]
+    return [_slice_panel(group) for group in measured]
+
+
+def _slice_panel(group: SliceGroup) -> Panel:
+    models = [numbers.shorten(model, 40) for model in dict.fromkeys(row.model for row in group.rows)]
+    rows = [_slice_row(row, group.metric) for row in group.rows if numbers.known(row.metrics.get(group.metric))]
+    heading = f"{numbers.title(group.task)}: {numbers.metric_name(group.metric)} by {group.kind}"
+    base = altair.Chart({"values": rows}).encode(
+        y=altair.Y("slice:N", sort=None, title=None, scale=altair.Scale(paddingInner=0.3), axis=_row_axis(rows, "slice")),
+        yOffset=altair.YOffset("model:N", sort=models),
+        color=altair.Color("model:N", scale=_scale(models, SERIES), legend=None),
+        description="tip:N",
+    )
+    x = altair.X("value:Q", title=None, scale=altair.Scale(padding=10), axis=_figures_axis())
+    shape = altair.Shape("model:N", scale=_scale(models, tuple(SHAPES)), legend=None)
+    chart = altair.layer(
+        base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=shape),
+    )
+    size = {"step": 13, "for": "offset"}
+    signs = list(SHAPES.values())
+    legend = tuple(Key(model, signs[n % len(signs)], f"series-{n % len(SERIES) + 1}") for n, model in enumerate(models))
+    return _panel(chart.properties(width=WIDTH, height=size), heading, [row["tip"] for row in rows], legend)
+
+
+def _scale(models: Sequence[str], values: Sequence[str]) -> altair.Scale:
+    return altair.Scale(domain=list(models), range=[values[n % len(values)] for n in range(len(models))])
+
+
+def _slice_row(row: SliceRow, metric: str) -> Row:
+    value, ends = row.metrics[metric], row.intervals.get(metric)
+    written = numbers.interval(ends)
+    low, high = ends if ends is not None and written else (value, value)
+    model, part = numbers.shorten(row.model, 40), numbers.shorten(row.slice, 40)
+    tip = f"{part}, {model}: {numbers.figure(value)} {written} (n = {numbers.count(row.n)})"
+    return {"model": model, "slice": part, "value": value, "low": low, "high": high, "tip": tip}
+
+
+def curve_panels(content: ReportContent) -> list[Panel]:
+    """One panel per task with a measured loss: training as a line, validation as a line with dots, the kept step marked."""
+    tasks = dict.fromkeys(point.task for point in content.curves if numbers.known(point.loss))
+    return [_curve_panel([point for point in content.curves if point.task == task], content.best_step) for task in tasks]
+
+
+def _curve_panel(points: Sequence[CurvePoint], best_step: int | None) -> Panel:
+    heading = "All tasks together" if points[0].task == "all" else numbers.title(points[0].task)
+    rows = [_curve_row(point) for point in points if numbers.known(point.loss)]
+    parts = [part for part in ("training", "validation") if any(row["part"] == part for row in rows)]
+    colours = {"training": GREY, "validation": ACCENT}
+    base = altair.Chart({"values": rows}).encode(
+        x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4, format=",d", grid=False)),
+        y=altair.Y("loss:Q", title=None, scale=altair.Scale(zero=False, padding=6), axis=altair.Axis(tickCount=5, grid=True)),
+        color=altair.Color("part:N", scale=altair.Scale(domain=parts, range=[colours[part] for part in parts]), legend=None),
+    )
+    dots = base.transform_filter("datum.part == 'validation'").mark_point(filled=True, size=45, opacity=1)
+    layers = [base.mark_line(strokeWidth=2), dots.encode(description="tip:N")]
+    if best_step is not None:
+        layers.append(_best_rule(best_step))
+    chart = altair.layer(*layers).properties(width=WIDTH, height=170)
+    last = [[row["tip"] for row in rows if row["part"] == part][-1] for part in parts]
+    keys = {"training": Key("training", "—", "base"), "validation": Key("validation", "●", "ours")}
+    return _panel(chart, heading, [f"last {tip}" for tip in last], tuple(keys[part] for part in parts))
+
+
+def _curve_row(point: CurvePoint) -> Row:
+    tip = f"{point.part}, step {numbers.count(point.step)}, {numbers.count(point.tokens)} tokens: loss {point.loss:.3f}"
+    return {"step": point.step, "loss": point.loss, "part": point.part, "tip": tip}
+
+
+def _best_rule(step: int) -> altair.Chart:
+    row = {"step": step, "tip": f"kept: step {numbers.count(step)}"}
+    rule = altair.Chart({"values": [row]}).mark_rule(strokeDash=[4, 4], strokeWidth=1.5, color=INK)
+    marked: altair.Chart = rule.encode(x="step:Q", description="tip:N")
+    return marked
+
+
+def stage_panels(stages: Sequence[Stage]) -> list[Panel]:
+    """One panel, a bar per stage, a skipped one as an outline; none where no time is known."""
+    rows = [_stage_row(stage) for stage in stages if numbers.known(stage.seconds)]
+    return [_stage_panel(rows)] if rows else []
+
+
+def _stage_panel(rows: Sequence[Row]) -> Panel:
+    longest = max(row["seconds"] for row in rows) or 1.0
+    base = altair.Chart({"values": rows}).encode(
+        y=altair.Y("stage:N", sort=None, title=None, axis=_row_axis(rows, "stage")),
+        x=altair.X("seconds:Q", axis=None, scale=altair.Scale(domain=[0, 1.9 * longest])),  # room for the time behind the bar
+        description="tip:N",
+    )
+    chart = altair.layer(
+        base.mark_bar(height=14, stroke=ACCENT).encode(fill=altair.Fill("fill:N", scale=None)),
+        base.mark_text(align="left", dx=6, fontSize=12, color=MUTED).encode(text="time:N"),
+    )
+    return _panel(chart.properties(width=WIDTH, height={"step": 24}), "Time by stage", [row["tip"] for row in rows])
+
+
+def _stage_row(stage: Stage) -> Row:
+    name, time = numbers.shorten(stage.name, 40), stage_time(stage)
+    fill = "transparent" if stage.skipped else ACCENT
+    return {"stage": name, "seconds": stage.seconds, "time": time, "tip": f"{name}: {time}", "fill": fill}
+
+
+def _panel(chart: altair.TopLevelMixin, heading: str, tips: Sequence[str], legend: tuple[Key, ...] = ()) -> Panel:
+    """The chart as inline SVG of WIDTH pixels, labelled with what its marks say."""
+    import vl_convert  # starts a JavaScript engine, so only where something is drawn
+
+    autosize = {"type": "fit-x", "contains": "padding"}
+    specification = chart.to_dict() | {"autosize": autosize, "config": CONFIG}
+    svg: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
+    return Panel(heading, _for_a_page(svg, f"{heading}: " + "; ".join(tips)), legend)
+
+
+def _for_a_page(svg: str, label: str) -> str:
+    root = ElementTree.fromstring(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
+    for mark in root.findall(".//*[@role='graphics-symbol']"):
+        if mark.get("aria-roledescription") != "axis" and "aria-label" in mark.attrib:
+            ElementTree.SubElement(mark, "title").text = mark.get("aria-label")
+    root.attrib = {"viewBox": root.get("viewBox", ""), "width": root.get("width", ""), "role": "img", "aria-label": label}
+    return ElementTree.tostring(root, encoding="unicode")

@@ -1,0 +1,69 @@
+"""One record in, three files out: a self-contained page, Markdown, JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jinja2
+from pydantic import TypeAdapter
+
+from shelftalk.report import headline, numbers, plots, tables
+from shelftalk.report.content import ReportContent
+from shelftalk.report.markdown import render_markdown
+from shelftalk.runs import beside, space_needed
+
+FILTERS = {
+    "count": numbers.count,
+    "excerpt": numbers.excerpt,
+    "fact": numbers.fact,
+    "figure": numbers.figure,
+    "metric": numbers.metric_name,
+    "printable": numbers.printable,
+    "score": numbers.score,
+    "shorten": numbers.shorten,
+    "signed": numbers.signed,
+    "spoken": numbers.title,
+    "written": numbers.interval,
+}
+
+
+def render_html(content: ReportContent) -> str:
+    """The report as one HTML page without any reference to the outside; titles and samples are escaped."""
+    # autoescape for every template: item titles come from strangers
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("shelftalk.report", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= FILTERS
+    groups = tables.slice_groups(content)
+    drawn = {
+        "metric_panels": {task.task: plots.metric_panels(task) for task in content.tasks},
+        "slice_panels": plots.slice_panels(groups),
+        "curve_panels": plots.curve_panels(content),
+        "stage_panels": plots.stage_panels(content.stages),
+    }
+    template = environment.get_template("report.html.jinja")
+    return template.render(content=content, groups=groups, tables=tables, headline=headline, **drawn)
+
+
+def render_json(content: ReportContent) -> str:
+    """The record itself as JSON; NaN and infinities become null."""
+    return TypeAdapter(ReportContent).dump_json(content, indent=2).decode() + "\n"
+
+
+def write_report(content: ReportContent, folder: Path) -> Path:
+    """Write report.html, report.md and report.json into an existing folder and return the path of the page.
+
+    All three are rendered before any is written, and each is renamed into place, so a reader never meets half a report.
+    Raises NoSpace when the device is full.
+    """
+    rendered = {
+        "report.json": render_json(content), "report.md": render_markdown(content), "report.html": render_html(content),
+    }  # fmt: skip
+    for name, text in rendered.items():
+        with space_needed(folder), beside(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
+    return folder / "report.html"

@@ -1,0 +1,181 @@
+"""The report's tables as plain values, so that HTML and Markdown show the same cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from shelftalk.report import numbers
+from shelftalk.report.content import (
+    Fact,
+    Interval,
+    Metrics,
+    ModelRow,
+    ReportContent,
+    ShownUser,
+    SliceRow,
+    Stage,
+    TaskResults,
+    WordingRow,
+)
+from shelftalk.report.headline import REFIT, verdict_sentence
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, its interval beneath it, and whether it is the best of its column."""
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """`words` leading columns hold words, the others numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: int = 1
+
+
+@dataclass(frozen=True)
+class SliceGroup:
+    """The slices of one task and one kind, and the main metric they are shown in."""
+
+    task: str
+    kind: str
+    metric: str
+    rows: tuple[SliceRow, ...]
+
+
+def metric_columns(rows: Iterable[ModelRow | WordingRow]) -> list[str]:
+    """Every metric that some row has, in order of appearance."""
+    return list(dict.fromkeys(metric for row in rows for metric in row.metrics))
+
+
+def result_table(task: TaskResults) -> Table:
+    metrics = metric_columns(task.rows)
+    best = {metric: best_figure(task, metric) for metric in metrics}
+    rows = tuple((Cell(row.model), *(_metric_cell(row, metric, best[metric]) for metric in metrics)) for row in task.rows)
+    return Table(("model", *map(numbers.metric_name, metrics)), rows)
+
+
+def best_figure(task: TaskResults, metric: str) -> str:
+    """The best value as it is printed (models equal in print are equally best); "" with fewer than two to compare."""
+    values = [row.metrics.get(metric) for row in task.rows if not row.model.endswith(REFIT)]
+    measured = [value for value in values if value is not None and numbers.known(value)]
+    if len(measured) < 2:
+        return ""
+    return numbers.figure(min(measured) if metric in task.lower_is_better else max(measured))
+
+
+def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
+    text = numbers.figure(row.metrics.get(metric))
+    return Cell(text, numbers.interval(row.intervals.get(metric)), text == best and not row.model.endswith(REFIT))
+
+
+def difference_table(task: TaskResults) -> Table:
+    rows = tuple(
+        (
+            Cell(verdict_sentence(difference, task)),
+            Cell(numbers.metric_name(difference.metric)),
+            Cell(numbers.signed(difference.value)),
+            Cell(numbers.signed_interval(difference.low, difference.high)),
+            Cell(numbers.p_value(difference.p)),
+        )
+        for difference in task.differences
+    )
+    return Table(("first and second", "metric", "first − second", "95 % interval", "p"), rows, words=2)
+
+
+def slice_groups(content: ReportContent) -> list[SliceGroup]:
+    """Slices by task and kind, in order of appearance; tasks without results have no main metric and no slices."""
+    main_metrics = {task.task: task.main_metric for task in content.tasks}
+    keys = dict.fromkeys((row.task, row.kind) for row in content.slices if row.task in main_metrics)
+    return [
+        SliceGroup(task, kind, main_metrics[task], tuple(row for row in content.slices if (row.task, row.kind) == (task, kind)))
+        for task, kind in keys
+    ]
+
+
+def slice_table(group: SliceGroup) -> Table:
+    """A row per slice, a column per model."""
+    models = list(dict.fromkeys(row.model for row in group.rows))
+    sizes = {row.slice: row.n for row in reversed(group.rows)}
+    cells = {(row.slice, row.model): _plain_cell(row.metrics, row.intervals, group.metric) for row in group.rows}
+    slices = dict.fromkeys(row.slice for row in group.rows)
+    rows = tuple(
+        (Cell(part), Cell(numbers.count(sizes[part])), *(cells.get((part, model), Cell(numbers.MISSING)) for model in models))
+        for part in slices
+    )
+    return Table((group.kind, "n", *models), rows)
+
+
+def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metric: str) -> Cell:
+    return Cell(numbers.figure(metrics.get(metric)), numbers.interval(intervals.get(metric)))
+
+
+def wording_table(rows: Sequence[WordingRow]) -> Table:
+    metrics = metric_columns(rows)
+    cells = tuple(
+        (
+            Cell(numbers.title(row.task)),
+            Cell(row.model),
+            Cell(row.wording),
+            Cell(numbers.count(row.n)),
+            *(_plain_cell(row.metrics, row.intervals, metric) for metric in metrics),
+        )
+        for row in rows
+    )
+    return Table(("task", "model", "wording", "n", *map(numbers.metric_name, metrics)), cells, words=3)
+
+
+def stage_table(stages: Sequence[Stage]) -> Table:
+    rows = tuple((Cell(stage.name), Cell(stage_time(stage))) for stage in stages)
+    return Table(("stage", "time"), rows)
+
+
+def stage_time(stage: Stage) -> str:
+    """The time a stage took, or that it was not done again."""
+    if not stage.skipped:
+        return numbers.duration(stage.seconds)
+    return f"skipped ({numbers.duration(stage.seconds)} before)" if numbers.known(stage.seconds) else "skipped"
+
+
+def total_time(stages: Sequence[Stage]) -> str:
+    """The time of the stages that were done in this run."""
+    measured = [stage.seconds for stage in stages if not stage.skipped and stage.seconds is not None]
+    return numbers.duration(sum(seconds for seconds in measured if numbers.known(seconds)))
+
+
+def facts(mapping: Mapping[str, Fact]) -> list[tuple[str, str]]:
+    return [(label, numbers.fact(value)) for label, value in mapping.items()]
+
+
+def place_of_truth(user: ShownUser) -> str:
+    """As in "place 3 of 50", or that the item is not in the list."""
+    if user.rank is None:
+        return f"not among the {numbers.count(user.listed)} listed"
+    return f"place {numbers.count(user.rank)} of {numbers.count(user.listed)}"
+
+
+def caveats(content: ReportContent) -> list[str]:
+    """The run's own caveats and those that follow from the record itself."""
+    return [*content.caveats, *_about_comparisons(content), *_about_the_test_part(content)]
+
+
+def _about_comparisons(content: ReportContent) -> list[str]:
+    compared = sum(len(task.differences) for task in content.tasks)
+    if compared < 2:
+        return []
+    return [f"{compared} differences are shown, each with its own 95 % interval: none is widened for their number."]
+
+
+def _about_the_test_part(content: ReportContent) -> list[str]:
+    times = content.test_evaluations
+    if times is None:
+        return []
+    if times == 1:
+        return ["The test part was evaluated once in this run folder."]
+    return [f"The test part was evaluated {times} times in this run folder: whatever was changed in between has seen it."]
