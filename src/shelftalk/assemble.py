@@ -1,0 +1,199 @@
+"""From an experiment and the files of its run to finished things: split, index, tasks, backbone, recommenders."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shelftalk import parts
+from shelftalk.data.splitting import Split
+from shelftalk.errors import AnotherExperiment
+from shelftalk.experiment import Experiment
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.runs import RunFolder, write_json
+from shelftalk.tasks.item_text import ItemText
+from shelftalk.tasks.marks import all_marks
+from shelftalk.tasks.mixture import read_samples
+from shelftalk.tasks.task import ServedTask, Task, TaskContext
+from shelftalk.tasks.templates import Words
+
+if TYPE_CHECKING:  # torch is loaded only where a language model is
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+    from shelftalk.decoding.prior import AlignedWithPrior
+    from shelftalk.models.backbone import Backbone
+
+OnBatch = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class RunParts:
+    """What the files of a run hold, each loaded when it is first asked for."""
+
+    run: RunFolder
+    experiment: Experiment
+    on_batch: OnBatch | None = None
+
+    @cached_property
+    def split(self) -> Split:
+        return Split.load(self.run.dataset)
+
+    @cached_property
+    def index(self) -> ItemIndex:
+        return ItemIndex.load(self.run.item_index)
+
+    @cached_property
+    def context(self) -> TaskContext:
+        nouns = self.experiment.data.nouns
+        words = Words(nouns.item, nouns.items, nouns.user, nouns.took)
+        text = ItemText(self.split.dataset, self.index, self.experiment.text)
+        return TaskContext(self.split, text, words, self.experiment.seed)
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Every task that the data supports and that is switched on, and the served ones in any case."""
+        found: dict[str, Task] = {}
+        for name, settings in self.experiment.tasks.items():
+            kind = parts.load(parts.TASKS, name, "task")
+            if kind.needs_ratings and not self.split.dataset.has_ratings:
+                continue
+            if settings.weight > 0 or name in parts.SERVED:
+                found[name] = kind(settings, self.context)
+        return found
+
+    @cached_property
+    def served(self) -> dict[str, ServedTask]:
+        """The tasks that the finished model is asked."""
+        return {name: task for name, task in self.tasks.items() if isinstance(task, ServedTask)}
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The trained model of model/. Raises AnotherExperiment where it belongs to another split or index."""
+        from shelftalk.models.hardware import wants_bf16
+        from shelftalk.models.pretrained import load_backbone
+
+        check_model(self.run.model, self.split)
+        return load_backbone(self.run.model, wants_bf16(self.experiment.training.bf16))
+
+    @cached_property
+    def language_model(self) -> LanguageModelRecommender:
+        from shelftalk.decoding.language_model import LanguageModelRecommender
+
+        settings = self.experiment.decoding
+        return LanguageModelRecommender(self.backbone, self.index, self.served, settings, on_batch=self.on_batch)
+
+
+def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
+    """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in checkpoints/."""
+    from shelftalk.training.trainer import train
+
+    experiment, backbone = found.experiment, new_backbone(found)
+    on_step(0, 1, "reading samples")
+    epochs = [
+        [backbone.encode(sample.segments) for sample in read_samples(found.run.epoch(number))]
+        for number in range(experiment.training.epochs)
+    ]
+    validation = {
+        name: [backbone.encode(sample.segments) for sample in read_samples(found.run.samples / f"validation.{name}.parquet")]
+        for name in found.served
+    }
+    result = train(backbone, epochs, validation, found.run.checkpoints, experiment.training, experiment.seed, on_step)
+    sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
+    return backbone, {"family": backbone.family, **sizes, **asdict(result)}
+
+
+def new_backbone(found: RunParts) -> Backbone:
+    """The backbone before training: tokenizer from the catalogue, random weights, symbols where their vectors put them."""
+    from shelftalk.models.hardware import wants_bf16
+    from shelftalk.models.nano import build_nano
+
+    experiment, index = found.experiment, found.index
+    backbone = build_nano(_tokenizer_texts(found), [*all_marks(), *index.vocabulary], experiment.nano, experiment.seed)
+    backbone.bf16 = wants_bf16(experiment.training.bf16)
+    if index.symbol_vectors is not None:
+        backbone.start_symbols_from(index.vocabulary, index.symbol_vectors, experiment.nano.symbol_spread)
+    return backbone
+
+
+def _tokenizer_texts(found: RunParts) -> Iterator[str]:
+    """What the nano tokenizer is made of: catalogue texts, names that are text, wordings and ratings."""
+    for item in found.split.dataset.item_ids:
+        yield found.context.text.beside(item)
+        if not found.index.symbols:
+            yield found.index.name(item)
+    wordings = [t.source + t.question + t.target for task in found.tasks.values() for t in task.seen]
+    ratings = list(found.context.rating_texts.values())
+    yield from (wordings + ratings) * 50  # a prompt's own words are in every sample, so they deserve whole pieces
+
+
+def save_model_facts(folder: Path, found: RunParts) -> None:
+    """What makes a recommender of a language model: item index, templates and split hash, beside its weights."""
+    found.index.save(folder / "item_index.parquet")
+    templates = {name: [asdict(template) for template in task.templates] for name, task in found.tasks.items()}
+    facts = {"split": found.split.fingerprint(), "scheme": found.index.scheme, "templates": templates}
+    write_json(folder / "shelftalk.json", facts)
+
+
+def check_model(folder: Path, split: Split) -> None:
+    """Raises AnotherExperiment where the model was trained on another split than the run's."""
+    if json.loads((folder / "shelftalk.json").read_text())["split"] != split.fingerprint():
+        raise AnotherExperiment(
+            f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
+        )
+
+
+def build_popularity(found: RunParts) -> tuple[Any, list[str]]:
+    """Training counts."""
+    from shelftalk.baselines.popularity import fit_popularity
+
+    return fit_popularity(found.split), []
+
+
+def build_item_knn(found: RunParts) -> tuple[Any, list[str]]:
+    """Text and co-occurrence, the recipe from validation."""
+    from shelftalk.baselines.item_knn import fit_item_knn
+
+    model = fit_item_knn(found.split, found.experiment.item_knn, found.experiment.seed)
+    recipe = model.recipe
+    return model, [
+        f"item_knn: text weight {recipe.text_weight:g}, decay {recipe.decay:g} over the last {recipe.max_history} items "
+        f"(validation ndcg@10 {model.validation_ndcg:.4f})."
+    ]
+
+
+def build_bias(found: RunParts) -> tuple[Any, list[str]]:
+    """User and item bias, the damping from validation."""
+    from shelftalk.baselines.bias import fit_bias
+
+    model = fit_bias(found.split, found.experiment.bias)
+    return model, ["bias: " + ", ".join(f"{name} {value:.4g}" for name, value in model.describe().items()) + "."]
+
+
+def build_global_mean(found: RunParts) -> tuple[Any, list[str]]:
+    """The mean of all visible ratings."""
+    from shelftalk.baselines.bias import fit_global_mean
+
+    return fit_global_mean(found.split), []
+
+
+def build_aligned(found: RunParts) -> tuple[LanguageModelRecommender, list[str]]:
+    """The trained language model alone."""
+    return found.language_model, []
+
+
+def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[str]]:
+    """The trained language model with item_knn, and the bias model for ratings, as priors."""
+    from shelftalk.decoding.prior import AlignedWithPrior
+
+    prior, _ = build_item_knn(found)
+    rating_prior = build_bias(found)[0] if "rating" in found.served else None
+    model = AlignedWithPrior(found.language_model, prior, rating_prior, found.experiment.prior)
+    model.choose(found.split, list(found.served), found.experiment.seed)
+    return model, [
+        f"aligned+prior, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} "
+        f"(validation {chosen.metric} {chosen.value:.4f}; 0 is the language model alone, 1 the prior alone)."
+        for chosen in model.describe()
+    ]

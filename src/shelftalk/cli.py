@@ -1,0 +1,189 @@
+"""The command line: parse -> Experiment -> one stage; nothing else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from shelftalk import __version__
+from shelftalk.errors import ShelftalkError
+
+app = typer.Typer(
+    name="shelftalk",
+    help="Align language models with recommendation knowledge, and make recommenders of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+show_app = typer.Typer(help="Show what the model sees.", no_args_is_help=True)
+app.add_typer(show_app, name="show")
+
+ExperimentFile = Annotated[
+    Path | None, typer.Argument(help="Experiment file (TOML); the bundled MovieLens experiment without one.")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="The run folder itself; by default runs/NAME.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every chance in the run.")]
+Models = Annotated[str | None, typer.Option("--models", help="What to evaluate, by name and comma: item_knn,popularity.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", help="Folder that holds interactions.* and items.* (Parquet, CSV or JSON lines).")
+]
+Interactions = Annotated[Path | None, typer.Option("--interactions", help="File of who took what, when; with --items.")]
+Items = Annotated[Path | None, typer.Option("--items", help="File of the catalogue; with --interactions.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")]
+
+
+@app.callback()
+def main(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    experiment: ExperimentFile = None,
+    out: Out = None,
+    seed: Seed = None,
+    models: Models = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """The whole way, from the data to the report. Finished stages are skipped, an interrupted run continues."""
+    _do("run", experiment, out, seed, models, data, interactions, items, as_json)
+
+
+def _stage_command(name: str, summary: str) -> None:
+    def command(
+        experiment: ExperimentFile = None,
+        out: Out = None,
+        seed: Seed = None,
+        models: Models = None,
+        data: Data = None,
+        interactions: Interactions = None,
+        items: Items = None,
+        as_json: Json = False,
+    ) -> None:
+        _do(name, experiment, out, seed, models, data, interactions, items, as_json)
+
+    app.command(name, help=summary)(command)
+
+
+for _name, _summary in {
+    "prepare": "Read, check, filter and split the data.",
+    "index": "Name every item.",
+    "write": "Write the training samples.",
+    "train": "Train the language model; continues an interrupted training.",
+    "recommend": "Ask every model for the test part.",
+    "evaluate": "Measure the answers.",
+    "report": "Write the report.",
+}.items():
+    _stage_command(_name, _summary)
+
+
+@show_app.command("sample")
+def show_sample(
+    task: Annotated[str, typer.Argument(help="Kind of sample, such as retrieval or masked_items.")] = "retrieval",
+    experiment: ExperimentFile = None,
+    number: Annotated[int, typer.Option("--number", help="Which one of the first epoch, from 0.")] = 0,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+) -> None:
+    """One training sample as the model sees it, token by token; tokens that bear loss are marked."""
+
+    def work() -> None:
+        from shelftalk.console import print_sample
+        from shelftalk.inspecting import sample_tokens
+
+        print_sample(*sample_tokens(_experiment(experiment, seed, None, data, interactions, items), task, number))
+
+    _guarded(work)
+
+
+@show_app.command("experiment")
+def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
+    """The experiment with every default resolved, as TOML: a file to start your own from."""
+    _guarded(lambda: typer.echo(_experiment(experiment, seed, None, data, None, None).toml()))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can do: cores, memory, bf16, GPU, free disk, versions."""
+
+    def work() -> None:
+        from shelftalk.inspecting import machine_facts
+
+        facts = machine_facts()
+        typer.echo(json.dumps(facts, indent=1) if as_json else "\n".join(f"{name:<18} {value}" for name, value in facts.items()))
+
+    _guarded(work)
+
+
+def _do(
+    stage: str,
+    path: Path | None,
+    out: Path | None,
+    seed: int | None,
+    models: str | None,
+    data: Path | None,
+    interactions: Path | None,
+    items: Path | None,
+    as_json: bool,
+) -> None:
+    """Resolve the experiment, carry out one stage, say where the result is."""
+
+    def work() -> None:
+        from shelftalk import stages
+        from shelftalk.console import Progress, print_summary
+        from shelftalk.runs import RunFolder
+
+        experiment = _experiment(path, seed, models, data, interactions, items)
+        folder = RunFolder(out or Path("runs") / experiment.name)
+        with Progress() as progress:
+            if stage != "run":
+                stages.claim(folder, experiment)
+            done = getattr(stages, stage)(folder, experiment, progress)
+        print_summary(folder, done if isinstance(done, list) else [done], as_json)
+
+    _guarded(work)
+
+
+def _experiment(
+    path: Path | None, seed: int | None, models: str | None, data: Path | None, interactions: Path | None, items: Path | None
+) -> Any:
+    from shelftalk.experiment import load_experiment
+
+    given: dict[str, Any] = {}
+    if seed is not None:
+        given["seed"] = seed
+    if models is not None:
+        given["models"] = [name.strip() for name in models.split(",") if name.strip()]
+    sources = {"folder": data, "interactions": interactions, "items": items}
+    if named := {name: str(source) for name, source in sources.items() if source is not None}:
+        given["data"] = named
+        if path is None:
+            given["name"] = (data.resolve().name if data else Path(named.get("interactions", "run")).stem) or "run"
+    return load_experiment(path, given)
+
+
+def _guarded(work: Callable[[], None]) -> None:
+    """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost."""
+    try:
+        work()
+    except ShelftalkError as error:
+        _stop(f"{type(error).__name__}: {error}", 2)
+    except KeyboardInterrupt:
+        _stop("Interrupted. The same command continues where it stopped.", 130)
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    print(sentence, file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,117 @@
+"""What the command line prints: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from shelftalk.runs import RunFolder, StageRecord
+
+EVERY = 20.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}
+
+
+class Progress:
+    """A bar per stage with an estimate of the time left; on a pipe, a line now and then that says the same."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        columns = (
+            TextColumn("{task.description:<24}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+        )
+        self._bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=self._console)
+        self._tasks: dict[str, object] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        self._last = 0.0
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._console.is_terminal:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
+        if self._console.is_terminal:
+            if stage not in self._tasks:
+                self._tasks[stage] = self._bars.add_task(stage, total=total, said=text)
+            self._bars.update(self._tasks[stage], completed=done, total=total, said=text)  # type: ignore[arg-type]
+        else:
+            self._line(stage, done, total, text)
+
+    def _line(self, stage: str, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        first = stage not in self._started
+        self._started.setdefault(stage, (now, done))
+        if first or now - self._last >= EVERY or done == total > 1:
+            start, from_done = self._started[stage]
+            left = (now - start) / (done - from_done) * (total - done) if done > from_done else None
+            ahead = f", about {_clock(left)} left" if left else ""
+            self._console.print(f"{stage}: {done}/{total} {text}{ahead}" if total > 1 else f"{stage}: {text}", highlight=False)
+            self._last = now
+
+
+def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bool) -> None:
+    """Stages with their times, the metrics if there are any, and last the path of the report."""
+    report = folder.path / "report.html"
+    metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
+    if as_json:
+        stages = [{"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped} for r in records]
+        result = {"run": str(folder.path), "stages": stages, "metrics": metrics}
+        print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
+        return
+    console = Console(highlight=False)
+    for record in records:
+        console.print(f"{record.name:<26}" + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
+    for task, models in metrics.items():
+        console.print(_table(task, models))
+    for record in records:
+        for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", [])]:
+            console.print(sentence)
+    console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
+    """Tokens in their order, those that bear loss marked by brackets and colour; the colour alone would not survive a pipe."""
+    console = Console(highlight=False)
+    console.print(
+        f"{task}, wording {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them bear loss (in ⟦⟧)\n"
+    )
+    text = Text()
+    for token, loss in tokens:
+        text.append(f"⟦{token}⟧" if loss else token, style="bold green" if loss else "")
+    console.print(text, soft_wrap=True)
+
+
+def _table(task: str, models: dict[str, dict]) -> Table:
+    names = SHOWN[task]
+    table = Table(title=f"{task} (test part, train-only, 95 % intervals)", title_justify="left")
+    table.add_column("model")
+    for name in names:
+        table.add_column(name, justify="right")
+    for model, values in models.items():
+        if not model.endswith(".ci"):
+            ends = models[f"{model}.ci"]
+            table.add_row(model, *(f"{values[n]:.4f} [{ends[n][0]:.4f}, {ends[n][1]:.4f}]" for n in names))
+    return table
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

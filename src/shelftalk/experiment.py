@@ -1,0 +1,150 @@
+"""Experiment: all stage settings in one frozen object. TOML in, TOML out; an unknown key names the nearest known one."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from shelftalk import parts
+from shelftalk.baselines.bias import BiasSettings
+from shelftalk.baselines.item_knn import ItemKnnSettings
+from shelftalk.data.sources import DataSettings
+from shelftalk.data.splitting import SplitSettings
+from shelftalk.decoding.settings import DecodingSettings, PriorSettings
+from shelftalk.errors import MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
+from shelftalk.indexing.item_index import IndexSettings
+from shelftalk.models.settings import NanoSettings
+from shelftalk.tasks.item_text import TextSettings
+from shelftalk.tasks.task import TaskSettings
+from shelftalk.training.settings import TrainingSettings
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class EvaluationSettings(BaseModel):
+    """How models are compared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    resamples: int = Field(2000, ge=100)
+    """Bootstrap resamples of users behind each 95 % interval."""
+    shown_users: int = Field(20, ge=0)
+    """Users shown in the report, drawn by seed."""
+    held_out_wordings: bool = True
+    """Whether the language model is also asked in wordings that it was not trained on (validation part)."""
+
+
+class Experiment(BaseModel):
+    """Everything that a run depends on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("movielens-small", pattern=r"^[\w.+-]+$")
+    """Name of the run; its folder is runs/NAME."""
+    seed: int = 0
+    """The one seed from which every chance of the run is drawn."""
+    models: tuple[str, ...] = tuple(parts.MODELS)
+    """What is evaluated: names of parts.MODELS or "package.module:function"."""
+    data: DataSettings = DataSettings()
+    split: SplitSettings = SplitSettings()
+    index: IndexSettings = IndexSettings()
+    text: TextSettings = TextSettings()
+    tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
+    """Settings by task, the six built-in ones at least; a task of your own by "package.module:Class"."""
+    nano: NanoSettings = NanoSettings()
+    training: TrainingSettings = TrainingSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    item_knn: ItemKnnSettings = ItemKnnSettings()
+    bias: BiasSettings = BiasSettings()
+    prior: PriorSettings = PriorSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _task_settings(cls, given: Mapping[str, Any]) -> dict[str, TaskSettings]:
+        """Each task's settings in the task's own type."""
+        if not isinstance(given, Mapping):
+            raise ValueError("must be a table with one table per task")
+        settings = {}
+        for name in dict.fromkeys([*parts.TASKS, *given]):
+            value = given.get(name, {})
+            kind = parts.load(parts.TASKS, name, "task").settings_type
+            settings[name] = value if isinstance(value, kind) else _validated(kind, value, f"tasks.{name}")
+        return settings
+
+    @field_validator("models", mode="after")
+    @classmethod
+    def _known_models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in parts.MODELS and ":" not in name:
+                raise UnknownPart(f'there is no model "{name}"; {nearest(name, parts.MODELS)}')
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether a model is named that a language model has to be trained for."""
+        return any(name in parts.NEED_TRAINING for name in self.models)
+
+    def toml(self) -> str:
+        """The whole experiment, every default resolved."""
+        return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+def load_experiment(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over it.
+
+    Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values = tomllib.loads(Path(path).read_text("utf-8"))
+        except FileNotFoundError:
+            raise MissingFile(f'there is no experiment file "{path}"; mend the path.') from None
+        except IsADirectoryError:
+            raise MissingFile(f'"{path}" is a folder; name the experiment file in it.') from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f'"{path}" is not valid TOML: {error}; mend that line.') from None
+        values.setdefault("name", Path(path).stem)
+    return _validated(Experiment, _laid_over(values, overrides or {}), "")
+
+
+def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested tables merged; what stands above wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(dict(merged[key]), value) if both else value
+    return merged
+
+
+def _validated(kind: type[Settings], values: Any, where: str) -> Settings:
+    """Validate, and turn pydantic's complaint into one sentence about the first fault."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(str(part) for part in ([where] if where else []) + list(fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            known = _fields(kind, fault["loc"][:-1])
+            raise UnknownSetting(f'there is no setting "{name}"; {nearest(str(fault["loc"][-1]), known)}') from None
+        given = "" if isinstance(fault.get("input"), (dict, list)) else f" (given: {fault.get('input')!r})"
+        message = fault["msg"].removeprefix("Value error, ")
+        raise SettingsError(
+            f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in the experiment file.'
+        ) from None
+
+
+def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """The setting names at `path` inside `kind`."""
+    for part in path:
+        inner = kind.model_fields[str(part)].annotation if str(part) in kind.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            return []
+        kind = inner
+    return list(kind.model_fields)

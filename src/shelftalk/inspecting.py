@@ -1,0 +1,76 @@
+"""What `shelftalk show` and `shelftalk doctor` look at."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from shelftalk import __version__, parts, stages
+from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.errors import SettingsError, nearest
+from shelftalk.experiment import Experiment
+from shelftalk.runs import RunFolder
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "pydantic",
+)
+
+
+def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, str, list[tuple[str, bool]]]:
+    """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run folder.
+
+    Raises SettingsError for a task that the data cannot support or that is off, or for a number that there is not.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment)
+        stages.index(folder, experiment)
+        found = RunParts(folder, experiment)
+        if task not in found.tasks:
+            parts.load(parts.TASKS, task, "task")
+            raise SettingsError(f'the task "{task}" is switched off or needs what the data lacks; {nearest(task, found.tasks)}')
+        samples = found.tasks[task].samples(0) or list(found.tasks[task].validation())  # type: ignore[attr-defined]
+        if not 0 <= number < len(samples):
+            raise SettingsError(
+                f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with --number."
+            )
+        sample = samples[number]
+        backbone = new_backbone(found)
+        return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
+
+
+def machine_facts() -> dict[str, Any]:
+    """Cores, memory, bf16, GPU, free disk and versions of this machine."""
+    import torch
+
+    from shelftalk.models.hardware import has_bf16
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        "shelftalk": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB, {psutil.virtual_memory().available / 1e9:.1f} GB available",
+        "bf16 in hardware": "yes" if has_bf16() else "no, fp32 is used",
+        "GPU": ", ".join(gpus) or "none, the processor is used",
+        "free disk here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
+        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+    }

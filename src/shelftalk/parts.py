@@ -1,0 +1,50 @@
+"""The menu: every built-in part by name. Where a name is accepted, so is "their_package.module:Thing"."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from shelftalk.errors import UnknownPart, nearest
+
+INDEXINGS = {
+    "atomic": "shelftalk.indexing.atomic:build",
+    "numbers": "shelftalk.indexing.numbers:build",
+    "semantic": "shelftalk.indexing.semantic:build",
+    "titles": "shelftalk.indexing.titles:build",
+}
+TASKS = {
+    "retrieval": "shelftalk.tasks.retrieval:RetrievalTask",
+    "ranking": "shelftalk.tasks.ranking:RankingTask",
+    "rating": "shelftalk.tasks.rating:RatingTask",
+    "masked_items": "shelftalk.tasks.masked_items:MaskedItems",
+    "masked_language": "shelftalk.tasks.masked_language:MaskedLanguage",
+    "pairwise_preference": "shelftalk.tasks.pairwise_preference:PairwisePreference",
+}
+SERVED = ("retrieval", "ranking", "rating")
+"""The tasks that a finished model is asked, each with a way of evaluating it."""
+MODELS = {
+    "aligned": "shelftalk.assemble:build_aligned",
+    "aligned+prior": "shelftalk.assemble:build_aligned_with_prior",
+    "item_knn": "shelftalk.assemble:build_item_knn",
+    "popularity": "shelftalk.assemble:build_popularity",
+    "bias": "shelftalk.assemble:build_bias",
+    "global_mean": "shelftalk.assemble:build_global_mean",
+}
+NEED_TRAINING = ("aligned", "aligned+prior")
+
+
+def load(menu: Mapping[str, str], name: str, kind: str) -> Any:
+    """The thing that `name` stands for: an entry of the menu or a "package.module:Thing" of the user's own.
+
+    Raises UnknownPart, which names the nearest known one.
+    """
+    address = menu.get(name, name)
+    module, colon, attribute = address.partition(":")
+    if not colon:
+        raise UnknownPart(f'there is no {kind} "{name}"; {nearest(name, menu)}')
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownPart(f'the {kind} "{name}" cannot be loaded ({error}); mend the name or install its package.') from error

@@ -1,0 +1,193 @@
+"""RunFolder: which stage reads and writes which file. Files are written beside and renamed, a stage's manifest last.
+
+runs/NAME/  experiment.toml  dataset/  item_index.parquet  samples/  checkpoints/  model/  rankings/  evaluation/
+            metrics.json  report.html  report.md  report.json  stages/ (one manifest per finished stage)
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shelftalk.errors import NoSpace, StageMissing
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a finished stage left in its manifest."""
+
+    name: str
+    inputs: dict[str, Any]
+    seconds: float
+    peak_gigabytes: float | None
+    facts: dict[str, Any]
+    skipped: bool = False
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the inputs: later stages build on it."""
+        return fingerprint(self.inputs)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder. `path` may not exist yet."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.toml"
+
+    @property
+    def dataset(self) -> Path:
+        return self.path / "dataset"
+
+    @property
+    def item_index(self) -> Path:
+        return self.path / "item_index.parquet"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        return self.path / "model"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    def epoch(self, number: int) -> Path:
+        return self.samples / f"epoch-{number:04d}.parquet"
+
+    def ranking(self, task: str, model: str) -> Path:
+        return self.path / "rankings" / f"{task}.{model}.parquet"
+
+    def evaluation(self, task: str) -> Path:
+        return self.path / "evaluation" / f"{task}.parquet"
+
+    def record(self, stage: str) -> StageRecord | None:
+        """The manifest of a finished stage, or None."""
+        try:
+            return StageRecord(**json.loads(self._manifest(stage).read_text()))
+        except FileNotFoundError:
+            return None
+
+    def needed(self, stage: str) -> StageRecord:
+        """The manifest of a stage that must have been run. Raises StageMissing."""
+        record = self.record(stage)
+        if record is None:
+            raise StageMissing(
+                f'"{self.path}" holds no finished stage "{stage}"; run `shelftalk {stage}` first, or `shelftalk run`.'
+            )
+        return record
+
+    def do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> StageRecord:
+        """Run `work`, unless the stage was finished with the same inputs. Its manifest is removed first and written last."""
+        known = self.record(stage)
+        if known is not None and known.inputs == json.loads(json.dumps(inputs)):
+            return StageRecord(known.name, known.inputs, known.seconds, known.peak_gigabytes, known.facts, skipped=True)
+        with space_needed(self.path):
+            self._manifest(stage).unlink(missing_ok=True)
+            start = time.perf_counter()
+            facts = work()
+            record = StageRecord(stage, inputs, time.perf_counter() - start, peak_gigabytes(), facts)
+            write_json(
+                self._manifest(stage), {k: getattr(record, k) for k in ("name", "inputs", "seconds", "peak_gigabytes", "facts")}
+            )
+        return record
+
+    def count_test_evaluation(self, what: str) -> int:
+        """Log one more look at the test part; returns how many there have been in this folder."""
+        log = self.path / "evaluation" / "test_evaluations.jsonl"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "what": what}) + "\n")
+        return self.test_evaluations()
+
+    def test_evaluations(self) -> int:
+        """How often the test part was looked at in this folder."""
+        log = self.path / "evaluation" / "test_evaluations.jsonl"
+        return len(log.read_text().splitlines()) if log.exists() else 0
+
+    def _manifest(self, stage: str) -> Path:
+        return self.path / "stages" / f"{stage}.json"
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write beside and rename."""
+    with beside(path) as part:
+        part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path`, file or folder, when the block ends well; nothing is lost when it does not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    _remove(part)
+    try:
+        yield part
+        if part.is_dir():
+            _remove(path)
+        os.replace(part, path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+@contextmanager
+def space_needed(folder: Path) -> Iterator[None]:
+    """Turns the system's "no space left" into a sentence with the remedy."""
+    try:
+        yield
+    except Exception as error:  # polars and safetensors raise their own kinds around the system's error
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+            free = shutil.disk_usage(_existing(folder)).free / 1e9
+            raise NoSpace(
+                f'no space left on the device of "{folder}" ({free:.1f} GB free); make room or choose another --out, then run the '
+                "same command again: finished stages are kept."
+            ) from error
+        raise
+
+
+def peak_gigabytes() -> float | None:
+    """Highest memory of this process so far in GB, or None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return None
+    unit = 1e9 if sys.platform == "darwin" else 1e6  # bytes there, kilobytes elsewhere
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 3)
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,303 @@
+"""The stages of a run, in order: prepare, index, write, train, recommend, evaluate, report.
+
+Each is a function from files to files that may be called alone. A stage whose inputs are unchanged is skipped: its manifest in
+stages/ names them, and those of the stages that it builds on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from shelftalk import parts, seeds
+from shelftalk.assemble import RunParts, save_model_facts, train_backbone
+from shelftalk.data.sources import read_dataset, source_hashes
+from shelftalk.data.splitting import Split, split_leave_one_out
+from shelftalk.errors import AnotherExperiment, SettingsError
+from shelftalk.evaluation import comparison
+from shelftalk.experiment import Experiment
+from shelftalk.records import Ranking
+from shelftalk.runs import RunFolder, StageRecord, beside, write_json
+from shelftalk.tasks.mixture import epoch_samples, write_samples
+from shelftalk.tasks.task import ServedTask
+
+OnProgress = Callable[[str, int, int, str], None]
+"""(stage, done, of how many, what is said about it)"""
+
+
+def silent(stage: str, done: int, total: int, text: str) -> None:
+    """Progress that nobody watches."""
+
+
+def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
+    """The whole way. Without a model that needs training, index, write and train are left out."""
+    claim(folder, experiment)
+    records = [prepare(folder, experiment, progress)]
+    if experiment.needs_training:
+        records += [stage(folder, experiment, progress) for stage in (index, write, train)]
+    records += recommend(folder, experiment, progress)
+    return [*records, evaluate(folder, experiment, progress), report(folder, experiment, progress)]
+
+
+def claim(folder: RunFolder, experiment: Experiment) -> None:
+    """Make the folder this experiment's. Raises AnotherExperiment where finished stages would be overwritten by others.
+
+    The models to evaluate, and how they are asked and evaluated, may change within a folder; data, samples and training may not.
+    """
+    if folder.experiment.exists():
+        differs = _different(_kept(folder), _trained(experiment))
+        if differs:
+            raise AnotherExperiment(
+                f'"{folder.path}" holds the run of another experiment (it differs in {", ".join(differs[:3])}); '
+                "choose another --out, or remove that folder."
+            )
+    elif folder.path.exists() and any(folder.path.iterdir()):
+        raise AnotherExperiment(f'"{folder.path}" is not empty and not a run of shelftalk; choose another --out.')
+    with beside(folder.experiment) as part:
+        part.write_text(experiment.toml(), encoding="utf-8")
+
+
+def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Read, check, filter and split the data: dataset/."""
+    inputs = {
+        "data": experiment.data.model_dump(mode="json"),
+        "files": source_hashes(experiment.data),
+        "split": experiment.split.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+
+    def work() -> dict[str, Any]:
+        progress("prepare", 0, 1, "reading")
+        dataset, facts = read_dataset(experiment.data, experiment.seed)
+        split = split_leave_one_out(dataset, experiment.split, experiment.seed)
+        with beside(folder.dataset) as part:
+            split.save(part)
+        return {"data": asdict(facts), "left_out": _left_out(split), "split": split.fingerprint()}
+
+    return folder.do("prepare", inputs, work)
+
+
+def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Name every item: item_index.parquet."""
+    inputs = {
+        "prepare": folder.needed("prepare").fingerprint,
+        "index": experiment.index.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+
+    def work() -> dict[str, Any]:
+        progress("index", 0, 1, experiment.index.scheme)
+        build = parts.load(parts.INDEXINGS, experiment.index.scheme, "index scheme")
+        named = build(Split.load(folder.dataset), experiment.index, experiment.seed)
+        named.save(folder.item_index)
+        return named.statistics()
+
+    return folder.do("index", inputs, work)
+
+
+def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Write the training samples of every epoch, and those of the validation part: samples/."""
+    tasks = {name: settings.model_dump(mode="json") for name, settings in experiment.tasks.items()}
+    inputs = {
+        "index": folder.needed("index").fingerprint,
+        "text": experiment.text.model_dump(mode="json"),
+        "tasks": tasks,
+        "own templates": {s.templates: Path(s.templates).read_text() for s in experiment.tasks.values() if s.templates},
+        "nouns": asdict(experiment.data.nouns),
+        "epochs": experiment.training.epochs,
+        "validation_samples": experiment.training.validation_samples,
+        "seed": experiment.seed,
+    }
+
+    def work() -> dict[str, Any]:
+        found = RunParts(folder, experiment)
+        trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
+        if not trained:
+            raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
+        counts: dict[str, int] = {}
+        with beside(folder.samples) as part:
+            part.mkdir()
+            for epoch in range(experiment.training.epochs):
+                progress("write", epoch, experiment.training.epochs, "epochs")
+                samples = epoch_samples(trained, epoch, experiment.seed)
+                for sample in samples:
+                    counts[sample.task] = counts.get(sample.task, 0) + 1
+                write_samples(samples, part / folder.epoch(epoch).name)
+            for name, task in found.served.items():
+                write_samples(_validation_samples(task, experiment), part / f"validation.{name}.parquet")
+        return {"samples": counts}
+
+    return folder.do("write", inputs, work)
+
+
+def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Train the language model on the samples: checkpoints/, model/. Continues an interrupted training."""
+    inputs = {
+        "write": folder.needed("write").fingerprint,
+        "nano": experiment.nano.model_dump(mode="json"),
+        "training": experiment.training.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+
+    def work() -> dict[str, Any]:
+        found = RunParts(folder, experiment)
+        backbone, facts = train_backbone(found, lambda done, total, text: progress("train", done, total, text))
+        with beside(folder.model) as part:
+            backbone.save(part)
+            save_model_facts(part, found)
+        return facts
+
+    return folder.do("train", inputs, work)
+
+
+def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
+    """Ask every model for the test part: rankings/TASK.MODEL.parquet."""
+    return [_recommend(folder, experiment, name, progress) for name in experiment.models]
+
+
+def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Measure the rankings: evaluation/ (per-user tables, slices, paired differences) and metrics.json."""
+    inputs = {
+        "recommend": {name: folder.needed(f"recommend.{name}").fingerprint for name in experiment.models},
+        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "seed": experiment.seed,
+    }
+
+    def work() -> dict[str, Any]:
+        split = Split.load(folder.dataset)
+        answers = {task: _answers(folder, task, experiment) for task in parts.SERVED}
+        progress("evaluate", 0, 1, ", ".join(experiment.models))
+        measured = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed)
+        (folder.path / "evaluation").mkdir(exist_ok=True)
+        for name, frame in measured.tables.items():
+            with beside(folder.path / "evaluation" / f"{name}.parquet") as part:
+                frame.write_parquet(part)
+        write_json(folder.metrics, measured.metrics)
+        return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
+
+    return folder.do("evaluate", inputs, work)
+
+
+def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
+    """Write report.html, report.md and report.json."""
+    inputs = {
+        "evaluate": folder.needed("evaluate").fingerprint,
+        "test_evaluations": folder.test_evaluations(),
+        "experiment": experiment.model_dump(mode="json"),
+    }
+
+    def work() -> dict[str, Any]:
+        from shelftalk.report.from_run import content_of
+        from shelftalk.report.render import write_report
+
+        progress("report", 0, 1, "writing")
+        path = write_report(content_of(RunParts(folder, experiment)), folder.path)
+        return {"report": path.name}
+
+    return folder.do("report", inputs, work)
+
+
+def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: OnProgress) -> StageRecord:
+    """One model: its answers to the test part, and what it chose on validation."""
+    needs_model = name in parts.NEED_TRAINING
+    stage = f"recommend.{name}"
+    settings = experiment.model_dump(mode="json", include={"decoding", "item_knn", "bias", "prior", "seed"})
+    inputs = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
+
+    def work() -> dict[str, Any]:
+        found = RunParts(folder, experiment, lambda done, total: progress(stage, done, total, "requests"))
+        progress(stage, 0, 1, "fitting")
+        model, chosen = parts.load(parts.MODELS, name, "model")(found)
+        for task in _can(model, found.split):
+            with beside(folder.ranking(task, name)) as part:
+                _ask(model, task, found.split).write_parquet(part)
+        return {"chosen": chosen, **_wording(found, name)}
+
+    return folder.do(stage, inputs, work)
+
+
+def _can(model: Any, split: Split) -> list[str]:
+    """The served tasks that the model answers and the data supports."""
+    able = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
+    able["rating"] = hasattr(model, "rate") and split.dataset.has_ratings
+    return [task for task, can in able.items() if can]
+
+
+def _ask(model: Any, task: str, split: Split) -> pl.DataFrame:
+    """The test part's answers, one row per request in the split's order."""
+    if task == "rating":
+        requests, _ = split.rating_requests("test")
+        items = [request.item for request in requests]
+        return pl.DataFrame({"user": [r.user for r in requests], "item": items, "estimate": model.rate(requests)})
+    if task == "ranking":
+        return _ranking_frame(model.rank(split.ranking_requests("test")[0]))
+    return _ranking_frame(model.recommend(split.retrieval_requests("test")[0], comparison.LIST_LENGTH))
+
+
+def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:
+    rows = {"user": [r.user for r in rankings], "items": [r.items for r in rankings], "scores": [r.scores for r in rankings]}
+    return pl.DataFrame(rows, schema={"user": pl.String, "items": pl.List(pl.String), "scores": pl.List(pl.Float64)})
+
+
+def _answers(folder: RunFolder, task: str, experiment: Experiment) -> Mapping[str, Any]:
+    """Model -> its answers to `task`, for the models that gave any."""
+    found: dict[str, Any] = {}
+    for name in experiment.models:
+        if not folder.ranking(task, name).exists():
+            continue
+        frame = pl.read_parquet(folder.ranking(task, name))
+        if task == "rating":
+            found[name] = frame["estimate"].to_list()
+        else:
+            rows = zip(frame["user"], frame["items"].to_list(), frame["scores"].to_list(), strict=True)
+            found[name] = [Ranking(user, tuple(items), tuple(scores)) for user, items, scores in rows]
+    return found
+
+
+def _wording(found: RunParts, name: str) -> dict[str, Any]:
+    """Retrieval on the validation part in a seen and in a held-out wording, for the language model alone."""
+    if name != "aligned" or not found.experiment.evaluation.held_out_wordings:
+        return {}
+    requests, truths = found.split.retrieval_requests("validation")
+    figures = {}
+    for wording in ("seen", "held out"):
+        model = found.language_model.in_wording(held_out=wording == "held out")
+        rankings = model.recommend(requests, comparison.LIST_LENGTH)
+        figures[wording] = comparison.retrieval_figures(rankings, requests, truths, found.split)
+    return {"wording": {"retrieval": figures}, "wording users": len(requests)}
+
+
+def _validation_samples(task: ServedTask, experiment: Experiment) -> list[Any]:
+    samples = list(task.validation())
+    order = seeds.generator(experiment.seed, "validation samples", task.name).permutation(len(samples))
+    return [samples[place] for place in order[: experiment.training.validation_samples].tolist()]
+
+
+def _left_out(split: Split) -> list[str]:
+    """A sentence for each task that the data cannot support."""
+    if split.dataset.has_ratings:
+        return []
+    return ["Rating prediction is left out, in training and evaluation: the interactions have no ratings."]
+
+
+def _trained(experiment: Experiment) -> dict[str, Any]:
+    """The settings that finished stages stand on."""
+    return experiment.model_dump(mode="json", exclude={"models", "decoding", "item_knn", "bias", "prior", "evaluation"})
+
+
+def _kept(folder: RunFolder) -> dict[str, Any]:
+    """The same of the experiment that the folder holds."""
+    from shelftalk.experiment import load_experiment
+
+    return _trained(load_experiment(folder.experiment))
+
+
+def _different(one: Any, other: Any, name: str = "") -> list[str]:
+    """Names of the settings in which two experiments differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if one == other else [name]
+    return [found for key in {**one, **other} for found in _different(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]
