@@ -111,8 +111,8 @@ def new_backbone(found: RunParts) -> Backbone:
     from shelftalk.models.nano import build_nano
 
     experiment, index = found.experiment, found.index
-    backbone = build_nano(_tokenizer_texts(found), [*all_marks(), *index.vocabulary], experiment.nano, experiment.seed)
-    backbone.bf16 = wants_bf16(experiment.training.bf16)
+    symbols, bf16 = [*all_marks(), *index.vocabulary], wants_bf16(experiment.training.bf16)
+    backbone = build_nano(_tokenizer_texts(found), symbols, experiment.nano, experiment.seed, bf16)
     if index.symbol_vectors is not None:
         backbone.start_symbols_from(index.vocabulary, index.symbol_vectors, experiment.nano.symbol_spread)
     return backbone

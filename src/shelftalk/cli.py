@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,11 +38,18 @@ Items = Annotated[Path | None, typer.Option("--items", help="File of the catalog
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")]
 
 
-@app.callback()
-def main(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         typer.echo(__version__)
         raise typer.Exit
+
+
+Version = Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop.")]
+
+
+@app.callback()
+def main(version: Version = False) -> None:
+    """Options of the command itself."""
 
 
 @app.command()
@@ -176,14 +184,19 @@ def _experiment(
 
 def _guarded(work: Callable[[], None]) -> None:
     """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported: ours are enough
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         work()
     except ShelftalkError as error:
         _stop(f"{type(error).__name__}: {error}", 2)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        _stop(f'{type(error).__name__}: "{error.filename}" cannot be used ({error.strerror}); choose another path or mend it.', 2)
     except KeyboardInterrupt:
         _stop("Interrupted. The same command continues where it stopped.", 130)
 
 
 def _stop(sentence: str, code: int) -> NoReturn:
-    print(sentence, file=sys.stderr)
+    """One line, whatever foreign titles and ids it quotes."""
+    print("".join(c if c.isprintable() else " " for c in sentence), file=sys.stderr)
     raise typer.Exit(code)

@@ -24,7 +24,7 @@ class Progress:
     """A bar per stage with an estimate of the time left; on a pipe, a line now and then that says the same."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False)
         columns = (
             TextColumn("{task.description:<24}"),
             BarColumn(),
@@ -35,6 +35,7 @@ class Progress:
         self._bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=self._console)
         self._tasks: dict[str, object] = {}
         self._started: dict[str, tuple[float, int]] = {}
+        self._done: dict[str, int] = {}
         self._last = 0.0
 
     def __enter__(self) -> Progress:
@@ -57,7 +58,9 @@ class Progress:
     def _line(self, stage: str, done: int, total: int, text: str) -> None:
         now = time.monotonic()
         first = stage not in self._started
-        self._started.setdefault(stage, (now, done))
+        if done <= self._done.get(stage, done):  # a stage that begins again, with other requests, has another time left
+            self._started[stage] = (now, done)
+        self._done[stage] = done
         if first or now - self._last >= EVERY or done == total > 1:
             start, from_done = self._started[stage]
             left = (now - start) / (done - from_done) * (total - done) if done > from_done else None
@@ -75,14 +78,14 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         result = {"run": str(folder.path), "stages": stages, "metrics": metrics}
         print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
         return
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     for record in records:
-        console.print(f"{record.name:<26}" + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
+        console.print(f"{record.name:<25} " + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
     for task, models in metrics.items():
         console.print(_table(task, models))
     for record in records:
         for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", [])]:
-            console.print(sentence)
+            console.print(sentence, soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
 
 

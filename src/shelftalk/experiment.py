@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from shelftalk import parts
 from shelftalk.baselines.bias import BiasSettings
@@ -48,7 +48,7 @@ class Experiment(BaseModel):
     """Name of the run; its folder is runs/NAME."""
     seed: int = 0
     """The one seed from which every chance of the run is drawn."""
-    models: tuple[str, ...] = tuple(parts.MODELS)
+    models: tuple[str, ...] = Field(tuple(parts.MODELS), min_length=1)
     """What is evaluated: names of parts.MODELS or "package.module:function"."""
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
@@ -84,6 +84,14 @@ class Experiment(BaseModel):
             if name not in parts.MODELS and ":" not in name:
                 raise UnknownPart(f'there is no model "{name}"; {nearest(name, parts.MODELS)}')
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _targets_of_an_encoder_decoder(self) -> Experiment:
+        """An encoder reads the history, so not every item of it can be a target."""
+        for name in ("retrieval", "rating"):
+            if self.nano.family == "encoder-decoder" and getattr(self.tasks[name], "targets", 1) == 0:
+                raise ValueError(f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more")
+        return self
 
     @property
     def needs_training(self) -> bool:

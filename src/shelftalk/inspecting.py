@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from shelftalk import __version__, parts, stages
+from shelftalk import machine, parts, stages
 from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.errors import SettingsError, nearest
 from shelftalk.experiment import Experiment
 from shelftalk.runs import RunFolder
-
-LIBRARIES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "accelerate",
-    "polars",
-    "pyarrow",
-    "numpy",
-    "scikit-learn",
-    "scipy",
-    "pydantic",
-)
 
 
 def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, str, list[tuple[str, bool]]]:
@@ -63,14 +44,8 @@ def machine_facts() -> dict[str, Any]:
 
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
-        "shelftalk": __version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory": f"{psutil.virtual_memory().total / 1e9:.1f} GB, {psutil.virtual_memory().available / 1e9:.1f} GB available",
+        **machine.hardware_facts(),
         "bf16 in hardware": "yes" if has_bf16() else "no, fp32 is used",
         "GPU": ", ".join(gpus) or "none, the processor is used",
-        "free disk here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
-        **{name: importlib.metadata.version(name) for name in LIBRARIES},
+        **machine.versions(),
     }

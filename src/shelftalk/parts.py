@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from shelftalk.errors import UnknownPart, nearest
 
@@ -22,7 +22,7 @@ TASKS = {
     "masked_language": "shelftalk.tasks.masked_language:MaskedLanguage",
     "pairwise_preference": "shelftalk.tasks.pairwise_preference:PairwisePreference",
 }
-SERVED = ("retrieval", "ranking", "rating")
+SERVED: tuple[Literal["retrieval", "ranking", "rating"], ...] = ("retrieval", "ranking", "rating")
 """The tasks that a finished model is asked, each with a way of evaluating it."""
 MODELS = {
     "aligned": "shelftalk.assemble:build_aligned",
@@ -33,6 +33,8 @@ MODELS = {
     "global_mean": "shelftalk.assemble:build_global_mean",
 }
 NEED_TRAINING = ("aligned", "aligned+prior")
+ONLY_RATE = ("bias", "global_mean")
+"""Models that can do nothing for data without ratings."""
 
 
 def load(menu: Mapping[str, str], name: str, kind: str) -> Any:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shelftalk.errors import NoSpace, StageMissing
+from shelftalk.errors import DataError, NoSpace, StageMissing
 
 
 @dataclass(frozen=True)
@@ -99,19 +99,37 @@ class RunFolder:
         return record
 
     def do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> StageRecord:
-        """Run `work`, unless the stage was finished with the same inputs. Its manifest is removed first and written last."""
+        """Run `work`, unless the stage was finished with the same inputs. Its manifest is removed first and written last.
+
+        Data that is refused is refused before anything is written: then what the folder held before still holds.
+        """
         known = self.record(stage)
         if known is not None and known.inputs == json.loads(json.dumps(inputs)):
             return StageRecord(known.name, known.inputs, known.seconds, known.peak_gigabytes, known.facts, skipped=True)
         with space_needed(self.path):
             self._manifest(stage).unlink(missing_ok=True)
             start = time.perf_counter()
-            facts = work()
+            try:
+                facts = work()
+            except DataError:
+                if known is not None:
+                    self._sign(known)
+                raise
             record = StageRecord(stage, inputs, time.perf_counter() - start, peak_gigabytes(), facts)
-            write_json(
-                self._manifest(stage), {k: getattr(record, k) for k in ("name", "inputs", "seconds", "peak_gigabytes", "facts")}
-            )
+            self._sign(record)
         return record
+
+    def _sign(self, record: StageRecord) -> None:
+        """Write the manifest of a finished stage."""
+        kept = ("name", "inputs", "seconds", "peak_gigabytes", "facts")
+        write_json(self._manifest(record.name), {name: getattr(record, name) for name in kept})
+
+    def keep_checkpoints_of(self, inputs: dict[str, Any]) -> None:
+        """Remove the checkpoints unless they belong to a training with these inputs: another's must never be continued."""
+        begun = self.checkpoints / "inputs.json"
+        if not begun.exists() or json.loads(begun.read_text()) != json.loads(json.dumps(inputs)):
+            _remove(self.checkpoints)
+            write_json(begun, inputs)
 
     def count_test_evaluation(self, what: str) -> int:
         """Log one more look at the test part; returns how many there have been in this folder."""
@@ -187,7 +205,7 @@ def _existing(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

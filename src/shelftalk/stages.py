@@ -19,12 +19,20 @@ from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
-from shelftalk.experiment import Experiment
+from shelftalk.evaluation.metrics import LIST_LENGTH
+from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.records import Ranking
-from shelftalk.runs import RunFolder, StageRecord, beside, write_json
+from shelftalk.runs import RunFolder, StageRecord, beside, space_needed, write_json
 from shelftalk.tasks.mixture import epoch_samples, write_samples
 from shelftalk.tasks.task import ServedTask
 
+SETTINGS_OF = {
+    "prepare": ("seed", "data", "split"),
+    "index": ("index",),
+    "write": ("text", "tasks"),
+    "train": ("nano", "training"),
+}
+"""The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
 OnProgress = Callable[[str, int, int, str], None]
 """(stage, done, of how many, what is said about it)"""
 
@@ -46,10 +54,13 @@ def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent
 def claim(folder: RunFolder, experiment: Experiment) -> None:
     """Make the folder this experiment's. Raises AnotherExperiment where finished stages would be overwritten by others.
 
-    The models to evaluate, and how they are asked and evaluated, may change within a folder; data, samples and training may not.
+    The models to evaluate, and how they are asked and evaluated, may change within a folder; what a finished stage or a
+    training that has begun stands on may not.
     """
+    if folder.path.exists() and not folder.path.is_dir():
+        raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
     if folder.experiment.exists():
-        differs = _different(_kept(folder), _trained(experiment))
+        differs = _different(_settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment))
         if differs:
             raise AnotherExperiment(
                 f'"{folder.path}" holds the run of another experiment (it differs in {", ".join(differs[:3])}); '
@@ -57,7 +68,7 @@ def claim(folder: RunFolder, experiment: Experiment) -> None:
             )
     elif folder.path.exists() and any(folder.path.iterdir()):
         raise AnotherExperiment(f'"{folder.path}" is not empty and not a run of shelftalk; choose another --out.')
-    with beside(folder.experiment) as part:
+    with space_needed(folder.path), beside(folder.experiment) as part:
         part.write_text(experiment.toml(), encoding="utf-8")
 
 
@@ -128,7 +139,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                     counts[sample.task] = counts.get(sample.task, 0) + 1
                 write_samples(samples, part / folder.epoch(epoch).name)
             for name, task in found.served.items():
-                write_samples(_validation_samples(task, experiment), part / f"validation.{name}.parquet")
+                write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         return {"samples": counts}
 
     return folder.do("write", inputs, work)
@@ -144,6 +155,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     }
 
     def work() -> dict[str, Any]:
+        folder.keep_checkpoints_of(inputs)
         found = RunParts(folder, experiment)
         backbone, facts = train_backbone(found, lambda done, total, text: progress("train", done, total, text))
         with beside(folder.model) as part:
@@ -206,10 +218,14 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
     needs_model = name in parts.NEED_TRAINING
     stage = f"recommend.{name}"
     settings = experiment.model_dump(mode="json", include={"decoding", "item_knn", "bias", "prior", "seed"})
-    inputs = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
+    inputs: dict[str, Any] = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
+    if name == "aligned":
+        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings
 
     def work() -> dict[str, Any]:
         found = RunParts(folder, experiment, lambda done, total: progress(stage, done, total, "requests"))
+        if name in parts.ONLY_RATE and not found.split.dataset.has_ratings:
+            return {"left_out": [f"{name} is left out: the interactions have no ratings."]}
         progress(stage, 0, 1, "fitting")
         model, chosen = parts.load(parts.MODELS, name, "model")(found)
         for task in _can(model, found.split):
@@ -235,7 +251,7 @@ def _ask(model: Any, task: str, split: Split) -> pl.DataFrame:
         return pl.DataFrame({"user": [r.user for r in requests], "item": items, "estimate": model.rate(requests)})
     if task == "ranking":
         return _ranking_frame(model.rank(split.ranking_requests("test")[0]))
-    return _ranking_frame(model.recommend(split.retrieval_requests("test")[0], comparison.LIST_LENGTH))
+    return _ranking_frame(model.recommend(split.retrieval_requests("test")[0], LIST_LENGTH))
 
 
 def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:
@@ -249,7 +265,7 @@ def _answers(folder: RunFolder, task: str, experiment: Experiment) -> Mapping[st
     for name in experiment.models:
         if not folder.ranking(task, name).exists():
             continue
-        frame = pl.read_parquet(folder.ranking(task, name))
+        frame = pl.read_parquet(folder.ranking(task, name), glob=False)
         if task == "rating":
             found[name] = frame["estimate"].to_list()
         else:
@@ -266,12 +282,13 @@ def _wording(found: RunParts, name: str) -> dict[str, Any]:
     figures = {}
     for wording in ("seen", "held out"):
         model = found.language_model.in_wording(held_out=wording == "held out")
-        rankings = model.recommend(requests, comparison.LIST_LENGTH)
+        rankings = model.recommend(requests, LIST_LENGTH)
         figures[wording] = comparison.retrieval_figures(rankings, requests, truths, found.split)
     return {"wording": {"retrieval": figures}, "wording users": len(requests)}
 
 
-def _validation_samples(task: ServedTask, experiment: Experiment) -> list[Any]:
+def validation_samples(task: ServedTask, experiment: Experiment) -> list[Any]:
+    """The task's validation samples that training is watched by, drawn by seed."""
     samples = list(task.validation())
     order = seeds.generator(experiment.seed, "validation samples", task.name).permutation(len(samples))
     return [samples[place] for place in order[: experiment.training.validation_samples].tolist()]
@@ -284,16 +301,11 @@ def _left_out(split: Split) -> list[str]:
     return ["Rating prediction is left out, in training and evaluation: the interactions have no ratings."]
 
 
-def _trained(experiment: Experiment) -> dict[str, Any]:
-    """The settings that finished stages stand on."""
-    return experiment.model_dump(mode="json", exclude={"models", "decoding", "item_knn", "bias", "prior", "evaluation"})
-
-
-def _kept(folder: RunFolder) -> dict[str, Any]:
-    """The same of the experiment that the folder holds."""
-    from shelftalk.experiment import load_experiment
-
-    return _trained(load_experiment(folder.experiment))
+def _settled(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
+    """The experiment's settings that the folder's files stand on already."""
+    begun = [stage for stage in SETTINGS_OF if folder.record(stage) is not None]
+    begun += ["train"] if folder.checkpoints.exists() else []
+    return experiment.model_dump(mode="json", include={name for stage in begun for name in SETTINGS_OF[stage]})
 
 
 def _different(one: Any, other: Any, name: str = "") -> list[str]:

@@ -120,10 +120,10 @@ def test_the_share_and_the_length_of_masked_spans_are_about_right():
 
 
 def units(segment: Segment) -> int:
-    """Words and line breaks of a text, symbols of a name."""
+    """Words of a text, a line break belonging to the word before it; symbols of a name."""
     if segment.symbols:
         return len(split_symbols(segment.text))
-    return len(segment.text.split()) + segment.text.endswith("\n")
+    return len(segment.text.split()) or 1
 
 
 @given(st.integers(1, 400), st.floats(0.01, 0.99), st.floats(1, 8), st.integers(0, 5))

@@ -103,7 +103,8 @@ class Dataset:
     @classmethod
     def load(cls, folder: Path) -> Dataset:
         """Read what `save` wrote; it was validated before it was written."""
-        return cls(pl.read_parquet(folder / "items.parquet"), pl.read_parquet(folder / "events.parquet"))
+        items, events = folder / "items.parquet", folder / "events.parquet"
+        return cls(pl.read_parquet(items, glob=False), pl.read_parquet(events, glob=False))
 
 
 def make_dataset(items: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Dataset:

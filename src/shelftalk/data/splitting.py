@@ -138,8 +138,8 @@ class Split:
     @classmethod
     def load(cls, folder: Path) -> Split:
         """Read what `save` wrote."""
-        parts = pl.read_parquet(folder / "partition.parquet")
-        candidates = pl.read_parquet(folder / "candidates.parquet")
+        parts = pl.read_parquet(folder / "partition.parquet", glob=False)
+        candidates = pl.read_parquet(folder / "candidates.parquet", glob=False)
         return cls(
             Dataset.load(folder),
             parts["event_part"].to_numpy(),
@@ -178,6 +178,11 @@ def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSet
     parts[rated[:validation]] = VALIDATION
     parts[rated[validation : validation + test]] = TEST
     parts[(parts == TRAIN) & (event_part != TRAIN)] = NONE  # held out for retrieval: in no training text of any task
+    if len(rated) and not all((parts == part).any() for part in PART_NUMBER.values()):
+        raise NothingLeft(
+            f"the interactions hold {len(rated)} ratings, too few for a training, a validation and a test part; "
+            "give more of them, or remove the rating column to leave rating prediction out."
+        )
     return parts
 
 

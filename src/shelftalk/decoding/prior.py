@@ -118,7 +118,7 @@ class AlignedWithPrior:
         rankings = []
         for request, row, (model, prior) in zip(requests, rows, parts, strict=True):
             scores = _mixed(model, prior, weight)
-            order = np.lexsort((row, -scores))[:k]
+            order = np.lexsort((np.array(row), -scores))[:k]
             rankings.append(Ranking(request.user, tuple(ids[row[n]] for n in order.tolist()), tuple(scores[order].tolist())))
         return rankings
 

@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 
 from shelftalk.data.splitting import Split
+from shelftalk.errors import SettingsError
 from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
@@ -32,10 +33,10 @@ class Comparison:
     tables: dict[str, pl.DataFrame]
 
 
-def compare(split: Split, answers: Mapping[str, Mapping[str, Any]], resamples: int, seed: int) -> Comparison:
+def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: int, seed: int) -> Comparison:
     """Measure the test part's answers, task -> model -> rankings or estimates in the order of the split's requests.
 
-    Raises InvalidAnswer for a ranking that holds what it must not.
+    Raises InvalidAnswer for a ranking that holds what it must not, and SettingsError where no model answered any task.
     """
     metrics: dict[str, dict[str, dict[str, Any]]] = {}
     tables: dict[str, pl.DataFrame] = {}
@@ -54,6 +55,8 @@ def compare(split: Split, answers: Mapping[str, Mapping[str, Any]], resamples: i
             slices.append(_labelled(slice_metrics(frame, popularity, task), task=task, model=name))
         tables[task] = pl.concat([_labelled(frame, model=name) for name, frame in frames.items()])
         differences += _differences(task, frames, resamples, seed)
+    if not slices:
+        raise SettingsError("none of the models answers a task that the data supports; name another one in --models.")
     tables["slices"] = pl.concat(slices, how="diagonal")
     tables["differences"] = pl.DataFrame(differences, schema=_DIFFERENCE)
     return Comparison(metrics, tables)
@@ -73,7 +76,7 @@ _DIFFERENCE = (
 )
 
 
-def _evaluated(task: str, given: Any, split: Split) -> pl.DataFrame:
+def _evaluated(task: Task, given: Any, split: Split) -> pl.DataFrame:
     if task == "rating":
         return evaluate_rating(given, *split.rating_requests("test"))
     if task == "ranking":
@@ -81,7 +84,7 @@ def _evaluated(task: str, given: Any, split: Split) -> pl.DataFrame:
     return evaluate_retrieval(given, *split.retrieval_requests("test"), split.dataset.item_ids)
 
 
-def _differences(task: str, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int) -> list[dict[str, Any]]:
+def _differences(task: Task, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int) -> list[dict[str, Any]]:
     """Every model against every one that stands behind it in the experiment's list."""
     names = list(frames)
     pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]

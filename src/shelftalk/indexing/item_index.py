@@ -122,14 +122,14 @@ class ItemIndex:
         """Read what `save` wrote. Raises UnreadableFile where the file is something else."""
         refusal = UnreadableFile(f'"{path}" is not an item index; run `shelftalk index` again.')
         try:
-            facts, frame = pl.read_parquet_metadata(path), pl.read_parquet(path)
+            facts, frame = pl.read_parquet_metadata(path), pl.read_parquet(path, glob=False)
         except pl.exceptions.PolarsError as error:
             raise refusal from error
         if "scheme" not in facts:
             raise refusal
         end = facts["end"].encode().decode("unicode_escape")
         beside = path.with_name(VECTORS_FILE)
-        vectors = pl.read_parquet(beside)["vector"].to_numpy() if beside.exists() else None
+        vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
         return cls(facts["scheme"], tuple(frame["item_id"]), tuple(frame["name"]), facts["symbols"] == "True", end, vectors)
 
 

@@ -19,6 +19,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shelftalk.indexing.item_index import split_symbols
+from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.records import Segment
 
 # Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
@@ -28,6 +29,8 @@ LENGTH_STEP = 32
 LABEL_STEP = 256
 """The labels of a batch are filled up to a multiple of this."""
 NOT_COUNTED = -100
+REMEMBERED = 200_000
+"""Texts whose tokens a backbone remembers; more would grow without end on random spans."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +84,8 @@ class Backbone(ABC):
         self.model = model
         self.tokenizer = tokenizer
         self.bf16 = bf16
+        if bf16 and self.device.type == "cpu":
+            use_full_precision_attention(model)
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
     # --- text -> ids -------------------------------------------------------------------------------------------------
@@ -104,7 +109,8 @@ class Backbone(ABC):
         known = self._cache.get((text, symbols))
         if known is None:
             known = self._symbol_ids(text) if symbols else self._text_ids(text)
-            self._cache[text, symbols] = known
+            if len(self._cache) < REMEMBERED:
+                self._cache[text, symbols] = known
         return known
 
     def show(self, encoded: Encoded) -> list[tuple[str, bool]]:

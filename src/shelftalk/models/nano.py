@@ -23,13 +23,13 @@ from shelftalk.models.settings import NanoSettings
 CONTROL = ("<pad>", "</s>")
 
 
-def build_nano(texts: Iterable[str], symbols: Sequence[str], settings: NanoSettings, seed: int) -> Backbone:
+def build_nano(texts: Iterable[str], symbols: Sequence[str], settings: NanoSettings, seed: int, bf16: bool = False) -> Backbone:
     """A backbone with random weights and a tokenizer made of `texts`, which knows `symbols` as single tokens."""
     tokenizer = train_tokenizer(texts, symbols, settings.vocabulary)
     torch.manual_seed(seed)
     if settings.family == "decoder-only":
-        return DecoderOnly(_llama(settings, len(tokenizer)), tokenizer)
-    return EncoderDecoder(_t5(settings, len(tokenizer)), tokenizer)
+        return DecoderOnly(_llama(settings, len(tokenizer)), tokenizer, bf16)
+    return EncoderDecoder(_t5(settings, len(tokenizer)), tokenizer, bf16)
 
 
 def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:

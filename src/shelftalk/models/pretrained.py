@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from shelftalk.errors import MissingFile
+from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
@@ -19,6 +19,8 @@ def load_backbone(folder: Path, bf16: bool = False) -> Backbone:
         config = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.') from None
+    if "sliding_attention" in (config.get("layer_types") or []):
+        raise SettingsError(f'the model in "{folder}" attends through a sliding window, which decoding does not support; choose another.')
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if config.get("is_encoder_decoder"):
         return EncoderDecoder(AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), tokenizer, bf16)

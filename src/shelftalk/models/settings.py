@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class NanoSettings(BaseModel):
@@ -16,8 +16,8 @@ class NanoSettings(BaseModel):
     """One text read from left to right (Llama), or source and target (T5)."""
     vocabulary: int = Field(2000, ge=300, le=100_000)
     """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on top."""
-    width: int = Field(192, ge=16)
-    """Width of the hidden states; a multiple of `heads`."""
+    width: int = Field(128, ge=16)
+    """Width of the hidden states; an even multiple of `heads`."""
     layers: int = Field(4, ge=1)
     """Layers; for an encoder-decoder half of them on either side, at least one."""
     heads: int = Field(4, ge=1)
@@ -26,3 +26,10 @@ class NanoSettings(BaseModel):
     """Share dropped in training: of attention weights (decoder-only) or of all activations (encoder-decoder)."""
     symbol_spread: float = Field(5.0, gt=0)
     """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random ones' spread."""
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> NanoSettings:
+        if self.width % (2 * self.heads):
+            even = self.heads * 2
+            raise ValueError(f"the width {self.width} is no multiple of {even}, twice the heads; set nano.width to one")
+        return self

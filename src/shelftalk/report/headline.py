@@ -25,6 +25,7 @@ def verdict_sentence(difference: Difference, task: TaskResults) -> str:
 
 
 def main_differences(task: TaskResults) -> list[Difference]:
+    """The comparisons in the task's main metric."""
     return [difference for difference in task.differences if difference.metric == task.main_metric]
 
 

@@ -46,6 +46,7 @@ def signed_interval(low: float | None, high: float | None) -> str:
 
 
 def p_value(p: float | None) -> str:
+    """As in ".034" or "< .001"."""
     if p is None or not math.isfinite(p):
         return MISSING
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
@@ -59,6 +60,7 @@ def score(value: float | None) -> str:
 
 
 def count(n: int | None) -> str:
+    """As in 90,072."""
     return MISSING if n is None else f"{n:,}"
 
 

@@ -55,6 +55,7 @@ def metric_columns(rows: Iterable[ModelRow | WordingRow]) -> list[str]:
 
 
 def result_table(task: TaskResults) -> Table:
+    """Every model of a task with its figures; the best one of each column is marked."""
     metrics = metric_columns(task.rows)
     best = {metric: best_figure(task, metric) for metric in metrics}
     rows = tuple((Cell(row.model), *(_metric_cell(row, metric, best[metric]) for metric in metrics)) for row in task.rows)
@@ -76,6 +77,7 @@ def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
 
 
 def difference_table(task: TaskResults) -> Table:
+    """The paired comparisons of a task, each with a verdict in words."""
     rows = tuple(
         (
             Cell(verdict_sentence(difference, task)),
@@ -117,6 +119,7 @@ def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metr
 
 
 def wording_table(rows: Sequence[WordingRow]) -> Table:
+    """The same model asked in wordings that training showed and held out."""
     metrics = metric_columns(rows)
     cells = tuple(
         (
@@ -132,6 +135,7 @@ def wording_table(rows: Sequence[WordingRow]) -> Table:
 
 
 def stage_table(stages: Sequence[Stage]) -> Table:
+    """What each stage took."""
     rows = tuple((Cell(stage.name), Cell(stage_time(stage))) for stage in stages)
     return Table(("stage", "time"), rows)
 
@@ -150,6 +154,7 @@ def total_time(stages: Sequence[Stage]) -> str:
 
 
 def facts(mapping: Mapping[str, Fact]) -> list[tuple[str, str]]:
+    """Labels and values as text."""
     return [(label, numbers.fact(value)) for label, value in mapping.items()]
 
 

@@ -19,7 +19,7 @@ from shelftalk.tasks.marks import MARKS, mark
 from shelftalk.tasks.task import Task, TaskSettings, windows
 from shelftalk.tasks.templates import Template, fill
 
-_WORD = re.compile(r"\s*\S+|\s+")
+_WORD = re.compile(r"\s*\S+\n?|\s+")
 
 
 class MaskedLanguageSettings(TaskSettings):

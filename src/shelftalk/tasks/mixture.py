@@ -9,6 +9,7 @@ import gc
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from shelftalk import seeds
 from shelftalk.records import Sample, Segment
 from shelftalk.tasks.task import Task
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "task": pl.String,
     "template": pl.String,
     "user": pl.String,
@@ -52,7 +53,7 @@ def write_samples(samples: Sequence[Sample], path: Path) -> None:
 
 def read_samples(path: Path) -> list[Sample]:
     """What `write_samples` wrote."""
-    frame = pl.read_parquet(path)
+    frame = pl.read_parquet(path, glob=False)
     with _collector_paused():
         columns = [frame[name].to_list() for name in SCHEMA]
         return [

@@ -172,3 +172,10 @@ def windows(length: int, size: int, draw: np.random.Generator) -> Iterator[tuple
     for start, stop in zip(cuts, cuts[1:], strict=False):
         if stop - start > 1 or length == 1:
             yield start, stop
+
+
+def windows_ending(length: int, size: int, targets: int, draw: np.random.Generator) -> Iterator[tuple[int, int]]:
+    """Windows of at most `size` whose ends stand `targets` apart, the last end drawn by chance: where only the last `targets`
+    items of a window bear loss, each item does so about once, and no item twice."""
+    for stop in range(length - int(draw.integers(min(targets, length))), 0, -targets):
+        yield max(0, stop - size), stop

@@ -30,6 +30,9 @@ class TrainingSettings(BaseModel):
     """How often the model is validated, and a checkpoint written, evenly over the training."""
     validation_samples: int = Field(500, ge=1)
     """Validation samples per served task, drawn once by seed."""
+    judged_by: tuple[str, ...] = Field(("retrieval", "rating"), min_length=1)
+    """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early. Ranking is not among them
+    since candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
     patience: int = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
     bf16: Literal["auto", "on", "off"] = "auto"

@@ -10,8 +10,9 @@ from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
-from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging as transformers_logging
 
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
@@ -37,10 +38,13 @@ class TrainingResult:
 class _ShelfTrainer(Trainer):
     """The Trainer with our loss, our order and a validation per task."""
 
-    def __init__(self, backbone: Backbone, validation: Mapping[str, Sequence[Encoded]], **arguments: Any) -> None:
+    control: TrainerControl
+
+    def __init__(self, backbone: Backbone, validation: Mapping[str, Sequence[Encoded]], judged_by: Sequence[str], **arguments: Any) -> None:
         super().__init__(model=backbone.model, eval_dataset=dict(validation), **arguments)
         self.backbone = backbone
         self.validation = validation
+        self.judged_by = judged_by
         counts = self.train_dataset.counts()
         self.targets_per_step = sum(count.targets for count in counts) / len(counts)
 
@@ -58,9 +62,10 @@ class _ShelfTrainer(Trainer):
         return loss
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
-        """Loss per target of each task; `eval_loss`, by which the best checkpoint is chosen, is their sum."""
-        metrics = {f"eval_{task}_loss": self._mean_loss(samples) for task, samples in self.validation.items()}
-        metrics["eval_loss"] = sum(metrics.values())
+        """Loss per target of each task; `eval_loss`, by which the best checkpoint is chosen, is the sum over `judged_by`."""
+        losses = {task: self._mean_loss(samples) for task, samples in self.validation.items()}
+        metrics = {f"eval_{task}_loss": loss for task, loss in losses.items()}
+        metrics["eval_loss"] = sum(losses[task] for task in self.judged_by)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -106,11 +111,16 @@ def train(
     Checkpoints stand in `folder`; where it holds a whole one, training continues behind it and ends as an uninterrupted run
     would have. Raises SettingsError where the loss stops being a number.
     """
+    transformers_logging.disable_progress_bar()  # our own bar tells what is going on
+    judged_by = [task for task in settings.judged_by if task in validation]
+    if not judged_by:
+        raise SettingsError(f"training.judged_by names no task that is validated; choose among {', '.join(validation)}.")
     steps = Steps(backbone, epochs, settings.batch_tokens, seed)
     number = min(len(steps), settings.max_steps or len(steps))
     trainer = _ShelfTrainer(
         backbone,
         validation,
+        judged_by,
         args=_arguments(folder, settings, number, seed),
         train_dataset=steps,
         callbacks=[EarlyStoppingCallback(settings.patience), _Report(on_step)],

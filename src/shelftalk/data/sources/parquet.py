@@ -15,8 +15,8 @@ def read(path: Path, wanted: Collection[str]) -> Table:
     """The wanted columns of a Parquet file, in the types that it stores. Raises UnreadableFile."""
     try:
         names = list(pl.read_parquet_schema(path))
-        frame = pl.read_parquet(path, columns=[name for name in names if name in wanted])
-        length = pl.scan_parquet(path).select(pl.len()).collect().item()
+        frame = pl.read_parquet(path, columns=[name for name in names if name in wanted], glob=False)
+        length = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise UnreadableFile(f"{path.name} is truncated or no Parquet file; write or copy it again.") from error
     return Table(path, names, frame, pl.int_range(1, length + 1, eager=True), "row")

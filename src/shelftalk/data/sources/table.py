@@ -40,6 +40,8 @@ class Table:
 
 
 class Reader(Protocol):
+    """Reads a file of one format, of its columns those wanted."""
+
     def __call__(self, path: Path, wanted: Collection[str]) -> Table: ...
 
 

@@ -1,0 +1,331 @@
+"""From the files of a finished run to what its report says."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import polars as pl
+
+from shelftalk import __version__, seeds
+from shelftalk.data.sources import DataSettings
+from shelftalk.data.splitting import Split, SplitSettings
+from shelftalk.evaluation.comparison import COMPARED
+from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
+from shelftalk.records import Request, Sample
+from shelftalk.report import run_facts
+from shelftalk.report.content import (
+    CurvePoint,
+    Difference,
+    Link,
+    ModelRow,
+    Recommendation,
+    ReportContent,
+    ShownSample,
+    ShownUser,
+    SliceRow,
+    Stage,
+    TaskResults,
+    WordingRow,
+)
+from shelftalk.runs import RunFolder, StageRecord
+from shelftalk.tasks.mixture import read_samples
+
+PLOTTED = {
+    "retrieval": ("recall@10", "recall@20", "ndcg@10"),
+    "ranking": ("hr@1", "hr@10", "ndcg@10"),
+    "rating": ("rmse", "mae"),
+}
+FIRST_PAIRS = (
+    ("aligned+prior", "item_knn"),
+    ("aligned+prior", "bias"),
+    ("aligned", "item_knn"),
+    ("aligned", "bias"),
+    ("aligned", "popularity"),
+    ("aligned", "global_mean"),
+    ("aligned+prior", "aligned"),
+)
+"""The comparisons that matter, first to last; the others follow. Fixed before any result was seen."""
+SHOWN_MODELS = ("aligned", "item_knn", "popularity")
+"""Whose lists are shown: the first of these that was evaluated, else the run's first model that retrieves."""
+ADDED_UP = "sum by which the checkpoint was kept"
+SHOWN_HISTORY, SHOWN_TOP = 8, 5
+EARLY_SAMPLES = 40
+LINKS = (
+    ("All metrics with intervals", "metrics.json"),
+    ("This report as text", "report.md"),
+    ("This report as data", "report.json"),
+    ("The experiment, every setting resolved", "experiment.toml"),
+    ("Per user: retrieval", "evaluation/retrieval.parquet"),
+    ("Per user: ranking", "evaluation/ranking.parquet"),
+    ("Per rating: rating", "evaluation/rating.parquet"),
+    ("Slices", "evaluation/slices.parquet"),
+    ("Paired differences", "evaluation/differences.parquet"),
+    ("Every look at the test part", "evaluation/test_evaluations.jsonl"),
+    ("Names of the items", "item_index.parquet"),
+    ("Samples of the first epoch", "samples/epoch-0000.parquet"),
+)
+
+
+class _Evaluation(Protocol):
+    @property
+    def shown_users(self) -> int: ...
+
+
+class _Experiment(Protocol):
+    """What the report reads of an experiment."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def models(self) -> tuple[str, ...]: ...
+    @property
+    def data(self) -> DataSettings: ...
+    @property
+    def split(self) -> SplitSettings: ...
+    @property
+    def tasks(self) -> Mapping[str, Any]: ...
+    @property
+    def evaluation(self) -> _Evaluation: ...
+    @property
+    def needs_training(self) -> bool: ...
+    def toml(self) -> str: ...
+
+
+class FinishedRun(Protocol):
+    """A run whose evaluation is done: the folder, its experiment and its split."""
+
+    @property
+    def run(self) -> RunFolder: ...
+    @property
+    def experiment(self) -> _Experiment: ...
+    @property
+    def split(self) -> Split: ...
+
+
+def content_of(found: FinishedRun) -> ReportContent:
+    """Everything the report says about a run. Raises StageMissing where a stage that it tells about was not run."""
+    experiment, folder = found.experiment, found.run
+    prepare, records = folder.needed("prepare"), _records(found)
+    trained = {name: folder.needed(name) for name in ("index", "write", "train")} if experiment.needs_training else {}
+    metrics = json.loads(folder.metrics.read_text("utf-8"))
+    return ReportContent(
+        title=experiment.name,
+        when=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
+        seed=experiment.seed,
+        version=__version__,
+        command=_command(folder),
+        data=run_facts.data_facts(prepare.facts["data"]),
+        machine=run_facts.machine_facts(records),
+        settings=experiment.toml(),
+        left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
+        model=run_facts.model_facts(**trained) if trained else {},
+        stages=tuple(Stage(record.name.replace("recommend.", "ask "), record.seconds) for record in records),
+        tasks=tuple(_task(found, task, of_models) for task, of_models in metrics.items()),
+        chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
+        slices=_slices(found),
+        curves=_curves(trained["train"], experiment.tasks) if trained else (),
+        best_step=trained["train"].facts["best_step"] if trained else None,
+        samples=_samples(found) if trained else (),
+        users=_users(found),
+        users_note=_users_note(found),
+        wording=_wording(folder) if "aligned" in experiment.models else (),
+        caveats=run_facts.caveats(prepare.facts["data"], list(metrics), bool(trained), experiment.split.ranking_negatives),
+        test_evaluations=folder.test_evaluations(),
+        links=tuple(Link(label, path) for label, path in LINKS if path.startswith("report.") or (folder.path / path).exists()),
+    )
+
+
+def _records(found: FinishedRun) -> list[StageRecord]:
+    """The manifests of this run's stages, in the order in which they ran."""
+    names = ["prepare", *(("index", "write", "train") if found.experiment.needs_training else ())]
+    names += [f"recommend.{name}" for name in found.experiment.models] + ["evaluate"]
+    return [record for name in names if (record := found.run.record(name)) is not None]
+
+
+def _command(folder: RunFolder) -> str:
+    again = folder.path.with_name(f"{folder.path.name}-again")
+    return f"shelftalk run {shlex.quote(str(folder.experiment))} --out {shlex.quote(str(again))}"
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def _task(found: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskResults:
+    rows = tuple(_row(name, values, of_models) for name, values in of_models.items() if not name.endswith(".ci"))
+    per_user = pl.read_parquet(found.run.evaluation(task), columns=["model"], glob=False)
+    return TaskResults(
+        task=task,
+        rows=rows,
+        main_metric=COMPARED[task][0],  # type: ignore[index]
+        plotted=PLOTTED[task],
+        n=per_user.filter(pl.col("model") == rows[0].model).height,
+        unit="ratings" if task == "rating" else "users",
+        protocol=run_facts.protocol(task, found.experiment.split, len(found.split.dataset.items)),
+        differences=_differences(found.run, task),
+    )
+
+
+def _row(model: str, values: Mapping[str, float], of_models: Mapping[str, Any]) -> ModelRow:
+    """NDCG@1 is left to metrics.json: with one relevant item it is the hit rate at 1."""
+    shown = {metric: value for metric, value in values.items() if metric != "ndcg@1"}
+    intervals = {metric: (low, high) for metric, (low, high) in of_models[f"{model}.ci"].items() if metric in shown}
+    return ModelRow(model, shown, intervals, baseline=not model.startswith("aligned"))
+
+
+def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
+    """Every pair, the language model first in it, what matters most first in the list."""
+    frame = pl.read_parquet(folder.evaluation("differences"), glob=False).filter(pl.col("task") == task)
+    columns = ("first", "second", "metric", "value", "low", "high", "p")
+    found = [_oriented(Difference(**row)) for row in frame.select(columns).iter_rows(named=True)]
+    return tuple(sorted(found, key=lambda one: (COMPARED[task].index(one.metric), _weight(one))))  # type: ignore[index]
+
+
+def _oriented(difference: Difference) -> Difference:
+    """The difference with the model that is judged first, whatever the order in which models were named."""
+    strength = {"aligned+prior": 0, "aligned": 1}
+    if strength.get(difference.first, 2) <= strength.get(difference.second, 2):
+        return difference
+    value, low, high = (None if n is None else -n for n in (difference.value, difference.high, difference.low))
+    return Difference(difference.second, difference.first, difference.metric, value, low, high, difference.p)
+
+
+def _weight(difference: Difference) -> int:
+    pair = (difference.first, difference.second)
+    return FIRST_PAIRS.index(pair) if pair in FIRST_PAIRS else len(FIRST_PAIRS)
+
+
+def _slices(found: FinishedRun) -> tuple[SliceRow, ...]:
+    rows = pl.read_parquet(found.run.evaluation("slices"), glob=False).iter_rows(named=True)
+    return tuple(
+        SliceRow(row["task"], row["slice_kind"], row["slice"], row["users"], row["model"], _measured(row))
+        for row in sorted(rows, key=_slice_order)
+    )
+
+
+def _slice_order(row: Mapping[str, Any]) -> tuple[int, str, int]:
+    """By task and kind, bins ascending, "never seen" before any count; the sort is stable, so models stay in order."""
+    start = row["slice"].partition(" ")[0].partition("-")[0]
+    return list(COMPARED).index(row["task"]), row["slice_kind"], int(start) if start.isdigit() else -1
+
+
+def _measured(row: Mapping[str, Any]) -> dict[str, float]:
+    return {metric: row[metric] for metric in metric_names(row["task"])}
+
+
+def _wording(folder: RunFolder) -> tuple[WordingRow, ...]:
+    facts = folder.needed("recommend.aligned").facts
+    return tuple(
+        WordingRow(
+            f"{task} (validation part)",
+            "aligned",
+            wording,
+            facts["wording users"],
+            {metric: figures[metric] for metric in PLOTTED[task]},
+        )
+        for task, by_wording in facts.get("wording", {}).items()
+        for wording, figures in by_wording.items()
+    )
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
+    """The mixture, then task by task; last the sum over tasks by which the checkpoint was kept, which is no mean of anything."""
+    points = [_point(row) for row in train.facts["curve"]]
+    order = ["all", *tasks, *sorted({point.task for point in points})]
+    return tuple(sorted(points, key=lambda point: order.index(point.task)))
+
+
+def _point(row: Mapping[str, Any]) -> CurvePoint:
+    summed = row["task"] == "all" and row["part"] == "validation"
+    return CurvePoint(row["step"], row["tokens"], ADDED_UP if summed else row["task"], row["part"], row["loss"])
+
+
+def _samples(found: FinishedRun) -> tuple[ShownSample, ...]:
+    """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and rather short."""
+    by_task: dict[str, list[Sample]] = {}
+    for sample in read_samples(found.run.epoch(0)):
+        by_task.setdefault(sample.task, []).append(sample)
+    order = [*found.experiment.tasks, *by_task]
+    shown = [_readable(by_task[task][:EARLY_SAMPLES], found.split) for task in dict.fromkeys(order) if task in by_task]
+    return tuple(ShownSample(sample.task, sample.template, sample.segments) for sample in shown)
+
+
+def _readable(samples: Sequence[Sample], split: Split) -> Sample:
+    """Of those that show the title of one of their items, or of all, the one at a quarter of the way by length."""
+    titled = [sample for sample in samples if any(_begins_title(item, sample, split) for item in sample.items)]
+    by_length = sorted(titled or samples, key=lambda sample: len(sample.text))
+    return by_length[len(by_length) // 4]
+
+
+def _begins_title(item: str, sample: Sample, split: Split) -> bool:
+    title = split.dataset.item(item).title[:20].strip()  # the text beside a name may be cut behind that
+    return bool(title) and title in sample.text
+
+
+# --- people ----------------------------------------------------------------------------------------------------------
+
+
+def _shown_model(found: FinishedRun) -> str | None:
+    """Whose lists are shown, or None where no model retrieves."""
+    able = [name for name in found.experiment.models if found.run.ranking("retrieval", name).exists()]
+    return next((name for name in (*SHOWN_MODELS, *able) if name in able), None)
+
+
+def _users(found: FinishedRun) -> tuple[ShownUser, ...]:
+    """Users drawn by seed, never by how well they were served."""
+    model = _shown_model(found)
+    if model is None:
+        return ()
+    requests, truths = found.split.retrieval_requests("test")
+    drawn = seeds.generator(found.experiment.seed, "shown users").permutation(len(requests))
+    rankings = pl.read_parquet(found.run.ranking("retrieval", model), glob=False).rows(named=True)
+    noun = found.experiment.data.nouns.user.capitalize()
+    places = drawn[: found.experiment.evaluation.shown_users].tolist()
+    return tuple(
+        _user(found.split, f"{noun} {number}", model, requests[place], truths[place], rankings[place])
+        for number, place in enumerate(places, start=1)
+    )
+
+
+def _user(split: Split, label: str, model: str, request: Request, truth: str, ranking: Mapping[str, Any]) -> ShownUser:
+    items, scores = ranking["items"], ranking["scores"]
+    top = zip(items[:SHOWN_TOP], scores[:SHOWN_TOP], strict=True)
+    return ShownUser(
+        label=label,
+        history=tuple(_lines(split, request.history[-SHOWN_HISTORY:])),
+        earlier=max(0, len(request.history) - SHOWN_HISTORY),
+        model=model,
+        top=tuple(Recommendation(line_of(split, item), score, hit=item == truth) for item, score in top),
+        truth=line_of(split, truth),
+        rank=items.index(truth) + 1 if truth in items else None,
+        listed=len(items),
+    )
+
+
+def _users_note(found: FinishedRun) -> str:
+    model, people = _shown_model(found), found.experiment.evaluation.shown_users
+    if model is None or not people:
+        return ""
+    return (
+        f"Drawn by the run's seed, not by how well they were served. {model} answers with {LIST_LENGTH} items; "
+        f"the first {SHOWN_TOP} are shown with their scores."
+    )
+
+
+def _lines(split: Split, items: Iterable[str]) -> list[str]:
+    return [line_of(split, item) for item in items]
+
+
+def line_of(split: Split, item_id: str) -> str:
+    """The item as a person reads it: title and brand, or what else is known of it."""
+    item = split.dataset.item(item_id)
+    title = item.title.strip() or f"untitled, {item.categories.strip() or item_id}"
+    return f"{title} ({item.brand.strip()})" if item.brand.strip() else title

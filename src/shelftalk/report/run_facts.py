@@ -1,0 +1,114 @@
+"""The plain statements of a report about a run: its data, its model, its machine, and what they do not prove."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shelftalk import machine
+from shelftalk.data.dataset import ITEM_COLUMNS
+from shelftalk.data.splitting import SplitSettings
+from shelftalk.report.content import Fact
+from shelftalk.runs import StageRecord
+
+FEW_USERS = 2000
+"""With fewer users than this, intervals are wide enough to deserve a word."""
+
+
+def data_facts(found: Mapping[str, Any]) -> dict[str, Fact]:
+    """What was read and what became of it; `found` is a DataReport as a mapping."""
+    core = f"{found['k_core']}-core, {found['k_core_passes']} passes" if found["k_core"] > 1 else "none"
+    texts = {f"items with {name}": f"{found[f'items_with_{name}']:.1%}" for name in ITEM_COLUMNS if name != "item_id"}
+    return {
+        "source": found["source"],
+        "users": found["users"],
+        "items": found["catalogue"],
+        "interactions": found["events"],
+        "interactions for each user": round(found["events"] / found["users"], 1),
+        "filter": core,
+        "before the filter": f"{found['users_read']:,} users, {found['items_read']:,} items, {found['events_read']:,} interactions",
+        "repeats dropped": f"{found['repeats_dropped']:,}" + (f" ({found['repeats']} kept)" if found["repeats_dropped"] else ""),
+        "interactions with a rating": f"{found['events_with_rating']:.1%}",
+        **texts,
+        "order": found["tie_rule"],
+        "SHA-256 of " + found["interactions_file"]: found["interactions_sha256"],
+        "SHA-256 of " + found["items_file"]: found["items_sha256"],
+    }
+
+
+def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> dict[str, Fact]:
+    """The language model, how items are named to it and what it was trained on."""
+    facts = train.facts
+    samples = [f"{count:,} {task.replace('_', ' ')}" for task, count in sorted(write.facts["samples"].items())]
+    return {
+        "backbone": f"nano, {facts['family']}, from random weights",
+        "parameters": facts["parameters"],
+        "vocabulary": facts["vocabulary"],
+        "precision of products": "bf16" if facts["bf16"] else "fp32",
+        **{f"index: {name}": value for name, value in index.facts.items()},
+        "samples": ", ".join(samples),
+        "steps": facts["steps"],
+        "tokens read": facts["tokens"],
+        "tokens that bore loss": facts["targets"],
+        "checkpoint kept": f"step {facts['best_step']:,}, by validation loss",
+        "stopped early": facts["stopped_early"],
+        **({"continued from step": facts["resumed_from"]} if facts["resumed_from"] else {}),
+    }
+
+
+def machine_facts(records: Sequence[StageRecord]) -> dict[str, Fact]:
+    """The machine that writes the report, and the highest memory of any stage."""
+    peaks = [record.peak_gigabytes for record in records if record.peak_gigabytes]
+    peak: dict[str, Fact] = {"peak memory of the run": f"{max(peaks):.2f} GB"} if peaks else {}
+    return {**machine.hardware_facts(), **peak, **machine.versions()}
+
+
+def protocol(task: str, split: SplitSettings, items: int) -> str:
+    """Split, candidates and convention of a task, in a sentence or two."""
+    held_out = "Each user's last interaction is the test, the last but one validation; models saw the training part alone."
+    if task == "retrieval":
+        return f"{held_out} Candidates are all {items:,} items but those of the history; lists and MRR end at 20."
+    if task == "ranking":
+        drawn = f"the item taken and {split.ranking_negatives} that the user never took, drawn uniformly once and shuffled"
+        return f"{held_out} Candidates are {drawn}; equal scores share their mean rank."
+    parts = f"{1 - split.rating_validation - split.rating_test:.0%} / {split.rating_validation:.0%} / {split.rating_test:.0%}"
+    return (
+        f"Ratings are divided at random, {parts}, and those of interactions held out for retrieval leave the training part; "
+        "a prompt shows only training interactions earlier than the rated one; models saw the training part alone."
+    )
+
+
+def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int) -> tuple[str, ...]:
+    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping."""
+    users, bundled = data["users"], data["source"].endswith("(bundled)")
+    two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
+    told = [
+        (users < FEW_USERS, f"{users:,} users show little: differences smaller than the intervals are chance for all that is known."),
+        ("retrieval" in tasks or "ranking" in tasks, LEAVE_ONE_OUT),
+        ("rating" in tasks, RANDOM_RATINGS),
+        ("retrieval" in tasks and "ranking" in tasks, two_scales),
+        (trained, RECONSTRUCTION),
+        (trained, NANO),
+        (trained, TRAIN_ONLY),
+        (bundled, "The bundled MovieLens is one small set of people who like films; it says little about a shop."),
+        (bundled, "MovieLens' terms forbid commercial use without permission; its licence stands beside the data."),
+    ]
+    return tuple(sentence for holds, sentence in told if holds)
+
+
+LEAVE_ONE_OUT = (
+    "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for real use would need "
+    "a split by time."
+)
+RANDOM_RATINGS = (
+    "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after the one asked for."
+)
+RECONSTRUCTION = (
+    "Prompts, masking ratios and mixture weights are a reconstruction of the idea of arXiv 2404.00245, not its authors' own, "
+    "which were not published with it."
+)
+NANO = "The nano model is trained from random weights on this data alone; the paper's models are FLAN-T5 of 250 million to 3 billion."
+TRAIN_ONLY = (
+    "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part; nothing was refitted "
+    "on training and validation together."
+)
