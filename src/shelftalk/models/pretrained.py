@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.backbone import Backbone
@@ -21,6 +22,7 @@ def load_backbone(folder: Path, bf16: bool = False) -> Backbone:
         raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.') from None
     if "sliding_attention" in (config.get("layer_types") or []):
         raise SettingsError(f'the model in "{folder}" attends through a sliding window, which decoding does not support; choose another.')
+    transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if config.get("is_encoder_decoder"):
         return EncoderDecoder(AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), tokenizer, bf16)

@@ -112,6 +112,7 @@ def train(
     would have. Raises SettingsError where the loss stops being a number.
     """
     transformers_logging.disable_progress_bar()  # our own bar tells what is going on
+    transformers_logging.set_verbosity_error()  # it warns that tied output embeddings are not in a checkpoint, which is as it should be
     judged_by = [task for task in settings.judged_by if task in validation]
     if not judged_by:
         raise SettingsError(f"training.judged_by names no task that is validated; choose among {', '.join(validation)}.")

@@ -1,0 +1,52 @@
+# make run    from a clone to a report   make test   every check       make lint   style and types alone
+# make docs   the generated pages        make wheel  dist/*.whl        make clean  removes what make made, but not runs/
+# After a full run, make docs RUN=runs/movielens-small fills in the part of the walkthrough that lies behind the training.
+#
+# The environment .venv is made from requirements.lock when it is missing or older than the lock, and reused otherwise.
+# PYTHON names another interpreter. On Linux the usual torch brings CUDA libraries of several gigabytes; a machine without
+# an NVIDIA card is served better by TORCH_INDEX=ADDRESS, the package index of CPU builds that PyTorch's own "Get started"
+# page names. It is used for torch alone.
+
+PYTHON ?= python3
+TORCH_INDEX ?=
+RUN ?=
+OUT ?= runs/movielens-small
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
+STAMP := .venv/made-from-requirements.lock
+
+.PHONY: run test test-quick lint docs wheel clean
+
+run: $(STAMP)
+	@.venv/bin/shelftalk run --out $(OUT)
+
+test: lint
+	@.venv/bin/python -m pytest
+
+test-quick: lint
+	@.venv/bin/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	@echo "ruff"; .venv/bin/ruff check .
+	@echo "mypy"; .venv/bin/mypy
+
+docs: $(STAMP)
+	@.venv/bin/python docs/generate_cli.py
+	@.venv/bin/python docs/walkthrough.py $(RUN)
+
+wheel: $(STAMP)
+	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+clean:
+	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "shelftalk needs Python 3.11 or newer; name one, as in: make run PYTHON=python3.12")'
+	@echo "Making .venv from requirements.lock (once; torch is the large part) ..."
+	@rm -rf .venv
+	@$(PYTHON) -m venv .venv
+	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' requirements.lock)"; fi
+	@$(PIP) install --requirement requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

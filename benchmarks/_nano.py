@@ -1,0 +1,99 @@
+"""What the training benchmarks share: a prepared run of the bundled data, a training of given tokens, figures on all three tasks."""
+
+from __future__ import annotations
+
+import resource
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from benchmarks.harness import data_hash
+from shelftalk import stages
+from shelftalk.assemble import RunParts
+from shelftalk.decoding.language_model import LanguageModelRecommender
+from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, evaluate_retrieval, summarise
+from shelftalk.experiment import Experiment
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.runs import RunFolder
+from shelftalk.tasks.mixture import epoch_samples
+from shelftalk.training.trainer import TrainingResult, train
+
+BUNDLED = Path(stages.__file__).parent / "data" / "bundled" / "movielens-small"
+RATINGS = 2000
+
+
+@contextmanager
+def prepared(experiment: Experiment) -> Iterator[RunParts]:
+    """Data, split and index of an experiment in a folder that goes away; samples are made in memory."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment)
+        stages.index(folder, experiment)
+        yield RunParts(folder, experiment)
+
+
+def bundled_hash() -> dict[str, str]:
+    """The bundled data's hash, for the result file."""
+    return {"movielens-small": data_hash(BUNDLED.glob("*.parquet"))}
+
+
+def encoded_epoch(found: RunParts, backbone: Backbone, epoch: int) -> tuple[list[Encoded], list[str]]:
+    """One epoch of the mixture, and the task of each sample."""
+    wanted = [task for name, task in found.tasks.items() if found.experiment.tasks[name].weight > 0]
+    samples = epoch_samples(wanted, epoch, found.experiment.seed)
+    return [backbone.encode(sample.segments) for sample in samples], [sample.task for sample in samples]
+
+
+def encoded_validation(found: RunParts, backbone: Backbone) -> dict[str, list[Encoded]]:
+    """Validation samples per served task, as the write stage draws them."""
+    return {
+        name: [backbone.encode(sample.segments) for sample in stages.validation_samples(task, found.experiment)]
+        for name, task in found.served.items()
+    }
+
+
+def trained(found: RunParts, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], max_steps: int = 0) -> tuple[TrainingResult, float]:
+    """Train in a scratch folder; the result and the wall time in seconds. The best checkpoint by validation loss is kept."""
+    experiment = found.experiment
+    settings = experiment.training.model_copy(update={"max_steps": max_steps})
+    with tempfile.TemporaryDirectory() as scratch:
+        start = time.perf_counter()
+        result = train(backbone, epochs, encoded_validation(found, backbone), Path(scratch), settings, experiment.seed)
+        return result, time.perf_counter() - start
+
+
+def figures(found: RunParts, backbone: Backbone, part: str) -> dict[str, dict[str, pl.DataFrame]]:
+    """Per-user tables of the language model alone on `part`, by task; ratings on 2,000 drawn by seed."""
+    split = found.split
+    model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
+    requests, truths = split.retrieval_requests(part)
+    tables = {"retrieval": evaluate_retrieval(model.recommend(requests, 20), requests, truths, split.dataset.item_ids)}
+    requests, truths = split.ranking_requests(part)
+    tables["ranking"] = evaluate_ranking(model.rank(requests), requests, truths)
+    requests, values = split.rating_requests(part)
+    drawn = np.sort(np.random.default_rng(found.experiment.seed).permutation(len(requests))[:RATINGS]).tolist()
+    requests, values = [requests[place] for place in drawn], [values[place] for place in drawn]
+    tables["rating"] = evaluate_rating(model.rate(requests), requests, values)
+    return tables
+
+
+def summary(tables: dict[str, Any]) -> dict[str, float]:
+    """The few metrics that the tables of the docs show."""
+    shown = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse",)}
+    return {
+        f"{task} {metric}": round(value, 4)
+        for task, names in shown.items()
+        for metric, value in summarise(tables[task], task).items()
+        if metric in names
+    }
+
+
+def peak_memory() -> float:
+    """Highest memory of this process so far, in GB (Linux counts in kB)."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2)
