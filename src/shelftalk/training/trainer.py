@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -164,22 +165,24 @@ def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) 
     )
 
 
-def _result(trainer: Trainer, counts: Sequence[StepCounts], steps: int, resumed: int) -> TrainingResult:
+def _result(trainer: _ShelfTrainer, counts: Sequence[StepCounts], steps: int, resumed: int) -> TrainingResult:
     taken = trainer.state.global_step
-    read = [0]
-    for count in counts[:taken]:
-        read.append(read[-1] + count.tokens)
+    read = list(itertools.accumulate((count.tokens for count in counts[:taken]), initial=0))
+    spoken = list(itertools.accumulate((count.targets for count in counts[:taken]), initial=0))
     curve: list[dict[str, Any]] = []
+    logged = 0
     for row in trainer.state.log_history:
         place = {"step": row["step"], "tokens": read[row["step"]]}
         if "loss" in row:
-            curve.append({**place, "task": "all", "part": "training", "loss": row["loss"]})
+            steps_since, targets_since = row["step"] - logged, max(1, spoken[row["step"]] - spoken[logged])
+            nats = row["loss"] * trainer.targets_per_step * steps_since  # the Trainer logs the mean of steps, of unlike many targets
+            curve.append({**place, "task": "all", "part": "training", "loss": nats / targets_since})
+            logged = row["step"]
         for key, value in row.items():
             if key.startswith("eval_") and key.endswith("_loss"):
                 curve.append({**place, "task": key[len("eval_") : -len("_loss")] or "all", "part": "validation", "loss": value})
-    targets = sum(count.targets for count in counts[:taken])
     best = trainer.state.best_global_step or taken
-    return TrainingResult(curve, taken, best, read[-1], targets, taken < steps, resumed)
+    return TrainingResult(curve, taken, best, read[-1], spoken[-1], taken < steps, resumed)
 
 
 def _only(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

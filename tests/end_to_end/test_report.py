@@ -1,0 +1,81 @@
+"""The report of a whole run: true to the files beside it, and complete."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from shelftalk import parts
+from shelftalk.assemble import RunParts
+from shelftalk.experiment import Experiment
+from shelftalk.report.content import ReportContent
+from shelftalk.report.from_run import ADDED_UP, content_of
+from shelftalk.runs import RunFolder
+
+
+@pytest.fixture(scope="module")
+def content(finished: RunFolder, tiny: Experiment) -> ReportContent:
+    return content_of(RunParts(finished, tiny))
+
+
+def test_the_page_is_one_file_without_any_reference_to_the_outside(finished: RunFolder) -> None:
+    page = (finished.path / "report.html").read_text()
+    assert not re.search(r"<(script|link|iframe|img)\b|@import|url\((?!#)|src=", page)
+    sections = ("results", "people", "slices", "wordings", "caveats", "training", "samples", "data", "again")
+    assert [name for name in sections if f'id="{name}"' not in page] == []
+
+
+def test_the_language_model_with_its_prior_is_held_against_counting_first(content: ReportContent) -> None:
+    heads = [[(d.first, d.second) for d in task.differences[:3]] for task in content.tasks]
+    shown = [("aligned+prior", "item_knn"), ("aligned", "item_knn"), ("aligned", "popularity")]
+    assert heads == [shown, shown, [("aligned+prior", "bias"), ("aligned", "bias"), ("aligned", "global_mean")]]
+    assert [[row.baseline for row in task.rows] for task in content.tasks] == [[False, False, True, True]] * 3
+
+
+def test_there_is_an_example_of_every_kind_of_sample(content: ReportContent) -> None:
+    assert [sample.task for sample in content.samples] == list(parts.TASKS)
+    assert all(any(segment.bears_loss for segment in sample.segments) for sample in content.samples)
+
+
+def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(content: ReportContent, tiny: Experiment) -> None:
+    assert {point.part for point in content.curves if point.task == "all"} == {"training"}
+    assert {point.task for point in content.curves if point.part == "validation"} == {*parts.SERVED, ADDED_UP}
+    by_task = {point.task: point.loss for point in content.curves if point.step == content.best_step and point.part == "validation"}
+    assert by_task[ADDED_UP] == pytest.approx(sum(by_task[task] for task in tiny.training.judged_by))
+    assert by_task[ADDED_UP] == min(point.loss for point in content.curves if point.task == ADDED_UP)
+
+
+def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportContent) -> None:
+    assert [(row.task, row.wording, row.n) for row in content.wording] == [
+        ("retrieval (validation part)", "seen", 30),
+        ("retrieval (validation part)", "held out", 30),
+    ]
+
+
+def test_model_and_stages_are_told_from_the_manifests(content: ReportContent, finished: RunFolder) -> None:
+    train = finished.needed("train")
+    assert content.model["parameters"] == train.facts["parameters"] and content.model["tokens read"] == train.facts["tokens"]
+    asked = [f"ask {name}" for name in parts.MODELS]
+    assert [stage.name for stage in content.stages] == ["prepare", "index", "write", "train", *asked, "evaluate"]
+    assert content.stages[3].seconds == train.seconds
+
+
+def test_the_language_models_own_lists_are_shown(content: ReportContent) -> None:
+    assert {user.model for user in content.users} == {"aligned"} and len(content.users) == 3
+
+
+def test_the_report_as_data_is_the_report(finished: RunFolder) -> None:
+    told = json.loads((finished.path / "report.json").read_text())
+    assert told["title"] == "tiny" and told["seed"] == 3
+    assert [task["task"] for task in told["tasks"]] == list(json.loads(finished.metrics.read_text()))
+
+
+def test_the_settings_in_the_report_are_those_of_the_run(content: ReportContent, finished: RunFolder) -> None:
+    assert content.settings == finished.experiment.read_text()
+
+
+def test_nothing_but_the_run_folder_is_written(finished: RunFolder) -> None:
+    assert [path.name for path in Path(finished.path.parent).iterdir()] == [finished.path.name]

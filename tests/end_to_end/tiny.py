@@ -1,0 +1,61 @@
+"""The tiny experiment, and the command line in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+from typer.testing import CliRunner, Result
+
+from shelftalk.cli import app
+from shelftalk.data.dataset import Dataset
+
+SETTINGS: dict[str, Any] = {
+    "name": "tiny",
+    "seed": 3,
+    "data": {"k_core": 1},
+    "split": {"ranking_negatives": 20},
+    "index": {"dimensions": 8},
+    "nano": {"width": 32, "layers": 1, "heads": 2, "vocabulary": 400},
+    "training": {"epochs": 2, "batch_tokens": 1024, "validations": 4, "validation_samples": 20},
+    "decoding": {"beams": 20, "batch_size": 64},
+    "item_knn": {"text_weight": [0.0, 0.3], "decay": [0.7], "max_history": [5]},
+    "prior": {"weights": [0.0, 0.5, 1.0], "pool": 20},
+    "evaluation": {"resamples": 100, "shown_users": 3},
+}
+
+
+def save_world(world: Dataset, folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    world.items.write_parquet(folder / "items.parquet")
+    world.events.drop("position").write_parquet(folder / "interactions.parquet")
+    return folder
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    return {**below, **{k: {**below[k], **v} if isinstance(v, dict) and k in below else v for k, v in above.items()}}
+
+
+def write_experiment(path: Path, folder: Path, /, **changes: Any) -> Path:
+    """The tiny experiment as a file, with tables of `changes` laid over it."""
+    settings = merged(merged(SETTINGS, {"data": {"folder": str(folder)}}), changes)
+    path.write_text(tomli_w.dumps(settings))
+    return path
+
+
+def call(*arguments: str | Path) -> Result:
+    """The command line in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def done_again(result: Result) -> set[str]:
+    """The stages that a `--json` run did not skip."""
+    assert result.exit_code == 0, result.output
+    return {stage["stage"] for stage in json.loads(result.stdout)["stages"] if not stage["skipped"]}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -1,0 +1,116 @@
+"""Experiment: complete, frozen, TOML in and out; a wrong key or value is one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from shelftalk import parts
+from shelftalk.errors import MissingFile, SettingsError, ShelftalkError, UnknownPart, UnknownSetting
+from shelftalk.experiment import Experiment, load_experiment
+
+
+def loaded(tmp_path: Path, text: str, **overrides: Any) -> Experiment:
+    (tmp_path / "experiment.toml").write_text(text, "utf-8")
+    return load_experiment(tmp_path / "experiment.toml", overrides)
+
+
+def test_the_whole_experiment_survives_its_file(tmp_path: Path) -> None:
+    experiment = loaded(tmp_path, 'seed = 5\n[tasks.rating]\nweight = 0.5\n[data.items_columns]\ntitle = "name"\n')
+    assert loaded(tmp_path, experiment.toml()) == experiment
+    assert loaded(tmp_path, Experiment().toml()) == Experiment()
+
+
+def test_every_built_in_task_has_settings_of_its_own_type() -> None:
+    tasks = Experiment().tasks
+    assert list(tasks) == list(parts.TASKS)
+    assert all(type(tasks[name]) is parts.load(parts.TASKS, name, "task").settings_type for name in tasks)
+
+
+def test_the_file_gives_the_name_where_it_does_not_say_one(tmp_path: Path) -> None:
+    (tmp_path / "beauty.toml").write_text("seed = 1\n")
+    assert load_experiment(tmp_path / "beauty.toml").name == "beauty"
+    assert load_experiment().name == "movielens-small"
+
+
+def test_the_command_line_lies_over_the_file_table_by_table(tmp_path: Path) -> None:
+    experiment = loaded(tmp_path, "seed = 1\n[data]\nk_core = 3\n", seed=2, data={"folder": "there"})
+    assert (experiment.seed, experiment.data.k_core, experiment.data.folder) == (2, 3, "there")
+
+
+def test_training_is_needed_for_the_language_model_alone() -> None:
+    assert Experiment().needs_training
+    assert not Experiment(models=("item_knn", "bias")).needs_training
+
+
+def test_a_model_named_twice_is_asked_once() -> None:
+    assert Experiment(models=("item_knn", "popularity", "item_knn")).models == ("item_knn", "popularity")
+
+
+def test_an_experiment_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError):
+        Experiment().seed = 3  # type: ignore[misc]
+
+
+def test_every_setting_has_a_sentence() -> None:
+    undocumented: list[str] = []
+
+    def look(kind: type[BaseModel], where: str) -> None:
+        for name, field in kind.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                look(inner, f"{where}{name}.")
+            elif '"""' not in source_behind(kind, name):
+                undocumented.append(where + name)
+
+    look(Experiment, "")
+    for name in parts.TASKS:
+        look(parts.load(parts.TASKS, name, "task").settings_type, f"tasks.{name}.")
+    assert undocumented == []
+
+
+def source_behind(kind: type[BaseModel], field: str) -> str:
+    """The source from the field to the next one."""
+    import inspect
+
+    for base in kind.__mro__:
+        if field in vars(base).get("__annotations__", {}):
+            lines = inspect.getsource(base).splitlines()
+            start = next(number for number, line in enumerate(lines) if line.startswith(f"    {field}:"))
+            return "\n".join(lines[start : start + 6])
+    raise AssertionError(f"{kind.__name__}.{field} has no source")
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("sede = 1", UnknownSetting, ('"sede"', 'did you mean "seed"?')),
+        ("[training]\nlearning_rat = 1", UnknownSetting, ('"training.learning_rat"', 'did you mean "learning_rate"?')),
+        ("[tasks.rating]\nwait = 1", UnknownSetting, ('"tasks.rating.wait"', "weight")),
+        ("[tasks.rating]\nweight = -1", SettingsError, ('"tasks.rating.weight"', "greater than or equal to 0", "given: -1")),
+        ("tasks = 1", SettingsError, ('"tasks"', "table")),
+        ("[tasks]\nrating = 1", SettingsError, ("tasks.rating",)),
+        ("[tasks.ratings]\n", UnknownPart, ('did you mean "rating"?',)),
+        ('models = ["bais"]', UnknownPart, ('did you mean "bias"?',)),
+        ("models = 3", SettingsError, ('"models"',)),
+        ('[data]\ninteractions = "a.csv"', SettingsError, ('"data"', "set both or neither")),
+        ("data = 1", SettingsError, ('"data"',)),
+        ('[nano]\nfamily = "decoder"', SettingsError, ('"nano.family"', "decoder-only")),
+        ("seed = inf", SettingsError, ('"seed"',)),
+        ("seed = [", SettingsError, ("not valid TOML", "mend")),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence_that_names_it(text: str, kind: type[ShelftalkError], words: tuple, tmp_path: Path) -> None:
+    with pytest.raises(ShelftalkError) as caught:
+        loaded(tmp_path, text)
+    assert type(caught.value) is kind
+    assert all(word in str(caught.value) for word in words), str(caught.value)
+    assert "\n" not in str(caught.value) and str(caught.value)[-1] in ".?"
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingFile, match="mend the path"):
+        load_experiment(tmp_path / "none.toml")

@@ -1,0 +1,69 @@
+"""The stages: what decides whether a folder may be used, and how differences are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shelftalk import stages
+from shelftalk.errors import AnotherExperiment
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.runs import RunFolder
+
+SEEDS = (Experiment(seed=0), Experiment(seed=1))
+
+
+def finish(folder: RunFolder, *names: str) -> None:
+    for name in names:
+        folder.do(name, {}, dict)
+
+
+def test_a_fresh_folder_becomes_the_experiments(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "runs" / "new")
+    stages.claim(folder, SEEDS[1])
+    assert load_experiment(folder.experiment) == SEEDS[1]
+
+
+def test_settings_bind_from_the_stage_on_that_stands_on_them(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    stages.claim(folder, SEEDS[0])
+    stages.claim(folder, SEEDS[1])  # nothing is finished yet
+    finish(folder, "prepare")
+    stages.claim(folder, load_experiment(None, {"seed": 1, "training": {"epochs": 9}}))
+    with pytest.raises(AnotherExperiment, match="seed"):
+        stages.claim(folder, SEEDS[0])
+    finish(folder, "train")
+    with pytest.raises(AnotherExperiment, match="training.epochs"):
+        stages.claim(folder, SEEDS[1])
+
+
+def test_a_training_that_has_begun_binds_too(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    stages.claim(folder, SEEDS[0])
+    folder.keep_checkpoints_of({})
+    with pytest.raises(AnotherExperiment, match="nano.width"):
+        stages.claim(folder, load_experiment(None, {"nano": {"width": 16}}))
+
+
+def test_models_and_how_they_are_asked_may_change(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    stages.claim(folder, SEEDS[0])
+    finish(folder, *stages.SETTINGS_OF)
+    asked = {"models": ["popularity"], "decoding": {"beams": 5}, "evaluation": {"resamples": 100}, "prior": {"pool": 50}}
+    stages.claim(folder, load_experiment(None, asked))
+    assert load_experiment(folder.experiment).models == ("popularity",)
+
+
+def test_every_section_binds_or_may_change() -> None:
+    free = {"name", "models", "decoding", "item_knn", "bias", "prior", "evaluation"}
+    bound = {section for sections in stages.SETTINGS_OF.values() for section in sections}
+    assert free | bound == set(Experiment.model_fields) and not free & bound
+
+
+def test_a_refused_folder_names_at_most_three_differences(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    stages.claim(folder, SEEDS[0])
+    finish(folder, *stages.SETTINGS_OF)
+    with pytest.raises(AnotherExperiment, match=r"\(it differs in seed, data.k_core, nano.width\)"):
+        stages.claim(folder, load_experiment(None, {"seed": 7, "data": {"k_core": 7}, "nano": {"width": 16, "layers": 7}}))

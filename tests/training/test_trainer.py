@@ -1,0 +1,155 @@
+"""Training: it learns, it keeps the best, it stops, and it continues as if it had never stopped."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shelftalk.errors import SettingsError
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.nano import build_nano
+from shelftalk.models.settings import NanoSettings
+from shelftalk.records import Segment
+from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.trainer import TrainingResult, train
+
+SYMBOLS = [f"<i_{number}>" for number in range(12)]
+FAMILIES = ("decoder-only", "encoder-decoder")
+
+
+def new(family: Any = "decoder-only", seed: int = 0) -> Backbone:
+    return build_nano(["Next after"], SYMBOLS, NanoSettings(family=family, vocabulary=300, width=16, layers=2, heads=2), seed)
+
+
+def lesson(backbone: Backbone, start: int, length: int, step: int = 1) -> Encoded:
+    """Symbols that follow each other round and round: something that can be learned."""
+    run = [SYMBOLS[(start + step * place) % len(SYMBOLS)] for place in range(length)]
+    segments = [Segment("Next after"), *(Segment(symbol, symbols=True) for symbol in run[:-1]), Segment(run[-1], True, True)]
+    return backbone.encode(segments)
+
+
+def trained(
+    folder: Path, backbone: Backbone | None = None, on_step: Any = lambda *_: None, contrary: bool = False, **settings: Any
+) -> tuple[Backbone, TrainingResult]:
+    """`contrary`: validation runs the other way round, so that the better the model learns, the worse it does there."""
+    backbone = backbone or new()
+    lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
+    chosen = TrainingSettings(
+        **{"batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), "bf16": "off", **settings}
+    )
+    asked = [lesson(backbone, start, 2 + start % 3, step=-1 if contrary else 1) for start in range(16)]
+    validation: dict[str, Sequence[Encoded]] = {"retrieval": asked[:12], "rating": asked[12:]}
+    return backbone, train(backbone, [lessons] * chosen.epochs, validation, folder, chosen, 0, on_step)
+
+
+def weights(backbone: Backbone) -> list[torch.Tensor]:
+    return [weight.detach().clone() for weight in backbone.model.parameters()]
+
+
+def same(one: Backbone, other: Backbone) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(weights(one), weights(other), strict=True))
+
+
+def validation_losses(result: TrainingResult, task: str = "all") -> list[float]:
+    return [row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == task]
+
+
+class PowerCut(Exception):
+    """Stops a training."""
+
+
+def cut_at(step: int) -> Any:
+    def on_step(done: int, steps: int, text: str) -> None:
+        if done == step:
+            raise PowerCut
+
+    return on_step
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loss_falls(family: str, tmp_path: Path) -> None:
+    _, result = trained(tmp_path, new(family), epochs=8)
+    losses = validation_losses(result)
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_result_counts_what_was_read(tmp_path: Path) -> None:
+    backbone, result = trained(tmp_path, epochs=2)
+    read = 2 * sum(len(lesson(backbone, start, 2 + start % 3)) for start in range(48))
+    assert (result.tokens, result.targets, result.resumed_from) == (read, 2 * 48, 0)
+    assert not result.stopped_early and max(row["step"] for row in result.curve) == result.steps
+
+
+def test_the_weights_kept_are_those_of_the_best_validation(tmp_path: Path) -> None:
+    backbone, result = trained(tmp_path, contrary=True, epochs=8, patience=10)
+    losses = {row["step"]: row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"}
+    assert result.best_step == min(losses, key=losses.__getitem__) < result.steps
+    held_out = [lesson(backbone, start, 2 + start % 3, step=-1) for start in range(12)]
+    with torch.no_grad():
+        again = backbone.loss(backbone.collate(held_out)).item() / 12
+    assert again == pytest.approx(losses[result.best_step], rel=1e-4)
+
+
+def test_the_loss_that_decides_is_the_sum_over_the_tasks_named(tmp_path: Path) -> None:
+    _, both = trained(tmp_path / "both", judged_by=("retrieval", "rating"), epochs=1)
+    sums = [a + b for a, b in zip(validation_losses(both, "retrieval"), validation_losses(both, "rating"), strict=True)]
+    assert validation_losses(both) == pytest.approx(sums)
+    with pytest.raises(SettingsError, match="judged_by"):
+        trained(tmp_path / "none", judged_by=("ranking",))
+
+
+def test_training_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    _, result = trained(tmp_path, contrary=True, epochs=20, validations=20, patience=1)
+    assert result.stopped_early and result.best_step < result.steps
+
+
+def test_the_number_of_steps_can_be_fixed(tmp_path: Path) -> None:
+    _, result = trained(tmp_path, epochs=4, max_steps=5)
+    assert result.steps == 5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(family: str, tmp_path: Path) -> None:
+    whole, expected = trained(tmp_path / "whole", new(family), epochs=3)
+    with pytest.raises(PowerCut):
+        trained(tmp_path / "cut", new(family), cut_at(expected.steps * 2 // 3), epochs=3)
+    resumed, result = trained(tmp_path / "cut", new(family), epochs=3)
+    assert result.resumed_from > 0 and same(resumed, whole)
+    assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
+
+
+def test_a_finished_training_asked_for_again_gives_the_same_weights(tmp_path: Path) -> None:
+    first, _ = trained(tmp_path, epochs=2)
+    again, result = trained(tmp_path, epochs=2)
+    assert result.resumed_from == result.steps and same(first, again)
+
+
+def test_a_folder_may_move_between_two_parts_of_a_training(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"contrary": True, "epochs": 8, "patience": 10}
+    whole, expected = trained(tmp_path / "whole", **settings)
+    assert expected.best_step < expected.steps
+    with pytest.raises(PowerCut):
+        trained(tmp_path / "before", on_step=cut_at(expected.steps - 1), **settings)
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    moved, _ = trained(tmp_path / "after", **settings)
+    assert same(moved, whole)
+
+
+def test_the_caller_is_told_of_every_step(tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    _, result = trained(tmp_path, on_step=lambda *step: told.append(step), epochs=1)
+    assert [step[:2] for step in told] == [(number, result.steps) for number in range(1, result.steps + 1)]
+    assert "loss" in told[-1][2]
+
+
+def test_a_loss_that_is_no_number_names_the_remedy(tmp_path: Path) -> None:
+    backbone = new()
+    with torch.no_grad():
+        next(iter(backbone.model.parameters())).fill_(float("nan"))
+    with pytest.raises(SettingsError, match="lower training.learning_rate"):
+        trained(tmp_path, backbone)
