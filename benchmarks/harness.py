@@ -79,7 +79,7 @@ def write_result(
         "versions": versions(),
         "seed": seed,
         "data": data or {},
-        "claims": [asdict(claim) for claim in claims],
+        "claims": [asdict(claim) | {"holds": bool(claim.holds)} for claim in claims],  # numpy's own truth is not JSON's
         "runs": list(runs),
     }
     path = folder / (f"{name}.quick.json" if quick else f"{name}.json")

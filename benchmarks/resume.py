@@ -44,11 +44,12 @@ def main(quick: bool) -> Result:
         killed_at = _killed(experiment, folder / "killed")
         resumed = _run(experiment, folder / "killed")
         same = {name: _same(folder / "whole", folder / name) for name in ("again", "killed")}
+    repeated = same["again"] and again["metrics"] == whole["metrics"]
     claims = [
         Claim(CLAIMS[0], str(resumed["metrics"] == whole["metrics"]), "True", resumed["metrics"] == whole["metrics"]),
         Claim(CLAIMS[1], resumed["resumed_from"], "> 0 steps", resumed["resumed_from"] > 0),
         Claim(CLAIMS[2], str(same["killed"]), "True", same["killed"]),
-        Claim(CLAIMS[3], str(same["again"] and again["metrics"] == whole["metrics"]), "True", again["metrics"] == whole["metrics"]),
+        Claim(CLAIMS[3], str(repeated), "True", repeated),
     ]
     runs = [
         {"run": "uninterrupted", **whole},

@@ -22,7 +22,7 @@ from benchmarks.harness import Claim, Result
 CLAIMS = [
     "`make run` from a clean clone, set-up included, takes at most 12 minutes on 2 cores",
     "Peak memory of `make run`, all processes together, is under 4 GB",
-    "The wheel, installed outside the checkout in an empty environment, gives the same metrics with `shelftalk run`",
+    "The wheel, installed outside the checkout in an empty environment, does the same with `shelftalk run` within the same limits",
     "The aligned nano model alone has at least twice popularity's Recall@10 on the test part",
     "The paired difference of aligned+prior to item_knn in NDCG@10 is stated with its interval (no claim of its sign)",
     "The rating RMSE of the aligned nano model is stated beside the bias baseline's, and is not above it",
@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def main(quick: bool) -> Result:
-    """--quick leaves the wheel out."""
+    """--quick leaves the wheel out; a run from a clean clone is what it is, about ten minutes."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         subprocess.run(["git", "clone", "-q", str(REPOSITORY), str(folder / "clone")], check=True)
@@ -116,6 +116,9 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
         Claim(CLAIMS[5], rmse["aligned"], f"<= {rmse['bias']} (bias)", rmse["aligned"] <= rmse["bias"]),
     ]
     if len(runs) > 1:
-        same = runs[1]["metrics"] == metrics
-        claims.insert(2, Claim(CLAIMS[2], f"same metrics: {same}, {runs[1]['seconds']} s", "the same metrics", same))
+        wheel = runs[1]
+        same = wheel["metrics"] == metrics
+        said = f"same metrics: {same}, {wheel['seconds']} s, {wheel['peak memory GB']} GB"
+        holds = same and wheel["seconds"] <= 720 and wheel["peak memory GB"] < 4
+        claims.insert(2, Claim(CLAIMS[2], said, "same, <= 720 seconds, < 4 GB", holds))
     return claims

@@ -58,7 +58,7 @@ class RunParts:
         found: dict[str, Task] = {}
         for name, settings in self.experiment.tasks.items():
             kind = parts.load(parts.TASKS, name, "task")
-            if kind.needs_ratings and not self.split.dataset.has_ratings:
+            if kind.needs_ratings and self.split.why_no_rating_task:
                 continue
             if settings.weight > 0 or name in parts.SERVED:
                 found[name] = kind(settings, self.context)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -178,7 +179,8 @@ def _experiment(
     if named := {name: str(source) for name, source in sources.items() if source is not None}:
         given["data"] = named
         if path is None:
-            given["name"] = (data.resolve().name if data else Path(named.get("interactions", "run")).stem) or "run"
+            name = data.resolve().name if data else Path(named.get("interactions", "run")).stem
+            given["name"] = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "run"
     return load_experiment(path, given)
 
 

@@ -85,6 +85,14 @@ class Experiment(BaseModel):
                 raise UnknownPart(f'there is no model "{name}"; {nearest(name, parts.MODELS)}')
         return tuple(dict.fromkeys(names))
 
+    @field_validator("training", mode="after")
+    @classmethod
+    def _known_judges(cls, training: TrainingSettings) -> TrainingSettings:
+        for name in training.judged_by:
+            if name not in parts.SERVED:
+                raise UnknownPart(f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}')
+        return training
+
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
         """An encoder reads the history, so not every item of it can be a target."""

@@ -85,7 +85,7 @@ class RunFolder:
     def record(self, stage: str) -> StageRecord | None:
         """The manifest of a finished stage, or None."""
         try:
-            return StageRecord(**json.loads(self._manifest(stage).read_text()))
+            return StageRecord(**json.loads(self.manifest(stage).read_text()))
         except FileNotFoundError:
             return None
 
@@ -107,7 +107,7 @@ class RunFolder:
         if known is not None and known.inputs == json.loads(json.dumps(inputs)):
             return StageRecord(known.name, known.inputs, known.seconds, known.peak_gigabytes, known.facts, skipped=True)
         with space_needed(self.path):
-            self._manifest(stage).unlink(missing_ok=True)
+            self.manifest(stage).unlink(missing_ok=True)
             start = time.perf_counter()
             try:
                 facts = work()
@@ -122,7 +122,7 @@ class RunFolder:
     def _sign(self, record: StageRecord) -> None:
         """Write the manifest of a finished stage."""
         kept = ("name", "inputs", "seconds", "peak_gigabytes", "facts")
-        write_json(self._manifest(record.name), {name: getattr(record, name) for name in kept})
+        write_json(self.manifest(record.name), {name: getattr(record, name) for name in kept})
 
     def keep_checkpoints_of(self, inputs: dict[str, Any]) -> None:
         """Remove the checkpoints unless they belong to a training with these inputs: another's must never be continued."""
@@ -144,7 +144,8 @@ class RunFolder:
         log = self.path / "evaluation" / "test_evaluations.jsonl"
         return len(log.read_text().splitlines()) if log.exists() else 0
 
-    def _manifest(self, stage: str) -> Path:
+    def manifest(self, stage: str) -> Path:
+        """Where a finished stage says what it stands on."""
         return self.path / "stages" / f"{stage}.json"
 
 

@@ -6,6 +6,7 @@ stages/ names them, and those of the stages that it builds on.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,14 +18,16 @@ from shelftalk import parts, seeds
 from shelftalk.assemble import RunParts, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
-from shelftalk.errors import AnotherExperiment, SettingsError
+from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
 from shelftalk.evaluation import comparison
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.records import Ranking
 from shelftalk.runs import RunFolder, StageRecord, beside, space_needed, write_json
 from shelftalk.tasks.mixture import epoch_samples, write_samples
 from shelftalk.tasks.task import ServedTask
+from shelftalk.tasks.templates import read_templates
 
 SETTINGS_OF = {
     "prepare": ("seed", "data", "split"),
@@ -104,7 +107,7 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         progress("index", 0, 1, experiment.index.scheme)
         build = parts.load(parts.INDEXINGS, experiment.index.scheme, "index scheme")
         named = build(Split.load(folder.dataset), experiment.index, experiment.seed)
-        named.save(folder.item_index)
+        _save_index(named, folder)
         return named.statistics()
 
     return folder.do("index", inputs, work)
@@ -117,7 +120,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "index": folder.needed("index").fingerprint,
         "text": experiment.text.model_dump(mode="json"),
         "tasks": tasks,
-        "own templates": {s.templates: Path(s.templates).read_text() for s in experiment.tasks.values() if s.templates},
+        "own templates": {name: read_templates(name, s.templates) for name, s in experiment.tasks.items() if s.templates},
         "nouns": asdict(experiment.data.nouns),
         "epochs": experiment.training.epochs,
         "validation_samples": experiment.training.validation_samples,
@@ -224,22 +227,34 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
 
     def work() -> dict[str, Any]:
         found = RunParts(folder, experiment, lambda done, total: progress(stage, done, total, "requests"))
-        if name in parts.ONLY_RATE and not found.split.dataset.has_ratings:
-            return {"left_out": [f"{name} is left out: the interactions have no ratings."]}
+        for served in parts.SERVED:
+            folder.ranking(served, name).unlink(missing_ok=True)  # answers to another split must not be taken for this one's
+        if name in parts.ONLY_RATE and found.split.why_no_rating_task:
+            return {"tasks": [], "left_out": [f"{name} is left out: {found.split.why_no_rating_task}."]}
         progress(stage, 0, 1, "fitting")
         model, chosen = parts.load(parts.MODELS, name, "model")(found)
-        for task in _can(model, found.split):
+        answered = _can(model, found.split)
+        for task in answered:
             with beside(folder.ranking(task, name)) as part:
                 _ask(model, task, found.split).write_parquet(part)
-        return {"chosen": chosen, **_wording(found, name)}
+        return {"tasks": answered, "chosen": chosen, **_wording(found, name)}
 
     return folder.do(stage, inputs, work)
+
+
+def _save_index(named: ItemIndex, folder: RunFolder) -> None:
+    """Written in a folder of its own and moved from there, the index last."""
+    with tempfile.TemporaryDirectory(dir=folder.path) as scratch:
+        named.save(Path(scratch) / folder.item_index.name)
+        (folder.path / VECTORS_FILE).unlink(missing_ok=True)
+        for path in sorted(Path(scratch).iterdir(), reverse=True):
+            path.replace(folder.path / path.name)
 
 
 def _can(model: Any, split: Split) -> list[str]:
     """The served tasks that the model answers and the data supports."""
     able = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
-    able["rating"] = hasattr(model, "rate") and split.dataset.has_ratings
+    able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
     return [task for task, can in able.items() if can]
 
 
@@ -263,8 +278,12 @@ def _answers(folder: RunFolder, task: str, experiment: Experiment) -> Mapping[st
     """Model -> its answers to `task`, for the models that gave any."""
     found: dict[str, Any] = {}
     for name in experiment.models:
-        if not folder.ranking(task, name).exists():
+        stage = f"recommend.{name}"
+        if task not in folder.needed(stage).facts["tasks"]:
             continue
+        if not folder.ranking(task, name).exists():
+            lost = folder.ranking(task, name)
+            raise StageMissing(f'"{lost}" is gone; remove "{folder.manifest(stage)}" too and run `shelftalk recommend` again.')
         frame = pl.read_parquet(folder.ranking(task, name), glob=False)
         if task == "rating":
             found[name] = frame["estimate"].to_list()
@@ -296,9 +315,8 @@ def validation_samples(task: ServedTask, experiment: Experiment) -> list[Any]:
 
 def _left_out(split: Split) -> list[str]:
     """A sentence for each task that the data cannot support."""
-    if split.dataset.has_ratings:
-        return []
-    return ["Rating prediction is left out, in training and evaluation: the interactions have no ratings."]
+    why = split.why_no_rating_task
+    return [f"Rating prediction is left out, in training and evaluation: {why}."] if why else []
 
 
 def _settled(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:

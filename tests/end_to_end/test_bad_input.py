@@ -87,7 +87,6 @@ FAULTS: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     "mixed types in a CSV": (as_csv(lambda t: t.replace("14", "yesterday", 1)), "BadValue", ("timestamp", "yesterday")),
     "time not a number": (events(not_a_number("timestamp")), "BadValue", ("timestamp",)),
     "rating not a number": (events(not_a_number("rating")), "BadValue", ("rating",)),
-    "too few ratings": (events(few_ratings), "NothingLeft", ("3 ratings", "remove the rating column")),
 }
 
 
@@ -226,3 +225,11 @@ def test_a_sentence_is_one_line_whatever_title_it_quotes(tmp_path: Path) -> None
 
 def test_there_are_evil_texts_to_try() -> None:
     assert any("<script>" in text for text in EVIL_TEXTS) and any("\x1b" in text for text in EVIL_TEXTS)
+
+
+def test_too_few_ratings_leave_rating_prediction_out_and_say_so(tmp_path: Path) -> None:
+    data = save_world(tiny_world(users=30, items=50), tmp_path / "data")
+    events(few_ratings)(data)
+    result = call("run", write_experiment(tmp_path / "tiny.toml", data, models=["popularity"]), "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "too few ratings" in result.output

@@ -242,9 +242,10 @@ def test_ratings_closer_than_their_texts_are_told():
         _ = rated_context([3.00000001, 3.00000002, 4.0]).rating_texts
 
 
-def test_more_than_a_hundred_rating_values_are_refused_with_the_remedy():
-    with pytest.raises(SettingsError, match="101 different ratings; round them"):
-        _ = rated_context([float(value) for value in range(101)]).rating_texts
+def test_more_than_a_hundred_rating_values_leave_the_task_out_and_say_why():
+    assert rated_context([1.0, 2.0, 4.0]).split.why_no_rating_task == ""
+    why = rated_context([float(value) for value in range(101)]).split.why_no_rating_task
+    assert "101 different ratings; round them" in why
 
 
 def test_a_rating_outside_the_training_scale_is_said_as_the_nearest():

@@ -25,6 +25,8 @@ from shelftalk.records import Request
 
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
 Part = Literal["validation", "test"]
+MAX_RATING_VALUES = 100
+"""A scale of more values has too few examples of each for a model to say them."""
 PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -81,6 +83,18 @@ class Split:
     def popularity(self) -> np.ndarray:
         """[I] int64: training events per catalogue row; 0 for an item never seen in training."""
         return np.bincount(self.training_items, minlength=len(self.dataset.items))
+
+    @cached_property
+    def why_no_rating_task(self) -> str:
+        """Why the data cannot support rating prediction, as half a sentence; "" where it can."""
+        if not self.dataset.has_ratings:
+            return "the interactions have no ratings"
+        if not all((self.rating_part == part).any() for part in PART_NUMBER.values()):
+            return "there are too few ratings for a training, a validation and a test part"
+        values = len(np.unique(self.visible_rating[~np.isnan(self.visible_rating)]))
+        if values > MAX_RATING_VALUES:
+            return f"there are {values} different ratings; round them to at most {MAX_RATING_VALUES} values"
+        return ""
 
     def held_out_event(self, user: int, part: Part) -> int:
         """The event row that `part` holds out of user number `user`."""
@@ -178,11 +192,6 @@ def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSet
     parts[rated[:validation]] = VALIDATION
     parts[rated[validation : validation + test]] = TEST
     parts[(parts == TRAIN) & (event_part != TRAIN)] = NONE  # held out for retrieval: in no training text of any task
-    if len(rated) and not all((parts == part).any() for part in PART_NUMBER.values()):
-        raise NothingLeft(
-            f"the interactions hold {len(rated)} ratings, too few for a training, a validation and a test part; "
-            "give more of them, or remove the rating column to leave rating prediction out."
-        )
     return parts
 
 

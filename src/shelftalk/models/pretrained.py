@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
@@ -25,5 +26,5 @@ def load_backbone(folder: Path, bf16: bool = False) -> Backbone:
     transformers_logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     if config.get("is_encoder_decoder"):
-        return EncoderDecoder(AutoModelForSeq2SeqLM.from_pretrained(folder).eval(), tokenizer, bf16)
-    return DecoderOnly(AutoModelForCausalLM.from_pretrained(folder).eval(), tokenizer, bf16)
+        return EncoderDecoder(AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer, bf16)
+    return DecoderOnly(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer, bf16)

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.task import ServedTask, TaskSettings, windows, windows_ending
+from shelftalk.tasks.task import ServedTask, TaskSettings, windows
 from shelftalk.tasks.templates import Template, fill
 
 
@@ -36,17 +36,13 @@ class RatingTask(ServedTask):
     def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
         ratings = self.context.histories_ratings
         for user, items in enumerate(self.context.histories):
-            for start, stop in self._windows(len(items), draw):
+            for start, stop in windows(len(items), self.settings.max_history + 1, draw, self.settings.targets):
                 while stop > start and ratings[user][stop - 1] is None:
                     stop -= 1  # a window ends at a rating, since its last line is the question
                 if stop > start:
                     user_id = self.context.split.dataset.user_ids[user]
                     wording, text = self.choose(draw), self.choose_text(draw)
                     yield self._sample(wording, text, user_id, items[start:stop], ratings[user][start:stop])
-
-    def _windows(self, length: int, draw: np.random.Generator) -> Iterator[tuple[int, int]]:
-        size, targets = self.settings.max_history + 1, self.settings.targets
-        return windows_ending(length, size, targets, draw) if targets else windows(length, size, draw)
 
     def prompt(self, request: Request, template: Template) -> list[Segment]:
         shown = slice(max(0, len(request.history) - self.settings.max_history), None)

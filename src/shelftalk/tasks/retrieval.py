@@ -11,7 +11,7 @@ from pydantic import Field
 from shelftalk.errors import TemplateError
 from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.task import ServedTask, TaskContext, TaskSettings, windows, windows_ending
+from shelftalk.tasks.task import ServedTask, TaskContext, TaskSettings, windows
 from shelftalk.tasks.templates import Template, fill
 
 
@@ -44,13 +44,9 @@ class RetrievalTask(ServedTask):
 
     def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
         for user, items in enumerate(self.context.histories):
-            for start, stop in self._windows(len(items), draw):
+            for start, stop in windows(len(items), self.settings.max_history + 1, draw, self.settings.targets):
                 user_id = self.context.split.dataset.user_ids[user]
                 yield self._sample(self.choose(draw), self.choose_text(draw), user_id, items[start:stop])
-
-    def _windows(self, length: int, draw: np.random.Generator) -> Iterator[tuple[int, int]]:
-        size, targets = self.settings.max_history + 1, self.settings.targets
-        return windows_ending(length, size, targets, draw) if targets else windows(length, size, draw)
 
     def prompt(self, request: Request, template: Template) -> list[Segment]:
         shown = request.history[-self.settings.max_history :]

@@ -22,8 +22,6 @@ from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.templates import Template, Words, load_templates
 
-MAX_RATING_VALUES = 100
-
 
 class TaskSettings(BaseModel):
     """What every task can be told."""
@@ -59,13 +57,9 @@ class TaskContext:
     @cached_property
     def rating_texts(self) -> dict[float, str]:
         """The training part's rating values, ascending -> text, " 4.5": a leading space, one number of decimals for all, so that
-        no text begins another. Raises SettingsError for a scale of more than 100 values or of values too close to tell."""
+        no text begins another. Raises SettingsError for values too close to tell."""
         visible = self.split.visible_rating
         values = np.unique(visible[~np.isnan(visible)]).tolist()
-        if len(values) > MAX_RATING_VALUES:
-            raise SettingsError(
-                f"the data has {len(values)} different ratings; round them to at most {MAX_RATING_VALUES} values."
-            )
         decimals = max((len(f"{value:g}".partition(".")[2]) for value in values), default=0)
         if len({len(f"{value:.0f}") for value in values}) > 1:
             decimals = max(decimals, 1)  # " 1" would begin " 10"; " 1.0" does not begin " 10.0"
@@ -164,18 +158,19 @@ class ServedTask(Task):
         """The validation part as samples whose answer alone bears loss, in the first seen wording."""
 
 
-def windows(length: int, size: int, draw: np.random.Generator) -> Iterator[tuple[int, int]]:
+def windows(length: int, size: int, draw: np.random.Generator, targets: int = 0) -> Iterator[tuple[int, int]]:
     """Cut 0 .. length into windows of at most `size`, the first cut drawn by chance, so that over the epochs every item is
-    seen at every distance from the start of its window. Windows of a single item are left out, except where it is all."""
+    seen at every distance from the start of its window. Windows of a single item are left out, except where it is all.
+
+    Where only the last `targets` items of a window bear loss, the windows overlap and their ends stand `targets` apart, the last
+    one drawn by chance: each item bears loss about once, and none twice.
+    """
+    if targets:
+        for stop in range(length - int(draw.integers(min(targets, length))), 0, -targets):
+            yield max(0, stop - size), stop
+        return
     offset = int(draw.integers(size)) if length > size else 0
     cuts = sorted({0, *range(offset, length, size), length})
     for start, stop in zip(cuts, cuts[1:], strict=False):
         if stop - start > 1 or length == 1:
             yield start, stop
-
-
-def windows_ending(length: int, size: int, targets: int, draw: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """Windows of at most `size` whose ends stand `targets` apart, the last end drawn by chance: where only the last `targets`
-    items of a window bear loss, each item does so about once, and no item twice."""
-    for stop in range(length - int(draw.integers(min(targets, length))), 0, -targets):
-        yield max(0, stop - size), stop

@@ -62,7 +62,7 @@ def load_templates(
     Raises MissingFile, or TemplateError for a file that is not TOML, a key or placeholder that the task does not know, a
     placeholder left out that is not `optional`, two wordings of one name, or no wording left to train with.
     """
-    text = _read(task, path)
+    text = read_templates(task, path)
     where = path or f"{task}.toml"
     try:
         rows = tomllib.loads(text).get("template", [])
@@ -97,7 +97,8 @@ def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
     return [*segments, Segment(wording)] if wording else segments
 
 
-def _read(task: str, path: str | None) -> str:
+def read_templates(task: str, path: str | None) -> str:
+    """The TOML text of a task's wordings: the built-in file, or the user's own. Raises MissingFile or TemplateError."""
     if path is None:
         return resources.files("shelftalk.tasks").joinpath(f"templates/{task}.toml").read_text("utf-8")
     try:

@@ -155,6 +155,7 @@ def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) 
         save_steps=every,
         save_total_limit=2,
         load_best_model_at_end=True,
+        restore_callback_states_from_checkpoint=True,  # how much of the patience is used up
         metric_for_best_model="eval_loss",
         greater_is_better=False,
         remove_unused_columns=False,
