@@ -123,6 +123,23 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(f
     assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
 
 
+@pytest.mark.parametrize("back", [1, 0])
+def test_the_patience_used_up_survives_an_interruption(back: int, tmp_path: Path) -> None:
+    """Cut one validation before early stopping, and right behind the checkpoint at which it stopped."""
+    settings: dict[str, Any] = {"contrary": True, "epochs": 20, "validations": 20, "patience": 3}
+    whole, expected = trained(tmp_path / "whole", **settings)
+    assert expected.stopped_early
+    every = expected.steps - sorted(row["step"] for row in expected.curve if row["part"] == "validation" and row["task"] == "all")[-2]
+    if back:
+        with pytest.raises(PowerCut):
+            trained(tmp_path / "cut", on_step=cut_at(expected.steps - every + 1), **settings)
+    else:
+        shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    resumed, result = trained(tmp_path / "cut", **settings)
+    assert result.resumed_from == expected.steps - back * every
+    assert result.stopped_early and result.steps == expected.steps and same(resumed, whole)
+
+
 def test_a_finished_training_asked_for_again_gives_the_same_weights(tmp_path: Path) -> None:
     first, _ = trained(tmp_path, epochs=2)
     again, result = trained(tmp_path, epochs=2)

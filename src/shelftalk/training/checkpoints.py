@@ -11,14 +11,22 @@ _LAST_WRITTEN = "trainer_state.json"  # the Trainer writes it after weights, opt
 
 def last_complete(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`, or None. A newer one that was cut off in the middle is removed."""
-    for checkpoint in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True):
         if _is_complete(checkpoint):
             return checkpoint
         shutil.rmtree(checkpoint)
     return None
 
 
-def _step(checkpoint: Path) -> int:
+def had_stopped_early(checkpoint: Path, patience: int) -> bool:
+    """Whether training was over at this checkpoint because validation had not improved for `patience` validations."""
+    state = json.loads((checkpoint / _LAST_WRITTEN).read_text())
+    kept = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
+    return kept.get("early_stopping_patience_counter", 0) >= patience
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of steps behind a checkpoint."""
     return int(checkpoint.name.rpartition("-")[2])
 
 

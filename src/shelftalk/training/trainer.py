@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler, Subset
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainerControl, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging as transformers_logging
@@ -19,7 +19,7 @@ from shelftalk import seeds
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.training.batching import StepCounts, Steps, length_batches
-from shelftalk.training.checkpoints import last_complete
+from shelftalk.training.checkpoints import had_stopped_early, last_complete, step_of
 from shelftalk.training.settings import TrainingSettings
 
 
@@ -119,6 +119,7 @@ def train(
         raise SettingsError(f"training.judged_by names no task that is validated; choose among {', '.join(validation)}.")
     steps = Steps(backbone, epochs, settings.batch_tokens, seed)
     number = min(len(steps), settings.max_steps or len(steps))
+    checkpoint = last_complete(folder)
     trainer = _ShelfTrainer(
         backbone,
         validation,
@@ -129,10 +130,12 @@ def train(
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    checkpoint = last_complete(folder)
+    if checkpoint and had_stopped_early(checkpoint, settings.patience):
+        trainer.args.max_steps = step_of(checkpoint)  # it ended here: no step is left, and only the best weights are loaded
+        trainer.train_dataset = Subset(steps, range(step_of(checkpoint)))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     backbone.model.eval()
-    return _result(trainer, steps.counts(), number, int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0)
+    return _result(trainer, steps.counts(), number, step_of(checkpoint) if checkpoint else 0)
 
 
 def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) -> TrainingArguments:
