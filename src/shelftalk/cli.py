@@ -53,21 +53,6 @@ def main(version: Version = False) -> None:
     """Options of the command itself."""
 
 
-@app.command()
-def run(
-    experiment: ExperimentFile = None,
-    out: Out = None,
-    seed: Seed = None,
-    models: Models = None,
-    data: Data = None,
-    interactions: Interactions = None,
-    items: Items = None,
-    as_json: Json = False,
-) -> None:
-    """The whole way, from the data to the report. Finished stages are skipped, an interrupted run continues."""
-    _do("run", experiment, out, seed, models, data, interactions, items, as_json)
-
-
 def _stage_command(name: str, summary: str) -> None:
     def command(
         experiment: ExperimentFile = None,
@@ -85,6 +70,7 @@ def _stage_command(name: str, summary: str) -> None:
 
 
 for _name, _summary in {
+    "run": "The whole way, from the data to the report. Finished stages are skipped, an interrupted run continues.",
     "prepare": "Read, check, filter and split the data.",
     "index": "Name every item.",
     "write": "Write the training samples.",
