@@ -71,7 +71,7 @@ def _timed(command: Sequence[str], folder: Path) -> dict[str, Any]:
     return {
         "seconds": round(time.perf_counter() - start, 1),
         "peak memory GB": round(peaks[0], 2),
-        "last line": said.strip().splitlines()[-1],
+        "report": Path(said.strip().splitlines()[-1].removeprefix("Report: ")).name,
     }
 
 
