@@ -89,6 +89,7 @@ def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negati
         ("retrieval" in tasks and "ranking" in tasks, two_scales),
         (trained, RECONSTRUCTION),
         (trained, NANO),
+        (trained, START),
         (trained, TRAIN_ONLY),
         (bundled, "The bundled MovieLens is one small set of people who like films; it says little about a shop."),
         (bundled, "MovieLens' terms forbid commercial use without permission; its licence stands beside the data."),
@@ -108,6 +109,10 @@ RECONSTRUCTION = (
     "which were not published with it."
 )
 NANO = "The nano model is trained from random weights on this data alone; the paper's models are FLAN-T5 of 250 million to 3 billion."
+START = (
+    "Where item names are symbols (atomic or semantic), each starts from a vector of catalogue text and training co-occurrence: "
+    "part of what the language model knows was given to it before its first sample."
+)
 TRAIN_ONLY = (
     "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part; nothing was refitted "
     "on training and validation together."
