@@ -6,6 +6,7 @@ import errno
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,3 +119,13 @@ def test_json_is_written_for_people_too(tmp_path: Path) -> None:
     assert "Amélie" in (tmp_path / "deep" / "file.json").read_text("utf-8")
     assert json.loads((tmp_path / "deep" / "file.json").read_text("utf-8")) == {"title": "Amélie"}
     assert os.listdir(tmp_path / "deep") == ["file.json"]
+
+
+@pytest.mark.parametrize(("free", "kind"), [(10**6, NoSpace), (10**12, RuntimeError)])
+def test_what_torch_says_of_a_full_disk_is_believed_only_of_a_full_disk(
+    free: int, kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shelftalk.runs.shutil.disk_usage", lambda path: SimpleNamespace(free=free))
+    with pytest.raises(kind) as caught, space_needed(tmp_path):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+    assert type(caught.value) is kind

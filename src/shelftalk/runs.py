@@ -181,14 +181,21 @@ def space_needed(folder: Path) -> Iterator[None]:
     """Turns the system's "no space left" into a sentence with the remedy."""
     try:
         yield
-    except Exception as error:  # polars and safetensors raise their own kinds around the system's error
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
-            free = shutil.disk_usage(_existing(folder)).free / 1e9
+    except Exception as error:
+        free = shutil.disk_usage(_existing(folder)).free / 1e9
+        if _tells_of_a_full_disk(error, free):
             raise NoSpace(
                 f'no space left on the device of "{folder}" ({free:.1f} GB free); make room or choose another --out, then run the '
                 "same command again: finished stages are kept."
             ) from error
         raise
+
+
+def _tells_of_a_full_disk(error: Exception, free_gigabytes: float) -> bool:
+    """The system's own error, or what polars, safetensors and torch make of it; torch's writer names no cause, so the disk is asked."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(error):
+        return True
+    return isinstance(error, RuntimeError) and "inline_container" in str(error) and free_gigabytes < 0.1
 
 
 def peak_gigabytes() -> float | None:
