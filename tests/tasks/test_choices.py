@@ -19,14 +19,7 @@ from shelftalk.testing.task_exams import (
     training_histories,
     world_split,
 )
-
-FULL = {"weight": 1.0, "text_share": 1.0}
-"""Every sample of the task's own epoch, with its items' texts."""
-
-
-def answer(sample: Sample, split: Split) -> str:
-    """The item that the last segment bearing loss names."""
-    return exam_index(split).item([s.text for s in sample.segments if s.bears_loss][-1])
+from tests.tasks.answers import FULL, answer
 
 
 def test_negatives_are_distinct_items_outside_the_training_items_and_may_be_held_out_ones():

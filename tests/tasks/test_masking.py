@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shelftalk.data.splitting import Split
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.records import Sample, Segment
 from shelftalk.tasks.marks import MARKS, all_marks, mark
@@ -17,18 +16,10 @@ from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
 from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings
 from shelftalk.testing.task_exams import (
     exam_context,
-    exam_index,
     without_loss,
     world_split,
 )
-
-FULL = {"weight": 1.0, "text_share": 1.0}
-"""Every sample of the task's own epoch, with its items' texts."""
-
-
-def answer(sample: Sample, split: Split) -> str:
-    """The item that the last segment bearing loss names."""
-    return exam_index(split).item([s.text for s in sample.segments if s.bears_loss][-1])
+from tests.tasks.answers import FULL, answer
 
 
 def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
