@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.exceptions import ConvergenceWarning
 
+from shelftalk import parts
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split
 from shelftalk.errors import DuplicateName, UnreadableFile
@@ -88,10 +89,26 @@ def test_numbers_of_any_catalogue_are_a_permutation_of_one_width(size, seed):
 @settings(max_examples=10, deadline=None)
 def test_semantic_codes_of_any_catalogue_are_one_to_one(texts, levels, codes):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different texts than codes
+        warnings.simplefilter("error", ConvergenceWarning)  # fewer different texts than codes are nothing to warn of
         index = semantic.build(catalogue(texts), IndexSettings(levels=levels, codes=codes, dimensions=4), seed=0)
     assert [index.item(index.name(item)) for item in index.item_ids] == list(index.item_ids)
     assert {len(split_symbols(name)) for name in index.names} == {levels + 1}
+
+
+@pytest.mark.parametrize("scheme", parts.INDEXINGS)
+def test_a_catalogue_of_one_item_can_be_named(scheme):
+    data = make_dataset(pl.DataFrame({"item_id": ["i"]}), pl.DataFrame({"item_id": ["i"], "user_id": ["u"], "position": [0]}))
+    split = Split(data, np.zeros(1, np.uint8), np.full(1, 3, np.uint8), {})
+    index = parts.load(parts.INDEXINGS, scheme, "index scheme")(split, IndexSettings(scheme=scheme), 0)
+    assert index.item(index.name("i")) == "i" and index.name("i")
+    assert index.statistics()["items"] == 1
+
+
+@pytest.mark.parametrize("scheme", ["atomic", "semantic"])
+def test_symbols_without_starting_vectors_have_the_same_names(scheme):
+    build = parts.load(parts.INDEXINGS, scheme, "index scheme")
+    one, other = (build(world_split("tiny"), SMALL.model_copy(update={"start_vectors": v}), 0) for v in (True, False))
+    assert one.names == other.names and one.symbol_vectors is not None and other.symbol_vectors is None
 
 
 def test_items_of_one_title_are_told_apart_whatever_else_is_called_so():

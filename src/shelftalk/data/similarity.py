@@ -1,6 +1,6 @@
 """How alike two items are: by their texts, and by who took both. Read by indexing, tasks and item_knn.
 
-Both matrices stand in catalogue order. The first is made of the catalogue alone, the second of training events alone.
+All matrices stand in catalogue order. That of texts is made of the catalogue alone, the others of training events alone.
 
 Legend: I items, F text features, U users.
 """
@@ -15,6 +15,13 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from shelftalk.data.splitting import Split
 
 TEXT_COLUMNS = ("title", "brand", "categories")
+BLOCK = 512
+"""Rows of a similarity matrix that are looked at together."""
+
+
+def item_texts(items: pl.DataFrame) -> list[str]:
+    """[I] what the catalogue says of each item: title, brand and categories, "" where it says nothing."""
+    return [" ".join(filter(None, row)) for row in items.select(TEXT_COLUMNS).iter_rows()]
 
 
 def text_vectors(items: pl.DataFrame) -> csr_matrix:
@@ -23,12 +30,20 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
     Returns [I, F] float32, features in alphabetical order, so that the product of two rows is their cosine. An item
     without a word gets a row of zeros; a catalogue without a word gets F = 0.
     """
-    texts = [" ".join(filter(None, row)) for row in items.select(TEXT_COLUMNS).iter_rows()]
+    texts = item_texts(items)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm="l2", dtype=np.float32)
     words = vectorizer.build_analyzer()
     if not any(words(text) for text in texts):  # the vectorizer refuses an empty vocabulary
         return csr_matrix((len(texts), 0), dtype=np.float32)
     return csr_matrix(vectorizer.fit_transform(texts))
+
+
+def shared_users(split: Split) -> csr_matrix:
+    """[I, I] float64: how many users took both items in training; on the diagonal, how many took the one."""
+    shape = (len(split.dataset.user_ids), len(split.dataset.items))
+    ones = np.ones(len(split.training_items), np.float64)
+    taken = csr_matrix((ones, (split.training_users, split.training_items)), shape)  # [U, I]
+    return csr_matrix(taken.T @ taken)
 
 
 def co_occurrence(split: Split) -> csr_matrix:
@@ -37,10 +52,7 @@ def co_occurrence(split: Split) -> csr_matrix:
     Returns [I, I] float32 with a diagonal of zeros; the row of an item never seen in training is zero. As item-item
     similarity: Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation algorithms", WWW 2001.
     """
-    shape = (len(split.dataset.user_ids), len(split.dataset.items))
-    ones = np.ones(len(split.training_items), np.float64)
-    taken = csr_matrix((ones, (split.training_users, split.training_items)), shape)  # [U, I]
-    together = csr_matrix(taken.T @ taken)  # [I, I]
+    together = shared_users(split)
     users = together.diagonal()  # [I]
     scale = diags(1.0 / np.sqrt(np.maximum(users, 1.0)))
     together.setdiag(0.0)
@@ -48,3 +60,23 @@ def co_occurrence(split: Split) -> csr_matrix:
     together = csr_matrix(scale @ together @ scale, dtype=np.float32)
     together.sort_indices()
     return together
+
+
+def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
+    """[I, number] int64 catalogue rows of the items most alike to each by text (see `text_vectors`), the most alike first.
+
+    -1 fills up where fewer items have a word in common. Catalogue texts alone are read.
+    """
+    vectors = text_vectors(items)
+    features = csr_matrix(vectors.T)
+    found = np.full((vectors.shape[0], number), -1, np.int64)
+    for start in range(0, vectors.shape[0], BLOCK):
+        cosine = (vectors[start : start + BLOCK] @ features).toarray()  # [block, I]
+        rows = np.arange(len(cosine))
+        cosine[rows, start + rows] = 0.0  # not the item itself
+        best = np.sort(np.argpartition(-cosine, min(number, len(items)) - 1, axis=1)[:, :number], axis=1)
+        alike = np.take_along_axis(cosine, best, axis=1)
+        order = np.argsort(-alike, axis=1, kind="stable")
+        best, alike = np.take_along_axis(best, order, axis=1), np.take_along_axis(alike, order, axis=1)
+        found[start : start + BLOCK, : best.shape[1]] = np.where(alike > 0, best, -1)
+    return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,13 @@ from shelftalk.errors import DuplicateName, UnreadableFile
 from shelftalk.records import Segment
 
 VECTORS_FILE = "symbol_vectors.parquet"
+LAST_LEVEL = "<z_"
+"""What the symbols begin with that tell apart the items of one code; no other level's do."""
+LEAK = (
+    "the names are numbers in order of appearance, which leak held-out items: the next item is often the next number. "
+    "Figures of this run show the leak and must not be compared with others; "
+    'choose index.scheme = "numbers" for numbers that tell nothing.'
+)
 
 
 class IndexSettings(BaseModel):
@@ -24,7 +32,8 @@ class IndexSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: str = "atomic"
-    """A name of parts.INDEXINGS: "atomic", "semantic", "titles" or "numbers"; or "package.module:function"."""
+    """A name of parts.INDEXINGS: "atomic", "semantic", "collaborative", "titles", "mixed" or "numbers", and "sequential",
+    which leaks; or "package.module:function"."""
     disambiguate: bool = True
     """Titles: tell items of one title apart by a suffix; otherwise a duplicate is an error."""
     levels: int = Field(2, ge=1, le=8)
@@ -32,9 +41,21 @@ class IndexSettings(BaseModel):
     codes: int = Field(64, ge=2, le=4096)
     """Semantic: codes per level of residual k-means."""
     dimensions: int = Field(64, ge=2, le=1024)
-    """Semantic, atomic: dimensions kept of each of the text and the co-occurrence vectors."""
+    """Semantic, atomic, collaborative: dimensions kept of each of the text and the co-occurrence vectors."""
     text_weight: float = Field(0.3, ge=0, le=1)
     """Semantic, atomic: share of the text vectors in the squared distance; the rest is training co-occurrence."""
+    encoder: str = Field("tfidf", min_length=1)
+    """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder (folder or hub name)."""
+    start_vectors: bool = True
+    """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or at random ones."""
+    clusters: int = Field(20, ge=2, le=1024)
+    """Collaborative: children of a node of the cluster tree."""
+    leaf_items: int = Field(50, ge=1, le=4096)
+    """Collaborative: most items of a node that is not divided further; its last symbol tells them apart."""
+    ids: Literal["atomic", "semantic", "collaborative", "numbers", "sequential"] = "atomic"
+    """Mixed: the scheme of the id that stands before the title."""
+    title_characters: int = Field(60, ge=1, le=120)
+    """Mixed: budget of the title behind the id; longer ones are cut between words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +66,9 @@ class ItemIndex:
     otherwise they are free text. `symbol_vectors` [S, D] float32, in the order of `vocabulary`: what each symbol means, for a
     backbone to start from; None where the scheme knows nothing. `end` closes every name; it is "" where the names are
     prefix-free without it (a fixed number of symbols or digits). Raises DuplicateName where two items would share a name.
+
+    `words`, aligned with `names`: free text that is read and said behind each name ("<i_17> Toy Story"), "" for none. The name
+    alone is the item's, so two items may have the same words. `leaks`: the names tell of held-out events.
     """
 
     scheme: str
@@ -53,6 +77,8 @@ class ItemIndex:
     symbols: bool
     end: str
     symbol_vectors: np.ndarray | None = None
+    words: tuple[str, ...] = ()
+    leaks: bool = False
 
     def __post_init__(self) -> None:
         if len(self._item_of) < len(self.item_ids):
@@ -73,18 +99,34 @@ class ItemIndex:
     def _item_of(self) -> dict[str, str]:
         return dict(zip(self.names, self.item_ids, strict=True))
 
+    @cached_property
+    def _words_of(self) -> dict[str, str]:
+        return dict(zip(self.item_ids, self.words, strict=True)) if self.words else {}
+
+    @property
+    def says_title(self) -> bool:
+        """Whether a title is part of what is said, so that nothing is gained by showing it beside."""
+        return self.scheme == "titles" or bool(self.words)
+
     def name(self, item: str) -> str:
-        """The item's name, without its end. Raises KeyError for an item that is not in the catalogue."""
+        """The item's name, without words and end. Raises KeyError for an item that is not in the catalogue."""
         return self._name_of[item]
 
     def item(self, name: str) -> str:
         """The item of a name. Raises KeyError for a name that no item has."""
         return self._item_of[name]
 
-    def segments(self, item: str, bears_loss: bool = False) -> tuple[Segment, ...]:
-        """The name as the model reads and says it, its end included."""
+    def segments(self, item: str, bears_loss: bool = False, closed: bool = True) -> tuple[Segment, ...]:
+        """The name as the model reads and says it: name, words, and its end unless not `closed`."""
         name = Segment(self._name_of[item], bears_loss, self.symbols)
-        return (name, Segment(self.end, bears_loss)) if self.end else (name,)
+        words = self._words_of.get(item, "")
+        said = (name, Segment(f" {words}", bears_loss)) if words else (name,)
+        return (*said, Segment(self.end, bears_loss)) if self.end and closed else said
+
+    def free_text(self, item: str) -> str:
+        """What of the name is free text, its end left out; "" for a name of symbols alone."""
+        texts = (segment.text for segment in self.segments(item, closed=False) if not segment.symbols)
+        return "".join(texts).lstrip()
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
@@ -97,21 +139,37 @@ class ItemIndex:
         facts = {
             "scheme": self.scheme,
             "items": len(self.item_ids),
-            "length": f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f}) "
-            + ("symbols" if self.symbols else "characters"),
+            "length": f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f}) " + ("symbols" if self.symbols else "characters"),
             "symbols in the vocabulary": len(self.vocabulary),
         }
-        if self.scheme == "semantic":
-            stems = [name[: name.rindex("<")] for name in self.names]
-            shared = len(stems) - sum(1 for count in _counts(stems).values() if count == 1)
-            facts["items told apart by the last level only"] = f"{shared} ({shared / len(stems):.1%})"
+        if self.words:
+            characters = np.array([len(words) for words in self.words])
+            facts["words"] = f"{characters.min()} to {characters.max()} (mean {characters.mean():.1f}) characters"
+        if self.has_last_level:
+            facts["items told apart by the last level only"] = f"{self.told_apart} ({self.told_apart / len(self.names):.1%})"
+        if self.leaks:
+            facts["warning"] = LEAK
         return facts
 
+    @property
+    def has_last_level(self) -> bool:
+        """Whether names end in a symbol that means nothing but "the n-th of those that share the others"."""
+        return self.symbols and all(split_symbols(name)[-1].startswith(LAST_LEVEL) for name in self.names)
+
+    @property
+    def told_apart(self) -> int:
+        """Items that share all symbols but the last with another item; 0 for schemes without such a last level."""
+        if not self.has_last_level:
+            return 0
+        stems = Counter(name[: name.rindex("<")] for name in self.names)
+        return sum(count for count in stems.values() if count > 1)
+
     def save(self, path: Path) -> None:
-        """Write item_id and name, one row per item; scheme, symbols and end go into the file's metadata. Symbol vectors, if
-        any, go into symbol_vectors.parquet beside it."""
+        """Write item_id, name and, if there are any, words, one row per item; scheme, symbols, end and leaks go into the file's
+        metadata. Symbol vectors, if any, go into symbol_vectors.parquet beside it."""
         facts = {"scheme": self.scheme, "symbols": str(self.symbols), "end": self.end.encode("unicode_escape").decode()}
-        pl.DataFrame({"item_id": self.item_ids, "name": self.names}).write_parquet(path, metadata=facts)
+        columns = {"item_id": self.item_ids, "name": self.names, **({"words": self.words} if self.words else {})}
+        pl.DataFrame(columns).write_parquet(path, metadata={**facts, "leaks": str(self.leaks)})
         beside = path.with_name(VECTORS_FILE)
         beside.unlink(missing_ok=True)  # those of an index that stood here before
         if self.symbol_vectors is not None:
@@ -130,16 +188,22 @@ class ItemIndex:
         end = facts["end"].encode().decode("unicode_escape")
         beside = path.with_name(VECTORS_FILE)
         vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
-        return cls(facts["scheme"], tuple(frame["item_id"]), tuple(frame["name"]), facts["symbols"] == "True", end, vectors)
+        words = tuple(frame["words"]) if "words" in frame.columns else ()
+        leaks = facts.get("leaks") == "True"  # files of version 0.1.0 do not say: none of its schemes leaks
+        ids, names, symbols = tuple(frame["item_id"]), tuple(frame["name"]), facts["symbols"] == "True"
+        return cls(facts["scheme"], ids, names, symbols, end, vectors, words, leaks)
+
+
+def numbered(stems: Sequence[str]) -> tuple[str, ...]:
+    """Stems with the last level behind them: "<z_0>", "<z_1>" ... for the items of one stem, in catalogue order."""
+    seen: Counter[str] = Counter()
+    names = []
+    for stem in stems:
+        names.append(f"{stem}{LAST_LEVEL}{seen[stem]}>")
+        seen[stem] += 1
+    return tuple(names)
 
 
 def split_symbols(run: str) -> list[str]:
     """ "<a_12><b_7>" -> ["<a_12>", "<b_7>"]. Symbols hold no ">" inside."""
     return [symbol + ">" for symbol in run.split(">")[:-1]]
-
-
-def _counts(values: Sequence[str]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return counts

@@ -12,20 +12,35 @@ from shelftalk.data.similarity import text_vectors
 from shelftalk.indexing.item_index import IndexSettings
 
 
-def item_vectors(items: pl.DataFrame, co_occurrence: csr_matrix, settings: IndexSettings, seed: int) -> np.ndarray:
-    """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before weighting."""
-    text = _dense(text_vectors(items), settings.dimensions, seed, "text")
-    together = _dense(co_occurrence, settings.dimensions, seed, "co-occurrence")
+def item_vectors(
+    items: pl.DataFrame, co_occurrence: csr_matrix, settings: IndexSettings, seed: int, encoded: np.ndarray | None = None
+) -> np.ndarray:
+    """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before weighting.
+
+    The text's are TF-IDF unless `encoded` [I, any] gives those of a sentence encoder, zeros for an item without text.
+    """
+    texts = text_vectors(items) if encoded is None else _centred(encoded)
+    text = dense_vectors(texts, settings.dimensions, seed, "text")
+    together = dense_vectors(co_occurrence, settings.dimensions, seed, "co-occurrence")
     weight = settings.text_weight
     return np.hstack([np.sqrt(weight) * text, np.sqrt(1 - weight) * together]).astype(np.float32)
 
 
-def _dense(matrix: csr_matrix, dimensions: int, seed: int, purpose: str) -> np.ndarray:
+def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, purpose: str) -> np.ndarray:
     """[I, D]: truncated singular vectors, rows scaled to unit length; a row without anything stays zero."""
     wanted = min(dimensions, min(matrix.shape) - 1)
-    if wanted < 1 or matrix.nnz == 0:
+    if wanted < 1 or abs(matrix).max() == 0:
         return np.zeros((matrix.shape[0], 1))
     state = seeds.number(seed, "svd", purpose) % 2**31
     vectors = TruncatedSVD(wanted, random_state=state).fit_transform(matrix)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
+
+
+def _centred(encoded: np.ndarray) -> np.ndarray:
+    """Less the mean of those that are not zero: all vectors of a sentence encoder share a direction that tells nothing (Mu and
+    Viswanath, "All-but-the-top", ICLR 2018)."""
+    known = (encoded != 0).any(axis=1)
+    if not known.any():
+        return encoded
+    return np.where(known[:, None], encoded - encoded[known].mean(axis=0), 0)

@@ -9,32 +9,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from sklearn.cluster import KMeans
 
-from shelftalk import seeds
 from shelftalk.data.similarity import co_occurrence
 from shelftalk.data.splitting import Split
-from shelftalk.indexing.item_index import IndexSettings, ItemIndex
+from shelftalk.indexing.clustering import k_means
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex, numbered
 from shelftalk.indexing.item_vectors import item_vectors
 
 LETTERS = "abcdefghijklmnopqrstuvwxy"  # one per level; z is the level that tells collisions apart
 
 
-def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None) -> ItemIndex:
     """Name each item "<a_12><b_7><z_0>": one symbol per level, the last one counting the items that share the others.
 
     The order within a collision is catalogue order, a seeded hash. Only catalogue texts and training events are read. A
-    symbol's vector is its cluster's centre; the last level's symbols mean nothing by themselves and get zeros.
+    symbol's vector is its cluster's centre; the last level's symbols mean nothing by themselves and get zeros. `text_vectors`
+    [I, D] of a sentence encoder stand in for TF-IDF.
     """
-    vectors = item_vectors(split.dataset.items, co_occurrence(split), settings, seed)
+    vectors = item_vectors(split.dataset.items, co_occurrence(split), settings, seed, text_vectors)
     codes, centres = residual_codes(vectors, settings.levels, settings.codes, seed)
     stems = ["".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(row)) for row in codes.tolist()]
-    seen: dict[str, int] = {}
-    names = []
-    for stem in stems:
-        names.append(f"{stem}<z_{seen.setdefault(stem, 0)}>")
-        seen[stem] += 1
-    index = ItemIndex("semantic", tuple(split.dataset.item_ids), tuple(names), symbols=True, end="")
+    index = ItemIndex("semantic", tuple(split.dataset.item_ids), numbered(stems), symbols=True, end="")
+    if not settings.start_vectors:
+        return index
     meaning = {f"<{LETTERS[level]}_{code}>": row for level, rows in enumerate(centres) for code, row in enumerate(rows)}
     nothing = np.zeros(vectors.shape[1], np.float32)
     return replace(index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary]))
@@ -43,10 +40,8 @@ def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
 def residual_codes(vectors: np.ndarray, levels: int, codes: int, seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
     """[I, levels] int codes and, per level, [codes, D] float32 centres: each level clusters what those before it left over."""
     rest, found, centres = vectors.astype(np.float64), [], []
-    clusters = min(codes, len(vectors))
     for level in range(levels):
-        state = seeds.number(seed, "k-means", level) % 2**31
-        fitted = KMeans(clusters, n_init=3, random_state=state).fit(rest)
+        fitted = k_means(rest, codes, seed, level)
         found.append(fitted.labels_)
         centres.append(fitted.cluster_centers_.astype(np.float32))
         rest = rest - fitted.cluster_centers_[fitted.labels_]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from shelftalk.data.plain_text import plain_text
 from shelftalk.data.splitting import Split
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
@@ -15,16 +17,16 @@ def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     An item without a title is named by its brand and categories, then "untitled". Items of one name get " [2]", " [3]" ...
     in catalogue order (a seeded hash) if `settings.disambiguate`, else DuplicateName is raised.
     """
-    items = split.dataset.items
-    rows = zip(items["title"], items["brand"], items["categories"], strict=True)
-    names = [_first_text(*row) for row in rows]
+    names = [text or "untitled" for text in first_texts(split.dataset.items, MAX_CHARACTERS)]
     if settings.disambiguate:
         names = _told_apart(names)
     return ItemIndex("titles", tuple(split.dataset.item_ids), tuple(names), symbols=False, end="\n")
 
 
-def _first_text(title: str, brand: str, categories: str) -> str:
-    return plain_text(title, MAX_CHARACTERS) or plain_text(f"{brand} {categories}", MAX_CHARACTERS) or "untitled"
+def first_texts(items: pl.DataFrame, max_characters: int) -> list[str]:
+    """Per item its title on one line, else its brand and categories, else ""; cut between words."""
+    rows = zip(items["title"], items["brand"], items["categories"], strict=True)
+    return [plain_text(title, max_characters) or plain_text(f"{brand} {kinds}", max_characters) for title, brand, kinds in rows]
 
 
 def _told_apart(names: list[str]) -> list[str]:

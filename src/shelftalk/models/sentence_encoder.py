@@ -1,0 +1,78 @@
+"""Texts as vectors of a pretrained sentence encoder, for item indexes made of meaning. Legend: I texts, B batch, T tokens, D width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from shelftalk.errors import MissingFile, SettingsError
+
+MAX_TOKENS = 256
+"""Longer texts are cut here, or where the encoder's own positions end: an item is known by its first words."""
+
+
+def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.ndarray:
+    """[I, D] float32 vectors of unit length: the encoder's last hidden states, averaged over each text's tokens (Reimers and
+    Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros: nothing said, nothing known.
+
+    `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors. Equal texts get equal
+    vectors, and neither depends on the order in which they come. Raises MissingFile where there is no such encoder, and
+    SettingsError where it is a model of another kind.
+    """
+    model, tokenizer = _load(name)
+    known = sorted({text for text in texts if text.strip()})
+    ids = [_token_ids(text, tokenizer, _room(model, tokenizer)) for text in known]
+    order = sorted(range(len(known)), key=lambda row: len(ids[row]))  # texts of one length together: little padding
+    vectors = np.zeros((len(known) + 1, model.config.hidden_size), np.float32)  # the last row is that of blank texts
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        vectors[rows] = _encode([ids[row] for row in rows], model, int(tokenizer.pad_token_id))
+    row_of = {text: row for row, text in enumerate(known)}
+    return vectors[[row_of.get(text, -1) for text in texts]]
+
+
+@torch.no_grad()
+def _encode(batch: Sequence[Sequence[int]], model: PreTrainedModel, pad: int) -> np.ndarray:
+    """[B, D] of unit length."""
+    width = max(map(len, batch))
+    ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in batch])  # [B, T]
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
+    states = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state.float().cpu()
+    mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
+    return torch.nn.functional.normalize(mean, dim=1).numpy()
+
+
+def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
+    """Free text never yields a control token; the tokenizer's own start and end stand around it."""
+    return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=room)
+
+
+def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    return min(MAX_TOKENS, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", MAX_TOKENS))
+
+
+def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The encoder, in fp32, on a GPU where there is one."""
+    transformers_logging.disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name)
+        model = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+    except (OSError, ValueError) as error:
+        raise MissingFile(
+            f'there is no sentence encoder "{name}" here that transformers opens ({_first_line(error)}); '
+            'give index.encoder the folder or hub name of one, or set it to "tfidf".'
+        ) from error
+    if config.is_encoder_decoder or tokenizer.pad_token_id is None:
+        raise SettingsError(
+            f'"{name}" is a {config.model_type} model, not a sentence encoder; name one such as a BERT in index.encoder, or set "tfidf".'
+        )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
