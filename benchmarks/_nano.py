@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from benchmarks.harness import data_hash
 from shelftalk import stages
+from shelftalk.ablation.asking import per_user_tables
 from shelftalk.assemble import RunParts
+from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
-from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, evaluate_retrieval, summarise
+from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.runs import RunFolder
@@ -43,19 +44,15 @@ def bundled_hash() -> dict[str, str]:
     return {"movielens-small": data_hash(BUNDLED.glob("*.parquet"))}
 
 
-def encoded_epoch(found: RunParts, backbone: Backbone, epoch: int) -> tuple[list[Encoded], list[str]]:
-    """One epoch of the mixture, and the task of each sample."""
+def encoded_epoch(found: RunParts, backbone: Backbone, epoch: int) -> list[Encoded]:
+    """One epoch of the mixture."""
     wanted = [task for name, task in found.tasks.items() if found.experiment.tasks[name].weight > 0]
-    samples = epoch_samples(wanted, epoch, found.experiment.seed)
-    return [backbone.encode(sample.segments) for sample in samples], [sample.task for sample in samples]
+    return backbone.encode_samples(epoch_samples(wanted, epoch, found.experiment.seed))
 
 
 def encoded_validation(found: RunParts, backbone: Backbone) -> dict[str, list[Encoded]]:
     """Validation samples per served task, as the write stage draws them."""
-    return {
-        name: [backbone.encode(sample.segments) for sample in stages.validation_samples(task, found.experiment)]
-        for name, task in found.served.items()
-    }
+    return {name: backbone.encode_samples(stages.validation_samples(task, found.experiment)) for name, task in found.served.items()}
 
 
 def trained(found: RunParts, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], max_steps: int = 0) -> tuple[TrainingResult, float]:
@@ -68,19 +65,10 @@ def trained(found: RunParts, backbone: Backbone, epochs: Sequence[Sequence[Encod
         return result, time.perf_counter() - start
 
 
-def figures(found: RunParts, backbone: Backbone, part: str) -> dict[str, dict[str, pl.DataFrame]]:
+def figures(found: RunParts, backbone: Backbone, part: Part) -> dict[str, pl.DataFrame]:
     """Per-user tables of the language model alone on `part`, by task; ratings on 2,000 drawn by seed."""
-    split = found.split
     model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
-    requests, truths = split.retrieval_requests(part)
-    tables = {"retrieval": evaluate_retrieval(model.recommend(requests, 20), requests, truths, split.dataset.item_ids)}
-    requests, truths = split.ranking_requests(part)
-    tables["ranking"] = evaluate_ranking(model.rank(requests), requests, truths)
-    requests, values = split.rating_requests(part)
-    drawn = np.sort(np.random.default_rng(found.experiment.seed).permutation(len(requests))[:RATINGS]).tolist()
-    requests, values = [requests[place] for place in drawn], [values[place] for place in drawn]
-    tables["rating"] = evaluate_rating(model.rate(requests), requests, values)
-    return tables
+    return per_user_tables(model, found.split, part, ratings=RATINGS, seed=found.experiment.seed)
 
 
 def summary(tables: dict[str, Any]) -> dict[str, float]:

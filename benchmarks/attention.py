@@ -18,7 +18,7 @@ SEED = 0
 
 def main(quick: bool) -> Result:
     rounds, steps = (3, 10) if quick else (5, 30)
-    with prepared(load_experiment(None, {"seed": SEED, "training": {"bf16": "on"}})) as found:
+    with prepared(load_experiment(None, {"seed": SEED, "training": {"precision": "bf16"}})) as found:
         runs = [{"attention": name, "seconds a step": _step(found, name, steps)} for _ in range(rounds) for name in ("sdpa", NAME)]
     median = {name: statistics.median(run["seconds a step"] for run in runs if run["attention"] == name) for name in ("sdpa", NAME)}
     ratio = median["sdpa"] / median[NAME]
@@ -29,7 +29,7 @@ def _step(found: RunParts, attention: str, steps: int) -> float:
     """Median seconds of a forward and backward pass."""
     backbone = new_backbone(found)
     backbone.model.set_attn_implementation(attention)
-    plan = Steps(backbone, [encoded_epoch(found, backbone, 0)[0]], found.experiment.training.batch_tokens, SEED)
+    plan = Steps(backbone, [encoded_epoch(found, backbone, 0)], found.experiment.training.batch_tokens, SEED)
     times = []
     for step in range(steps):
         start = time.perf_counter()

@@ -43,11 +43,11 @@ def _measure(name: str, choice: dict[str, Any], seconds: float) -> dict[str, Any
     with prepared(experiment) as found:
         backbone = new_backbone(found)
         epochs = []
-        pace = _seconds_per_step(backbone, [encoded_epoch(found, backbone, 0)[0]], experiment.training.batch_tokens)
+        pace = _seconds_per_step(backbone, [encoded_epoch(found, backbone, 0)], experiment.training.batch_tokens)
         backbone = new_backbone(found)
         wanted = max(10, int(seconds / pace))
         for epoch in itertools.count():
-            epochs.append(encoded_epoch(found, backbone, epoch)[0])
+            epochs.append(encoded_epoch(found, backbone, epoch))
             if len(Steps(backbone, epochs, experiment.training.batch_tokens, SEED)) >= wanted:
                 break
         result, wall = trained(found, backbone, epochs, max_steps=wanted)

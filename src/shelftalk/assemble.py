@@ -6,18 +6,20 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shelftalk import parts
+from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
-from shelftalk.errors import AnotherExperiment
+from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import Experiment
-from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
 from shelftalk.runs import RunFolder, write_json
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.marks import all_marks
-from shelftalk.tasks.mixture import read_samples
+from shelftalk.tasks.samples import read_samples
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Words
 
@@ -72,11 +74,10 @@ class RunParts:
     @cached_property
     def backbone(self) -> Backbone:
         """The trained model of model/. Raises AnotherExperiment where it belongs to another split or index."""
-        from shelftalk.models.hardware import wants_bf16
         from shelftalk.models.pretrained import load_backbone
 
         check_model(self.run.model, self.split)
-        return load_backbone(self.run.model, wants_bf16(self.experiment.training.bf16))
+        return load_backbone(self.run.model, self.experiment.training.precision)
 
     @cached_property
     def language_model(self) -> LanguageModelRecommender:
@@ -86,44 +87,104 @@ class RunParts:
         return LanguageModelRecommender(self.backbone, self.index, self.served, settings, on_batch=self.on_batch)
 
 
+def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+    """Name the items, and make the text vectors for that if `settings.encoder` is a sentence encoder.
+
+    Raises SettingsError where one is named and the scheme reads no text vectors.
+    """
+    build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
+    if settings.encoder == "tfidf":
+        return build(split, settings, seed)
+    if not reads_text_vectors(settings.scheme):
+        raise SettingsError(
+            f'index.encoder = "{settings.encoder}" makes text vectors, which the scheme "{settings.scheme}" does not read; '
+            'set index.encoder = "tfidf" or choose index.scheme = "semantic".'
+        )
+    from shelftalk.models.sentence_encoder import encode_texts
+
+    return build(split, settings, seed, text_vectors=encode_texts(item_texts(split.dataset.items), settings.encoder))
+
+
+def reads_text_vectors(scheme: str) -> bool:
+    """Whether an index scheme can be handed the vectors of a sentence encoder."""
+    return "text_vectors" in signature(parts.load(parts.INDEXINGS, scheme, "index scheme")).parameters
+
+
 def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
     """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in checkpoints/."""
     from shelftalk.training.trainer import train
 
     experiment, backbone = found.experiment, new_backbone(found)
     on_step(0, 1, "reading samples")
-    epochs = [
-        [backbone.encode(sample.segments) for sample in read_samples(found.run.epoch(number))]
-        for number in range(experiment.training.epochs)
-    ]
+    epochs = [backbone.encode_samples(read_samples(found.run.epoch(number))) for number in range(experiment.training.epochs)]
     validation = {
-        name: [backbone.encode(sample.segments) for sample in read_samples(found.run.samples / f"validation.{name}.parquet")]
-        for name in found.served
+        name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in found.served
     }
     result = train(backbone, epochs, validation, found.run.checkpoints, experiment.training, experiment.seed, on_step)
     sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
-    return backbone, {"family": backbone.family, **sizes, **asdict(result)}
+    start = experiment.pretrained.model_dump(mode="json")
+    return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
 
 
 def new_backbone(found: RunParts) -> Backbone:
-    """The backbone before training: tokenizer from the catalogue, random weights, symbols where their vectors put them."""
-    from shelftalk.models.hardware import wants_bf16
+    """The backbone before training: a pretrained model that has learnt the index's symbols, or the nano model, whose tokenizer
+    comes from the catalogue and whose symbols start where their vectors put them. Raises as `family` does."""
+    experiment, index = found.experiment, found.index
+    precision = experiment.training.precision
+    family(experiment)
+    if experiment.pretrained.name:
+        from shelftalk.models.pretrained import start_from_pretrained
+
+        return start_from_pretrained(experiment.pretrained, symbols(found), symbol_texts(found), precision, experiment.seed)
+    import torch
+
+    from shelftalk.models.hardware import product_type
     from shelftalk.models.nano import build_nano
 
-    experiment, index = found.experiment, found.index
-    symbols, bf16 = [*all_marks(), *index.vocabulary], wants_bf16(experiment.training.bf16)
-    backbone = build_nano(_tokenizer_texts(found), symbols, experiment.nano, experiment.seed, bf16)
+    products = product_type(precision, experiment.nano.family)
+    halves = (products == torch.bfloat16, products == torch.float16)
+    backbone = build_nano(tokenizer_texts(found), symbols(found), experiment.nano, experiment.seed, *halves)
     if index.symbol_vectors is not None:
         backbone.start_symbols_from(index.vocabulary, index.symbol_vectors, experiment.nano.symbol_spread)
     return backbone
 
 
-def _tokenizer_texts(found: RunParts) -> Iterator[str]:
+def symbols(found: RunParts) -> list[str]:
+    """Everything that is one token of its own: marks, symbols of item names, users if they are shown."""
+    return [*all_marks(), *found.index.vocabulary, *found.context.user_symbols]
+
+
+def family(experiment: Experiment) -> str:
+    """The backbone's family; that of a pretrained model stands in its config alone.
+
+    Raises MissingFile where that cannot be read, and SettingsError where the samples do not suit the family.
+    """
+    if not experiment.pretrained.name:
+        return experiment.nano.family
+    from shelftalk.models.pretrained import family_of, read_config
+
+    found = family_of(read_config(experiment.pretrained))
+    if refusal := experiment.why_no_targets(found):
+        raise SettingsError(f'"{experiment.pretrained.name}" is an encoder-decoder: {refusal}.')
+    return found
+
+
+def symbol_texts(found: RunParts) -> dict[str, list[str]]:
+    """Symbol -> the texts of the items whose names hold it, as the experiment shows them in or beside those names."""
+    texts: dict[str, list[str]] = {}
+    for item in found.index.item_ids if found.index.symbols else ():
+        text = f"{found.index.free_text(item)} {found.context.text.beside(item)}".strip()
+        for symbol in split_symbols(found.index.name(item)):
+            texts.setdefault(symbol, []).append(text)
+    return texts
+
+
+def tokenizer_texts(found: RunParts) -> Iterator[str]:
     """What the nano tokenizer is made of: catalogue texts, names that are text, wordings and ratings."""
     for item in found.split.dataset.item_ids:
         yield found.context.text.beside(item)
-        if not found.index.symbols:
-            yield found.index.name(item)
+        if said := found.index.free_text(item):
+            yield said
     wordings = [t.source + t.question + t.target for task in found.tasks.values() for t in task.seen]
     ratings = list(found.context.rating_texts.values())
     yield from (wordings + ratings) * 50  # a prompt's own words are in every sample, so they deserve whole pieces

@@ -18,7 +18,7 @@ from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.indexing.item_index import IndexSettings
-from shelftalk.models.settings import NanoSettings
+from shelftalk.models.settings import NanoSettings, PretrainedSettings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import TrainingSettings
@@ -57,6 +57,7 @@ class Experiment(BaseModel):
     tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
     """Settings by task, the six built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
+    pretrained: PretrainedSettings = PretrainedSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
     item_knn: ItemKnnSettings = ItemKnnSettings()
@@ -74,7 +75,7 @@ class Experiment(BaseModel):
         for name in dict.fromkeys([*parts.TASKS, *given]):
             value = given.get(name, {})
             kind = parts.load(parts.TASKS, name, "task").settings_type
-            settings[name] = value if isinstance(value, kind) else _validated(kind, value, f"tasks.{name}")
+            settings[name] = value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}")
         return settings
 
     @field_validator("models", mode="after")
@@ -95,11 +96,18 @@ class Experiment(BaseModel):
 
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
-        """An encoder reads the history, so not every item of it can be a target."""
-        for name in ("retrieval", "rating"):
-            if self.nano.family == "encoder-decoder" and getattr(self.tasks[name], "targets", 1) == 0:
-                raise ValueError(f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more")
+        """Where the family is known before any model is opened; assemble.family asks a pretrained model's own config."""
+        if not self.pretrained.name and (refusal := self.why_no_targets(self.nano.family)):
+            raise ValueError(refusal)
         return self
+
+    def why_no_targets(self, family: str) -> str:
+        """Why a backbone of the family could not learn from these samples; "" where it can. An encoder reads the history, so not
+        every item of it can be a target."""
+        for name in ("retrieval", "rating"):
+            if family == "encoder-decoder" and getattr(self.tasks[name], "targets", 1) == 0:
+                return f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more"
+        return ""
 
     @property
     def needs_training(self) -> bool:
@@ -118,28 +126,33 @@ def load_experiment(path: str | Path | None = None, overrides: Mapping[str, Any]
     """
     values: dict[str, Any] = {}
     if path is not None:
-        try:
-            values = tomllib.loads(Path(path).read_text("utf-8"))
-        except FileNotFoundError:
-            raise MissingFile(f'there is no experiment file "{path}"; mend the path.') from None
-        except IsADirectoryError:
-            raise MissingFile(f'"{path}" is a folder; name the experiment file in it.') from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f'"{path}" is not valid TOML: {error}; mend that line.') from None
+        values = read_toml(path, "experiment")
         values.setdefault("name", Path(path).stem)
-    return _validated(Experiment, _laid_over(values, overrides or {}), "")
+    return validated(Experiment, laid_over(values, overrides or {}), "")
 
 
-def _laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
+    """The tables of a TOML file; `kind` is what the messages call it. Raises MissingFile or SettingsError."""
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise MissingFile(f'there is no {kind} file "{path}"; mend the path.') from None
+    except IsADirectoryError:
+        raise MissingFile(f'"{path}" is a folder; name the {kind} file in it.') from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f'"{path}" is not valid TOML: {error}; mend that line.') from None
+
+
+def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Nested tables merged; what stands above wins."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(dict(merged[key]), value) if both else value
+        merged[key] = laid_over(dict(merged[key]), value) if both else value
     return merged
 
 
-def _validated(kind: type[Settings], values: Any, where: str) -> Settings:
+def validated(kind: type[Settings], values: Any, where: str) -> Settings:
     """Validate, and turn pydantic's complaint into one sentence about the first fault."""
     try:
         return kind.model_validate(values)

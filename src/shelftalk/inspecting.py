@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from shelftalk import machine, parts, stages
-from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.assemble import RunParts, new_backbone, reads_text_vectors
 from shelftalk.errors import SettingsError, nearest
 from shelftalk.experiment import Experiment
+from shelftalk.indexing.token_statistics import token_statistics
 from shelftalk.runs import RunFolder
 
 
@@ -26,7 +28,7 @@ def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, 
         if task not in found.tasks:
             parts.load(parts.TASKS, task, "task")
             raise SettingsError(f'the task "{task}" is switched off or needs what the data lacks; {nearest(task, found.tasks)}')
-        samples = found.tasks[task].samples(0) or list(found.tasks[task].validation())  # type: ignore[attr-defined]
+        samples = found.tasks[task].samples(0) or found.tasks[task].validation()  # type: ignore[attr-defined]
         if not 0 <= number < len(samples):
             raise SettingsError(
                 f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with --number."
@@ -34,6 +36,26 @@ def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, 
         sample = samples[number]
         backbone = new_backbone(found)
         return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
+
+
+def index_figures(experiment: Experiment, schemes: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics` and the seconds it took.
+
+    Without `schemes`, all that do not leak. Tokens are those of the experiment's own backbone, before training.
+    """
+    rows, wanted = [], schemes or [name for name in parts.INDEXINGS if name not in parts.LEAKING]
+    reads = {scheme: reads_text_vectors(scheme) for scheme in wanted}  # a misspelt one is told before any work
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment)
+        for scheme in wanted:
+            encoder = experiment.index.encoder if reads[scheme] else "tfidf"
+            settings = experiment.index.model_copy(update={"scheme": scheme, "encoder": encoder})
+            one = experiment.model_copy(update={"index": settings})
+            record = stages.index(folder, one)
+            found = RunParts(folder, one)
+            rows.append({**token_statistics(found.index, new_backbone(found).tokens), "seconds": round(record.seconds, 2)})
+    return rows
 
 
 def machine_facts() -> dict[str, Any]:

@@ -10,10 +10,15 @@ from shelftalk.errors import UnknownPart, nearest
 
 INDEXINGS = {
     "atomic": "shelftalk.indexing.atomic:build",
+    "collaborative": "shelftalk.indexing.collaborative:build",
+    "mixed": "shelftalk.indexing.mixed:build",
     "numbers": "shelftalk.indexing.numbers:build",
     "semantic": "shelftalk.indexing.semantic:build",
+    "sequential": "shelftalk.indexing.sequential:build",
     "titles": "shelftalk.indexing.titles:build",
 }
+LEAKING = ("sequential",)
+"""Schemes whose names tell of held-out events: in no list unless they are asked for by name."""
 TASKS = {
     "retrieval": "shelftalk.tasks.retrieval:RetrievalTask",
     "ranking": "shelftalk.tasks.ranking:RankingTask",
@@ -21,6 +26,9 @@ TASKS = {
     "masked_items": "shelftalk.tasks.masked_items:MaskedItems",
     "masked_language": "shelftalk.tasks.masked_language:MaskedLanguage",
     "pairwise_preference": "shelftalk.tasks.pairwise_preference:PairwisePreference",
+    "name_to_text": "shelftalk.tasks.item_meaning:NameToText",
+    "text_to_name": "shelftalk.tasks.item_meaning:TextToName",
+    "alike_item": "shelftalk.tasks.item_meaning:AlikeItem",
 }
 SERVED: tuple[Literal["retrieval", "ranking", "rating"], ...] = ("retrieval", "ranking", "rating")
 """The tasks that a finished model is asked, each with a way of evaluating it."""

@@ -15,17 +15,18 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import RunParts, save_model_facts, train_backbone
+from shelftalk.assemble import RunParts, build_index, family, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
-from shelftalk.evaluation import comparison
+from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.records import Ranking
 from shelftalk.runs import RunFolder, StageRecord, beside, space_needed, write_json
-from shelftalk.tasks.mixture import epoch_samples, write_samples
+from shelftalk.tasks.mixture import write_epoch, write_samples
+from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import read_templates
 
@@ -33,7 +34,7 @@ SETTINGS_OF = {
     "prepare": ("seed", "data", "split"),
     "index": ("index",),
     "write": ("text", "tasks"),
-    "train": ("nano", "training"),
+    "train": ("nano", "pretrained", "training"),
 }
 """The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
 OnProgress = Callable[[str, int, int, str], None]
@@ -105,8 +106,7 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
     def work() -> dict[str, Any]:
         progress("index", 0, 1, experiment.index.scheme)
-        build = parts.load(parts.INDEXINGS, experiment.index.scheme, "index scheme")
-        named = build(Split.load(folder.dataset), experiment.index, experiment.seed)
+        named = build_index(Split.load(folder.dataset), experiment.index, experiment.seed)
         _save_index(named, folder)
         return named.statistics()
 
@@ -128,6 +128,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     }
 
     def work() -> dict[str, Any]:
+        family(experiment)  # samples that the backbone could not learn from are refused before they are written
         found = RunParts(folder, experiment)
         trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
         if not trained:
@@ -137,10 +138,8 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
             part.mkdir()
             for epoch in range(experiment.training.epochs):
                 progress("write", epoch, experiment.training.epochs, "epochs")
-                samples = epoch_samples(trained, epoch, experiment.seed)
-                for sample in samples:
-                    counts[sample.task] = counts.get(sample.task, 0) + 1
-                write_samples(samples, part / folder.epoch(epoch).name)
+                written = write_epoch(trained, epoch, experiment.seed, part / folder.epoch(epoch).name)
+                counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
             for name, task in found.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         return {"samples": counts}
@@ -153,6 +152,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     inputs = {
         "write": folder.needed("write").fingerprint,
         "nano": experiment.nano.model_dump(mode="json"),
+        "pretrained": experiment.pretrained.model_dump(mode="json"),
         "training": experiment.training.model_dump(mode="json"),
         "seed": experiment.seed,
     }
@@ -223,7 +223,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
     settings = experiment.model_dump(mode="json", include={"decoding", "item_knn", "bias", "prior", "seed"})
     inputs: dict[str, Any] = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
     if name == "aligned":
-        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings
+        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [wordings.USERS, wordings.RATINGS]
 
     def work() -> dict[str, Any]:
         found = RunParts(folder, experiment, lambda done, total: progress(stage, done, total, "requests"))
@@ -237,7 +237,9 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         for task in answered:
             with beside(folder.ranking(task, name)) as part:
                 _ask(model, task, found.split).write_parquet(part)
-        return {"tasks": answered, "chosen": chosen, **_wording(found, name)}
+        if name == "aligned":
+            _ask_in_wordings(found)
+        return {"tasks": answered, "chosen": chosen}
 
     return folder.do(stage, inputs, work)
 
@@ -293,24 +295,24 @@ def _answers(folder: RunFolder, task: str, experiment: Experiment) -> Mapping[st
     return found
 
 
-def _wording(found: RunParts, name: str) -> dict[str, Any]:
-    """Retrieval on the validation part in a seen and in a held-out wording, for the language model alone."""
-    if name != "aligned" or not found.experiment.evaluation.held_out_wordings:
-        return {}
-    requests, truths = found.split.retrieval_requests("validation")
-    figures = {}
-    for wording in ("seen", "held out"):
-        model = found.language_model.in_wording(held_out=wording == "held out")
-        rankings = model.recommend(requests, LIST_LENGTH)
-        figures[wording] = comparison.retrieval_figures(rankings, requests, truths, found.split)
-    return {"wording": {"retrieval": figures}, "wording users": len(requests)}
+def _ask_in_wordings(found: RunParts) -> None:
+    """The language model alone on the validation part, in a seen and in a held-out wording: evaluation/wordings.parquet."""
+    path, experiment, model = found.run.evaluation("wordings"), found.experiment, found.language_model
+    path.unlink(missing_ok=True)
+    behind = {"ranking": experiment.decoding.ranking_prompt}  # the prompt whose wording counts
+    able = [task for task in parts.SERVED if task in _can(model, found.split)]
+    tasks = [task for task in able if found.served[behind.get(task, task)].held_out]
+    if experiment.evaluation.held_out_wordings and tasks:
+        asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
+        with beside(path) as part:
+            wordings.ask(asked, tasks, found.split, experiment.seed).write_parquet(part)
 
 
-def validation_samples(task: ServedTask, experiment: Experiment) -> list[Any]:
+def validation_samples(task: ServedTask, experiment: Experiment) -> Samples:
     """The task's validation samples that training is watched by, drawn by seed."""
-    samples = list(task.validation())
+    samples = task.validation()
     order = seeds.generator(experiment.seed, "validation samples", task.name).permutation(len(samples))
-    return [samples[place] for place in order[: experiment.training.validation_samples].tolist()]
+    return samples.take(order[: experiment.training.validation_samples])
 
 
 def _left_out(split: Split) -> list[str]:

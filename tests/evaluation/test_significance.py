@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from shelftalk.evaluation import significance
-from shelftalk.evaluation.significance import Difference, bootstrap_intervals, paired_difference
+from shelftalk.evaluation.significance import Difference, bootstrap_intervals, intervals_side_by_side, paired_difference
 
 RNG = np.random.default_rng(0)
 
@@ -97,6 +97,16 @@ def test_chunks_leave_no_resample_out(monkeypatch: pytest.MonkeyPatch):
     in_chunks = bootstrap_intervals(frame, "ranking"), paired_difference(frame, zero, "hr@1")
     assert in_chunks[0]["hr@1"] == pytest.approx(at_once[0]["hr@1"], rel=0.03)
     assert in_chunks[1].p == at_once[1].p
+
+
+def test_models_side_by_side_have_the_intervals_that_each_has_alone():
+    frames = {name: ranking_frame(RNG.random(40)) for name in ("one", "two", "three")}
+    together = intervals_side_by_side(frames, ["hr@1", "ndcg@10"], 500, seed=4)
+    for name, frame in frames.items():
+        alone = bootstrap_intervals(frame, "ranking", 500, seed=4)
+        assert together[name] == {metric: pytest.approx(alone[metric]) for metric in ("hr@1", "ndcg@10")}
+    with pytest.raises(ValueError, match="not evaluated on the same users and items"):
+        intervals_side_by_side({"one": frames["one"], "two": frames["two"].head(39)}, ["hr@1"], 500)
 
 
 def test_frames_of_other_users_or_items_are_refused():

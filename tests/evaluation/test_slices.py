@@ -8,7 +8,8 @@ import pytest
 
 from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, summarise
 from shelftalk.evaluation.metrics import metric_names
-from shelftalk.evaluation.slices import popularity_starts, slice_metrics
+from shelftalk.evaluation.significance import bootstrap_intervals
+from shelftalk.evaluation.slices import popularity_starts, slice_metrics, slices_of_models
 from shelftalk.records import Ranking, Request
 
 POPULARITY = {"z": 0, "a": 1, "b": 1, "c": 4, "d": 5, "e": 9, "f": 30}
@@ -68,3 +69,23 @@ def test_rating_slices_count_users_not_ratings():
 def test_an_item_without_a_count_is_refused():
     with pytest.raises(ValueError, match='"a" was evaluated'):
         slice_metrics(frame("a", [3]), {"z": 0}, "ranking")
+
+
+def test_slices_of_several_models_are_those_of_each_with_intervals():
+    truths, lengths = "aabbccddeeff" * 3, [3, 12] * 18
+    swapped = frame(truths[::-1], lengths).with_columns(item=pl.Series(list(truths)))
+    both = {"one": frame(truths, lengths), "two": swapped}
+    table = slices_of_models(both, POPULARITY, "ranking", ["ndcg@10", "hr@1"], 200, seed=5)
+    for model, of_model in both.items():
+        plain = slice_metrics(of_model, POPULARITY, "ranking")
+        assert table.filter(pl.col("model") == model).select(plain.columns).equals(plain)
+    row = table.filter((pl.col("model") == "two") & (pl.col("slice") == "10-19 items")).row(0, named=True)
+    long = swapped.filter(pl.col("history_length") == 12)
+    assert (row["ndcg@10.low"], row["ndcg@10.high"]) == pytest.approx(bootstrap_intervals(long, "ranking", 200, seed=5)["ndcg@10"])
+    assert row["ndcg@10.low"] < row["ndcg@10"] < row["ndcg@10.high"]
+
+
+def test_a_slice_without_any_difference_between_users_has_no_interval():
+    table = slices_of_models({"one": frame("ffff", [3] * 4)}, POPULARITY, "ranking", ["hr@1"], 100, seed=0)
+    assert table["hr@1"].to_list() == [0.0, 0.0]
+    assert table["hr@1.low"].to_list() == table["hr@1.high"].to_list() == [None, None]

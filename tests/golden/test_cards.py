@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -20,6 +21,7 @@ from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.records import Request, Sample, Segment
+from shelftalk.tasks.item_meaning import AlikeItem, AlikeSettings, ItemMeaningSettings, NameToText, TextToName
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
 from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings
@@ -29,6 +31,7 @@ from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Template, Words
+from shelftalk.testing.task_exams import changed
 
 HERE = Path(__file__).parent
 FILMS = (  # title, genres, codes
@@ -56,7 +59,7 @@ def little_world() -> Split:
     return split_leave_one_out(data, SplitSettings(ranking_negatives=1), seed=1)
 
 
-def context(names: str = "semantic") -> TaskContext:
+def context(names: str = "semantic", text: TextSettings | None = None) -> TaskContext:
     split = little_world()
     rows = [int(item[1:]) for item in split.dataset.item_ids]
     spelled = {
@@ -67,7 +70,7 @@ def context(names: str = "semantic") -> TaskContext:
     index = ItemIndex(
         names, tuple(split.dataset.item_ids), tuple(spelled[names]), names == "semantic", "\n" if names == "titles" else ""
     )
-    return TaskContext(split, ItemText(split.dataset, index, TextSettings()), WORDS)
+    return TaskContext(split, ItemText(split.dataset, index, text or TextSettings()), WORDS)
 
 
 def make(name: str, about: TaskContext, texts: bool = True) -> Task:
@@ -76,9 +79,13 @@ def make(name: str, about: TaskContext, texts: bool = True) -> Task:
         "retrieval": RetrievalTask(RetrievalSettings(**every), about),
         "ranking": RankingTask(RankingSettings(**every, min_negatives=3, max_negatives=3), about),
         "rating": RatingTask(RatingSettings(**every), about),
+        "rating_alone": RatingTask(RatingSettings(**every, show_ratings=False), about),
         "masked_items": MaskedItems(MaskedItemsSettings(**every, share=0.4), about),
         "masked_language": MaskedLanguage(MaskedLanguageSettings(**every, share=0.3, mean_span=2), about),
         "pairwise_preference": PairwisePreference(PairwisePreferenceSettings(**every, questions=2), about),
+        "name_to_text": NameToText(ItemMeaningSettings(**every), about),
+        "text_to_name": TextToName(ItemMeaningSettings(**every), about),
+        "alike_item": AlikeItem(AlikeSettings(**every, options=3, neighbours=2), about),
     }
     return tasks[name]
 
@@ -88,15 +95,29 @@ TITLES = {
     "retrieval": "Retrieval",
     "ranking": "Ranking",
     "rating": "Rating prediction",
+    "rating_alone": "Rating prediction without the ratings of the history",
     "masked_items": "Masked items (MIM)",
     "masked_language": "Masked language (MLM)",
     "pairwise_preference": "Pairwise preference (BPR)",
+    "name_to_text": "Item text: name to text",
+    "text_to_name": "Item text: text to name",
+    "alike_item": "Item text: the most alike",
 }
+
+
+TWO_FIELDS = TextSettings(fields=("title", "categories"))  # where titles are the names, something is left to be told
+OTHER_SETTINGS: dict[str, tuple[str, TextSettings, dict[str, object]]] = {
+    "retrieval": ("the viewer named by a symbol", TextSettings(user_ids=True), {}),
+    "masked_items": ("one film hidden", TextSettings(), {"max_masked": 1}),
+}
+"""Task -> heading and settings of one more way that its first wording may look."""
 
 
 def card(name: str) -> str:
     """The whole card of a task."""
-    task = make(name, context())
+    of_items = make(name, context()).about == "items"
+    text = TWO_FIELDS if of_items else TextSettings()
+    task = make(name, context(text=text))
     parts = [
         f"# {TITLES[name]}",
         "What the model reads in training, in every wording. It learns to say what stands in ⟦ ⟧; an encoder-decoder reads "
@@ -113,16 +134,22 @@ def card(name: str) -> str:
         ("titles", True, "items named by titles"),
         ("numbers", True, "items named by numbers"),
     ):
-        other = make(name, context(names), texts)
-        parts += [f"## {first.name}, {heading}", shown(sample(other, first).segments)]
+        if texts or not of_items:  # samples about items show names alone in any case
+            other = make(name, context(names, text), texts)
+            parts += [f"## {first.name}, {heading}", shown(sample(other, first).segments)]
+    if name in OTHER_SETTINGS:
+        heading, text, more = OTHER_SETTINGS[name]
+        parts += [f"## {first.name}, {heading}", shown(sample(changed(make(name, context(text=text)), **more), first).segments)]
     return "\n\n".join(parts) + "\n"
 
 
 def sample(task: Task, template: Template) -> Sample:
-    """The sample of the first user of three events or more, in the wording given."""
+    """The sample of the first user of five items or more, or of the first film in the catalogue, in the wording given."""
     task.seen = [template]
-    samples = task.epoch(seeds.generator(0, "cards", task.name))
-    return next(s for s in samples if len(set(s.items)) >= 5)
+    data = task.context.split.dataset
+    numbers = np.arange(len(data.items if task.about == "items" else data.user_ids))
+    samples = task.epoch(numbers, seeds.generator(0, "cards", task.name))
+    return next(s for s in samples if task.about == "items" or len(set(s.items)) >= 5)
 
 
 def shown(segments: Sequence[Segment]) -> str:

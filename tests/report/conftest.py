@@ -6,10 +6,14 @@ import pytest
 
 from shelftalk.records import Segment
 from shelftalk.report.content import (
+    CHANGE,
+    THIS_RUN,
     CurvePoint,
     Difference,
     Link,
     ModelRow,
+    PublishedRow,
+    PublishedTable,
     Recommendation,
     ReportContent,
     ShownSample,
@@ -215,7 +219,19 @@ def full_content() -> ReportContent:
                 ("retrieval", "seen", 0.0494), ("retrieval", "held out", 0.0461),
                 ("ranking", "seen", 0.3519), ("ranking", "held out", 0.3398),
             )
+        ) + (WordingRow("ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}),),
+        wording_note="At most 671 users were asked.",
+        warnings=("The item index was built from what is held out.",),
+        published=(
+            PublishedTable(
+                "retrieval", "A well-known data set", "Retrieval, leave-one-out, candidates: all items.", ("recall@10", "ndcg@10"),
+                (
+                    PublishedRow("item_knn", THIS_RUN, {"recall@10": 0.1118, "ndcg@10": 0.0615}, {"recall@10": (0.0898, 0.1338)}),
+                    PublishedRow("Elsewhere", "Doe, A Paper, 2024", {"recall@10": 0.0777}),
+                ),
+            ),
         ),
+        published_note="Publications may have chosen their models otherwise.",
         caveats=(
             "671 people are few: an interval of Recall@10 is about five hundredths wide.",
             "The model is a reconstruction of a published idea, not of its code.",

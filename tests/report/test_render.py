@@ -71,7 +71,7 @@ def evil_content(content: ReportContent) -> ReportContent:
     slices = tuple(replace(row, model=EVIL[0], slice=EVIL[1], kind=EVIL[2]) for row in content.slices[:3])
     return replace(
         content, title=EVIL[0], users=users, samples=samples, tasks=(replace(task, rows=rows), *content.tasks[1:]), slices=slices,
-        data={evil: evil for evil in EVIL}, settings=EVIL[4], command=EVIL[0], caveats=EVIL, left_out=EVIL[:1],
+        data={evil: evil for evil in EVIL}, settings=EVIL[4], command=EVIL[0], caveats=EVIL, left_out=EVIL[:1], warnings=EVIL,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def only_baselines(content: ReportContent) -> ReportContent:
     rows = tuple(row for row in task.rows if row.baseline)
     return replace(
         content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None, samples=(), wording=(),
-        users=(), users_note="", chosen=(), slices=(),
+        users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="", wording_note="",
     )  # fmt: skip
 
 
@@ -126,6 +126,31 @@ def test_the_truth_is_marked_where_it_was_recommended_and_only_there(content: Re
 def test_loss_bearing_parts_are_marked_and_symbols_boxed(html: str) -> None:
     assert '<mark class="symbols"><bdi>&lt;a_12&gt;&lt;b_7&gt;&lt;c_3&gt;</bdi></mark><mark><bdi> Trainspotting' in html
     assert '<bdi class="symbols">&lt;a_4&gt;' in html  # a symbol that bears no loss
+
+
+def test_a_warning_stands_above_the_result_in_red(content: ReportContent, html: str) -> None:
+    sentence, markdown = content.warnings[0], render_markdown(content)
+    boxes = [attributes for tag, attributes in Page(html).elements if attributes.get("class") == "warning"]
+    assert [box["role"] for box in boxes] == ["alert"]
+    assert html.index("<h1>") < html.index(sentence) < html.index('class="lede"')
+    assert markdown.index("# ") < markdown.index(f"> **Warning:** {sentence}") < markdown.index("Retrieval:")
+    assert json.loads(render_json(content))["warnings"] == [sentence]
+    without = replace(content, warnings=())
+    assert 'class="warning"' not in render_html(without) and "Warning" not in render_markdown(without)
+
+
+def test_published_numbers_stand_beside_ours_with_their_source(content: ReportContent, html: str) -> None:
+    line = "| Elsewhere | .0777 | – | Doe, A Paper, 2024 |"
+    assert line in render_markdown(content) and "Doe, A Paper, 2024" in "".join(Page(html).text)
+    assert "best" not in html[html.index('id="published"') : html.index('id="people"')]  # nothing is paired, so nothing is marked
+    none = replace(content, published=(), published_note="There are none.")
+    assert "There are none." in render_html(none) and "There are none." in render_markdown(none)
+    assert "Elsewhere" not in render_html(none)
+
+
+def test_the_change_between_wordings_is_signed(content: ReportContent, html: str) -> None:
+    assert "| held out − seen | 671 | −.0121 \\[−.0302, +.0051\\] |" in render_markdown(content)
+    assert "−.0121<small>[−.0302, +.0051]</small>" in html and "At most 671 users" in html
 
 
 def test_a_left_out_task_is_said_with_its_reason(content: ReportContent) -> None:
@@ -236,7 +261,7 @@ def test_the_report_is_written_as_three_whole_files(content: ReportContent, html
 
 def test_evil_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Path) -> None:
     evil = evil_content(content)
-    whole = replace(evil, users=evil.users[:5], samples=evil.samples[:5], data={}, caveats=(), tasks=())
+    whole = replace(evil, users=evil.users[:5], samples=evil.samples[:5], data={}, caveats=(), tasks=(), warnings=())
     assert EVIL[0] in json.loads((write_report(whole, tmp_path).parent / "report.json").read_text(encoding="utf-8"))["title"]
 
 

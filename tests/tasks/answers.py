@@ -1,8 +1,13 @@
-"""What several task tests share: settings that keep every sample, and the item that a sample's answer names."""
+"""What several task tests share: settings that keep every sample, and what can be read off a sample or a split."""
 
 from __future__ import annotations
 
-from shelftalk.data.splitting import Split
+from collections import Counter
+from collections.abc import Iterable
+
+import polars as pl
+
+from shelftalk.data.splitting import TRAIN, Split
 from shelftalk.records import Sample
 from shelftalk.testing.task_exams import exam_index
 
@@ -13,3 +18,15 @@ FULL = {"weight": 1.0, "text_share": 1.0}
 def answer(sample: Sample, split: Split) -> str:
     """The item that the last segment bearing loss names."""
     return exam_index(split).item([s.text for s in sample.segments if s.bears_loss][-1])
+
+
+def visible_ratings(split: Split) -> dict[tuple[str, str], float]:
+    """(user, item) -> rating, of the training part alone."""
+    rows = split.dataset.events.filter(pl.Series(split.rating_part == TRAIN)).select("user_id", "item_id", "rating").iter_rows()
+    return {(user, item): rating for user, item, rating in rows}
+
+
+def learned(samples: Iterable[Sample], split: Split) -> Counter[tuple[str, str]]:
+    """How often the name of (user, item) bears loss."""
+    index = exam_index(split)
+    return Counter((sample.user, index.item(s.text)) for sample in samples for s in sample.segments if s.bears_loss and s.symbols)

@@ -1,16 +1,13 @@
-"""Negatives, preferences and ranking lists: whose items they hold, and that no place and no order tells which."""
+"""Preferences and ranking lists: whose items they hold, and that no place and no order tells which."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-import polars as pl
 import pytest
 
-from shelftalk.data.splitting import TRAIN, Split
+from shelftalk.data.splitting import Split
 from shelftalk.records import Sample
-from shelftalk.tasks.negatives import Negatives
 from shelftalk.tasks.pairwise_preference import PairwisePreference, PairwisePreferenceSettings
 from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.testing.task_exams import (
@@ -20,31 +17,6 @@ from shelftalk.testing.task_exams import (
     world_split,
 )
 from tests.tasks.answers import FULL, answer
-
-
-def test_negatives_are_distinct_items_outside_the_training_items_and_may_be_held_out_ones():
-    split = world_split("tiny")
-    negatives, draw = Negatives(split), np.random.default_rng(0)
-    taken = list(training_histories(split).values())
-    held_out = set(split.dataset.events.filter(pl.Series(split.event_part != TRAIN)).select("user_id", "item_id").iter_rows())
-    met: Counter[str] = Counter()
-    hit = 0
-    for user, items in enumerate(taken):
-        for _ in range(20):
-            drawn = negatives.draw(user, 10, draw)
-            assert len(set(drawn)) == 10 and not set(drawn).intersection(items)
-            hit += sum((split.dataset.user_ids[user], item) in held_out for item in drawn)
-            met.update(drawn)
-    # 2 of some 113 items outside a user's training items are held out: leaving them out would be a hint
-    assert hit / met.total() == pytest.approx(2 / 113, rel=0.25)
-    assert len(met) == 120 and max(met.values()) < 2 * min(met.values())
-
-
-def test_negatives_stop_where_the_catalogue_ends():
-    split = world_split("tiny")
-    taken = training_histories(split)[split.dataset.user_ids[0]]
-    drawn = Negatives(split).draw(0, 1000, np.random.default_rng(0))
-    assert sorted([*drawn, *taken]) == sorted(split.dataset.item_ids)
 
 
 def questions(sample: Sample, split: Split) -> list[tuple[str, str, str]]:

@@ -13,9 +13,12 @@ from shelftalk.indexing.item_index import split_symbols
 from shelftalk.records import Sample, Segment
 from shelftalk.tasks.marks import MARKS, all_marks, mark
 from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
-from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings
+from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings, _drawn_spans
+from shelftalk.tasks.ragged import bounds_of
 from shelftalk.testing.task_exams import (
     exam_context,
+    exam_index,
+    training_histories,
     without_loss,
     world_split,
 )
@@ -68,7 +71,25 @@ def test_the_share_of_masked_items_is_kept_and_at_least_one():
     for share in (0.01, 0.3, 0.9):
         for sample in MaskedItems(MaskedItemsSettings(**FULL, max_history=7, share=share), exam_context(split)).samples(0):
             masked = len(runs(halves(sample)[1]))
-            assert masked == max(1, round(len(sample.items) * share))
+            assert masked == min(max(1, round(len(sample.items) * share)), len(sample.items) - 1)  # something is left to tell by
+
+
+def test_one_item_alone_is_masked_where_that_is_asked_for_whatever_the_share():
+    split = world_split("tiny")
+    every = MaskedItems(MaskedItemsSettings(**FULL, max_history=8, share=0.5), exam_context(split)).samples(0)
+    single = MaskedItems(MaskedItemsSettings(**FULL, max_history=8, share=0.5, max_masked=1), exam_context(split)).samples(0)
+    assert {len(runs(halves(sample)[1])) for sample in every} == {1, 2, 3, 4}
+    for sample in single:
+        assert list(runs(halves(sample)[1])) == ["<extra_id_0>"] and sample.text.count("<extra_id_0>") == 2
+        name = exam_index(split).name(answer(sample, split))
+        assert sum(segment.text == name for segment in sample.segments) == 1  # it stands in the answer alone
+
+
+def test_an_item_alone_in_its_history_is_not_masked():
+    split = world_split("tiny")
+    shortest = min(map(len, training_histories(split).values()))
+    task = MaskedItems(MaskedItemsSettings(**FULL, max_history=2), exam_context(split))
+    assert shortest > 1 and {len(sample.items) for sample in task.samples(0)} == {2}
 
 
 def test_masked_items_are_drawn_from_every_place():
@@ -117,16 +138,38 @@ def units(segment: Segment) -> int:
     return len(segment.text.split()) or 1
 
 
-@given(st.integers(1, 400), st.floats(0.01, 0.99), st.floats(1, 8), st.integers(0, 5))
+def drawn_spans(lengths: list[int], share: float, mean: float, seed: int) -> list[list[tuple[int, int]]]:
+    """The masked runs of each text, from : to."""
+    is_masked, begins = _drawn_spans(np.array(lengths), share, mean, np.random.default_rng(seed))
+    assert len(is_masked) == len(begins) == sum(lengths)
+    found = []
+    for first, stop in zip(bounds_of(lengths), bounds_of(lengths)[1:], strict=False):
+        starts = [*np.flatnonzero(is_masked[first:stop] & begins[first:stop]).tolist(), stop - first]
+        ends = [start + int(is_masked[first + start : first + until].sum()) for start, until in zip(starts, starts[1:], strict=False)]
+        assert sum(end - start for start, end in zip(starts, ends, strict=False)) == is_masked[first:stop].sum()
+        assert all(is_masked[first + start : first + end].all() for start, end in zip(starts, ends, strict=False))
+        found.append(list(zip(starts, ends, strict=False)))
+    return found
+
+
+@given(st.lists(st.integers(2, 400), min_size=1, max_size=5), st.floats(0.01, 0.99), st.floats(1, 8), st.integers(0, 5))
 @settings(max_examples=200, deadline=None)
-def test_masked_spans_are_separate_and_inside_the_text(length, share, mean, seed):
-    task = MaskedLanguage(MaskedLanguageSettings(**FULL, share=share, mean_span=mean), exam_context(world_split("tiny")))
-    spans = task._draw_spans(length, np.random.default_rng(seed))
-    assert 1 <= len(spans) <= MARKS
-    assert all(start < stop for start, stop in spans) and spans[0][0] >= 0 and spans[-1][1] <= length
-    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
-    if length > 1:
+def test_masked_spans_are_separate_and_inside_the_text(lengths, share, mean, seed):
+    for length, spans in zip(lengths, drawn_spans(lengths, share, mean, seed), strict=True):
+        assert 1 <= len(spans) <= MARKS
+        assert all(start < stop for start, stop in spans) and spans[0][0] >= 0 and spans[-1][1] <= length
+        assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
         assert sum(stop - start for start, stop in spans) == min(max(1, round(length * share)), length - 1)
+
+
+def test_a_single_span_stands_at_every_place_of_its_text_alike():
+    places = Counter(start for ((start, _),) in drawn_spans([10] * 8000, 0.3, 3, 0))
+    assert set(places) == set(range(8)) and all(number == pytest.approx(1000, rel=0.15) for number in places.values())
+
+
+def test_units_at_every_place_of_a_text_are_masked():
+    masked = Counter(unit for spans in drawn_spans([12] * 8000, 0.5, 2, 0) for start, stop in spans for unit in range(start, stop))
+    assert set(masked) == set(range(12)) and max(masked.values()) < 2 * min(masked.values())
 
 
 def test_both_words_and_single_symbols_of_names_are_masked():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,18 +11,21 @@ import pytest
 from shelftalk.data.splitting import Split
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.records import Request, Sample, Segment
+from shelftalk.tasks import task as task_module
+from shelftalk.tasks.item_meaning import ItemMeaningSettings, NameToText
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
+from shelftalk.tasks.samples import Samples, samples_of
 from shelftalk.tasks.task import TaskContext
 from shelftalk.tasks.templates import Template
-from shelftalk.testing.task_exams import IndexExam, ServedTaskExam, TaskExam, exam_index
+from shelftalk.testing.task_exams import IndexExam, ItemTaskExam, ServedTaskExam, TaskExam, exam_index
 
 
 class Spoiled(RetrievalTask):
     def spoil(self, sample: Sample) -> Sample:
         return sample
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        return map(self.spoil, super().epoch(draw))
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        return samples_of(map(self.spoil, super().epoch(numbers, draw)), self.context.tables)
 
 
 class TellsTheUser(Spoiled):
@@ -51,16 +54,44 @@ class ReadsTitlesAsSymbols(Spoiled):
 
 
 class AsksOtherwise(RetrievalTask):
-    def prompt(self, request: Request, template: Template) -> list[Segment]:
-        return [*super().prompt(request, template), Segment("Next: ")]
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        asked = super().prompts(requests, template)
+        return samples_of((replace(sample, segments=(*sample.segments, Segment("Next: "))) for sample in asked), asked.tables)
+
+
+class MixesRequestsUp(RetrievalTask):
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        return super().prompts(requests[::-1], template)
+
+
+class NamesTheUserUnasked(Spoiled):
+    def spoil(self, sample: Sample) -> Sample:
+        return replace(sample, segments=(*sample.segments, Segment("<u_1>", symbols=True)))
+
+
+class SaysAnEmptySegment(Spoiled):
+    def spoil(self, sample: Sample) -> Sample:
+        return replace(sample, segments=(*sample.segments, Segment("", True)))
+
+
+class ForgetsTheItems(Spoiled):
+    def spoil(self, sample: Sample) -> Sample:
+        return replace(sample, items=sample.items[:-1])
+
+
+class IsDrawnOnceForAll(RetrievalTask):
+    """Every chunk and every round of an epoch is that of all users."""
+
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        return super().epoch(np.arange(len(self.context.split.dataset.user_ids)), np.random.default_rng(0))
 
 
 class DependsOnTheRun(RetrievalTask):
     runs = 0
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         DependsOnTheRun.runs += 1
-        return super().epoch(np.random.default_rng(self.runs))
+        return super().epoch(numbers, np.random.default_rng(self.runs))
 
 
 @pytest.mark.parametrize(
@@ -72,16 +103,66 @@ class DependsOnTheRun(RetrievalTask):
         (LearnsNothing, TaskExam.test_every_sample_has_something_to_learn_behind_something_to_read),
         (ReadsTitlesAsSymbols, TaskExam.test_hostile_texts_stay_free_text_within_their_line),
         (DependsOnTheRun, TaskExam.test_an_epoch_depends_on_seed_and_number_alone),
+        (NamesTheUserUnasked, TaskExam.test_a_user_is_shown_by_their_symbol_or_not_at_all),
+        (NamesTheUserUnasked, TaskExam.test_hostile_texts_stay_free_text_within_their_line),
+        (SaysAnEmptySegment, TaskExam.test_no_segment_is_empty_and_symbols_are_whole),
+        (ForgetsTheItems, TaskExam.test_the_items_of_a_sample_are_those_that_its_text_names),
+        (IsDrawnOnceForAll, TaskExam.test_the_chunks_one_behind_the_other_are_the_epoch_and_nobody_is_in_two),
+        (IsDrawnOnceForAll, TaskExam.test_the_weight_is_how_often_the_epoch_is_taken),
+        (MixesRequestsUp, ServedTaskExam.test_prompts_of_many_requests_are_those_of_each_alone),
         (AsksOtherwise, ServedTaskExam.test_a_training_text_is_the_prompt_and_then_the_answer_in_all_wordings),
     ],
 )
-def test_a_task_that_breaks_a_promise_fails_its_check(kind: type[RetrievalTask], check: Callable[[TaskExam], None]):
+def test_a_task_that_breaks_a_promise_fails_its_check(kind, check, monkeypatch):
+    monkeypatch.setattr(task_module, "CHUNK", 20)
+
     class Exam(ServedTaskExam):
         def build(self, context: TaskContext) -> RetrievalTask:
             return kind(RetrievalSettings(weight=1, text_share=1), context)
 
         def request_of(self, sample: Sample, split: Split) -> Request:
             return Request(sample.user, sample.items[:-1])
+
+    with pytest.raises(AssertionError):
+        check(Exam())
+
+
+class ReadsTheEvents(NameToText):
+    """Goes through the items that the first users have taken."""
+
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        return super().epoch(np.intersect1d(numbers, self.context.split.dataset.event_item[:50]), draw)
+
+
+class PassesNothingOver(NameToText):
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        row_of, items = self.context.split.dataset.row_of, self.context.split.dataset.item_ids
+        seen = list(super().epoch(numbers, draw))
+        missing = set(numbers.tolist()) - {row_of[sample.items[0]] for sample in seen}
+        blank = (Sample(self.name, "plain", "", (items[row],), (Segment("?"), Segment("!", True))) for row in sorted(missing))
+        return samples_of([*seen, *blank], self.context.tables)
+
+
+class IsAboutSomebody(NameToText):
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        user = self.context.split.dataset.user_ids[0]
+        return samples_of((replace(s, user=user) for s in super().epoch(numbers, draw)), self.context.tables)
+
+
+@pytest.mark.parametrize(
+    ("kind", "check"),
+    [
+        (ReadsTheEvents, ItemTaskExam.test_samples_are_made_of_the_catalogue_alone),
+        (ReadsTheEvents, ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over),
+        (PassesNothingOver, ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over),
+        (PassesNothingOver, ItemTaskExam.test_a_catalogue_without_a_word_makes_no_sample),
+        (IsAboutSomebody, ItemTaskExam.test_a_sample_is_about_nobody),
+    ],
+)
+def test_an_item_task_that_breaks_a_promise_fails_its_check(kind, check):
+    class Exam(ItemTaskExam):
+        def build(self, context: TaskContext) -> NameToText:
+            return kind(ItemMeaningSettings(weight=1), context)
 
     with pytest.raises(AssertionError):
         check(Exam())

@@ -22,8 +22,9 @@ SYMBOLS = [f"<i_{number}>" for number in range(12)]
 FAMILIES = ("decoder-only", "encoder-decoder")
 
 
-def new(family: Any = "decoder-only", seed: int = 0) -> Backbone:
-    return build_nano(["Next after"], SYMBOLS, NanoSettings(family=family, vocabulary=300, width=16, layers=2, heads=2), seed)
+def new(family: Any = "decoder-only", seed: int = 0, dropout: float = 0.0) -> Backbone:
+    settings = NanoSettings(family=family, vocabulary=300, width=16, layers=2, heads=2, dropout=dropout)
+    return build_nano(["Next after"], SYMBOLS, settings, seed)
 
 
 def lesson(backbone: Backbone, start: int, length: int, step: int = 1) -> Encoded:
@@ -40,7 +41,7 @@ def trained(
     backbone = backbone or new()
     lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
     chosen = TrainingSettings(
-        **{"batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), "bf16": "off", **settings}
+        **{"batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), "precision": "fp32", **settings}
     )
     asked = [lesson(backbone, start, 2 + start % 3, step=-1 if contrary else 1) for start in range(16)]
     validation: dict[str, Sequence[Encoded]] = {"retrieval": asked[:12], "rating": asked[12:]}
@@ -121,6 +122,78 @@ def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(f
     resumed, result = trained(tmp_path / "cut", new(family), epochs=3)
     assert result.resumed_from > 0 and same(resumed, whole)
     assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
+
+
+GPU_SETTINGS: list[dict[str, Any]] = [
+    {"gradient_accumulation": 3},
+    {"gradient_checkpointing": True},
+    {"optimizer": "adafactor", "gradient_accumulation": 2},
+]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("settings", GPU_SETTINGS, ids=lambda settings: "-".join(settings))
+def test_resume_is_exact_with_every_setting_that_large_models_need(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+    whole, expected = trained(tmp_path / "whole", new(family, dropout=0.2), epochs=4, **settings)
+    with pytest.raises(PowerCut):
+        trained(tmp_path / "cut", new(family, dropout=0.2), cut_at(expected.steps * 2 // 3), epochs=4, **settings)
+    resumed, result = trained(tmp_path / "cut", new(family, dropout=0.2), epochs=4, **settings)
+    assert result.resumed_from > 0 and same(resumed, whole)
+    assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
+
+
+def watch_gradients(backbone: Backbone) -> dict[int, torch.Tensor]:
+    """Weight number -> its gradient when it was last added to."""
+    found: dict[int, torch.Tensor] = {}
+    for number, weight in enumerate(backbone.model.parameters()):
+        weight.register_post_accumulate_grad_hook(lambda weight, number=number: found.update({number: weight.grad.clone()}))
+    return found
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_small_batches_accumulated_have_the_gradient_of_one_large_batch(family: str, tmp_path: Path) -> None:
+    gradients = []
+    for batch_tokens, accumulated in ((8192, 1), (256, 6)):
+        backbone = new(family)
+        gradients.append(watch_gradients(backbone))
+        sizes = {"batch_tokens": batch_tokens, "gradient_accumulation": accumulated}
+        _, result = trained(tmp_path / str(accumulated), backbone, epochs=1, max_grad_norm=1e9, **sizes)
+        assert result.steps == 1
+    assert gradients[0].keys() == gradients[1].keys()
+    for one, many in zip(gradients[0].values(), gradients[1].values(), strict=True):
+        assert torch.allclose(one, many, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_last_step_of_fewer_batches_gives_each_target_the_same_weight(family: str, tmp_path: Path) -> None:
+    backbone, slopes = new(family), list[float]()
+    original = backbone.loss
+
+    def watched(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss = original(batch)
+        if loss.requires_grad:
+            loss.register_hook(lambda slope: slopes.append(float(slope)))
+        return loss
+
+    backbone.loss = watched  # type: ignore[method-assign]
+    _, result = trained(tmp_path, backbone, epochs=1, gradient_accumulation=4)
+    assert len(slopes) % 4 and result.steps == len(slopes) // 4 + 1, "choose sizes that leave batches over"
+    assert slopes == pytest.approx([slopes[0]] * len(slopes))
+
+
+def test_checkpointing_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
+    plain, _ = trained(tmp_path / "plain", new(dropout=0.2), epochs=1)
+    checkpointed, _ = trained(tmp_path / "checkpointed", new(dropout=0.2), epochs=1, gradient_checkpointing=True)
+    for ours, theirs in zip(weights(checkpointed), weights(plain), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_loss_in_the_curve_is_per_target_however_many_batches_a_step_has(tmp_path: Path) -> None:
+    losses = []
+    for accumulated in (1, 3):
+        _, result = trained(tmp_path / str(accumulated), epochs=1, gradient_accumulation=accumulated, learning_rate=1e-9)
+        losses.append([row["loss"] for row in result.curve if row["part"] == "training"])
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.05)  # an untrained model's loss, whatever the batches
 
 
 @pytest.mark.parametrize("back", [1, 0])

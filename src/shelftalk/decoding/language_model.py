@@ -19,6 +19,7 @@ from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.tasks.task import ServedTask
+from shelftalk.tasks.templates import Template
 
 
 class LanguageModelRecommender:
@@ -55,7 +56,7 @@ class LanguageModelRecommender:
         beams = max(k, self.settings.beams)
         for batch in self._batches(requests):
             hidden = self._history_mask(batch)
-            prefilled = self.backbone.prefill([self._encoded("retrieval", request) for request in batch])
+            prefilled = self.backbone.prefill(self._prompts("retrieval", batch))
             items, scores = beam_search(prefilled, self.trie, hidden, beams)
             found += [self._ranking(*row, k) for row in zip(batch, items, scores, strict=True)]
         return found
@@ -73,7 +74,7 @@ class LanguageModelRecommender:
         values = np.array(list(texts))
         estimates: list[float] = []
         for batch in self._batches(requests):
-            prefilled = self.backbone.prefill([self._encoded("rating", request) for request in batch])
+            prefilled = self.backbone.prefill(self._prompts("rating", batch))
             scores = score_items(prefilled, trie, np.tile(np.arange(len(values)), (len(batch), 1)))
             weights = np.exp(scores - scores.max(axis=1, keepdims=True))
             estimates += (weights @ values / weights.sum(axis=1)).tolist()
@@ -90,7 +91,7 @@ class LanguageModelRecommender:
         scores: list[np.ndarray] = []
         for batch in self._batches(requests):
             wanted = rows[len(scores) : len(scores) + len(batch)]
-            prefilled = self.backbone.prefill([self._encoded(task, request) for request in batch])
+            prefilled = self.backbone.prefill(self._prompts(task, batch))
             table = np.full((len(batch), max(map(len, wanted))), -1)
             for place, row in enumerate(wanted):
                 table[place, : len(row)] = row
@@ -100,13 +101,17 @@ class LanguageModelRecommender:
 
     def prompt(self, task: str, request: Request) -> list[Segment]:
         """What the model is shown."""
-        served = self.tasks[task]
-        return served.prompt(request, served.held_out[0] if self.held_out_wording else served.seen[0])
+        return self.tasks[task].prompt(request, self._template(task))
 
-    def _encoded(self, task: str, request: Request) -> Encoded:
-        for item in (*request.history, *([request.item] if task == "rating" else [])):
-            self._row(item)  # raises for a stranger
-        return self.backbone.encode(self.prompt(task, request))
+    def _template(self, task: str) -> Template:
+        served = self.tasks[task]
+        return served.held_out[0] if self.held_out_wording else served.seen[0]
+
+    def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
+        for request in requests:
+            for item in (*request.history, *([request.item] if task == "rating" else [])):
+                self._row(item)  # raises for a stranger
+        return self.backbone.encode_samples(self.tasks[task].prompts(requests, self._template(task)))
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
         size = self.settings.batch_size

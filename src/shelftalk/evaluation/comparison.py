@@ -8,13 +8,13 @@ from typing import Any
 
 import polars as pl
 
-from shelftalk.data.splitting import Split
+from shelftalk.data.splitting import Part, Split
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, evaluate_retrieval, summarise
-from shelftalk.evaluation.metrics import Task
-from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
-from shelftalk.evaluation.slices import slice_metrics
-from shelftalk.records import Ranking, Request
+from shelftalk.evaluation.metrics import Task, metric_names
+from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
+from shelftalk.evaluation.slices import slices_of_models
+from shelftalk.records import Request
 
 COMPARED: dict[Task, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"),
@@ -44,15 +44,16 @@ def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: 
     differences: list[dict[str, Any]] = []
     popularity = dict(zip(split.dataset.item_ids, split.popularity.tolist(), strict=True))
     for task, of_models in answers.items():
-        frames = {name: _evaluated(task, given, split) for name, given in of_models.items()}
-        if not frames:
+        if not of_models:
             continue
+        requests, truths = requests_of(split, task, "test")
+        frames = {name: evaluated(task, given, requests, truths, split) for name, given in of_models.items()}
         metrics[task] = {}
+        intervals = intervals_side_by_side(frames, metric_names(task), resamples, seed)
         for name, frame in frames.items():
             metrics[task][name] = summarise(frame, task)
-            intervals = bootstrap_intervals(frame, task, resamples, seed)
-            metrics[task][f"{name}.ci"] = {metric: list(ends) for metric, ends in intervals.items()}
-            slices.append(_labelled(slice_metrics(frame, popularity, task), task=task, model=name))
+            metrics[task][f"{name}.ci"] = {metric: list(ends) for metric, ends in intervals[name].items()}
+        slices.append(_labelled(slices_of_models(frames, popularity, task, COMPARED[task], resamples, seed), task=task))
         tables[task] = pl.concat([_labelled(frame, model=name) for name, frame in frames.items()])
         differences += _differences(task, frames, resamples, seed)
     if not slices:
@@ -62,13 +63,6 @@ def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: 
     return Comparison(metrics, tables)
 
 
-def retrieval_figures(
-    rankings: Sequence[Ranking], requests: Sequence[Request], truths: Sequence[str], split: Split
-) -> dict[str, float]:
-    """The retrieval metrics of one set of rankings."""
-    return summarise(evaluate_retrieval(rankings, requests, truths, split.dataset.item_ids), "retrieval")
-
-
 _DIFFERENCE = (
     {"task": pl.String, "first": pl.String, "second": pl.String, "metric": pl.String}
     | {name: pl.Float64 for name in ("value", "low", "high", "p")}
@@ -76,12 +70,20 @@ _DIFFERENCE = (
 )
 
 
-def _evaluated(task: Task, given: Any, split: Split) -> pl.DataFrame:
+def requests_of(split: Split, task: Task, part: Part) -> tuple[list[Request], list[Any]]:
+    """What the part asks of a task, and the truths."""
     if task == "rating":
-        return evaluate_rating(given, *split.rating_requests("test"))
+        return split.rating_requests(part)
+    return split.ranking_requests(part) if task == "ranking" else split.retrieval_requests(part)
+
+
+def evaluated(task: Task, given: Any, requests: Sequence[Request], truths: Sequence[Any], split: Split) -> pl.DataFrame:
+    """The per-user (or per-rating) table of the answers. Raises InvalidAnswer."""
+    if task == "rating":
+        return evaluate_rating(given, requests, truths)
     if task == "ranking":
-        return evaluate_ranking(given, *split.ranking_requests("test"))
-    return evaluate_retrieval(given, *split.retrieval_requests("test"), split.dataset.item_ids)
+        return evaluate_ranking(given, requests, truths)
+    return evaluate_retrieval(given, requests, truths, split.dataset.item_ids)
 
 
 def _differences(task: Task, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
+from shelftalk.evaluation.significance import intervals_side_by_side
 
 HISTORY_STARTS = (0, 5, 10, 20, 50, 100)
 """First history length of each bin."""
@@ -22,6 +23,49 @@ def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task
     their count, equal counts together, and items never seen are a slice of their own; so slices are the same for all
     models and parts. Raises ValueError for an evaluated item that `popularity` does not hold.
     """
+    rows = [
+        {"slice_kind": kind, "slice": label, "users": part["user"].n_unique(), **summarise(part, task)}
+        for kind, label, part in _sliced(frame, popularity)
+    ]
+    return pl.DataFrame(rows)
+
+
+def slices_of_models(
+    frames: Mapping[str, pl.DataFrame], popularity: Mapping[str, int], task: Task, bounded: Sequence[str], resamples: int, seed: int
+) -> pl.DataFrame:
+    """`slice_metrics` of every model, with `METRIC.low` and `METRIC.high`, the 95 % interval, for the metrics of `bounded`.
+
+    All frames hold the same requests in the same order. A slice in which no user differs from another, such as one without a
+    single hit, has nothing to resample: its ends are null.
+    """
+    tables = {model: slice_metrics(frame, popularity, task) for model, frame in frames.items()}
+    cut = [_sliced(frame, popularity) for frame in frames.values()]
+    found: list[dict[str, object]] = []
+    for parts in zip(*cut, strict=True):
+        kind, label, _ = parts[0]
+        of_models = {model: part for model, (_, _, part) in zip(frames, parts, strict=True)}
+        intervals = intervals_side_by_side(of_models, [*bounded], resamples, seed)
+        for model in frames:
+            ends = {metric: _ends(intervals[model][metric]) for metric in bounded}
+            found.append({"model": model, "slice_kind": kind, "slice": label, **_flat(ends)})
+    measured = pl.concat([table.select(pl.lit(model).alias("model"), pl.all()) for model, table in tables.items()])
+    schema = {f"{metric}.{end}": pl.Float64 for metric in bounded for end in ("low", "high")}
+    return measured.join(
+        pl.DataFrame(found, schema_overrides=schema), on=["model", "slice_kind", "slice"], how="left", maintain_order="left"
+    )
+
+
+def _ends(interval: tuple[float, float]) -> tuple[float | None, float | None]:
+    low, high = interval
+    return (low, high) if high > low else (None, None)
+
+
+def _flat(ends: Mapping[str, tuple[float | None, float | None]]) -> dict[str, float | None]:
+    return {f"{metric}.{end}": value for metric, pair in ends.items() for end, value in zip(("low", "high"), pair, strict=True)}
+
+
+def _sliced(frame: pl.DataFrame, popularity: Mapping[str, int]) -> Iterator[tuple[str, str, pl.DataFrame]]:
+    """Kind, label and rows of every slice that holds a row."""
     if unknown := sorted(set(frame["item"]) - popularity.keys()):
         raise ValueError(f'item "{unknown[0]}" was evaluated but has no training count; give the counts of the whole catalogue')
     counts = frame.select(pl.col("item").replace_strict(popularity, return_dtype=pl.Int64)).to_series().to_numpy()
@@ -29,12 +73,8 @@ def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task
         "item popularity": (counts, popularity_starts(popularity), "event"),
         "history length": (frame["history_length"].to_numpy(), HISTORY_STARTS, "item"),
     }
-    rows = [
-        {"slice_kind": kind, "slice": label, "users": part["user"].n_unique(), **summarise(part, task)}
-        for kind, (values, starts, unit) in kinds.items()
-        for label, part in _parts(frame, values, starts, unit)
-    ]
-    return pl.DataFrame(rows)
+    for kind, (values, starts, unit) in kinds.items():
+        yield from ((kind, label, part) for label, part in _parts(frame, values, starts, unit))
 
 
 def popularity_starts(popularity: Mapping[str, int]) -> tuple[int, ...]:

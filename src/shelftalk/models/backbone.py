@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.records import Segment
+from shelftalk.tasks.ragged import ragged
+from shelftalk.tasks.samples import Samples
 
 # Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
 # and gigabytes of memory when every batch had a shape of its own.
@@ -29,6 +31,8 @@ LENGTH_STEP = 32
 LABEL_STEP = 256
 """The labels of a batch are filled up to a multiple of this."""
 NOT_COUNTED = -100
+TEXT_WORDS = ("\n",)
+"""Added words that free text may use: the pieces of T5's tokenizer cannot say a line break."""
 REMEMBERED = 200_000
 """Texts whose tokens a backbone remembers; more would grow without end on random spans."""
 
@@ -80,10 +84,13 @@ class Backbone(ABC):
 
     family: str
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False) -> None:
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False, fp16: bool = False
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.bf16 = bf16
+        self.fp16 = fp16
         if bf16 and self.device.type == "cpu":
             use_full_precision_attention(model)
         self._cache: dict[tuple[str, bool], list[int]] = {}
@@ -103,6 +110,15 @@ class Backbone(ABC):
             ids += tokens
             loss += [segment.bears_loss] * len(tokens)
         return Encoded(np.array(ids, np.int32), np.array(loss, bool))
+
+    def encode_samples(self, samples: Samples) -> list[Encoded]:
+        """As `encode`, for many samples at once: every distinct piece of text is tokenised once."""
+        codes, place = np.unique(samples.text.values, return_inverse=True)
+        pieces = [samples.tables.pieces[code >> 1] for code in codes.tolist()]
+        tokens = ragged(self.tokens(piece.text, piece.symbols) for piece in pieces).take(place)
+        loss = np.repeat(samples.text.values & 1 == 1, tokens.lengths)
+        ids, bounds = tokens.values.astype(np.int32), tokens.merged(samples.text.bounds).bounds.tolist()
+        return [Encoded(ids[start:stop], loss[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
 
     def tokens(self, text: str, symbols: bool) -> list[int]:
         """Token ids of one segment's text; remembered, since items and wordings recur."""
@@ -132,7 +148,7 @@ class Backbone(ABC):
         """What a tokenizer may read in free text although it is told to split special tokens: some have their "<tool_call>" as
         an ordinary added word, and T5's has "</s>" among its pieces. Cut behind its first character it is text again."""
         added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if not token.special]
-        words = [re.escape(word) for word in (*added, *self.tokenizer.all_special_tokens) if len(word) > 1]
+        words = [re.escape(word) for word in (*added, *self.tokenizer.all_special_tokens) if len(word) > 1 and word not in TEXT_WORDS]
         return re.compile("|".join(sorted(words, key=len, reverse=True)) or r"(?!)")
 
     @property
@@ -156,6 +172,22 @@ class Backbone(ABC):
         turned *= spread * float(embeddings[rows].std()) / max(float(turned.std()), 1e-9)
         embeddings[rows, : turned.shape[1]] += torch.from_numpy(turned).to(embeddings)
 
+    @torch.no_grad()
+    def start_symbols_from_texts(self, texts: Mapping[str, Sequence[str]]) -> None:
+        """Start each symbol where its texts are: at the mean of their tokens' embeddings, over all its texts.
+
+        `texts`: symbol -> what it stands for, such as the titles of the items whose names hold it. A symbol without a text
+        stays where it is. Rows of an output layer of its own (FLAN-T5's) begin at the mean of the same tokens' rows.
+        """
+        layers = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
+        matrices = {layer.weight.data_ptr(): layer.weight for layer in layers}.values()  # one where they are tied
+        before = [weight.clone() for weight in matrices]
+        for symbol, written in texts.items():
+            tokens = [token for text in written for token in self.tokens(text, symbols=False)]
+            if tokens:
+                for weight, known in zip(matrices, before, strict=True):
+                    weight[self._added[symbol]] = known[tokens].mean(dim=0)
+
     # --- ids -> tensors ----------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -175,7 +207,9 @@ class Backbone(ABC):
         return -self.label_log_probs(batch).sum()
 
     def precision(self) -> AbstractContextManager:
-        """bf16 products where the backbone was asked to use them, else full precision."""
+        """bf16 or fp16 products where the backbone was asked to use them, else full precision."""
+        if self.fp16:
+            return torch.autocast(self.device.type, torch.float16)
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
+
+from shelftalk.errors import SettingsError
+from shelftalk.models.settings import Precision
 
 
 def has_bf16() -> bool:
@@ -15,6 +16,30 @@ def has_bf16() -> bool:
     return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
-def wants_bf16(setting: Literal["auto", "on", "off"]) -> bool:
-    """The setting, with "auto" decided by the hardware."""
-    return has_bf16() if setting == "auto" else setting == "on"
+def product_type(setting: Precision, family: str) -> torch.dtype:
+    """What the matrix products of a backbone are computed in, with "auto" decided by the hardware.
+
+    Raises SettingsError for fp16 with an encoder-decoder or without a GPU (see `fp16_refusal`).
+    """
+    if refusal := fp16_refusal(setting, family, torch.cuda.is_available()):
+        raise SettingsError(refusal)
+    if setting == "auto":
+        return torch.bfloat16 if has_bf16() else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[setting]
+
+
+def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
+    """Why the precision cannot work, in a sentence with the remedy; "" where it can."""
+    if setting != "fp16":
+        return ""
+    if family == "encoder-decoder":
+        return (
+            "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and 23918); "
+            'set training.precision = "bf16" or "fp32".'
+        )
+    return "" if gpu else 'fp16 products need a GPU, and there is none here; set training.precision = "auto".'
+
+
+def device() -> torch.device:
+    """Where a model lives: the GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

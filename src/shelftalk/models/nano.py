@@ -18,18 +18,21 @@ from transformers import (
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.hardware import device
 from shelftalk.models.settings import NanoSettings
 
 CONTROL = ("<pad>", "</s>")
 
 
-def build_nano(texts: Iterable[str], symbols: Sequence[str], settings: NanoSettings, seed: int, bf16: bool = False) -> Backbone:
+def build_nano(
+    texts: Iterable[str], symbols: Sequence[str], settings: NanoSettings, seed: int, bf16: bool = False, fp16: bool = False
+) -> Backbone:
     """A backbone with random weights and a tokenizer made of `texts`, which knows `symbols` as single tokens."""
     tokenizer = train_tokenizer(texts, symbols, settings.vocabulary)
     torch.manual_seed(seed)
     if settings.family == "decoder-only":
-        return DecoderOnly(_llama(settings, len(tokenizer)), tokenizer, bf16)
-    return EncoderDecoder(_t5(settings, len(tokenizer)), tokenizer, bf16)
+        return DecoderOnly(_llama(settings, len(tokenizer)).to(device()), tokenizer, bf16, fp16)
+    return EncoderDecoder(_t5(settings, len(tokenizer)).to(device()), tokenizer, bf16)
 
 
 def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:

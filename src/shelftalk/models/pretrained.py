@@ -1,30 +1,202 @@
-"""Backbones from a folder: what `Backbone.save` or any transformers model of a known family wrote."""
+"""Backbones from a folder or the hub: what `Backbone.save` wrote, or any transformers model of a known family.
+
+A released model is *adapted* to a catalogue before it is trained: its tokenizer learns the marks, the symbols of item names
+and the line break, and its vocabulary grows by what it did not have.
+"""
 
 from __future__ import annotations
 
-import json
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
+from tokenizers import AddedToken
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError
-from shelftalk.models.backbone import Backbone
+from shelftalk.models.backbone import TEXT_WORDS, Backbone, rounded_up
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.hardware import device, product_type
+from shelftalk.models.settings import Precision, PretrainedSettings
+
+VOCABULARY_STEP = 8
+"""A vocabulary grows to a multiple of this, as matrix units like it."""
 
 
-def load_backbone(folder: Path, bf16: bool = False) -> Backbone:
-    """The model and tokenizer of a folder, in fp32 weights; `bf16` asks for bf16 products. Raises MissingFile."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-    except FileNotFoundError:
-        raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.') from None
-    if "sliding_attention" in (config.get("layer_types") or []):
-        raise SettingsError(f'the model in "{folder}" attends through a sliding window, which decoding does not support; choose another.')
+def load_backbone(folder: Path, precision: Precision = "auto") -> Backbone:
+    """The model and tokenizer that `Backbone.save` wrote into a folder, in fp32 weights. Raises MissingFile or SettingsError."""
+    if not (folder / "config.json").exists():
+        raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.')
+    settings = PretrainedSettings(name=str(folder))
+    config, tokenizer = read_config(settings), read_tokenizer(settings)
+    return _backbone(_released(settings, config).to(device()).eval(), tokenizer, precision)
+
+
+def start_from_pretrained(
+    settings: PretrainedSettings, symbols: Sequence[str], texts: Mapping[str, Sequence[str]], precision: Precision, seed: int
+) -> Backbone:
+    """A backbone to fine-tune: the model of `settings`, its vocabulary grown by `symbols`.
+
+    A symbol that the tokenizer has (T5's <extra_id_0>) keeps its token and its weights. A new one starts at the mean of the token
+    embeddings of its `texts` (see Backbone.start_symbols_from_texts), one without a text at the mean of all embeddings.
+
+    The vectors that an item index may give its symbols are not added here, though the nano model starts from them: the
+    embedding space of a trained model has directions of its own, to which they have no known relation, and its symbols
+    already mean something by their texts. What is taken together is left to the samples.
+    """
+    config, tokenizer = read_config(settings), read_tokenizer(settings)
+    check_config(config, tokenizer, settings.name)
+    torch.manual_seed(seed)
+    model = from_random_weights(config) if settings.random_weights else _released(settings, config)
+    known = len(tokenizer)
+    backbone = adapted(model.to(device()), tokenizer, symbols, precision)
+    new = {symbol for symbol in symbols if backbone.tokens(symbol, symbols=True)[0] >= known}
+    backbone.start_symbols_from_texts({symbol: written for symbol, written in texts.items() if symbol in new})
+    return backbone
+
+
+def on_paper(settings: PretrainedSettings, symbols: Sequence[str]) -> Backbone:
+    """The same without any weight: shapes and tokenizer, for planning. Nothing is computed with it."""
+    config, tokenizer = read_config(settings), read_tokenizer(settings)
+    check_config(config, tokenizer, settings.name)
+    with torch.device("meta"):
+        return adapted(from_random_weights(config), tokenizer, symbols, "fp32")
+
+
+def without_values(model: PreTrainedModel) -> PreTrainedModel:
+    """A model of the same shapes, made where the caller's context puts new tensors."""
+    twin = type(model)(copy.deepcopy(model.config))
+    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        _own_output_layer(twin)
+    return twin
+
+
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Layers keep their input alone while the model is in training mode; by the name that this transformers has for it."""
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
+
+
+def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
+    """The config of a folder or of the hub. Raises MissingFile where there is none, SettingsError where decoding cannot use it."""
+    config = _read(AutoConfig, settings)
+    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+        raise SettingsError(
+            f'the model "{settings.name}" attends through a sliding window, which decoding does not support; choose another.'
+        )
+    if config.is_encoder_decoder and not hasattr(config, "scale_decoder_outputs"):
+        raise SettingsError(
+            f'the model "{settings.name}" is an encoder-decoder of the kind "{config.model_type}", and only the T5 family is '
+            "supported; choose one of that family or a decoder-only model."
+        )
+    return config
+
+
+def read_tokenizer(settings: PretrainedSettings) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or of the hub. Raises MissingFile."""
+    tokenizer = _read(AutoTokenizer, settings)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked or never looked at, so any token does
+    return tokenizer
+
+
+def family_of(config: PreTrainedConfig) -> str:
+    """ "encoder-decoder" or "decoder-only"."""
+    return "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
+
+
+def check_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """Raises SettingsError where a token that every sample needs is not named."""
+    needed = {"pad token": tokenizer.pad_token_id}
+    if config.is_encoder_decoder:
+        needed |= {"end token": tokenizer.eos_token_id, "decoder_start_token_id": getattr(config, "decoder_start_token_id", None)}
+    for what, token in needed.items():
+        if token is None:
+            raise SettingsError(f'the model "{name}" names no {what}; add it to its config or tokenizer files, or choose another.')
+
+
+def from_random_weights(config: PreTrainedConfig) -> PreTrainedModel:
+    """The architecture of a config in fp32, weights drawn by torch's seed."""
+    opener = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = opener.from_config(config, dtype=torch.float32)
+    if not _tied(config):
+        _own_output_layer(model)
+    return model.eval()
+
+
+def adapted(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str], precision: Precision) -> Backbone:
+    """The backbone of a model whose tokenizer has learnt `symbols` and the line break, each as one token of its own."""
+    known = len(tokenizer)
+    if not tokenizer.encode("\n", add_special_tokens=False):
+        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in TEXT_WORDS], special_tokens=False)
+    tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in symbols], special_tokens=True)
+    _grow(model, known, len(tokenizer))
+    return _backbone(model, tokenizer, precision)
+
+
+def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
+    """Open a part of the model; what the hub or the folder lacks comes as one sentence."""
     transformers_logging.disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if config.get("is_encoder_decoder"):
-        return EncoderDecoder(AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer, bf16)
-    return DecoderOnly(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval(), tokenizer, bf16)
+    transformers_logging.set_verbosity_error()  # it warns that FLAN-T5's two embeddings differ, which is as it should be
+    try:
+        return opener.from_pretrained(settings.name, revision=settings.revision, **more)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise MissingFile(
+            f'the model "{settings.name}" can be read neither from a folder nor from the hub ({reason}); check pretrained.name and the '
+            "network, or fetch the model on another machine and give the path of its folder."
+        ) from None
+
+
+def _released(settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
+    """The weights as they were released, in fp32; safetensors only, since a pickle may run anything."""
+    opener = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    model = _read(opener, settings, dtype=torch.float32, use_safetensors=True)
+    _say_whether_tied(model)
+    return model.eval()
+
+
+def _backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: Precision) -> Backbone:
+    family = family_of(model.config)
+    products = product_type(precision, family)
+    kind = EncoderDecoder if family == "encoder-decoder" else DecoderOnly
+    return kind(model, tokenizer, products == torch.bfloat16, products == torch.float16)
+
+
+def _tied(config: PreTrainedConfig) -> bool:
+    """Whether output and input embeddings are one matrix. T5Config says "tied" of every T5; what its file said about FLAN-T5,
+    whose are two, is left in `scale_decoder_outputs` alone (transformers 5)."""
+    return bool(getattr(config, "scale_decoder_outputs", config.tie_word_embeddings))
+
+
+def _own_output_layer(model: PreTrainedModel) -> None:
+    """Give the model an output matrix of its own, drawn with the spread that its inputs have."""
+    layer = model.get_output_embeddings()
+    layer.weight = torch.nn.Parameter(torch.empty_like(layer.weight).normal_(0, model.config.hidden_size**-0.5))
+    _say_whether_tied(model)
+
+
+def _say_whether_tied(model: PreTrainedModel) -> None:
+    """Make the config say what is so: growing or saving a model "tied" in name only would tie it in truth, and lose a matrix."""
+    model.config.tie_word_embeddings = model.get_output_embeddings().weight is model.get_input_embeddings().weight
+
+
+def _grow(model: PreTrainedModel, known: int, tokens: int) -> None:
+    """Make room for `tokens`; the rows behind the `known` ones start at their mean, so that none is preferred."""
+    if tokens > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(rounded_up(tokens, VOCABULARY_STEP), mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[known:] = layer.weight[:known].mean(dim=0)

@@ -6,6 +6,21 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Precision = Literal["auto", "bf16", "fp32", "fp16"]
+
+
+class PretrainedSettings(BaseModel):
+    """Which pretrained model is fine-tuned, in place of the nano model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = ""
+    """A name on the Hugging Face hub, such as "google/flan-t5-base", or a folder; "": the nano model, from scratch."""
+    revision: str = "main"
+    """Branch, tag or commit of a model on the hub."""
+    random_weights: bool = False
+    """Take architecture and tokenizer of `name` but random weights: to compare with, and for trials."""
+
 
 class NanoSettings(BaseModel):
     """Size of the nano backbone."""

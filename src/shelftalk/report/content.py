@@ -169,6 +169,9 @@ class ShownUser:
     """Length of the list in which the truth was looked for."""
 
 
+CHANGE = "held out − seen"
+
+
 @dataclass(frozen=True)
 class WordingRow:
     """One model asked in wordings it was trained on, or in wordings held out."""
@@ -178,13 +181,46 @@ class WordingRow:
     model: str
     """The model's name."""
     wording: str
-    """Either "seen" or "held out"."""
+    """Either "seen" or "held out", or CHANGE: the held-out figure minus the seen one, on the same users."""
     n: int
     """Users (or ratings)."""
     metrics: Metrics
     """Metric name to value."""
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     """Metric name to the ends of its 95 % interval, where there is one."""
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """A model of this run, or one of the ledger under the same protocol."""
+
+    model: str
+    """Its name."""
+    source: str
+    """Where the figure stands; THIS_RUN for one of ours."""
+    metrics: Metrics
+    """Metric name to value; a publication may lack some."""
+    intervals: Mapping[str, Interval | None] = field(default_factory=dict)
+    """Metric name to the ends of its 95 % interval; publications give none."""
+
+
+THIS_RUN = "this run"
+
+
+@dataclass(frozen=True)
+class PublishedTable:
+    """Ours beside theirs: one task, one data set, one convention."""
+
+    task: str
+    """The task's name."""
+    dataset: str
+    """The data set as publications name it."""
+    protocol: str
+    """A sentence that names what all rows share."""
+    metrics: tuple[str, ...]
+    """The columns."""
+    rows: tuple[PublishedRow, ...]
+    """Models of this run first, then the ledger's in its order."""
 
 
 @dataclass(frozen=True)
@@ -239,8 +275,16 @@ class ReportContent:
     """About twenty users."""
     users_note: str = ""
     """A sentence on how these users were picked."""
+    warnings: tuple[str, ...] = ()
+    """What makes figures of this run worthless as they stand, such as an item index that leaks; said before anything else."""
+    published: tuple[PublishedTable, ...] = ()
+    """Published numbers under the same protocol, beside ours."""
+    published_note: str = ""
+    """What to know about them, or that there are none for this data set."""
     wording: tuple[WordingRow, ...] = ()
     """Seen against held-out wordings."""
+    wording_note: str = ""
+    """A sentence on who was asked."""
     caveats: tuple[str, ...] = ()
     """What a reader must know before believing the numbers, one sentence each."""
     test_evaluations: int | None = None

@@ -16,10 +16,11 @@ from shelftalk.data.splitting import Split, SplitSettings
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.records import Request, Sample
-from shelftalk.report import run_facts
+from shelftalk.report import besides, run_facts
 from shelftalk.report.content import (
     CurvePoint,
     Difference,
+    Interval,
     Link,
     ModelRow,
     Recommendation,
@@ -29,10 +30,9 @@ from shelftalk.report.content import (
     SliceRow,
     Stage,
     TaskResults,
-    WordingRow,
 )
 from shelftalk.runs import RunFolder, StageRecord
-from shelftalk.tasks.mixture import read_samples
+from shelftalk.tasks.samples import read_samples
 
 PLOTTED = {
     "retrieval": ("recall@10", "recall@20", "ndcg@10"),
@@ -64,13 +64,14 @@ LINKS = (
     ("Per rating: rating", "evaluation/rating.parquet"),
     ("Slices", "evaluation/slices.parquet"),
     ("Paired differences", "evaluation/differences.parquet"),
+    ("The same questions in other wordings", "evaluation/wordings.parquet"),
     ("Every look at the test part", "evaluation/test_evaluations.jsonl"),
     ("Names of the items", "item_index.parquet"),
     ("Samples of the first epoch", "samples/epoch-0000.parquet"),
 )
 
 
-class _Evaluation(Protocol):
+class _Evaluation(besides.Asked, Protocol):
     @property
     def shown_users(self) -> int: ...
 
@@ -93,6 +94,10 @@ class _Experiment(Protocol):
     @property
     def evaluation(self) -> _Evaluation: ...
     @property
+    def decoding(self) -> besides.AskedHow: ...
+    @property
+    def pretrained(self) -> Any: ...
+    @property
     def needs_training(self) -> bool: ...
     def toml(self) -> str: ...
 
@@ -114,6 +119,10 @@ def content_of(found: FinishedRun) -> ReportContent:
     prepare, records = folder.needed("prepare"), _records(found)
     trained = {name: folder.needed(name) for name in ("index", "write", "train")} if experiment.needs_training else {}
     metrics = json.loads(folder.metrics.read_text("utf-8"))
+    tasks = tuple(_task(found, task, of_models) for task, of_models in metrics.items())
+    warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
+    published, published_note = besides.published(found.split, tasks, leaks=bool(warnings))
+    wording, wording_note = besides.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
     return ReportContent(
         title=experiment.name,
         when=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
@@ -126,7 +135,10 @@ def content_of(found: FinishedRun) -> ReportContent:
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},
         stages=tuple(Stage(record.name.replace("recommend.", "ask "), record.seconds) for record in records),
-        tasks=tuple(_task(found, task, of_models) for task, of_models in metrics.items()),
+        tasks=tasks,
+        warnings=warnings,
+        published=published,
+        published_note=published_note,
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
         slices=_slices(found),
         curves=_curves(trained["train"], experiment.tasks) if trained else (),
@@ -134,8 +146,11 @@ def content_of(found: FinishedRun) -> ReportContent:
         samples=_samples(found) if trained else (),
         users=_users(found),
         users_note=_users_note(found),
-        wording=_wording(folder) if "aligned" in experiment.models else (),
-        caveats=run_facts.caveats(prepare.facts["data"], list(metrics), bool(trained), experiment.split.ranking_negatives),
+        wording=wording,
+        wording_note=wording_note,
+        caveats=run_facts.caveats(
+            prepare.facts["data"], list(metrics), bool(trained), experiment.split.ranking_negatives, bool(experiment.pretrained.name)
+        ),
         test_evaluations=folder.test_evaluations(),
         links=tuple(Link(label, path) for label, path in LINKS if path.startswith("report.") or (folder.path / path).exists()),
     )
@@ -203,7 +218,7 @@ def _weight(difference: Difference) -> int:
 def _slices(found: FinishedRun) -> tuple[SliceRow, ...]:
     rows = pl.read_parquet(found.run.evaluation("slices"), glob=False).iter_rows(named=True)
     return tuple(
-        SliceRow(row["task"], row["slice_kind"], row["slice"], row["users"], row["model"], _measured(row))
+        SliceRow(row["task"], row["slice_kind"], row["slice"], row["users"], row["model"], _measured(row), _bounds(row))
         for row in sorted(rows, key=_slice_order)
     )
 
@@ -218,19 +233,10 @@ def _measured(row: Mapping[str, Any]) -> dict[str, float]:
     return {metric: row[metric] for metric in metric_names(row["task"])}
 
 
-def _wording(folder: RunFolder) -> tuple[WordingRow, ...]:
-    facts = folder.needed("recommend.aligned").facts
-    return tuple(
-        WordingRow(
-            f"{task} (validation part)",
-            "aligned",
-            wording,
-            facts["wording users"],
-            {metric: figures[metric] for metric in PLOTTED[task]},
-        )
-        for task, by_wording in facts.get("wording", {}).items()
-        for wording, figures in by_wording.items()
-    )
+def _bounds(row: Mapping[str, Any]) -> dict[str, Interval | None]:
+    """The intervals that were measured: none where no user of the slice differs from another, nor in folders of version 0.1.0."""
+    measured = [metric for metric in COMPARED[row["task"]] if row.get(f"{metric}.low") is not None]
+    return {metric: (row[f"{metric}.low"], row[f"{metric}.high"]) for metric in measured}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -250,11 +256,10 @@ def _point(row: Mapping[str, Any]) -> CurvePoint:
 
 def _samples(found: FinishedRun) -> tuple[ShownSample, ...]:
     """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and rather short."""
-    by_task: dict[str, list[Sample]] = {}
-    for sample in read_samples(found.run.epoch(0)):
-        by_task.setdefault(sample.task, []).append(sample)
+    samples = read_samples(found.run.epoch(0))
+    by_task = {task: samples.take(samples.places(task)[:EARLY_SAMPLES]) for task in samples.counts()}
     order = [*found.experiment.tasks, *by_task]
-    shown = [_readable(by_task[task][:EARLY_SAMPLES], found.split) for task in dict.fromkeys(order) if task in by_task]
+    shown = [_readable(by_task[task], found.split) for task in dict.fromkeys(order) if task in by_task]
     return tuple(ShownSample(sample.task, sample.template, sample.segments) for sample in shown)
 
 

@@ -24,7 +24,7 @@ LOSS_START, LOSS_END = "⟦", "⟧"
 def render_markdown(content: ReportContent) -> str:
     """The report as GitHub-flavoured Markdown."""
     sections = (
-        _opening(content), _results(content), _users(content), _slices(content), _wording(content), _caveats(content),
+        _opening(content), _results(content), _published(content), _users(content), _slices(content), _wording(content), _caveats(content),
         _training(content), _samples(content), _facts("The data", content.data, content.left_out), _again(content),
     )  # fmt: skip
     return "\n\n".join(block for section in sections for block in section) + "\n"
@@ -54,7 +54,8 @@ def _bullets(sentences: Iterable[str]) -> str:
 
 def _opening(content: ReportContent) -> list[str]:
     origin = f"{content.when} · seed {content.seed} · shelftalk {content.version}"
-    return [f"# {escaped(content.title)}", escaped(origin), escaped(headline(content), 2000)]
+    warnings = [f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings]
+    return [f"# {escaped(content.title)}", *warnings, escaped(origin), escaped(headline(content), 2000)]
 
 
 def _results(content: ReportContent) -> list[str]:
@@ -73,6 +74,15 @@ def _task(task: TaskResults) -> list[str]:
     blocks = [f"### {escaped(numbers.title(task.task))}", escaped(means, 800), markdown_table(tables.result_table(task))]
     if task.differences:
         blocks += ["Paired differences, first minus second:", markdown_table(tables.difference_table(task))]
+    return blocks
+
+
+def _published(content: ReportContent) -> list[str]:
+    if not content.published_note:
+        return []
+    blocks = ["## Published numbers under the same protocol", escaped(content.published_note, 1200)]
+    for table in content.published:
+        blocks += [f"### {escaped(table.dataset)}", escaped(table.protocol, 800), markdown_table(tables.published_table(table))]
     return blocks
 
 
@@ -103,7 +113,10 @@ def _slices(content: ReportContent) -> list[str]:
 
 
 def _wording(content: ReportContent) -> list[str]:
-    return ["## Other wordings", markdown_table(tables.wording_table(content.wording))] if content.wording else []
+    if not content.wording:
+        return []
+    note = [escaped(content.wording_note, 800)] if content.wording_note else []
+    return ["## Other wordings", *note, markdown_table(tables.wording_table(content.wording))]
 
 
 def _caveats(content: ReportContent) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any
 import altair
 
 from shelftalk.report import numbers
-from shelftalk.report.content import CurvePoint, ModelRow, ReportContent, SliceRow, Stage, TaskResults
+from shelftalk.report.content import CurvePoint, Difference, ModelRow, ReportContent, SliceRow, Stage, TaskResults
 from shelftalk.report.tables import SliceGroup, stage_time
 
 WIDTH = 300  # pixels; a panel fits a telephone, wider pages set several side by side
@@ -104,6 +104,35 @@ def _metric_row(row: ModelRow, metric: str) -> Row:
 
 def _figures_axis() -> altair.Axis:
     return altair.Axis(tickCount=4, labelExpr=FIGURE, labelOverlap=True, labelFlush=False)
+
+
+def difference_panel(heading: str, differences: Sequence[Difference]) -> Panel:
+    """A dot and its interval for each difference to one baseline, beside a line at zero; in colour where it is clear of zero and
+    its p is below .05."""
+    rows = [_difference_row(difference) for difference in differences]
+    base = altair.Chart({"values": rows}).encode(
+        y=altair.Y("model:N", sort=None, title=None, axis=_row_axis(rows, "model")),
+        color=altair.Color("colour:N", scale=None),
+        description="tip:N",
+    )
+    x = altair.X("value:Q", title=None, scale=altair.Scale(zero=True, padding=14), axis=_figures_axis())
+    zero = altair.Chart({"values": [{"value": 0}]}).mark_rule(strokeDash=[4, 4], strokeWidth=1.5, color=INK, aria=False)
+    chart = altair.layer(
+        zero.encode(x="value:Q"),
+        base.mark_rule(strokeWidth=2.5, strokeCap="round").encode(x="low:Q", x2="high:Q"),
+        base.mark_point(filled=True, size=95, opacity=1).encode(x=x),
+        base.mark_text(dy=-11, fontSize=11.5).encode(x="value:Q", text="figure:N"),
+    )
+    return _panel(chart.properties(width=WIDTH, height={"step": ROW}), heading, [row["tip"] for row in rows])
+
+
+def _difference_row(difference: Difference) -> Row:
+    value, low, high = (number if number is not None else 0.0 for number in (difference.value, difference.low, difference.high))
+    model = numbers.shorten(difference.first, 40)
+    clear = (low > 0 or high < 0) and (difference.p is None or difference.p < 0.05)
+    tip = f"{model}: {numbers.signed(value)} {numbers.signed_interval(low, high)}, p {numbers.p_value(difference.p)}"
+    colour = ACCENT if clear else GREY
+    return {"model": model, "value": value, "low": low, "high": high, "figure": numbers.signed(value), "tip": tip, "colour": colour}
 
 
 def slice_panels(groups: Iterable[SliceGroup]) -> list[Panel]:

@@ -27,17 +27,21 @@ FILTERS = {
 }
 
 
-def render_html(content: ReportContent) -> str:
-    """The report as one HTML page without any reference to the outside; titles and samples are escaped."""
-    # autoescape for every template: item titles come from strangers
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates of every page. Autoescape for each of them: item titles and names come from strangers."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("shelftalk.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= FILTERS
+    found.filters |= FILTERS
+    return found
+
+
+def render_html(content: ReportContent) -> str:
+    """The report as one HTML page without any reference to the outside; titles and samples are escaped."""
     groups = tables.slice_groups(content)
     drawn = {
         "metric_panels": {task.task: plots.metric_panels(task) for task in content.tasks},
@@ -45,7 +49,7 @@ def render_html(content: ReportContent) -> str:
         "curve_panels": plots.curve_panels(content),
         "stage_panels": plots.stage_panels(content.stages),
     }
-    template = environment.get_template("report.html.jinja")
+    template = environment().get_template("report.html.jinja")
     return template.render(content=content, groups=groups, tables=tables, headline=headline, **drawn)
 
 

@@ -41,11 +41,11 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
     facts = train.facts
     samples = [f"{count:,} {task.replace('_', ' ')}" for task, count in sorted(write.facts["samples"].items())]
     return {
-        "backbone": f"nano, {facts['family']}, from random weights",
+        "backbone": f"{backbone_name(train)}, {facts['family']}",
         "parameters": facts["parameters"],
         "vocabulary": facts["vocabulary"],
         "precision of products": "bf16" if facts["bf16"] else "fp32",
-        **{f"index: {name}": value for name, value in index.facts.items()},
+        **{f"index: {name}": value for name, value in index.facts.items() if name != "warning"},  # said at the top
         "samples": ", ".join(samples),
         "steps": facts["steps"],
         "tokens read": facts["tokens"],
@@ -54,6 +54,14 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
         "stopped early": facts["stopped_early"],
         **({"continued from step": facts["resumed_from"]} if facts["resumed_from"] else {}),
     }
+
+
+def backbone_name(train: StageRecord) -> str:
+    """What training began with."""
+    start = train.facts["pretrained"]
+    if not start["name"]:
+        return "nano, from random weights"
+    return f"{start['name']}, " + ("from random weights" if start["random_weights"] else f"revision {start['revision']}")
 
 
 def machine_facts(records: Sequence[StageRecord]) -> dict[str, Fact]:
@@ -78,7 +86,7 @@ def protocol(task: str, split: SplitSettings, items: int) -> str:
     )
 
 
-def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int) -> tuple[str, ...]:
+def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int, pretrained: bool = False) -> tuple[str, ...]:
     """What a reader must know before believing the numbers; `data` is a DataReport as a mapping."""
     users, bundled = data["users"], data["source"].endswith("(bundled)")
     two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
@@ -88,8 +96,8 @@ def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negati
         ("rating" in tasks, RANDOM_RATINGS),
         ("retrieval" in tasks and "ranking" in tasks, two_scales),
         (trained, RECONSTRUCTION),
-        (trained, NANO),
-        (trained, START),
+        (trained and not pretrained, NANO),
+        (trained and not pretrained, START),
         (trained, TRAIN_ONLY),
         (bundled, "The bundled MovieLens is one small set of people who like films; it says little about a shop."),
         (bundled, "MovieLens' terms forbid commercial use without permission; its licence stands beside the data."),

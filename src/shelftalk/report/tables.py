@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from shelftalk.report import numbers
 from shelftalk.report.content import (
+    CHANGE,
     Fact,
     Interval,
     Metrics,
     ModelRow,
+    PublishedTable,
     ReportContent,
     ShownUser,
     SliceRow,
@@ -127,11 +129,28 @@ def wording_table(rows: Sequence[WordingRow]) -> Table:
             Cell(row.model),
             Cell(row.wording),
             Cell(numbers.count(row.n)),
-            *(_plain_cell(row.metrics, row.intervals, metric) for metric in metrics),
+            *(_wording_cell(row, metric) for metric in metrics),
         )
         for row in rows
     )
     return Table(("task", "model", "wording", "n", *map(numbers.metric_name, metrics)), cells, words=3)
+
+
+def _wording_cell(row: WordingRow, metric: str) -> Cell:
+    if row.wording != CHANGE:
+        return _plain_cell(row.metrics, row.intervals, metric)
+    low, high = row.intervals.get(metric) or (None, None)
+    note = numbers.signed_interval(low, high)
+    return Cell(numbers.signed(row.metrics.get(metric)), note if note != numbers.MISSING else "")
+
+
+def published_table(table: PublishedTable) -> Table:
+    """Ours beside theirs. No best figure is marked: between publications nothing is paired."""
+    rows = tuple(
+        (Cell(row.model), *(_plain_cell(row.metrics, row.intervals, metric) for metric in table.metrics), Cell(row.source))
+        for row in table.rows
+    )
+    return Table(("model", *map(numbers.metric_name, table.metrics), "source"), rows)
 
 
 def stage_table(stages: Sequence[Stage]) -> Table:

@@ -22,6 +22,8 @@ class TextSettings(BaseModel):
     """Catalogue fields shown beside an item's name, in this order; none: names alone. Empty fields are passed over."""
     max_characters: int = Field(60, ge=1)
     """Budget of the text beside one name; longer texts are cut between words."""
+    user_ids: bool = False
+    """Whether prompts name the user, by a symbol of their own; the method advises against it, and strangers have none."""
 
 
 class ItemText:
@@ -29,32 +31,27 @@ class ItemText:
 
     def __init__(self, dataset: Dataset, index: ItemIndex, settings: TextSettings) -> None:
         self.index = index
+        self.settings = settings
         self._dataset = dataset
-        self._settings = settings
         # the title is the name already where titles are the names: showing it twice would only cost tokens
-        self._fields = tuple(field for field in settings.fields if not (index.scheme == "titles" and field == "title"))
+        self._fields = tuple(field for field in settings.fields if not (index.says_title and field == "title"))
         self._beside: dict[str, str] = {}
-        self.bare = (
-            self
-            if not self._fields
-            else ItemText(dataset, index, TextSettings(fields=(), max_characters=settings.max_characters))
-        )
+        self.bare = self if not self._fields else ItemText(dataset, index, settings.model_copy(update={"fields": ()}))
         """The same with names alone."""
 
     def name(self, item: str, bears_loss: bool = False) -> list[Segment]:
         """The item's name, its end included."""
         return list(self.index.segments(item, bears_loss))
 
-    def listed(self, items: Sequence[str]) -> list[Segment]:
-        """Names alone, side by side; a space behind each where neither symbols nor an end part them."""
-        space = [] if self.index.symbols or self.index.end else [Segment(" ")]
-        return [segment for item in items for segment in (*self.name(item), *space)]
+    def listed(self, item: str) -> list[Segment]:
+        """The name alone as it stands among others, a space behind it where neither symbols nor an end part them."""
+        return self.name(item) if self.index.symbols or self.index.end else [*self.name(item), Segment(" ")]
 
     def beside(self, item: str) -> str:
         """The text beside the name, on one line; "" where the catalogue knows nothing."""
         if item not in self._beside:
             texts = (_text(self._dataset.item(item), field) for field in self._fields)
-            self._beside[item] = plain_text(", ".join(text for text in texts if text), self._settings.max_characters)
+            self._beside[item] = plain_text(", ".join(text for text in texts if text), self.settings.max_characters)
         return self._beside[item]
 
     def line(self, item: str, bears_loss: bool = False) -> list[Segment]:
@@ -66,11 +63,7 @@ class ItemText:
 
     def asked(self, item: str) -> list[Segment]:
         """A line up to where its rating stands; the name without its end, which would close the line."""
-        return [Segment(self.index.name(item), symbols=self.index.symbols), Segment(f"{self._spaced(item)}:")]
-
-    def rated_line(self, item: str, rating: str, bears_loss: bool = False) -> list[Segment]:
-        """A line with its rating, cut into the same segments as the question `asked` and its answer."""
-        return [*self.asked(item), Segment(rating, bears_loss), Segment("\n")]
+        return [*self.index.segments(item, closed=False), Segment(f"{self._spaced(item)}:")]
 
     def lines(self, items: Sequence[str]) -> list[Segment]:
         """A history: one line per item."""
@@ -83,5 +76,5 @@ class ItemText:
 
 def _text(item: Item, field: str) -> str:
     if field == "price":
-        return "" if item.price is None else f"{item.price:g}"
+        return "" if item.price is None else f"price {item.price:g}"
     return " ".join(getattr(item, field).split())

@@ -6,17 +6,17 @@ masking share are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from shelftalk.records import Sample, Segment
-from shelftalk.tasks.item_text import ItemText
+from shelftalk.records import Segment
 from shelftalk.tasks.marks import MARKS, mark
-from shelftalk.tasks.task import Task, TaskSettings, windows
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.tasks.ragged import drawn_places, ragged, side_by_side, stacked
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Task, TaskSettings, one_each
+from shelftalk.tasks.windows import windows
 
 
 class MaskedItemsSettings(TaskSettings):
@@ -30,6 +30,8 @@ class MaskedItemsSettings(TaskSettings):
     """Items in a window."""
     share: float = Field(0.2, gt=0, lt=1)
     """Share of a window's items that are masked, at least one."""
+    max_masked: int = Field(MARKS, ge=1, le=MARKS)
+    """Most items masked in one window; 1 masks a single item whatever the share."""
 
 
 class MaskedItems(Task):
@@ -40,24 +42,22 @@ class MaskedItems(Task):
     settings_type: ClassVar[type[TaskSettings]] = MaskedItemsSettings
     settings: MaskedItemsSettings
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        for user, items in enumerate(self.context.histories):
-            for start, stop in windows(len(items), self.settings.max_history, draw):
-                number = min(MARKS, max(1, round((stop - start) * self.settings.share)))
-                masked = set(draw.permutation(stop - start)[:number].tolist())
-                wording, text, user_id = self.choose(draw), self.choose_text(draw), self.context.split.dataset.user_ids[user]
-                yield self._sample(wording, text, user_id, items[start:stop], masked)
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history, draw)
+        some = stop - start > 1  # an item alone has nothing to be told by
+        items, frame = self.events(start[some], stop[some]), self.frame(numbers[owner[some]], draw)
+        number = np.clip(np.round(items.lengths * self.settings.share), 1, self.settings.max_masked)
+        masked = drawn_places(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), draw)
+        marks = ragged(self.context.tables.codes([mark(place)]) for place in range(MARKS))
+        before = np.concatenate([[0], np.cumsum(masked)])
+        sign = (before[:-1] - np.repeat(before[items.bounds[:-1]], items.lengths))[masked]  # the how-manieth of its window
 
-    def _sample(self, template: Template, text: ItemText, user: str, items: Sequence[str], masked: set[int]) -> Sample:
-        shown: list[Segment] = []
-        hidden: list[Segment] = []
-        for place, item in enumerate(items):
-            if place not in masked:
-                shown += text.line(item)
-                continue
-            sign = mark(sum(other < place for other in masked))
-            shown += [sign, Segment("\n")]
-            hidden += [sign, *text.line(item, bears_loss=True)]
-        segments = fill(template.source, self.values(masked_history=shown))
-        segments += fill(template.target, self.values(masked=hidden))
-        return Sample(self.name, template.name, user, tuple(items), tuple(segments))
+        bare = np.repeat(frame.bare, items.lengths)
+        shown = self.context.form_row(items.values, bare, False)
+        shown[masked] = len(self.context.forms("line")) + sign
+        ends = side_by_side([marks, one_each(np.full(MARKS, self.context.tables.code(Segment("\n"))))])
+        history = stacked([self.context.forms("line"), ends]).take(shown).merged(items.bounds)
+        said = self.context.forms("line").take(self.context.form_row(items.values[masked], bare[masked], True))
+        hidden = side_by_side([marks.take(sign), said]).merged(before[items.bounds])
+        source = self.fill("source", frame, masked_history=history)
+        return self.made(frame, items, source, self.fill("target", frame, masked=hidden))

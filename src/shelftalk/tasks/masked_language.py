@@ -1,23 +1,28 @@
 """MLM, masked language modelling: runs of words and symbols of the history's text are masked, and the model restores them.
 
 T5's span corruption (Raffel et al., JMLR 2020) over the history text, after Cao et al. (NAACL Findings 2024). A unit is a word
-or one symbol of a name, so that correlations below the level of whole items are masked too; no tokenizer is consulted.
+or one symbol of a name, so that correlations below the level of whole items are masked too; no tokenizer is consulted. A
+decoder-only model fills in the same runs behind the text, each behind its mark: infilling, as a text read from left to right.
+
+Legend: N samples, M masked units and K kept ones of all samples together.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from shelftalk.indexing.item_index import split_symbols
-from shelftalk.records import Sample, Segment
+from shelftalk.records import Segment
 from shelftalk.tasks.marks import MARKS, mark
-from shelftalk.tasks.task import Task, TaskSettings, windows
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.tasks.ragged import Ragged, bounds_of, drawn_places, ragged
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Task, TaskSettings
+from shelftalk.tasks.windows import windows
 
 _WORD = re.compile(r"\s*\S+\n?|\s+")
 
@@ -43,62 +48,65 @@ class MaskedLanguage(Task):
     settings_type: ClassVar[type[TaskSettings]] = MaskedLanguageSettings
     settings: MaskedLanguageSettings
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        for user, items in enumerate(self.context.histories):
-            for start, stop in windows(len(items), self.settings.max_history, draw):
-                text = self.choose_text(draw)
-                units = [unit for segment in text.lines(items[start:stop]) for unit in _units(segment)]
-                spans = self._draw_spans(len(units), draw)
-                yield self._sample(self.choose(draw), self.context.split.dataset.user_ids[user], items[start:stop], units, spans)
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history, draw)
+        items, frame = self.events(start, stop), self.frame(numbers[owner], draw)
+        rows = self.context.form_row(items.values, np.repeat(frame.bare, items.lengths), False)
+        text = self._units.take(rows).merged(items.bounds)  # a name and its line break at least
+        marks = np.array(self.context.tables.codes(mark(place) for place in range(MARKS)), np.int64)
+        corrupted, spans = _masked(text, marks, *_drawn_spans(text.lengths, self.settings.share, self.settings.mean_span, draw))
+        source = self.fill("source", frame, corrupted=corrupted)
+        return self.made(frame, items, source, self.fill("target", frame, spans=spans))
 
-    def _draw_spans(self, units: int, draw: np.random.Generator) -> list[tuple[int, int]]:
-        """Separate runs of 0 .. units: masked and kept lengths are each a random composition, as T5 draws them."""
-        masked = min(max(1, round(units * self.settings.share)), units - 1) if units > 1 else units
-        number = min(MARKS, max(1, round(masked / self.settings.mean_span)), max(1, units - masked))
-        kept = _composition(units - masked, number, draw)
-        spans, place = [], 0
-        for gap, length in zip(kept, _composition(masked, number, draw), strict=True):
-            spans.append((place + gap, place + gap + length))
-            place += gap + length
-        return spans
-
-    def _sample(
-        self, template: Template, user: str, items: Sequence[str], units: Sequence[Segment], spans: Sequence[tuple[int, int]]
-    ) -> Sample:
-        corrupted: list[Segment] = []
-        removed: list[Segment] = []
-        place = 0
-        for number, (start, stop) in enumerate(spans):
-            corrupted += [*units[place:start], mark(number)]
-            removed.append(mark(number))
-            removed += [Segment(unit.text, True, unit.symbols) for unit in units[start:stop]]
-            place = stop
-        corrupted += units[place:]
-        segments = fill(template.source, self.values(corrupted=_joined(corrupted)))
-        segments += fill(template.target, self.values(spans=_joined(removed)))
-        return Sample(self.name, template.name, user, tuple(items), tuple(segments))
+    @cached_property
+    def _units(self) -> Ragged:
+        """The lines of `TaskContext.forms` cut into units."""
+        tables, lines = self.context.tables, self.context.forms("line")
+        known, place = np.unique(lines.values, return_inverse=True)
+        cut = ragged(tables.codes(_cut(tables.pieces[code >> 1])) for code in known.tolist())
+        return cut.take(place).merged(lines.bounds)
 
 
-def _units(segment: Segment) -> list[Segment]:
+def _drawn_spans(lengths: np.ndarray, share: float, mean_span: float, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Separate runs of texts of `lengths` [N] units, at least two each: masked and kept lengths are each a random composition, as
+    T5 draws them. Other than T5's, a text may begin with a masked run or end with a kept one: else a single run, all there is in
+    a short text, would always be its last units. Returns [M + K] whether a unit is masked and [M + K] whether a run begins there."""
+    masked = np.clip(np.round(lengths * share).astype(np.int64), 1, lengths - 1)
+    kept = lengths - masked
+    number = np.clip(np.round(masked / mean_span).astype(np.int64), 1, np.minimum(np.minimum(kept, masked), MARKS))
+    gaps = _composition(kept + 2, number + 1, draw)
+    bounds = bounds_of(number + 1)
+    gaps[bounds[:-1]] -= 1  # the first and the last gap of a text may be nothing, those between two runs may not
+    gaps[bounds[1:] - 1] -= 1
+    is_run = (np.arange(2 * len(gaps) - len(number)) - np.repeat(bounds_of(2 * number + 1)[:-1], 2 * number + 1)) % 2 == 1
+    runs = np.empty(len(is_run), np.int64)  # gap, run, gap ... run, gap of each text
+    runs[is_run], runs[~is_run] = _composition(masked, number, draw), gaps
+    begins = np.zeros(int(lengths.sum()), bool)
+    begins[(np.cumsum(runs) - runs)[is_run]] = True
+    return np.repeat(is_run, runs), begins
+
+
+def _composition(totals: np.ndarray, parts: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Each of `totals` [N] as a sum of `parts` [N] positive numbers, uniformly; all summands in one row."""
+    begins = np.zeros(int(totals.sum()), bool)
+    first = np.cumsum(totals) - totals
+    begins[np.delete(np.arange(len(begins)), first)] = drawn_places(totals - 1, parts - 1, draw)
+    begins[first] = True
+    return np.diff(np.append(np.flatnonzero(begins), len(begins)))
+
+
+def _masked(text: Ragged, marks: np.ndarray, is_masked: np.ndarray, opens: np.ndarray) -> tuple[Ragged, Ragged]:
+    """[N] the text with a mark in place of each run, and [N] each mark and behind it, bearing loss, the run."""
+    before = np.concatenate([[0], np.cumsum(opens)])
+    sign = marks[(before[1:] - 1 - np.repeat(before[text.bounds[:-1]], text.lengths)).clip(0)]  # of the unit's own or next run
+    corrupted = Ragged(np.where(is_masked, sign, text.values), text.bounds).kept(~is_masked | opens)
+    pairs = np.stack([sign, text.values + 1], axis=1)[is_masked].ravel()
+    wanted = np.stack([opens, is_masked], axis=1)[is_masked].ravel()
+    bounds = bounds_of(Ragged(is_masked, text.bounds).kept(is_masked).lengths * 2)
+    return corrupted, Ragged(pairs, bounds).kept(wanted)
+
+
+def _cut(segment: Segment) -> list[Segment]:
     """Each symbol of a name, each word of a text with the white space before it."""
     parts = split_symbols(segment.text) if segment.symbols else _WORD.findall(segment.text)
     return [Segment(part, symbols=segment.symbols) for part in parts]
-
-
-def _joined(units: Sequence[Segment]) -> list[Segment]:
-    """Neighbours of one kind as one segment."""
-    joined: list[Segment] = []
-    for unit in units:
-        if joined and (joined[-1].symbols, joined[-1].bears_loss) == (unit.symbols, unit.bears_loss):
-            joined[-1] = Segment(joined[-1].text + unit.text, unit.bears_loss, unit.symbols)
-        else:
-            joined.append(unit)
-    return joined
-
-
-def _composition(total: int, parts: int, draw: np.random.Generator) -> list[int]:
-    """`total` as a sum of `parts` positive numbers, uniformly; the first may be all there is where total < parts."""
-    if total < parts:
-        return [1] * total + [0] * (parts - total)
-    cuts = np.sort(draw.permutation(total - 1)[: parts - 1] + 1)
-    return np.diff(np.concatenate([[0], cuts, [total]])).astype(int).tolist()

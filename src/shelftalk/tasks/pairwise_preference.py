@@ -1,21 +1,21 @@
 """BPR: a history, one item that the user took afterwards and one that they did not; the model says which one they prefer.
 
 Bayesian personalised ranking (Rendle et al., UAI 2009) said in words, after Cao et al. (NAACL Findings 2024).
+Legend: N samples, Q questions of all samples together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from shelftalk.records import Sample, Segment
-from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.negatives import Negatives
-from shelftalk.tasks.task import Task, TaskContext, TaskSettings, windows
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.tasks.negatives import Kind, Negatives
+from shelftalk.tasks.ragged import Ragged, side_by_side
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Frame, Task, TaskContext, TaskSettings, one_each
+from shelftalk.tasks.windows import windows
 
 
 class PairwisePreferenceSettings(TaskSettings):
@@ -29,6 +29,9 @@ class PairwisePreferenceSettings(TaskSettings):
     """Items shown before the questions."""
     questions: int = Field(4, ge=1)
     """Questions asked of one history, about the items that follow it."""
+    negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
+    """Where the items not taken come from, each drawing one of these by chance: "uniform", "popular" (in proportion to training
+    events), "category" (the taken item's own) or "neighbour" (most alike to the taken item by text)."""
 
 
 class PairwisePreference(Task):
@@ -41,32 +44,30 @@ class PairwisePreference(Task):
 
     def __init__(self, settings: PairwisePreferenceSettings, context: TaskContext) -> None:
         super().__init__(settings, context)
-        self.negatives = Negatives(context.split)
+        self.negatives = Negatives(context.split, settings.negatives)
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         size = self.settings.max_history + self.settings.questions
-        for user, items in enumerate(self.context.histories):
-            for start, stop in windows(len(items), size, draw):
-                taken = min(self.settings.questions, max(1, (stop - start) // 2))
-                positives = items[stop - taken : stop]
-                negatives = self.negatives.draw(user, taken, draw)
-                flips = (draw.random(taken) < 0.5).tolist()
-                pairs = list(zip(positives, negatives, flips, strict=False))
-                user_id = self.context.split.dataset.user_ids[user]
-                wording, text = self.choose(draw), self.choose_text(draw)
-                yield self._sample(wording, text, user_id, items[start : stop - taken], pairs)
+        owner, start, stop = windows(self.training_bounds(numbers), size, draw)
+        frame = self.frame(numbers[owner], draw)
+        asked = np.clip((stop - start) // 2, 1, self.settings.questions)
+        asked = self.negatives.most(frame.user, asked)
+        positives = self.events(stop - asked, stop)
+        negatives = self.negatives.draw(frame.user, asked, positives.values, draw)
+        flipped = draw.random(len(positives.values)) < 0.5
+        first = np.where(flipped, negatives.values, positives.values)
+        second = np.where(flipped, positives.values, negatives.values)
+        return self._samples(frame, self.events(start, stop - asked), positives, first, second)
 
-    def _sample(
-        self, template: Template, text: ItemText, user: str, history: Sequence[str], pairs: Sequence[tuple[str, str, bool]]
-    ) -> Sample:
-        segments, items = fill(template.source, self.values(history=text.lines(history))), [*history]
-        for positive, negative, flipped in pairs:
-            first, second = (negative, positive) if flipped else (positive, negative)
-            segments += self._question(template, text, first, second, positive)
-            items += [first, second]
-        return Sample(self.name, template.name, user, tuple(items), tuple(segments))
-
-    def _question(self, template: Template, text: ItemText, first: str, second: str, preferred: str) -> list[Segment]:
-        options = self.values(first=text.line(first), second=text.line(second))
-        answer = self.values(preferred=text.line(preferred, bears_loss=True))
-        return fill(template.question, options) + fill(template.target, answer)
+    def _samples(self, frame: Frame, history: Ragged, preferred: Ragged, first: np.ndarray, second: np.ndarray) -> Samples:
+        """`preferred` [N] rows of all Q answers, `first` and `second` [Q] the options in the order in which they stand."""
+        of = preferred.owner
+        each = Frame(frame.user[of], frame.wording[of], frame.bare[of])
+        lines = self.context.forms("line")
+        first_row, second_row = (self.context.form_row(items, each.bare, False) for items in (first, second))
+        question = self.fill("question", each, first=lines.take(first_row), second=lines.take(second_row))
+        said = lines.take(self.context.form_row(preferred.values, each.bare, True))
+        asked = side_by_side([question, self.fill("target", each, preferred=said)]).merged(preferred.bounds)
+        options = side_by_side([one_each(first), one_each(second)]).merged(preferred.bounds)
+        source = self.fill("source", frame, history=self.lines(history, frame.bare))
+        return self.made(frame, side_by_side([history, options]), source, asked)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import numpy as np
 from pydantic import Field, model_validator
 
-from shelftalk.records import Request, Sample, Segment
-from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.negatives import Negatives
-from shelftalk.tasks.task import ServedTask, TaskContext, TaskSettings
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.records import Request
+from shelftalk.tasks.negatives import Kind, Negatives
+from shelftalk.tasks.ragged import Ragged, drawn_places, shuffled, side_by_side
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
+from shelftalk.tasks.templates import Template
 
 
 class RankingSettings(TaskSettings):
@@ -28,6 +29,9 @@ class RankingSettings(TaskSettings):
     """Fewest negatives in a training list."""
     max_negatives: int = Field(99, ge=1)
     """Most negatives in a training list; the number is drawn log-uniformly between the two."""
+    negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
+    """Where training negatives come from, each drawing one of these by chance: "uniform", "popular" (in proportion to training
+    events), "category" (the positive's own) or "neighbour" (most alike to the positive by text)."""
     samples_per_user: int = Field(4, ge=1)
     """Lists drawn per user in the task's own epoch, each with another target."""
 
@@ -48,33 +52,44 @@ class RankingTask(ServedTask):
 
     def __init__(self, settings: RankingSettings, context: TaskContext) -> None:
         super().__init__(settings, context)
-        self.negatives = Negatives(context.split)
+        self.negatives = Negatives(context.split, settings.negatives)
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        bounds = self.training_bounds(numbers)
+        begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+        owner = np.repeat(np.arange(len(numbers)), length)
+        drawn = drawn_places(length, np.minimum(length, self.settings.samples_per_user), draw)
+        place = (np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length))[drawn]
+        owner, frame = owner[drawn], self.frame(numbers[owner[drawn]], draw)
+        event = begin[owner] + place
+        positive = self.events(event, event + 1).values
+        history = self.events(event - np.minimum(place, self.settings.max_history), event)
+        return self._samples(frame, history, self._candidates(frame.user, positive, draw), positive)
+
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        frame, history = self.asked(requests, template), self.shown(requests)
+        candidates = self.rows_of([request.candidates for request in requests])
+        return self.made(frame, side_by_side([history, candidates]), self._source(frame, history, candidates))
+
+    def validation(self) -> Samples:
+        requests, truths = self.context.split.ranking_requests("validation")
+        candidates = self.rows_of([request.candidates for request in requests])
+        frame = self.asked(requests, self.seen[0])
+        return self._samples(frame, self.shown(requests), candidates, self.rows_of([truths]).values)
+
+    def _candidates(self, user: np.ndarray, positive: np.ndarray, draw: np.random.Generator) -> Ragged:
+        """[N] the positive among negatives, shuffled."""
         low, high = np.log(self.settings.min_negatives), np.log(self.settings.max_negatives + 1)
-        for user, items in enumerate(self.context.histories):
-            places = draw.permutation(len(items))[: self.settings.samples_per_user]
-            for place in np.sort(places).tolist():
-                number = int(np.exp(draw.uniform(low, high)))
-                candidates = [items[place], *self.negatives.draw(user, number, draw)]
-                shown = [candidates[k] for k in draw.permutation(len(candidates)).tolist()]
-                user_id = self.context.split.dataset.user_ids[user]
-                request = Request(user_id, items[max(0, place - self.settings.max_history) : place], candidates=tuple(shown))
-                yield self._sample(self.choose(draw), self.choose_text(draw), request, items[place])
+        wanted = np.exp(draw.uniform(low, high, size=len(user))).astype(np.int64)
+        numbers = self.negatives.most(user, np.maximum(wanted, self.settings.min_negatives))
+        negatives = self.negatives.draw(user, numbers, np.repeat(positive, numbers), draw)
+        return shuffled(side_by_side([one_each(positive), negatives]), draw)
 
-    def prompt(self, request: Request, template: Template) -> list[Segment]:
-        return self._source(template, self.asked_text, request)
+    def _samples(self, frame: Frame, history: Ragged, candidates: Ragged, truth: np.ndarray) -> Samples:
+        answer = self.fill("target", frame, item=self.named(truth, frame))
+        return self.made(frame, side_by_side([history, candidates]), self._source(frame, history, candidates), answer)
 
-    def validation(self) -> Iterator[Sample]:
-        for request, truth in zip(*self.context.split.ranking_requests("validation"), strict=True):
-            yield self._sample(self.seen[0], self.asked_text, request, truth)
-
-    def _sample(self, template: Template, text: ItemText, request: Request, truth: str) -> Sample:
-        answer = fill(template.target, self.values(item=text.name(truth, bears_loss=True)))
-        items = (*request.history[-self.settings.max_history :], *request.candidates)
-        return Sample(self.name, template.name, request.user, items, tuple(self._source(template, text, request) + answer))
-
-    def _source(self, template: Template, text: ItemText, request: Request) -> list[Segment]:
+    def _source(self, frame: Frame, history: Ragged, candidates: Ragged) -> Ragged:
         """Candidates stand by name alone, since a list of a hundred texts would be most of the prompt."""
-        shown = request.history[-self.settings.max_history :]
-        return fill(template.source, self.values(history=text.lines(shown), candidates=text.listed(request.candidates)))
+        listed = self.context.items_as("listed", bare=True).take(candidates.values).merged(candidates.bounds)
+        return self.fill("source", frame, history=self.lines(history, frame.bare), candidates=listed)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
-from shelftalk.records import Request, Sample, Segment
-from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.task import ServedTask, TaskSettings, windows
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.records import Request, Segment
+from shelftalk.tasks.ragged import Ragged, ragged, side_by_side, slices, stacked
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Frame, ServedTask, TaskSettings, one_each
+from shelftalk.tasks.templates import Template
+from shelftalk.tasks.windows import windows
 
 
 class RatingSettings(TaskSettings):
@@ -19,6 +21,8 @@ class RatingSettings(TaskSettings):
 
     text_share: float = Field(0.1, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names."""
+    show_ratings: bool = True
+    """Whether the history shows the ratings given; without them the rating asked for is the only one in a sample."""
     targets: int = Field(0, ge=0)
     """Ratings at the end of a window that bear loss; 0: every rating of it, so that one pass trains them all."""
 
@@ -33,54 +37,77 @@ class RatingTask(ServedTask):
     settings_type: ClassVar[type[TaskSettings]] = RatingSettings
     settings: RatingSettings
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        ratings = self.context.histories_ratings
-        for user, items in enumerate(self.context.histories):
-            for start, stop in windows(len(items), self.settings.max_history + 1, draw, self.settings.targets):
-                while stop > start and ratings[user][stop - 1] is None:
-                    stop -= 1  # a window ends at a rating, since its last line is the question
-                if stop > start:
-                    user_id = self.context.split.dataset.user_ids[user]
-                    wording, text = self.choose(draw), self.choose_text(draw)
-                    yield self._sample(wording, text, user_id, items[start:stop], ratings[user][start:stop])
+    @property
+    def built_in_wordings(self) -> str:
+        """Wordings that speak of ratings only where they are shown."""
+        return "rating" if self.settings.show_ratings else "rating_alone"
 
-    def prompt(self, request: Request, template: Template) -> list[Segment]:
-        shown = slice(max(0, len(request.history) - self.settings.max_history), None)
-        ratings = request.ratings or (None,) * len(request.history)
-        past = list(zip(request.history[shown], ratings[shown], strict=True))
-        return self._source(template, self.asked_text, past, request.item, first=len(past))
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        targets = self.settings.targets if self.settings.show_ratings else 1
+        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history + 1, draw, targets)
+        rating = self.context.split.visible_rating
+        rated = np.maximum.accumulate(np.where(np.isnan(rating), -1, np.arange(len(rating))))
+        first = np.maximum(0, stop - start - targets) if targets else np.zeros(len(owner), np.int64)
+        stop = rated[stop - 1] + 1  # a window ends at a rating, since its last line is the question
+        some = stop - start > first  # else all its targets are unrated, and what stands before them is another window's to ask
+        owner, start, stop, first = owner[some], start[some], stop[some], first[some]
+        past, ratings = self.events(start, stop - 1), slices(rating, start, stop - 1)
+        item = self.events(stop - 1, stop).values
+        return self._samples(self.frame(numbers[owner], draw), past, ratings, first, item, rating[stop - 1])
 
-    def validation(self) -> Iterator[Sample]:
-        for request, truth in zip(*self.context.split.rating_requests("validation"), strict=True):
-            template = self.seen[0]
-            segments = self.prompt(request, template) + self._answer(template, truth)
-            items = (*request.history[-self.settings.max_history :], request.item)
-            yield Sample(self.name, template.name, request.user, items, tuple(segments))
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        frame, past, ratings = self.asked(requests, template), self.shown(requests), self._shown_ratings(requests)
+        item = self._asked_items(requests)
+        return self.made(frame, side_by_side([past, one_each(item)]), self._source(frame, past, ratings, past.lengths, item))
 
-    def _sample(
-        self, template: Template, text: ItemText, user: str, items: Sequence[str], ratings: Sequence[float | None]
-    ) -> Sample:
-        first = max(0, len(items) - self.settings.targets) if self.settings.targets else 0
-        value = ratings[-1]
-        assert value is not None  # the window was cut so
-        past = list(zip(items[:-1], ratings[:-1], strict=True))
-        source = self._source(template, text, past, items[-1], first)
-        return Sample(self.name, template.name, user, tuple(items), tuple(source + self._answer(template, value)))
+    def validation(self) -> Samples:
+        requests, truths = self.context.split.rating_requests("validation")
+        frame, past, ratings = self.asked(requests, self.seen[0]), self.shown(requests), self._shown_ratings(requests)
+        return self._samples(frame, past, ratings, past.lengths, self._asked_items(requests), np.array(truths))
 
-    def _source(
-        self, template: Template, text: ItemText, past: Sequence[tuple[str, float | None]], item: str, first: int
-    ) -> list[Segment]:
-        """The text up to the asked rating; known ratings from place `first` on bear loss."""
+    def _asked_items(self, requests: Sequence[Request]) -> np.ndarray:
+        return self.rows_of([[request.item for request in requests]]).values
+
+    def _shown_ratings(self, requests: Sequence[Request]) -> Ragged:
+        """[N] ratings along the shown histories, NaN where there is none."""
+        size = self.settings.max_history
+        rows = [(request.ratings or (None,) * len(request.history))[-size:] for request in requests]
+        values = np.array([np.nan if value is None else value for row in rows for value in row], np.float64)
+        return Ragged(values, self.shown(requests).bounds)
+
+    def _samples(
+        self, frame: Frame, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray, value: np.ndarray
+    ) -> Samples:
+        answer = self.fill("target", frame, rating=one_each(self._rating_codes(value) + 1))
+        items = side_by_side([past, one_each(item)])
+        return self.made(frame, items, self._source(frame, past, ratings, first, item), answer)
+
+    def _source(self, frame: Frame, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray) -> Ragged:
+        """[N] the text up to the asked rating; shown ratings from place `first` on bear loss."""
         texts = list(self.context.rating_texts.values())
-        told = self.context.rating_text
-        lines = [
-            segment
-            for place, (seen, value) in enumerate(past)
-            for segment in (text.line(seen) if value is None else text.rated_line(seen, told(value), place >= first))
-        ]
-        values = self.values(rated_history=lines, rated_item=text.asked(item), lowest=texts[0].strip(), highest=texts[-1].strip())
-        return fill(template.source, values)
+        asked = self.context.forms("asked").take(self.context.form_row(item, frame.bare, False))
+        lines = self._rated_lines(past, ratings, first, frame) if self.settings.show_ratings else self.lines(past, frame.bare)
+        ends = {"lowest": texts[0].strip(), "highest": texts[-1].strip()}
+        return self.fill("source", frame, rated_history=lines, rated_item=asked, **ends)
 
-    def _answer(self, template: Template, value: float) -> list[Segment]:
-        rating = [Segment(self.context.rating_text(value), bears_loss=True)]
-        return fill(template.target, self.values(rating=rating))
+    def _rated_lines(self, past: Ragged, ratings: Ragged, first: np.ndarray, frame: Frame) -> Ragged:
+        """[N] one line per item: with its rating where there is one to show, cut into the same segments as question and answer."""
+        rows = self.context.form_row(past.values, np.repeat(frame.bare, past.lengths), False)
+        known = ~np.isnan(ratings.values)
+        loss = past.place >= np.repeat(first, past.lengths)
+        rated = side_by_side(
+            [
+                self.context.forms("asked").take(rows[known]),
+                one_each(self._rating_codes(ratings.values[known]) + loss[known]),
+                one_each(np.full(int(known.sum()), self.context.tables.code(Segment("\n")))),
+            ]
+        )
+        plain = self.context.forms("line").take(rows[~known])
+        place = np.where(known, np.cumsum(known) - 1, known.sum() + np.cumsum(~known) - 1)
+        return stacked([rated, plain]).take(place).merged(past.bounds)
+
+    def _rating_codes(self, values: np.ndarray) -> np.ndarray:
+        """Piece codes, without loss, of the scale's nearest values: a held-out rating may be one that training never saw."""
+        scale = np.array(list(self.context.rating_texts))
+        codes = ragged([self.context.tables.codes([Segment(text)]) for text in self.context.rating_texts.values()]).values
+        return codes[np.abs(values[:, None] - scale).argmin(axis=1)]

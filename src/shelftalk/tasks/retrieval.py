@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from shelftalk.errors import TemplateError
-from shelftalk.records import Request, Sample, Segment
-from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.task import ServedTask, TaskContext, TaskSettings, windows
-from shelftalk.tasks.templates import Template, fill
+from shelftalk.records import Request
+from shelftalk.tasks.ragged import Ragged, side_by_side
+from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
+from shelftalk.tasks.templates import Template
+from shelftalk.tasks.windows import windows
 
 
 class RetrievalSettings(TaskSettings):
@@ -42,28 +44,26 @@ class RetrievalTask(ServedTask):
                     "can be its target; set tasks.retrieval.targets = 1 or end the wording with {history}."
                 )
 
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        for user, items in enumerate(self.context.histories):
-            for start, stop in windows(len(items), self.settings.max_history + 1, draw, self.settings.targets):
-                user_id = self.context.split.dataset.user_ids[user]
-                yield self._sample(self.choose(draw), self.choose_text(draw), user_id, items[start:stop])
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        bounds = self.training_bounds(numbers)
+        owner, start, stop = windows(bounds, self.settings.max_history + 1, draw, self.settings.targets)
+        some = (stop - start > 1) | (bounds[owner, 1] - bounds[owner, 0] == 1)  # without a history only where there is none to show
+        owner, start, stop = owner[some], start[some], stop[some]
+        first = np.maximum(0, stop - start - self.settings.targets) if self.settings.targets else np.zeros(len(owner), np.int64)
+        return self._samples(self.frame(numbers[owner], draw), self.events(start, stop - 1), self.events(stop - 1, stop).values, first)
 
-    def prompt(self, request: Request, template: Template) -> list[Segment]:
-        shown = request.history[-self.settings.max_history :]
-        return fill(template.source, self.values(history=self.asked_text.lines(shown)))
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        frame, history = self.asked(requests, template), self.shown(requests)
+        return self.made(frame, history, self._source(frame, history, None))
 
-    def validation(self) -> Iterator[Sample]:
-        for request, truth in zip(*self.context.split.retrieval_requests("validation"), strict=True):
-            template = self.seen[0]
-            answer = fill(template.target, self.values(item=self.asked_text.name(truth, bears_loss=True)))
-            items = (*request.history[-self.settings.max_history :], truth)
-            yield Sample(self.name, template.name, request.user, items, tuple(self.prompt(request, template) + answer))
+    def validation(self) -> Samples:
+        requests, truths = self.context.split.retrieval_requests("validation")
+        return self._samples(self.asked(requests, self.seen[0]), self.shown(requests), self.rows_of([truths]).values, None)
 
-    def _sample(self, template: Template, text: ItemText, user: str, items: Sequence[str]) -> Sample:
-        """A window: its last item is the target, and so are those before it as far as `targets` reaches."""
-        first = max(0, len(items) - self.settings.targets) if self.settings.targets else 0
-        *history, last = items
-        lines = [segment for place, item in enumerate(history) for segment in text.line(item, place >= first)]
-        source = fill(template.source, self.values(history=lines))
-        answer = fill(template.target, self.values(item=text.name(last, bears_loss=True)))
-        return Sample(self.name, template.name, user, tuple(items), tuple(source + answer))
+    def _samples(self, frame: Frame, history: Ragged, last: np.ndarray, first: np.ndarray | None) -> Samples:
+        """The last item is the target, and so are those of the history from place `first` on."""
+        answer = self.fill("target", frame, item=self.named(last, frame))
+        return self.made(frame, side_by_side([history, one_each(last)]), self._source(frame, history, first), answer)
+
+    def _source(self, frame: Frame, history: Ragged, first: np.ndarray | None) -> Ragged:
+        return self.fill("source", frame, history=self.lines(history, frame.bare, first))

@@ -1,16 +1,18 @@
-"""What every task shares: the context it reads, its wordings, windows of training histories, and one renderer.
+"""What every task shares: the context it reads, its wordings, and one renderer.
 
-A task turns a split and an item index into samples. It never sees a tokenizer, and what it renders for training is, to the
-segment, what it renders when the model is asked.
+A task turns a split and an item index into samples, by whole columns. It never sees a tokenizer, and what it renders for training
+is, to the segment, what it renders when the model is asked.
+
+Legend: N samples, U users, I items, E events.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,9 +20,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
-from shelftalk.records import Request, Sample, Segment
+from shelftalk.records import Request, Segment
 from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.templates import Template, Words, load_templates
+from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, side_by_side, slices, stacked
+from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
+from shelftalk.tasks.templates import Template, Words, fill_columns, load_templates
+
+CHUNK = 8192
+"""Users whose samples are made at once: what bounds the memory of sample generation."""
 
 
 class TaskSettings(BaseModel):
@@ -47,12 +54,54 @@ class TaskContext:
     text: ItemText
     words: Words = field(default_factory=Words)
     seed: int = 0
+    _forms: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def histories(self) -> list[tuple[str, ...]]:
-        """[U] training item ids of each user, oldest first."""
-        ids, item = self.split.dataset.item_ids, self.split.dataset.event_item
-        return [tuple(ids[row] for row in item[first:stop].tolist()) for first, stop in self.split.training_bounds.tolist()]
+    def tables(self) -> Tables:
+        """What the numbers in this context's samples stand for."""
+        return Tables(self.split.dataset.item_ids, self.split.dataset.user_ids)
+
+    def items_as(self, form: str, bare: bool, bears_loss: bool = False) -> Ragged:
+        """[I] every item as piece codes, in a form of ItemText: "name", "line", "asked" or "listed"; `bare`: without its text."""
+        key = form, bare, bears_loss
+        if key not in self._forms:
+            render = getattr(self.text.bare if bare else self.text, form)
+            rows = (render(item, True) if bears_loss else render(item) for item in self.split.dataset.item_ids)
+            self._forms[key] = ragged([self.tables.codes(row) for row in rows])
+        return self._forms[key]
+
+    def forms(self, form: str) -> Ragged:
+        """[4 I] a form of every item four times over: with text, bare, and both again bearing loss (a line or a name alone; nothing
+        else ever bears loss). See `form_row`."""
+        key = form, "all"
+        if key not in self._forms:
+            losses = (False, True) if form in ("line", "name") else (False,)
+            self._forms[key] = stacked([self.items_as(form, bare, loss) for loss in losses for bare in (False, True)])
+        return self._forms[key]
+
+    def form_row(self, items: np.ndarray, bare: np.ndarray, bears_loss: np.ndarray | bool) -> np.ndarray:
+        """The rows of `forms` for catalogue rows, all arrays of one length."""
+        return items + len(self.split.dataset.items) * (bare + 2 * np.asarray(bears_loss, np.int64))
+
+    @cached_property
+    def user_symbols(self) -> tuple[str, ...]:
+        """[U] the users' names to the model, a seeded permutation of numbers; none unless `text.user_ids` is on."""
+        if not self.text.settings.user_ids:
+            return ()
+        users = self.split.dataset.user_ids
+        return tuple(f"<u_{number}>" for number in seeds.generator(self.seed, "user numbers").permutation(len(users)))
+
+    @cached_property
+    def user_lines(self) -> Ragged:
+        """[U + 1] the line that names a user; the last one, a stranger's, is empty."""
+        start = f"{self.words.person.capitalize()} "
+        named = ((Segment(start), Segment(symbol, symbols=True), Segment("\n")) for symbol in self.user_symbols)
+        return ragged([*(self.tables.codes(line) for line in named), []])
+
+    @cached_property
+    def user_number(self) -> dict[str, int]:
+        """User id -> user number."""
+        return {user: number for number, user in enumerate(self.split.dataset.user_ids)}
 
     @cached_property
     def rating_texts(self) -> dict[float, str]:
@@ -72,16 +121,19 @@ class TaskContext:
         """The text of the scale's nearest value: a held-out rating may be one that training never saw."""
         return self.rating_texts[min(self.rating_texts, key=lambda known: abs(known - value))]
 
-    @cached_property
-    def histories_ratings(self) -> list[tuple[float | None, ...]]:
-        """[U] the visible ratings along `histories`, None where there is none to show."""
-        visible = self.split.visible_rating
-        rows = (visible[first:stop].tolist() for first, stop in self.split.training_bounds.tolist())
-        return [tuple(None if value != value else value for value in row) for row in rows]
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What frames each of N samples: `user` [N] user number or -1, `wording` [N] the place of its template among the task's, `bare`
+    [N] whether items stand by name alone."""
+
+    user: np.ndarray
+    wording: np.ndarray
+    bare: np.ndarray
 
 
 class Task(ABC):
-    """One kind of sample. Subclasses say which placeholders their wordings have and how one sample is rendered."""
+    """One kind of sample. Subclasses say which placeholders their wordings have and how samples are rendered."""
 
     name: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
@@ -90,47 +142,89 @@ class Task(ABC):
     """Placeholders that a wording may leave out."""
     needs_ratings: ClassVar[bool] = False
     """Left out, and said so, where the data has no ratings."""
+    about: ClassVar[Literal["users", "items"]] = "users"
+    """What an epoch goes through once: the users of the training part, or the items of the catalogue."""
 
     def __init__(self, settings: TaskSettings, context: TaskContext) -> None:
         self.settings = settings
         self.context = context
-        self.asked_text = context.text if settings.text_share >= 0.5 else context.text.bare
+        self.asked_bare = settings.text_share < 0.5
         """How items stand in the prompts of the finished model."""
-        self.templates = load_templates(self.name, self.placeholders, settings.templates, self.optional)
+        self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, self.optional)
         self.seen = [template for template in self.templates if not template.held_out]
         self.held_out = [template for template in self.templates if template.held_out]
 
-    @abstractmethod
-    def epoch(self, draw: np.random.Generator) -> Iterator[Sample]:
-        """The task's own epoch, once through the training part; `draw` is all the chance there is."""
+    @property
+    def built_in_wordings(self) -> str:
+        """Name of the file of wordings that stands in where the settings name none."""
+        return self.name
 
-    def samples(self, epoch: int) -> list[Sample]:
-        """Samples of one epoch of the mixture: the task's own epoch taken `weight` times.
+    @abstractmethod
+    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+        """The task's own epoch for some users (or items): once through what training may see of them. `numbers` are user numbers
+        (or catalogue rows), ascending; `draw` is all the chance there is. A task in no hurry may render records one by one and
+        return `samples_of(records, self.context.tables)`."""
+
+    def chunks(self, epoch: int) -> Iterator[Samples]:
+        """Samples of one epoch of the mixture, some users at a time: the task's own epoch taken `weight` times.
 
         Depends on (data, settings, seed, epoch) alone. A fractional weight keeps that share, drawn by chance.
         """
+        data = self.context.split.dataset
+        size = -(-len(data.user_ids) // CHUNK)
+        for chunk, numbers in enumerate(np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)):
+            yield self._chunk(epoch, chunk, numbers)
+
+    def samples(self, epoch: int) -> Samples:
+        """All samples of one epoch of the mixture, see `chunks`."""
+        return joined(list(self.chunks(epoch)))
+
+    def _chunk(self, epoch: int, chunk: int, numbers: np.ndarray) -> Samples:
         whole, rest = divmod(self.settings.weight, 1)
-        rounds = [list(self.epoch(self._draw(epoch, turn))) for turn in range(int(whole) + (rest > 0))]
+        rounds = [self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))]
         if rest > 0:
             last = rounds[-1]
-            kept = np.sort(self._draw(epoch, "share").permutation(len(last))[: round(len(last) * rest)])
-            rounds[-1] = [last[number] for number in kept]
-        return [sample for samples in rounds for sample in samples]
-
-    def values(self, **more: str | list[Segment]) -> dict[str, str | list[Segment]]:
-        """What the wordings' placeholders stand for: the shop's words and what the sample adds."""
-        return {**self.context.words.values(), **more}
-
-    def choose(self, draw: np.random.Generator) -> Template:
-        """A wording seen in training."""
-        return self.seen[int(draw.integers(len(self.seen)))]
-
-    def choose_text(self, draw: np.random.Generator) -> ItemText:
-        """How items stand in one training sample: with their texts, or names alone."""
-        return self.context.text if draw.random() < self.settings.text_share else self.context.text.bare
+            kept = self._draw(epoch, chunk, "share").permutation(len(last))[: round(len(last) * rest)]
+            rounds[-1] = last.take(np.sort(kept))
+        return joined(rounds) if rounds else self.epoch(numbers[:0], self._draw(epoch, chunk))
 
     def _draw(self, *names: str | int) -> np.random.Generator:
         return seeds.generator(self.context.seed, "samples", self.name, *names)
+
+    # --- what samples are put together from ----------------------------------------------------------------------------
+
+    def frame(self, user: np.ndarray, draw: np.random.Generator) -> Frame:
+        """Wordings seen in training, and texts or names alone, drawn for samples of these users."""
+        seen = np.array([self.templates.index(template) for template in self.seen])
+        wording = seen[draw.integers(len(seen), size=len(user))]
+        return Frame(user, wording, draw.random(len(user)) >= self.settings.text_share)
+
+    def training_bounds(self, users: np.ndarray) -> np.ndarray:
+        """[U, 2] event rows of the users' training histories, from : to."""
+        return self.context.split.training_bounds[users]
+
+    def events(self, start: np.ndarray, stop: np.ndarray) -> Ragged:
+        """[N] the catalogue rows of the event rows start : stop."""
+        return slices(self.context.split.dataset.event_item.astype(np.int64), start, stop)
+
+    def lines(self, items: Ragged, bare: np.ndarray, first: np.ndarray | None = None) -> Ragged:
+        """[N] histories, one line per item of `items` [N]; from place `first` [N] on the names bear loss, or none does."""
+        loss = False if first is None else items.place >= np.repeat(first, items.lengths)
+        rows = self.context.form_row(items.values, np.repeat(bare, items.lengths), loss)
+        return self.context.forms("line").take(rows).merged(items.bounds)
+
+    def fill(self, part: Literal["source", "question", "target"], frame: Frame, **columns: Ragged | str) -> Ragged:
+        """[N] that part of each sample's wording with its placeholders replaced."""
+        texts = [getattr(template, part) for template in self.templates]
+        return fill_columns(texts, frame.wording, {**self.context.words.values(), **columns}, self.context.tables)
+
+    def made(self, frame: Frame, items: Ragged, *text: Ragged) -> Samples:
+        """Finished samples: the columns of text side by side behind the user's own line, if users are shown."""
+        if self.context.user_symbols:
+            strangers = len(self.context.user_lines) - 1
+            text = (self.context.user_lines.take(np.where(frame.user == NOBODY, strangers, frame.user)), *text)
+        wordings = np.array([self.context.tables.wording(self.name, template.name) for template in self.templates])
+        return Samples(self.context.tables, side_by_side(text), items, frame.user, wordings[frame.wording])
 
 
 class ServedTask(Task):
@@ -150,27 +244,39 @@ class ServedTask(Task):
                 )
 
     @abstractmethod
-    def prompt(self, request: Request, template: Template) -> list[Segment]:
-        """The text before the answer, the same to the segment as in training."""
+    def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
+        """The text before each answer, the same to the segment as in training."""
 
     @abstractmethod
-    def validation(self) -> Iterator[Sample]:
+    def validation(self) -> Samples:
         """The validation part as samples whose answer alone bears loss, in the first seen wording."""
 
+    def prompt(self, request: Request, template: Template) -> list[Segment]:
+        """The text before one answer."""
+        return list(self.prompts([request], template)[0].segments)
 
-def windows(length: int, size: int, draw: np.random.Generator, targets: int = 0) -> Iterator[tuple[int, int]]:
-    """Cut 0 .. length into windows of at most `size`, the first cut drawn by chance, so that over the epochs every item is
-    seen at every distance from the start of its window. Windows of a single item are left out, except where it is all.
+    def asked(self, requests: Sequence[Request], template: Template) -> Frame:
+        """The frame of questions to the finished model."""
+        number = len(requests)
+        user = np.array([self.context.user_number.get(request.user, NOBODY) for request in requests], np.int64)
+        wording = np.full(number, self.templates.index(template))
+        return Frame(user, wording, np.full(number, self.asked_bare))
 
-    Where only the last `targets` items of a window bear loss, the windows overlap and their ends stand `targets` apart, the last
-    one drawn by chance: each item bears loss about once, and none twice.
-    """
-    if targets:
-        for stop in range(length - int(draw.integers(min(targets, length))), 0, -targets):
-            yield max(0, stop - size), stop
-        return
-    offset = int(draw.integers(size)) if length > size else 0
-    cuts = sorted({0, *range(offset, length, size), length})
-    for start, stop in zip(cuts, cuts[1:], strict=False):
-        if stop - start > 1 or length == 1:
-            yield start, stop
+    def rows_of(self, items: Sequence[Sequence[str]]) -> Ragged:
+        """[N] catalogue rows of item ids. Raises KeyError for an item that is not in the catalogue."""
+        row_of = self.context.split.dataset.row_of
+        values = np.fromiter((row_of[item] for row in items for item in row), np.int64)
+        return Ragged(values, bounds_of([len(row) for row in items]))
+
+    def shown(self, requests: Sequence[Request]) -> Ragged:
+        """[N] the most recent items of each history, as catalogue rows."""
+        return self.rows_of([request.history[-self.settings.max_history :] for request in requests])
+
+    def named(self, items: np.ndarray, frame: Frame) -> Ragged:
+        """[N] names that bear loss, of catalogue rows `items` [N]."""
+        return self.context.forms("name").take(self.context.form_row(items, frame.bare, True))
+
+
+def one_each(values: np.ndarray) -> Ragged:
+    """[N] rows of one value."""
+    return Ragged(values, np.arange(len(values) + 1, dtype=np.int64))

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from shelftalk.errors import MissingFile, TemplateError, nearest
 from shelftalk.records import Segment
+from shelftalk.tasks.ragged import Ragged, repeated, side_by_side, stacked
+from shelftalk.tasks.samples import Tables
 
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 
@@ -83,18 +88,35 @@ def load_templates(
 
 def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
     """The wording with its placeholders replaced: strings join the wording, lists of segments are taken as they are."""
-    segments: list[Segment] = []
+    parts: list[str | list[Segment]] = _parts(text, values)
+    return [segment for part in parts for segment in ([Segment(part)] if isinstance(part, str) else part)]
+
+
+def fill_columns(texts: Sequence[str], choice: np.ndarray, values: Mapping[str, str | Ragged], tables: Tables) -> Ragged:
+    """As `fill`, for N samples at once: sample n has the wording `texts[choice[n]]`, and row n of each column of piece codes."""
+    groups = [np.flatnonzero(choice == number) for number in range(len(texts))]
+    filled = []
+    for text, rows in zip(texts, groups, strict=True):
+        parts: list[str | Ragged] = _parts(text, values)
+        columns = (repeated([tables.code(Segment(p))], len(rows)) if isinstance(p, str) else p.take(rows) for p in parts)
+        filled.append(side_by_side([repeated([], len(rows)), *columns]))
+    place = np.empty(len(choice), np.int64)
+    place[np.concatenate(groups)] = np.arange(len(choice))
+    return stacked(filled).take(place)
+
+
+def _parts(text: str, values: Mapping[str, Any]) -> list[Any]:
+    """The wording cut at what is not plain words; strings have joined it, empty ones are gone."""
+    parts: list[Any] = []
     wording = ""
     for number, part in enumerate(_PLACEHOLDER.split(text)):
         value = part if number % 2 == 0 else values[part]
         if isinstance(value, str):
             wording += value
             continue
-        if wording:
-            segments.append(Segment(wording))
-        segments.extend(value)
+        parts += [wording, value] if wording else [value]
         wording = ""
-    return [*segments, Segment(wording)] if wording else segments
+    return [*parts, wording] if wording else parts
 
 
 def read_templates(task: str, path: str | None) -> str:

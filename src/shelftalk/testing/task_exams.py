@@ -8,11 +8,14 @@
         def build(self, context):
             return MyTask(MySettings(), context)
 
-Each check works on worlds of its own: the tiny one, one without titles, and one whose every text is hostile.
+A task about users takes `TaskExam`, one that is also asked of the finished model `ServedTaskExam`, and one about items alone
+`ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one without any text, and one whose every
+text is hostile.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -26,6 +29,8 @@ from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.indexing.item_index import ItemIndex, split_symbols
 from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_text import ItemText, TextSettings
+from shelftalk.tasks.marks import all_marks
+from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world, untitled_world
 
@@ -36,8 +41,8 @@ USER = "user-9f3a-"
 
 @cache
 def world_split(world: str) -> Split:
-    """The split of "tiny", "untitled" or "nasty"."""
-    data = {"tiny": tiny_world, "untitled": untitled_world, "nasty": nasty_world}[world]()
+    """The split of "tiny", "untitled", "nasty", or "wordless": item ids and nothing else."""
+    data = {"tiny": tiny_world, "untitled": untitled_world, "nasty": nasty_world, "wordless": _wordless_world}[world]()
     events = data.events.with_columns(user_id=USER + pl.col("user_id"))
     return split_leave_one_out(make_dataset(data.items, events), SplitSettings(), seed=0)
 
@@ -49,9 +54,9 @@ def exam_index(split: Split, scheme: str = "symbols") -> ItemIndex:
     return ItemIndex(scheme, tuple(split.dataset.item_ids), names, symbols=scheme == "symbols", end="")
 
 
-def exam_context(split: Split, index: ItemIndex | None = None, seed: int = 0) -> TaskContext:
-    """A context over `split`, items named by symbols unless an index is given."""
-    return TaskContext(split, ItemText(split.dataset, index or exam_index(split), TextSettings()), seed=seed)
+def exam_context(split: Split, index: ItemIndex | None = None, seed: int = 0, text: TextSettings | None = None) -> TaskContext:
+    """A context over `split`, items named by symbols and shown with their titles unless an index or settings are given."""
+    return TaskContext(split, ItemText(split.dataset, index or exam_index(split), text or TextSettings()), seed=seed)
 
 
 class IndexExam:
@@ -106,11 +111,11 @@ class IndexExam:
         assert self.build(world_split("nasty")).statistics()["items"] == len(world_split("nasty").dataset.items)
 
 
-class TaskExam:
-    """What every task promises of its samples. `needs_ratings` tasks are examined on worlds with ratings."""
+class AnyTaskExam:
+    """What every task promises of its samples, whatever they are about. Take one of the exams below."""
 
-    draws_negatives: bool = False
-    """Whether samples show items that the user has not taken."""
+    text = TextSettings()
+    """How items and users are shown: the exam may be taken under any."""
 
     def build(self, context: TaskContext) -> Task:
         """Override: the task over the context."""
@@ -118,9 +123,9 @@ class TaskExam:
 
     def whole(self, split: Split, seed: int = 0) -> Task:
         """The task with its own epoch taken once, whatever its weight is."""
-        return changed(self.build(exam_context(split, seed=seed)), weight=1.0)
+        return changed(self.build(exam_context(split, seed=seed, text=self.text)), weight=1.0)
 
-    def samples(self, split: Split, epoch: int = 0, seed: int = 0) -> list[Sample]:
+    def samples(self, split: Split, epoch: int = 0, seed: int = 0) -> Samples:
         return self.whole(split, seed).samples(epoch)
 
     def test_an_epoch_depends_on_seed_and_number_alone(self) -> None:
@@ -136,15 +141,7 @@ class TaskExam:
             assert self.samples(split, epoch) == self.samples(replace_held_out(split, seed=1), epoch)
 
     def test_no_user_id_is_in_any_text(self) -> None:
-        for sample in self.samples(world_split("tiny")):
-            assert sample.user.startswith(USER) and USER not in sample.text
-
-    def test_the_items_of_a_sample_are_training_items_of_its_user(self) -> None:
-        split = world_split("tiny")
-        taken = training_histories(split)
-        shown = [(sample.user, item) for sample in self.samples(split) for item in sample.items]
-        strangers = [item for user, item in shown if item not in taken[user]]
-        assert shown and bool(strangers) == self.draws_negatives
+        assert not any(USER in sample.text for sample in self.samples(world_split("tiny")))
 
     def test_the_items_of_a_sample_are_those_that_its_text_names(self) -> None:
         split = world_split("tiny")
@@ -165,9 +162,9 @@ class TaskExam:
                 assert not segment.symbols or "".join(split_symbols(segment.text)) == segment.text
 
     def test_hostile_texts_stay_free_text_within_their_line(self) -> None:
-        split = world_split("nasty")
-        symbols = {*exam_index(split).vocabulary, *(f"<extra_id_{number}>" for number in range(100))}
-        for sample in self.samples(split):
+        task = self.whole(world_split("nasty"))
+        symbols = {*task.context.text.index.vocabulary, *all_marks(), *task.context.user_symbols}
+        for sample in task.samples(0):
             for segment in sample.segments:
                 assert not segment.symbols or symbols.issuperset(split_symbols(segment.text))
                 assert segment.text.replace("\n", "").isprintable()
@@ -179,12 +176,39 @@ class TaskExam:
 
     def test_the_weight_is_how_often_the_epoch_is_taken(self) -> None:
         task = self.whole(world_split("tiny"))
-        once = task.samples(0)
-        weighed = {weight: changed(task, weight=weight).samples(0) for weight in (0.0, 0.5, 2.0)}
-        assert weighed[0.0] == []
-        assert set(weighed[0.5]).issubset(once) and abs(len(weighed[0.5]) - len(once) / 2) <= 0.5
-        assert weighed[2.0][: len(once)] == once and weighed[2.0][len(once) :] != once
-        assert {sample.user for sample in weighed[2.0][len(once) :]} == {sample.user for sample in once}
+        once = Counter(task.samples(0))
+        weighed = {weight: Counter(changed(task, weight=weight).samples(0)) for weight in (0.0, 0.5, 2.0)}
+        chunks = len(list(task.chunks(0)))  # each keeps a whole number of samples
+        again = weighed[2.0] - once
+        assert not weighed[0.0]
+        assert weighed[0.5] <= once and abs(weighed[0.5].total() - once.total() / 2) <= 0.5 * chunks
+        assert once <= weighed[2.0] and again != once
+        assert {sample.user for sample in again} == {sample.user for sample in once}
+
+    def test_the_chunks_one_behind_the_other_are_the_epoch_and_nobody_is_in_two(self) -> None:
+        task = self.whole(world_split("tiny"))
+        whole = list(task.samples(0))
+        chunks = [list(samples) for samples in task.chunks(0)]
+        assert [sample for chunk in chunks for sample in chunk] == whole
+        about = [{sample.user or sample.items[0] for sample in chunk} for chunk in chunks]
+        assert sum(map(len, about)) == len(set().union(*about))
+
+
+class TaskExam(AnyTaskExam):
+    """What every task about users promises of its samples. `needs_ratings` tasks are examined on worlds with ratings."""
+
+    draws_negatives: bool = False
+    """Whether samples show items that the user has not taken."""
+
+    def test_every_sample_is_about_a_user(self) -> None:
+        assert all(sample.user.startswith(USER) for sample in self.samples(world_split("tiny")))
+
+    def test_the_items_of_a_sample_are_training_items_of_its_user(self) -> None:
+        split = world_split("tiny")
+        taken = training_histories(split)
+        shown = [(sample.user, item) for sample in self.samples(split) for item in sample.items]
+        strangers = [item for user, item in shown if item not in taken[user]]
+        assert shown and bool(strangers) == self.draws_negatives
 
     def test_items_stand_with_their_texts_as_often_as_the_share_says(self) -> None:
         split = world_split("tiny")
@@ -195,6 +219,13 @@ class TaskExam:
             samples = [sample for epoch in range(5) for sample in task.samples(epoch)]
             shown[share] = sum(any(title in sample.text for title in titles) for sample in samples)
         assert shown[0.0] == 0 and abs(shown[0.4] / shown[1.0] - 0.4) <= 0.1
+
+    def test_a_user_is_shown_by_their_symbol_or_not_at_all(self) -> None:
+        task = self.whole(world_split("tiny"))
+        symbols = dict(zip(task.context.split.dataset.user_ids, task.context.user_symbols, strict=False))
+        for sample in task.samples(0):
+            said = [s.text for s in sample.segments if s.symbols and s.text.startswith("<u_")]
+            assert said == ([symbols[sample.user]] if self.text.user_ids else [])
 
 
 class ServedTaskExam(TaskExam):
@@ -213,8 +244,9 @@ class ServedTaskExam(TaskExam):
         for task in (changed(self.served(split), text_share=share) for share in (0.0, 1.0)):
             for template in task.templates:
                 task.seen = [template]
-                for sample in task.samples(0):
-                    prompt = task.prompt(self.request_of(sample, split), template)
+                samples = task.samples(0)
+                prompts = task.prompts([self.request_of(sample, split) for sample in samples], template)
+                for sample, prompt in zip(samples, (list(prompt.segments) for prompt in prompts), strict=True):
                     assert sample.template == template.name
                     assert without_loss(sample.segments[: len(prompt)]) == without_loss(prompt)
                     assert sample.segments[len(prompt)].bears_loss  # the answer begins where the prompt ends
@@ -228,6 +260,14 @@ class ServedTaskExam(TaskExam):
             assert sample.segments[: len(prompt)] == tuple(prompt) and sample.user == request.user
             assert all(segment.bears_loss for segment in sample.segments[len(prompt) :])
 
+    def test_prompts_of_many_requests_are_those_of_each_alone(self) -> None:
+        for world in ("tiny", "nasty"):
+            task, requests = self.served(world_split(world)), self.requests(world_split(world))
+            for template in task.templates:
+                asked = task.prompts(requests, template)
+                assert [list(sample.segments) for sample in asked] == [task.prompt(request, template) for request in requests]
+        assert len(task.prompts([], task.templates[0])) == 0
+
     def test_nothing_in_a_prompt_bears_loss(self) -> None:
         task = self.served(world_split("nasty"))
         for request in self.requests(world_split("nasty")):
@@ -237,7 +277,7 @@ class ServedTaskExam(TaskExam):
         split = world_split("tiny")
         task, other = self.served(split), self.served(replace_held_out(split, seed=1))
         for request in self.requests(split):
-            asked = replace(request, user="somebody else")
+            asked = request if self.text.user_ids else replace(request, user="somebody else")
             assert task.prompt(request, task.seen[0]) == other.prompt(asked, other.seen[0])
 
     def test_older_items_than_the_history_holds_are_dropped(self) -> None:
@@ -259,6 +299,36 @@ class ServedTaskExam(TaskExam):
         return task
 
 
+class ItemTaskExam(AnyTaskExam):
+    """What every task about items alone promises of its samples; the first item of a sample is the one that it is about."""
+
+    def gone_through(self, split: Split) -> set[str]:
+        """Override where more is needed than a text beside the name: the items that an epoch goes through."""
+        text = self.whole(split).context.text
+        return {item for item in split.dataset.item_ids if text.beside(item)}
+
+    def test_the_task_says_that_it_is_about_items(self) -> None:
+        assert self.whole(world_split("tiny")).about == "items"
+
+    def test_a_sample_is_about_nobody(self) -> None:
+        assert {sample.user for sample in self.samples(world_split("tiny"))} == {""}
+
+    def test_samples_are_made_of_the_catalogue_alone(self) -> None:
+        items, events = tiny_world().items, tiny_world(seed=1).events
+        other = split_leave_one_out(make_dataset(items, events), SplitSettings(), seed=0)
+        assert self.samples(other) == self.samples(split_leave_one_out(tiny_world(), SplitSettings(), seed=0))
+
+    def test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over(self) -> None:
+        for world in ("tiny", "nasty", "untitled"):
+            split = world_split(world)
+            about = [sample.items[0] for sample in self.samples(split)]
+            assert sorted(about) == sorted(self.gone_through(split))
+            assert world != "nasty" or 0 < len(about) < len(split.dataset.item_ids)
+
+    def test_a_catalogue_without_a_word_makes_no_sample(self) -> None:
+        assert len(self.samples(world_split("wordless"))) == 0
+
+
 def changed(task: AnyTask, **more: object) -> AnyTask:
     """The same task under settings of which some are others."""
     return type(task)(task.settings.model_copy(update=more), task.context)
@@ -276,6 +346,11 @@ def without_loss(segments: Sequence[Segment]) -> list[Segment]:
     return [Segment(segment.text, False, segment.symbols) for segment in segments]
 
 
+def _wordless_world() -> Dataset:
+    data = tiny_world()
+    return make_dataset(data.items.select("item_id"), data.events)
+
+
 def _facts(index: ItemIndex) -> tuple[object, ...]:
     vectors = None if index.symbol_vectors is None else (index.symbol_vectors.shape, index.symbol_vectors.tobytes())
-    return index.scheme, index.item_ids, index.names, index.symbols, index.end, vectors
+    return index.scheme, index.item_ids, index.names, index.words, index.symbols, index.end, index.leaks, vectors

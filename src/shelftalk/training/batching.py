@@ -18,7 +18,7 @@ from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, rounded_up
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What one training step reads: real tokens, those of them that bear loss, and tokens with padding."""
+    """What one batch, or one training step, reads: real tokens, those of them that bear loss, and tokens with padding."""
 
     tokens: int
     targets: int

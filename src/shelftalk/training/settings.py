@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shelftalk.models.settings import Precision
+
 
 class TrainingSettings(BaseModel):
     """Fine-tuning over the mixture."""
@@ -17,13 +19,19 @@ class TrainingSettings(BaseModel):
     max_steps: int = Field(0, ge=0)
     """Stop after this many steps; 0: after the epochs."""
     batch_tokens: int = Field(4096, ge=64)
-    """Tokens in one step, padding included."""
+    """Tokens read at once, padding included."""
+    gradient_accumulation: int = Field(1, ge=1)
+    """Batches whose gradients are added up to one step, for a large step on a small memory."""
+    gradient_checkpointing: bool = False
+    """Keep only what enters each layer and compute the rest again on the way back: about a third slower, far less memory."""
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    """AdamW keeps two numbers for each weight, Adafactor one for each row and column of a matrix (Shazeer and Stern, ICML 2018)."""
     learning_rate: float = Field(3e-3, gt=0)
-    """Highest learning rate of AdamW; it rises over `warmup` and falls linearly to zero."""
+    """Highest learning rate; it rises over `warmup` and falls linearly to zero."""
     warmup: float = Field(0.05, ge=0, lt=1)
     """Share of the steps over which the learning rate rises."""
     weight_decay: float = Field(0.1, ge=0)
-    """AdamW's weight decay."""
+    """Share of each weight that is taken away in a step, times the learning rate."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are shortened to it."""
     validations: int = Field(8, ge=1)
@@ -35,5 +43,6 @@ class TrainingSettings(BaseModel):
     since candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
     patience: int = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
-    bf16: Literal["auto", "on", "off"] = "auto"
-    """bf16 matrix products; auto: where the processor or GPU has them in hardware."""
+    precision: Precision = "auto"
+    """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else fp32. Weights are fp32
+    in any case. fp16 needs a GPU and is refused for T5, whose activations overflow it."""

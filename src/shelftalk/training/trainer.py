@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.training.batching import StepCounts, Steps, length_batches
 from shelftalk.training.checkpoints import had_stopped_early, last_complete, step_of
 from shelftalk.training.settings import TrainingSettings
@@ -47,7 +48,8 @@ class _ShelfTrainer(Trainer):
         self.validation = validation
         self.judged_by = judged_by
         counts = self.train_dataset.counts()
-        self.targets_per_step = sum(count.targets for count in counts) / len(counts)
+        self.targets_per_step = self.args.gradient_accumulation_steps * sum(count.targets for count in counts) / len(counts)
+        self.model_accepts_loss_kwargs = False  # our loss is divided by what we say, not by labels that the Trainer counts
 
     def get_train_dataloader(self) -> DataLoader:
         loader = DataLoader(self.train_dataset, batch_size=1, sampler=SequentialSampler(self.train_dataset), collate_fn=_only)
@@ -58,6 +60,7 @@ class _ShelfTrainer(Trainer):
     ) -> torch.Tensor:
         # divided by one number for all steps, so that every target weighs the same whatever batch it falls into
         loss = self.backbone.loss(inputs) / self.targets_per_step
+        loss = loss * self.current_gradient_accumulation_steps  # by which the Trainer divides: the last step may have fewer batches
         if not torch.isfinite(loss):
             raise SettingsError(f"the loss is {loss.item()} at step {self.state.global_step}; lower training.learning_rate.")
         return loss
@@ -118,13 +121,15 @@ def train(
     if not judged_by:
         raise SettingsError(f"training.judged_by names no task that is validated; choose among {', '.join(validation)}.")
     steps = Steps(backbone, epochs, settings.batch_tokens, seed)
-    number = min(len(steps), settings.max_steps or len(steps))
+    accumulated = settings.gradient_accumulation
+    whole = math.ceil(len(steps) / accumulated)
+    number = min(whole, settings.max_steps or whole)
     checkpoint = last_complete(folder)
     trainer = _ShelfTrainer(
         backbone,
         validation,
         judged_by,
-        args=_arguments(folder, settings, number, seed),
+        args=_arguments(folder, settings, number, seed, backbone.fp16),
         train_dataset=steps,
         callbacks=[EarlyStoppingCallback(settings.patience), _Report(on_step)],
     )
@@ -132,13 +137,21 @@ def train(
     trainer.remove_callback(ProgressCallback)
     if checkpoint and had_stopped_early(checkpoint, settings.patience):
         trainer.args.max_steps = step_of(checkpoint)  # it ended here: no step is left, and only the best weights are loaded
-        trainer.train_dataset = Subset(steps, range(step_of(checkpoint)))
+        trainer.train_dataset = Subset(steps, range(min(len(steps), accumulated * step_of(checkpoint))))
+    if settings.gradient_checkpointing:
+        enable_checkpointing(backbone.model)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     backbone.model.eval()
-    return _result(trainer, steps.counts(), number, step_of(checkpoint) if checkpoint else 0)
+    return _result(trainer, _by_step(steps.counts(), accumulated), number, step_of(checkpoint) if checkpoint else 0)
 
 
-def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) -> TrainingArguments:
+def _by_step(counts: Sequence[StepCounts], accumulated: int) -> list[StepCounts]:
+    """What each step reads: the sums over the batches that are accumulated."""
+    groups = [counts[start : start + accumulated] for start in range(0, len(counts), accumulated)]
+    return [StepCounts(sum(c.tokens for c in g), sum(c.targets for c in g), sum(c.padded for c in g)) for g in groups]
+
+
+def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int, fp16: bool) -> TrainingArguments:
     every = max(1, math.ceil(steps / settings.validations))
     return TrainingArguments(
         output_dir=str(folder),
@@ -150,7 +163,9 @@ def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int) 
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         adam_beta2=0.98,
-        optim="adamw_torch_fused",
+        optim={"adamw": "adamw_torch_fused", "adafactor": "adafactor"}[settings.optimizer],
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        fp16=fp16,  # for its loss scaling; bf16 needs none
         logging_steps=max(1, every // 8),
         eval_strategy="steps",
         eval_steps=every,

@@ -1,0 +1,211 @@
+"""Ledger: published numbers as data, each with its protocol and source, and which of them may stand beside a run's.
+
+The figures are in ledger.toml. A row may be printed beside ours where data set, split, candidates, convention and metric are the
+same; a data set is recognised by how many users, items and interactions it has.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from shelftalk.data.splitting import NONE, TEST, TRAIN, VALIDATION, Split
+from shelftalk.evaluation.metrics import Task, metric_names
+
+Convention = Literal["train-only", "refit"]
+Divided = Literal["leave-one-out", "random 80/10/10", "random 80/10/10 without what retrieval holds out", "another"]
+Candidates = Literal["all items", "1+99 sampled, sampling unlike ours", "1 and uniform others", "none"]
+
+OURS: Mapping[Task, Candidates] = {"retrieval": "all items", "ranking": "1 and uniform others", "rating": "none"}
+"""The candidates of every run of ours, by task."""
+PRINTED = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
+"""The metrics in which publications and runs are shown side by side."""
+
+
+class DatasetCounts(BaseModel):
+    """What a data set is recognised by."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str
+    """Its name as a person reads it."""
+    users: int = Field(ge=1)
+    """Users after filtering."""
+    items: int = Field(ge=1)
+    """Items after filtering."""
+    interactions: int = Field(ge=1)
+    """Interactions after filtering."""
+
+
+class Source(BaseModel):
+    """Where a figure stands."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field(min_length=1)
+    """Authors, title and venue, or what is known of them."""
+    year: int | None = Field(None, ge=1990)
+    """Year of publication, where known."""
+
+
+class LedgerTable(BaseModel):
+    """Rows of one source on one data set under one protocol."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str
+    """A name of the ledger's sources."""
+    dataset: str
+    """A name of the ledger's data sets."""
+    task: Task
+    """What was asked."""
+    split: Divided
+    """How training and test were divided."""
+    candidates: Candidates
+    """What was ranked."""
+    convention: Convention
+    """Whether the model was trained again on training and validation together."""
+    comparable: bool
+    """Whether the rows may stand beside a run of the same protocol."""
+    why: str = Field(min_length=1)
+    """A sentence on why they may or may not."""
+    metrics: tuple[str, ...] = Field(min_length=1)
+    """Names of the metrics, in the order of the rows' values."""
+    rows: dict[str, tuple[float, ...]] = Field(min_length=1)
+    """Model to its values."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> LedgerTable:
+        if unknown := sorted(set(self.metrics) - set(metric_names(self.task))):
+            raise ValueError(f'"{unknown[0]}" is no metric of {self.task}')
+        for model, values in self.rows.items():
+            if len(values) != len(self.metrics):
+                raise ValueError(f'the row "{model}" has {len(values)} values for {len(self.metrics)} metrics')
+            if not all(value > 0 and (value < 1 or self.task == "rating") for value in values):
+                raise ValueError(f'the row "{model}" holds a value out of range')
+        return self
+
+
+class Ledger(BaseModel):
+    """The whole file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    datasets: dict[str, DatasetCounts]
+    """Data sets by name."""
+    sources: dict[str, Source]
+    """Sources by name."""
+    tables: tuple[LedgerTable, ...]
+    """The figures."""
+
+    @model_validator(mode="after")
+    def _known_names(self) -> Ledger:
+        for table in self.tables:
+            if table.source not in self.sources or table.dataset not in self.datasets:
+                raise ValueError(f'a table names the source "{table.source}" and the data set "{table.dataset}": one is not there')
+        return self
+
+
+@dataclass(frozen=True)
+class Published:
+    """One row of the ledger with all that it stands on."""
+
+    model: str
+    source: str
+    year: int | None
+    dataset: DatasetCounts
+    task: Task
+    split: Divided
+    candidates: Candidates
+    convention: Convention
+    metrics: Mapping[str, float]
+    comparable: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class SplitFacts:
+    """What a run's data are recognised by, and how they are divided for each task."""
+
+    users: int
+    items: int
+    interactions: int
+    events: Divided
+    """How interactions are divided: retrieval and ranking."""
+    ratings: Divided = "another"
+    """How rating values are divided."""
+
+
+@cache
+def load_ledger() -> Ledger:
+    """The ledger of the package, validated."""
+    text = resources.files("shelftalk.report").joinpath("ledger.toml").read_text("utf-8")
+    return Ledger.model_validate(tomllib.loads(text))
+
+
+@cache
+def all_published() -> tuple[Published, ...]:
+    """Every row of the ledger, in the order of the file."""
+    ledger = load_ledger()
+    return tuple(_row(ledger, table, model) for table in ledger.tables for model in table.rows)
+
+
+def matching(facts: SplitFacts, task: Task, convention: Convention) -> list[Published]:
+    """The rows that may stand beside a run's: same data set, split, candidates and convention, and marked as comparable."""
+    divided = facts.ratings if task == "rating" else facts.events
+    return [
+        row
+        for row in all_published()
+        if row.comparable
+        and (row.dataset.users, row.dataset.items, row.dataset.interactions) == (facts.users, facts.items, facts.interactions)
+        and (row.task, row.split, row.candidates, row.convention) == (task, divided, OURS[task], convention)
+    ]
+
+
+def facts_of(split: Split) -> SplitFacts:
+    """The facts of a split, read off its parts and not off its settings."""
+    data = split.dataset
+    return SplitFacts(len(data.user_ids), len(data.items), len(data.events), _events_divided(split), _ratings_divided(split))
+
+
+def _events_divided(split: Split) -> Divided:
+    """Leave-one-out where each user's last event is the test, the last but one validation, and all others training."""
+    expected = np.full(len(split.event_part), TRAIN)
+    expected[split.dataset.bounds[1:] - 1], expected[split.dataset.bounds[1:] - 2] = TEST, VALIDATION
+    return "leave-one-out" if np.array_equal(split.event_part, expected) else "another"
+
+
+def _ratings_divided(split: Split) -> Divided:
+    """Ours takes the ratings of held-out events from the training part, which a plain random split does not."""
+    rated = ~np.isnan(split.dataset.event_rating)
+    if not rated.any():
+        return "another"
+    left_out = rated & (split.rating_part == NONE)
+    shares = [round(float((split.rating_part[rated] == part).mean()), 2) for part in (VALIDATION, TEST)]
+    if shares != [0.1, 0.1]:
+        return "another"
+    return "random 80/10/10 without what retrieval holds out" if left_out.any() else "random 80/10/10"
+
+
+def _row(ledger: Ledger, table: LedgerTable, model: str) -> Published:
+    source = ledger.sources[table.source]
+    return Published(
+        model=model,
+        source=source.text,
+        year=source.year,
+        dataset=ledger.datasets[table.dataset],
+        task=table.task,
+        split=table.split,
+        candidates=table.candidates,
+        convention=table.convention,
+        metrics=dict(zip(table.metrics, table.rows[model], strict=True)),
+        comparable=table.comparable,
+        why=table.why,
+    )

@@ -1,0 +1,244 @@
+"""Samples as columns: what an epoch is made of, written and read without an object per sample.
+
+Every distinct piece of text stands once in a table; a sample is a row of piece numbers. One by one, samples are the plain
+`Sample` records. Legend: N samples, P pieces of all samples together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shelftalk.records import Sample, Segment
+from shelftalk.tasks.ragged import Ragged, ragged, stacked
+
+NOBODY = -1
+"""User number of a sample about items alone."""
+_NAMES = ("task", "template", "user")
+_SCHEMA = pa.schema(
+    [
+        *((name, pa.dictionary(pa.int32(), pa.string())) for name in _NAMES),
+        ("items", pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+        ("texts", pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+        ("bears_loss", pa.list_(pa.bool_())),
+        ("symbols", pa.list_(pa.bool_())),
+    ]
+)
+"""One row per sample; the last three run along its segments."""
+_DICTIONARY_BYTES = 256 * 2**20  # a page of distinct texts may be as large: what a shop's catalogue takes
+
+
+@dataclass(eq=False)
+class Tables:
+    """What the numbers in samples stand for. Pieces and wordings are added as they come; nothing is ever removed."""
+
+    item_ids: Sequence[str]
+    user_ids: Sequence[str]
+    pieces: list[Segment] = field(default_factory=list)
+    """Distinct texts, their `bears_loss` always false: whether a piece bears loss stands in its code."""
+    wordings: list[tuple[str, str]] = field(default_factory=list)
+    """(task, template)."""
+    _number_of: dict[Any, int] = field(default_factory=dict)
+
+    def code(self, segment: Segment) -> int:
+        """Twice the piece's number, plus one where it bears loss."""
+        return 2 * self._number(Segment(segment.text, False, segment.symbols), self.pieces) + segment.bears_loss
+
+    def codes(self, segments: Iterable[Segment]) -> list[int]:
+        """The code of each segment."""
+        return [self.code(segment) for segment in segments]
+
+    def wording(self, task: str, template: str) -> int:
+        """The number of a task's template."""
+        return self._number((task, template), self.wordings)
+
+    def segments(self, codes: np.ndarray) -> tuple[Segment, ...]:
+        """What the codes stand for."""
+        shown = ((self.pieces[code >> 1], bool(code & 1)) for code in codes.tolist())
+        return tuple(Segment(piece.text, loss, piece.symbols) for piece, loss in shown)
+
+    def _number(self, thing: Any, known: list[Any]) -> int:
+        number = self._number_of.setdefault(thing, len(known))
+        if number == len(known):
+            known.append(thing)
+        return number
+
+
+@dataclass(frozen=True, eq=False)
+class Samples(Sequence[Sample]):
+    """N samples. `text` [N] rows of piece codes, `items` [N] rows of catalogue rows, `user` [N] user numbers (-1: nobody),
+    `wording` [N] numbers of task and template; `tables` says what they stand for."""
+
+    tables: Tables
+    text: Ragged
+    items: Ragged
+    user: np.ndarray
+    wording: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[place] for place in range(len(self)))
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> Samples: ...
+    def __getitem__(self, place: int | slice) -> Sample | Samples:
+        if isinstance(place, slice):
+            return self.take(np.arange(*place.indices(len(self))))
+        row = range(len(self))[place]  # raises IndexError, and counts from the end, as a list does
+        task, template = self.tables.wordings[self.wording[row]]
+        user = "" if self.user[row] == NOBODY else self.tables.user_ids[self.user[row]]
+        items = tuple(self.tables.item_ids[item] for item in self.items[row].tolist())
+        return Sample(task, template, user, items, self.tables.segments(self.text[row]))
+
+    def __eq__(self, other: object) -> bool:
+        """As lists of records compare."""
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return False
+        return all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, places: np.ndarray) -> Samples:
+        """The samples at `places`."""
+        return Samples(self.tables, self.text.take(places), self.items.take(places), self.user[places], self.wording[places])
+
+    def places(self, task: str) -> np.ndarray:
+        """Where the samples of a task stand."""
+        of_task = [number for number, (name, _) in enumerate(self.tables.wordings) if name == task]
+        return np.flatnonzero(np.isin(self.wording, of_task))
+
+    def counts(self) -> dict[str, int]:
+        """Samples per task."""
+        found: dict[str, int] = {}
+        for wording, number in enumerate(np.bincount(self.wording, minlength=len(self.tables.wordings)).tolist()):
+            if number:
+                task = self.tables.wordings[wording][0]
+                found[task] = found.get(task, 0) + number
+        return found
+
+
+def samples_of(records: Iterable[Sample], tables: Tables) -> Samples:
+    """From plain records: the easy way for a task that is not in a hurry."""
+    records = list(records)
+    rows = {item: row for row, item in enumerate(tables.item_ids)}
+    users = {user: number for number, user in enumerate(tables.user_ids)}
+    return Samples(
+        tables,
+        ragged(tables.codes(record.segments) for record in records),
+        ragged([rows[item] for item in record.items] for record in records),
+        np.array([users[record.user] if record.user else NOBODY for record in records], np.int64),
+        np.array([tables.wording(record.task, record.template) for record in records], np.int64),
+    )
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples of the same tables, one part behind the other. At least one part."""
+    return Samples(
+        parts[0].tables,
+        stacked([part.text for part in parts]),
+        stacked([part.items for part in parts]),
+        np.concatenate([part.user for part in parts]),
+        np.concatenate([part.wording for part in parts]),
+    )
+
+
+class SamplesFile:
+    """A Parquet file that samples are added to, a row group at a time."""
+
+    def __init__(self, path: Path) -> None:
+        layout = {"write_statistics": False, "dictionary_pagesize_limit": _DICTIONARY_BYTES}
+        self._writer = pq.ParquetWriter(path, _SCHEMA, compression="zstd", **layout)
+
+    def __enter__(self) -> SamplesFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.close()
+
+    def add(self, samples: Samples) -> None:
+        """One row group."""
+        self._writer.write_table(_table(samples))
+
+
+def read_samples(path: Path) -> Samples:
+    """What a `SamplesFile` holds."""
+    nested = [f"{name}.list.element" for name in ("items", "texts")]
+    table = pq.read_table(path, read_dictionary=[*_NAMES, *nested]).unify_dictionaries().combine_chunks()
+    columns = {name: _only_chunk(table[name], _SCHEMA.field(name).type) for name in _SCHEMA.names}
+    names = {name: columns[name].dictionary.to_pylist() for name in _NAMES}
+    number = {name: columns[name].indices.to_numpy() for name in _NAMES}
+    tables = Tables(columns["items"].values.dictionary.to_pylist(), names["user"])
+    texts = columns["texts"]
+    symbols = columns["symbols"].values.to_numpy(zero_copy_only=False)
+    pieces = _coded_pieces(texts.values, symbols, tables)
+    codes = 2 * pieces + columns["bears_loss"].values.to_numpy(zero_copy_only=False)
+    pairs = number["task"].astype(np.int64) * (len(names["template"]) + 1) + number["template"]
+    known, places = np.unique(pairs, return_inverse=True)
+    for pair in known.tolist():
+        task, template = divmod(pair, len(names["template"]) + 1)
+        tables.wording(names["task"][task], names["template"][template])
+    nobody = np.array([NOBODY if user == "" else place for place, user in enumerate(names["user"])], np.int64)
+    items = Ragged(columns["items"].values.indices.to_numpy().astype(np.int64), columns["items"].offsets.to_numpy().astype(np.int64))
+    text = Ragged(codes, texts.offsets.to_numpy().astype(np.int64))
+    return Samples(tables, text, items, nobody[number["user"]] if len(nobody) else number["user"], places)
+
+
+def _coded_pieces(texts: pa.DictionaryArray, symbols: np.ndarray, tables: Tables) -> np.ndarray:
+    """[P] piece numbers; the tables get the distinct pairs of text and kind."""
+    words = texts.dictionary.to_pylist()
+    keys = 2 * texts.indices.to_numpy().astype(np.int64) + symbols
+    used = np.zeros(2 * len(words), bool)
+    used[keys] = True
+    number = np.zeros(len(used), np.int64)
+    for key in np.flatnonzero(used).tolist():
+        number[key] = tables.code(Segment(words[key >> 1], symbols=bool(key & 1))) >> 1
+    return number[keys]
+
+
+def _table(samples: Samples) -> pa.Table:
+    tables = samples.tables
+    tasks = [task for task, _ in tables.wordings]
+    templates = [template for _, template in tables.wordings]
+    pieces = samples.text.values >> 1
+    is_symbol = np.array([piece.symbols for piece in tables.pieces], bool)
+    users = np.where(samples.user == NOBODY, len(tables.user_ids), samples.user)
+    arrays = [
+        _dictionary(samples.wording, tasks),
+        _dictionary(samples.wording, templates),
+        _dictionary(users, [*tables.user_ids, ""]),
+        _lists(samples.items, _dictionary(samples.items.values, tables.item_ids)),
+        _lists(samples.text, _dictionary(pieces, [piece.text for piece in tables.pieces])),
+        _lists(samples.text, pa.array(samples.text.values & 1 == 1)),
+        _lists(samples.text, pa.array(is_symbol[pieces])),
+    ]
+    return pa.table(arrays, schema=_SCHEMA)
+
+
+def _dictionary(numbers: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
+    """Words by number: the words that occur alone, and each once, since Parquet's writer takes no dictionary that repeats itself."""
+    used = np.zeros(len(words), bool)
+    used[numbers] = True
+    place_of: dict[str, int] = {}
+    place = np.zeros(len(words), np.int32)
+    for number in np.flatnonzero(used).tolist():
+        place[number] = place_of.setdefault(words[number], len(place_of))
+    return pa.DictionaryArray.from_arrays(pa.array(place[numbers]), pa.array(list(place_of), pa.string()))
+
+
+def _lists(rows: Ragged, values: pa.Array) -> pa.ListArray:
+    return pa.ListArray.from_arrays(pa.array(rows.bounds.astype(np.int32)), values)
+
+
+def _only_chunk(column: pa.ChunkedArray, kind: pa.DataType) -> Any:
+    return column.chunk(0) if column.num_chunks else pa.array([], kind)

@@ -1,0 +1,45 @@
+"""Windows of histories: which events stand in one sample.
+
+Legend: U users, W windows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shelftalk.tasks.ragged import bounds_of
+
+
+def windows(
+    bounds: np.ndarray, size: int, draw: np.random.Generator, targets: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut every history `bounds` [U, 2] (event rows, from : to) into windows of at most `size` events.
+
+    Returns owner [W] (row of `bounds`), start [W] and stop [W] (event rows). The first cut of a history is drawn by chance, so
+    that over the epochs every event is seen at every distance from the start of its window. Windows of a single event are left
+    out, except where it is all.
+
+    Where only the last `targets` events of a window bear loss, the windows overlap and their ends stand `targets` apart, the last
+    one drawn by chance: each event bears loss about once, and none twice.
+    """
+    begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
+    if targets:
+        last = length - draw.integers(np.minimum(targets, length))
+        owner, place = _numbered(-(-last // targets))
+        stop = last[owner] - place * targets
+        start = np.maximum(0, stop - size)
+    else:
+        offset = np.where(length > size, draw.integers(size, size=len(length)), 0)
+        owner, place = _numbered((offset > 0) + -(-(length - offset) // size))
+        place -= offset[owner] > 0  # -1: what stands before the first cut
+        start = np.maximum(0, offset[owner] + place * size)
+        stop = np.minimum(length[owner], offset[owner] + (place + 1) * size)
+        kept = (stop - start > 1) | (length[owner] == 1)
+        owner, start, stop = owner[kept], start[kept], stop[kept]
+    return owner, begin[owner] + start, begin[owner] + stop
+
+
+def _numbered(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Owner and number, from 0, of each of `counts[u]` things."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    return owner, np.arange(len(owner)) - np.repeat(bounds_of(counts)[:-1], counts)

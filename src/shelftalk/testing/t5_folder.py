@@ -1,0 +1,63 @@
+"""A folder that looks like a released FLAN-T5, without the hub: its true architecture, a small tokenizer of its kind. Needs torch.
+
+    save_flan_t5(folder, texts, FLAN_T5_BASE)
+    load_experiment("my.toml", {"pretrained": {"name": str(folder), "random_weights": True}})
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import T5Tokenizer
+
+from shelftalk.tasks.marks import MARKS
+
+FLAN_T5_BASE = {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12}
+"""247,577,856 weights."""
+FLAN_T5_XL = {"d_model": 2048, "d_ff": 5120, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 32}
+"""2,849,757,184 weights."""
+SMALL = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+"""The same shape, shrunken."""
+VOCABULARY = 32128
+_CONTROL = ("<pad>", "</s>", "<unk>")
+
+
+def save_flan_t5(folder: Path, texts: Iterable[str], sizes: Mapping[str, int], vocabulary: int = VOCABULARY, pieces: int = 1000) -> Path:
+    """Write config.json, as google/flan-t5-* have it but for `sizes` and `vocabulary`, and a tokenizer of at most `pieces`
+    pieces made of `texts`. There are no weights: ask for random ones. Returns the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architectures": ["T5ForConditionalGeneration"],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        "decoder_start_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 0,
+        "d_kv": 64,
+        "dropout_rate": 0.1,
+        "feed_forward_proj": "gated-gelu",
+        "layer_norm_epsilon": 1e-06,
+        "n_positions": 512,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "tie_word_embeddings": False,
+        "vocab_size": vocabulary,
+        **sizes,
+    }
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    marks = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(MARKS))]
+    vocab = [*((piece, 0.0) for piece in _CONTROL), *_pieces(texts, pieces), *marks]
+    T5Tokenizer(vocab=vocab).save_pretrained(folder)
+    return folder
+
+
+def _pieces(texts: Iterable[str], number: int) -> list[tuple[str, float]]:
+    """Pieces of words with their log-probabilities, as SentencePiece finds them."""
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])
+    tokenizer.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=number, unk_token="<unk>", show_progress=False))
+    found = json.loads(tokenizer.to_str())["model"]["vocab"]
+    return [(piece, score) for piece, score in found if piece not in _CONTROL]

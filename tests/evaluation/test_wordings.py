@@ -1,0 +1,63 @@
+"""Other wordings: the same users for every task, the same requests in both wordings, no more than was promised."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from shelftalk.baselines.bias import fit_global_mean
+from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.evaluation import wordings
+from shelftalk.evaluation.evaluator import summarise
+from shelftalk.testing.worlds import tiny_world
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    return split_leave_one_out(tiny_world(users=30, items=60), SplitSettings(ranking_negatives=20), seed=1)
+
+
+class Both:
+    """Popularity that also rates."""
+
+    def __init__(self, split: Split) -> None:
+        self.recommend, self.rank = fit_popularity(split).recommend, fit_popularity(split).rank
+        self.rate = fit_global_mean(split).rate
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordings, "USERS", 12)
+    monkeypatch.setattr(wordings, "RATINGS", 15)
+
+
+def test_as_many_users_are_drawn_as_promised_and_the_same_ones_for_every_task(few: None, split: Split) -> None:
+    asked = {task: wordings.drawn(split, task, seed=3) for task in ("retrieval", "ranking", "rating")}  # type: ignore[arg-type]
+    users = {task: {request.user for request in requests} for task, (requests, _) in asked.items()}
+    assert len(users["retrieval"]) == len(asked["retrieval"][0]) == 12
+    assert users["ranking"] == users["retrieval"] >= users["rating"]
+    assert 0 < len(asked["rating"][0]) <= 15
+
+
+def test_the_draw_depends_on_the_seed_alone(few: None, split: Split) -> None:
+    once, again, other = (wordings.drawn(split, "rating", seed) for seed in (3, 3, 4))
+    assert once == again != other
+
+
+def test_requests_are_those_of_the_validation_part_with_their_truths(few: None, split: Split) -> None:
+    known = dict(zip(*split.retrieval_requests("validation"), strict=True))
+    requests, truths = wordings.drawn(split, "retrieval", seed=3)
+    assert [known[request] for request in requests] == truths
+    rated = list(zip(*split.rating_requests("validation"), strict=True))
+    assert all(pair in rated for pair in zip(*wordings.drawn(split, "rating", seed=3), strict=True))
+
+
+def test_every_task_is_asked_the_same_in_both_wordings(split: Split) -> None:
+    model = Both(split)
+    table = wordings.ask({"seen": model, "held out": model}, ["retrieval", "ranking", "rating"], split, seed=3)
+    for task in ("retrieval", "ranking", "rating"):
+        seen, held_out = (table.filter(task=task, wording=wording).drop("wording") for wording in wordings.WORDINGS)
+        assert seen.equals(held_out) and seen.height
+        assert summarise(seen, task) == summarise(held_out, task)  # type: ignore[arg-type]
+    assert table.filter(pl.col("task") == "rating")["rank"].null_count() == table.filter(pl.col("task") == "rating").height
