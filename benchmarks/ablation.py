@@ -1,0 +1,97 @@
+"""What each auxiliary task gives at equal tokens, on the bundled data and on Amazon Beauty, nano model, three seeds.
+
+The grids are those of experiments/ablations, and so are the folders: what `shelftalk ablate` has finished is not done again.
+Amazon Beauty is read from ../shared/data/beauty beside the repository, and left out where it is not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks._nano import bundled_hash
+from benchmarks.harness import Claim, Result, data_hash
+from shelftalk.ablation.grid import Grid, load_grid
+from shelftalk.ablation.result import Ablation, VariantGap
+from shelftalk.ablation.study import ablate
+from shelftalk.console import Progress
+
+GAIN = "retrieval ndcg@10"
+CLAIMS = [
+    "With one seed, all runs of a data set read the same number of training tokens, within 2 %",
+    "Every training took at most 10 minutes",
+    "All three auxiliary tasks together raise retrieval NDCG@10 against none of them, in each data set (interval clear of zero)",
+]
+REPOSITORY = Path(__file__).resolve().parents[1]
+GRIDS = {"movielens-small": "auxiliary-tasks", "beauty": "beauty-auxiliary-tasks"}
+BEAUTY = REPOSITORY.parent / "shared" / "data" / "beauty"
+QUICK = {"tokens": 150_000, "users": 300, "ratings": 500}
+LONGEST = 600.0
+"""Seconds of one training."""
+
+
+def main(quick: bool) -> Result:
+    """--quick: one seed, few tokens, the bundled data alone."""
+    data = bundled_hash()
+    found = {"movielens-small": _measured(_grid("movielens-small", quick), quick)}
+    if not quick and BEAUTY.exists():
+        found["beauty"] = _measured(_grid("beauty", quick), quick)
+        data["beauty"] = data_hash(BEAUTY.glob("*.parquet"))
+    elif not quick:
+        print(f"Amazon Beauty is left out: there is no {BEAUTY}.", flush=True)
+    rows = [row for name, ablation in found.items() for row in _rows(name, ablation)]
+    return Result(0, claims(found), rows, data)
+
+
+def _grid(name: str, quick: bool) -> Grid:
+    path = REPOSITORY / "experiments" / "ablations" / f"{GRIDS[name]}.toml"
+    grid = load_grid(path, (0,) if quick else None, BEAUTY if name == "beauty" else None)
+    return replace(grid, settings=grid.settings.model_copy(update=QUICK)) if quick else grid
+
+
+def _measured(grid: Grid, quick: bool) -> Ablation:
+    """In a fixed folder under the working directory, so that an interrupted benchmark continues."""
+    with Progress() as progress:
+        return ablate(grid, Path("runs/ablations") / (grid.settings.name + (".quick" if quick else "")), progress, progress.say)[0]
+
+
+def claims(found: dict[str, Ablation]) -> list[Claim]:
+    """The claims with what was measured, from the results alone."""
+    apart = max(_apart(ablation) for ablation in found.values())
+    seconds = [row["training_seconds"] for ablation in found.values() for row in ablation.runs]
+    longest = max(second for second in seconds if second is not None)
+    gaps = {name: _gap(ablation, "none") for name, ablation in found.items()}
+    said = "; ".join(f"{name} {-gap.value:.4f} [{-gap.high:.4f}, {-gap.low:.4f}]" for name, gap in gaps.items())
+    return [
+        Claim(CLAIMS[0], round(apart, 5), "<= 0.02", apart <= 0.02),
+        Claim(CLAIMS[1], longest, f"<= {LONGEST:.0f} seconds", longest <= LONGEST),
+        Claim(CLAIMS[2], said, "low end > 0", all(gap.high < 0 for gap in gaps.values())),  # a gap is none minus all on
+    ]
+
+
+def _apart(ablation: Ablation) -> float:
+    """By how much the most tokens exceed the fewest, the worst over the seeds."""
+    read = {seed: [row["tokens"] for row in ablation.runs if row["seed"] == seed] for seed in ablation.seeds}
+    return max(max(tokens) / min(tokens) - 1 for tokens in read.values())
+
+
+def _gap(ablation: Ablation, variant: str) -> VariantGap:
+    return next(gap for gap in ablation.gaps if (gap.variant, gap.metric) == (variant, GAIN))
+
+
+def _rows(name: str, ablation: Ablation) -> list[dict[str, Any]]:
+    """The full tables: figures and costs, differences, runs."""
+    shared = {"data": name, "part": ablation.part, "tokens": ablation.tokens, "seeds": list(ablation.seeds), **ablation.asked}
+    figures = [{"variant": v.name, **_rounded(v.metrics), "costs": _rounded(v.costs)} for v in ablation.variants]
+    gaps = [{**_rounded(asdict(gap)), "per_seed": [round(one, 4) for one in gap.per_seed], "clear": gap.clear} for gap in ablation.gaps]
+    return [
+        {"row": "ablation", **shared, "baseline": ablation.baseline, "sentences": list(ablation.sentences)},
+        *({"row": "variant", "data": name, **figure} for figure in figures),
+        *({"row": "difference", "data": name, **gap} for gap in gaps),
+        *({"row": "run", "data": name, **_rounded(run)} for run in ablation.runs),
+    ]
+
+
+def _rounded(row: Any) -> dict[str, Any]:
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in row.items()}

@@ -1,0 +1,54 @@
+"""What a run of the grid is asked: the same requests of the same users in every run, answers measured per user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from shelftalk import seeds
+from shelftalk.data.splitting import Part, Split
+from shelftalk.evaluation.comparison import evaluated, requests_of
+from shelftalk.evaluation.metrics import LIST_LENGTH, Task
+from shelftalk.records import Request
+
+
+def per_user_tables(model: Any, split: Split, part: Part, users: int = 0, ratings: int = 0, seed: int = 0) -> dict[str, pl.DataFrame]:
+    """Task -> a row per user (or rating), for each task that the model answers and the data supports.
+
+    `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users.
+    """
+    places = drawn_users(split, users, seed)
+    able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
+    able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
+    tables = {}
+    for task in (task for task, can in able.items() if can):
+        requests, truths = _drawn(split, task, part, places, ratings, seed)
+        if requests:
+            tables[str(task)] = evaluated(task, _answers(model, task, requests), requests, truths, split)
+    return tables
+
+
+def drawn_users(split: Split, users: int, seed: int) -> np.ndarray:
+    """[n] user numbers, ascending; all of them for 0 or where there are no more."""
+    everyone = len(split.dataset.user_ids)
+    order = seeds.generator(seed, "evaluated users").permutation(everyone)
+    return np.sort(order[: users or everyone])
+
+
+def _answers(model: Any, task: Task, requests: list[Request]) -> Any:
+    if task == "retrieval":
+        return model.recommend(requests, LIST_LENGTH)
+    return model.rank(requests) if task == "ranking" else model.rate(requests)
+
+
+def _drawn(split: Split, task: Task, part: Part, places: np.ndarray, ratings: int, seed: int) -> tuple[list[Request], list[Any]]:
+    """The requests of these users and their truths, in the split's order; of rating requests at most `ratings`."""
+    requests, truths = requests_of(split, task, part)
+    ids = split.dataset.user_ids
+    wanted = {ids[place] for place in places.tolist()}
+    kept = np.array([place for place, request in enumerate(requests) if request.user in wanted], np.int64)
+    if task == "rating" and ratings:
+        kept = np.sort(seeds.generator(seed, "evaluated ratings").permutation(kept)[:ratings])
+    return [requests[place] for place in kept.tolist()], [truths[place] for place in kept.tolist()]
