@@ -11,7 +11,7 @@ import typer.main
 from shelftalk.cli import app
 
 PAGE = Path(__file__).parent / "cli.md"
-KINDS = {Path: "PATH", int: "NUMBER", str: "TEXT"}
+KINDS = {float: "NUMBER", Path: "PATH", int: "NUMBER", str: "TEXT"}
 HEAD = """# The command line
 
 *Written by `make docs` from the program; a test compares the two.*

@@ -103,10 +103,120 @@ def show_sample(
     _guarded(work)
 
 
+@show_app.command("index")
+def show_index(
+    experiment: ExperimentFile = None,
+    schemes: Annotated[
+        str | None, typer.Option("--schemes", help="Index schemes by comma; all that do not leak without it.")
+    ] = None,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """What each way of naming items costs in tokens, before any training: one row per scheme."""
+
+    def work() -> None:
+        from shelftalk.console import print_index_figures
+        from shelftalk.inspecting import index_figures
+
+        wanted = [name.strip() for name in (schemes or "").split(",") if name.strip()]
+        print_index_figures(index_figures(_experiment(experiment, seed, None, data, interactions, items), wanted), as_json)
+
+    _guarded(work)
+
+
 @show_app.command("experiment")
 def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
     """The experiment with every default resolved, as TOML: a file to start your own from."""
     _guarded(lambda: typer.echo(_experiment(experiment, seed, None, data, None, None).toml()))
+
+
+@app.command()
+def ablate(
+    grid: Annotated[Path, typer.Argument(help="Grid file (TOML): variants of one experiment, seeds, tokens each.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder; by default runs/ablations/NAME.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds by comma, in place of the file's: 0,1,2.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Train every variant of a grid on the same number of tokens, and compare them. Finished runs are skipped."""
+
+    def work() -> None:
+        from shelftalk.ablation.grid import load_grid, read_seeds
+        from shelftalk.ablation.report import as_json as result_as_json
+        from shelftalk.ablation.report import printed_tables
+        from shelftalk.ablation.study import ablate
+        from shelftalk.console import Progress, print_tables
+
+        wanted = load_grid(grid, read_seeds(seeds) if seeds else None, data)
+        folder = out or Path("runs") / "ablations" / wanted.settings.name
+        with Progress() as progress:
+            found, page = ablate(wanted, folder, progress, progress.say)
+        if as_json:
+            typer.echo(result_as_json(found), nl=False)
+        else:
+            print_tables(printed_tables(found), f"Report: {page}")
+
+    _guarded(work)
+
+
+@app.command("plan")
+def plan_command(
+    experiment: ExperimentFile = None,
+    gpu: Annotated[str, typer.Option("--gpu", help="The GPU to plan for, such as a100-80gb or rtx-4090.")] = "a100-80gb",
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many of them, beside one.")] = 1,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="What one costs for an hour, in any currency.")] = None,
+    utilisation: Annotated[float, typer.Option("--utilisation", min=0.01, max=1, help="Share of its peak that a GPU reaches.")] = 0.3,
+    lora_rank: Annotated[int, typer.Option("--lora-rank", min=1, help="Rank of the adapters that are estimated too.")] = 16,
+    users: Annotated[int, typer.Option("--users", min=1, help="Users whose samples are looked at; the rest is scaled.")] = 2000,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """The dry run before spending: samples, tokens, memory, hours and cost of a training. What cannot work ends with exit code 2."""
+
+    def work() -> None:
+        from shelftalk.console import print_plan
+        from shelftalk.planning.plan import Hardware, plan
+        from shelftalk.planning.tables import told
+
+        given = _experiment(experiment, seed, None, data, interactions, items)
+        found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
+        print_plan(told(found), found.values() if as_json else None)
+        if found.refused:
+            raise typer.Exit(2)
+
+    _guarded(work)
+
+
+@app.command()
+def probe(
+    run: Annotated[
+        Path | None, typer.Option("--run", help="A finished run folder: probe its model on real data (validation part only).")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller world and no controls: a minute or two.")] = False,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds by comma; each has a world of its own.")] = "0",
+    tasks: Annotated[str | None, typer.Option("--tasks", help="Auxiliary tasks to probe, by comma; all without it.")] = None,
+    number: Annotated[int, typer.Option("--questions", help="Questions of each kind, with --run.")] = 1000,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for probe.json and probe.md; by default runs/probe, or the run's.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Does the knowledge go in? Ask models, trained with each auxiliary task and without, for facts that no text tells."""
+
+    def work() -> None:
+        from shelftalk.probing.telling import markdown, probed_run, probed_world, write_probe
+
+        found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, lambda text: typer.echo(text, err=True))
+        path = write_probe(found, out or run or Path("runs") / "probe")
+        typer.echo(json.dumps(found, indent=1) if as_json else f"{markdown(found)}\nWritten: {path}")
+
+    _guarded(work)
 
 
 @app.command()

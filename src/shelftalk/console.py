@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,10 +14,13 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from shelftalk.indexing.item_index import LEAK
+from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runs import RunFolder, StageRecord
 
 EVERY = 20.0
 """Seconds between two lines of progress where standard error is no terminal."""
+INDEX_HEADINGS = ("scheme", "min", "mean", "p95", "max", "until unique", "shared", "trie", "last level", "symbols", "made in")
 SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}
 
 
@@ -51,9 +55,16 @@ class Progress:
         if self._console.is_terminal:
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, said=text)
+            if done < self._done.get(stage, 0):  # a stage that begins again has another time left
+                self._bars.reset(self._tasks[stage])  # type: ignore[arg-type]
+            self._done[stage] = done
             self._bars.update(self._tasks[stage], completed=done, total=total, said=text)  # type: ignore[arg-type]
         else:
             self._line(stage, done, total, text)
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the bars."""
+        self._console.print(line, highlight=False, soft_wrap=True)
 
     def _line(self, stage: str, done: int, total: int, text: str) -> None:
         now = time.monotonic()
@@ -84,9 +95,33 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     for task, models in metrics.items():
         console.print(_table(task, models))
     for record in records:
-        for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", [])]:
+        warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
+        for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
             console.print(sentence, soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
+    """Title -> table, each as the reports show it, and the last line."""
+    console = Console(highlight=False, markup=False)
+    for title, table in tables.items():
+        shown = Table(title=Text(title), title_justify="left")
+        for place, column in enumerate(table.columns):
+            shown.add_column(Text(column), justify="left" if place < table.words else "right")
+        for row in table.rows:
+            shown.add_row(*(Text(f"{cell.text}{'*' if cell.best else ''}" + (f"\n{cell.note}" if cell.note else "")) for cell in row))
+        console.print(shown)
+    console.print(last, soft_wrap=True)
+
+
+def print_plan(told: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:
+    """The tables and sentences of a plan, or its values as JSON."""
+    if values is not None:
+        print(json.dumps(values, indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    for part in told:
+        console.print(part, soft_wrap=isinstance(part, str))
 
 
 def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
@@ -99,6 +134,26 @@ def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -
     for token, loss in tokens:
         text.append(f"⟦{token}⟧" if loss else token, style="bold green" if loss else "")
     console.print(text, soft_wrap=True)
+
+
+def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """A row per index scheme; what leaks is marked and told."""
+    if as_json:
+        print(json.dumps(list(rows), indent=1))
+        return
+    table = Table(title=f"names of {rows[0]['items']} items, in tokens of the experiment's model", title_justify="left")
+    for number, heading in enumerate(INDEX_HEADINGS):
+        table.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        tokens = (f"{row['tokens_min']}", f"{row['tokens_mean']:.1f}", f"{row['tokens_p95']:.0f}", f"{row['tokens_max']}")
+        prefixes = (f"{row['tokens_until_unique']:.1f}", f"{row['shared_prefixes']}", f"{row['trie_nodes']}")
+        rest = (f"{row['told_apart_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
+        table.add_row(row["scheme"] + (" (leaks)" if row["leaks"] else ""), *tokens, *prefixes, *rest)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for row in rows:
+        if row["leaks"]:
+            console.print(f"{row['scheme']}: {LEAK}", soft_wrap=True)
 
 
 def _table(task: str, models: dict[str, dict]) -> Table:

@@ -1,0 +1,82 @@
+"""Whether a training fits a GPU, and if not, which settings would make it fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedModel
+
+from shelftalk.planning.gpus import GPUS, Gpu
+from shelftalk.planning.memory import Lora, Memory, full_memory, lora_memory, smaller
+from shelftalk.planning.tracing import Trace
+from shelftalk.training.settings import TrainingSettings
+
+USABLE = 0.95
+"""Share of a GPU's memory that may be planned for."""
+CUTS = (1, 4, 16)
+"""Batches are tried whole and cut into so many."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A training's memory under other settings: `plain` and `checkpointed` trace its largest batch."""
+
+    model: PreTrainedModel
+    settings: TrainingSettings
+    plain: Trace
+    checkpointed: Trace
+    base: int
+
+    def memory(self, checkpointing: bool | None = None, optimizer: str = "", parts: int = 1) -> Memory:
+        """With the settings' own checkpointing and optimiser where none is given, and each batch cut into `parts`."""
+        spare = self.settings.gradient_checkpointing if checkpointing is None else checkpointing
+        batch = smaller(self.checkpointed if spare else self.plain, parts)
+        chosen = optimizer or self.settings.optimizer
+        return full_memory(self.model, batch, self.base, chosen, self.settings.gradient_accumulation * parts)  # type: ignore[arg-type]
+
+    def adapters(self, lora: Lora) -> Memory:
+        """With adapters in place of all weights."""
+        batch = self.checkpointed if self.settings.gradient_checkpointing else self.plain
+        return lora_memory(self.model, lora, batch, self.base, self.settings.gradient_accumulation)
+
+
+def what_fits(fit: Fit, lora: Lora, gpu: Gpu) -> str:
+    """ "" where the training fits the GPU, else a sentence that names the first change of settings that would make it fit."""
+    need = fit.memory().peak
+    if fits(need, gpu):
+        return ""
+    refusal = f"Training needs about {need / 1e9:.0f} GB, and {gpu.name} has {gpu.memory:g} GB; "
+    for changes, changed in _changes(fit):
+        if fits(changed.peak, gpu):
+            return f"{refusal}set {changes} (about {changed.peak / 1e9:.0f} GB)."
+    larger = [other.name for other in GPUS.values() if fits(need, other)]
+    if larger:
+        return f"{refusal}no setting makes it fit: choose --gpu {larger[0]}."
+    small = fit.adapters(lora).peak
+    return f"{refusal}no setting or GPU of the table makes it fit, and adapters (about {small / 1e9:.0f} GB) are not built yet."
+
+
+def fits(need: int, gpu: Gpu) -> bool:
+    """Whether so many bytes may be planned for on the GPU."""
+    return need <= USABLE * gpu.memory * 1e9
+
+
+def _changes(fit: Fit) -> list[tuple[str, Memory]]:
+    """Changes of settings in words, from the one that costs least on, and the memory with them."""
+    found = []
+    for optimizer in dict.fromkeys((fit.settings.optimizer, "adafactor")):
+        for parts in CUTS:
+            for checkpointing in sorted({fit.settings.gradient_checkpointing, True}):
+                words = ["training.gradient_checkpointing = true"] if checkpointing and not fit.settings.gradient_checkpointing else []
+                if parts > 1:
+                    words.append(f"training.batch_tokens = {max(64, fit.settings.batch_tokens // parts)}")
+                    words.append(f"training.gradient_accumulation = {fit.settings.gradient_accumulation * parts}")
+                if optimizer != fit.settings.optimizer:
+                    words.append(f'training.optimizer = "{optimizer}"')
+                if words:
+                    found.append((_listed(words), fit.memory(checkpointing, optimizer, parts)))
+    return found
+
+
+def _listed(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,0 +1,306 @@
+"""The dry run before spending: what a training would read, need and cost, and what of it cannot work.
+
+Counts are counted and memory is traced; time rests on two assumptions, which the plan names. benchmarks/planner.py says how far off
+the estimates are on a machine where both can be measured.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+
+from shelftalk import machine, stages
+from shelftalk.assemble import RunParts, family, new_backbone, symbols
+from shelftalk.decoding.item_trie import ItemTrie
+from shelftalk.errors import SettingsError
+from shelftalk.evaluation.metrics import LIST_LENGTH
+from shelftalk.experiment import Experiment
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.hardware import fp16_refusal, product_type
+from shelftalk.models.pretrained import on_paper
+from shelftalk.models.settings import Precision
+from shelftalk.planning import memory, time
+from shelftalk.planning.counting import Counted, count_samples, cut_texts, trained_context
+from shelftalk.planning.fitting import Fit, what_fits
+from shelftalk.planning.gpus import Gpu, gpu_named
+from shelftalk.planning.tracing import Paper, Trace
+from shelftalk.runs import RunFolder
+from shelftalk.training.batching import length_batches
+
+USERS = 2000
+"""Users whose samples are looked at; the rest is scaled."""
+GPU_BASE = 10**9
+"""Bytes of a GPU that the driver and its kernels take: an assumption."""
+SAMPLE = 400
+"""Bytes of a sample in memory beside its tokens, five bytes each."""
+TOGETHER = 0.9
+"""Share of its speed that a GPU keeps beside others: an assumption."""
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the training would be bought: GPUs of a name in planning.gpus.GPUS, `price` of one for an hour in any currency, the share
+    of its peak that it is assumed to reach, and the rank of the adapters that full training is compared with."""
+
+    gpu: str = "a100-80gb"
+    gpus: int = 1
+    price: float | None = None
+    utilisation: float = 0.3
+    lora_rank: int = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `shelftalk plan` prints: plain values only. `refused` are sentences; with none, the training can begin."""
+
+    experiment: str
+    model: Mapping[str, Any]
+    looked_at: str
+    tasks: Mapping[str, Mapping[str, Any]]
+    cut: Mapping[str, float]
+    trie: Mapping[str, int]
+    training: Mapping[str, int]
+    memory: Mapping[str, Mapping[str, int]]
+    """"full" and "lora" on one GPU and "here" on this machine, in bytes by part."""
+    times: Sequence[Mapping[str, Any]]
+    refused: Sequence[str]
+    assumptions: Sequence[str]
+
+    def values(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return asdict(self)
+
+
+def plan(experiment: Experiment, hardware: Hardware, users: int = USERS) -> Plan:
+    """Look at an experiment without training it and without a run folder.
+
+    Raises MissingFile where the model's config or tokenizer cannot be read, and SettingsError or DataError as the stages do.
+    """
+    gpu = gpu_named(hardware.gpu)
+    family(experiment)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment)
+        stages.index(folder, experiment)
+        return _plan(RunParts(folder, experiment), hardware, gpu, users)
+
+
+def backbone_to_plan(found: RunParts) -> Backbone:
+    """A pretrained model without its weights; the nano model as it is."""
+    if found.experiment.pretrained.name:
+        return on_paper(found.experiment.pretrained, symbols(found))
+    return _to_try(found, "fp32")  # a precision that is refused is told among other refusals
+
+
+def _to_try(found: RunParts, precision: Precision) -> Backbone:
+    """A backbone that nobody needs afterwards; weights that were released are as fast as random ones, which need not be fetched."""
+    experiment = found.experiment
+    training = experiment.training.model_copy(update={"precision": precision})
+    pretrained = experiment.pretrained.model_copy(update={"random_weights": True})
+    return new_backbone(RunParts(found.run, experiment.model_copy(update={"training": training, "pretrained": pretrained})))
+
+
+def checkpointed(backbone: Backbone, bf16: bool, batch: Sequence[Encoded], whole: Trace) -> Trace:
+    """The trace of a batch whose layers keep their inputs alone; one layer at a time is computed again, and then all of it is there."""
+    inputs = Paper(backbone, bf16, checkpointing=True).trace(batch)
+    return replace(whole, kept=inputs.kept + whole.kept // _layers(backbone))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Four `typical` batches that stand for all; the `largest`, of the longest samples and of most targets; and their `number`."""
+
+    typical: Sequence[Sequence[Encoded]]
+    largest: Sequence[Sequence[Encoded]]
+    number: int
+
+
+def typical_and_largest(samples: Sequence[Encoded], batch_tokens: int) -> Batches:
+    """As training would make batches of these samples."""
+    batches = [[samples[place] for place in batch] for batch in length_batches(samples, batch_tokens)]
+    typical = [batches[int(len(batches) * eighth / 8)] for eighth in (1, 3, 5, 7)]
+    most = max(batches, key=lambda batch: sum(int(sample.bears_loss.sum()) for sample in batch))
+    return Batches(typical, [batches[0], most], len(batches))
+
+
+def _plan(found: RunParts, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
+    experiment, settings = found.experiment, found.experiment.training
+    backbone = backbone_to_plan(found)
+    counted = count_samples(found, backbone, users)
+    if not counted.samples:
+        raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
+    batches = typical_and_largest(counted.samples, settings.batch_tokens)
+    number = math.ceil(batches.number * counted.scale) * settings.epochs
+    steps = math.ceil(number / settings.gradient_accumulation)
+    steps = min(steps, settings.max_steps or steps)
+    costs = batch_costs(backbone, settings.precision != "fp32", batches)
+    fit = Fit(backbone.model, settings, costs.largest, costs.largest_checkpointed, GPU_BASE)
+    adapters = memory.lora(backbone.model, hardware.lora_rank, len(found.index.vocabulary))
+    here = _here(found, backbone, counted, batches, costs)
+    flops = costs.flops * steps * settings.gradient_accumulation
+    hours_here = here.seconds * settings.gradient_accumulation * steps / 3600
+    return Plan(
+        experiment=experiment.name,
+        model=_model(experiment, backbone, adapters),
+        looked_at=_looked_at(counted),
+        tasks={name: _task_row(count) for name, count in counted.tasks.items()},
+        cut=cut_texts(found),
+        trie=trie_size(found.index, backbone),
+        training=_training(counted, settings.epochs, steps),
+        memory={"full": fit.memory().rows(), "lora": fit.adapters(adapters).rows(), "here": here.memory.rows()},
+        times=[
+            *_bought(flops, hardware, gpu, settings.gradient_checkpointing),
+            {"where": here.where, "training": "full", "hours": hours_here, "cost": None},
+        ],
+        refused=_refused(found, backbone, fit, adapters, gpu),
+        assumptions=[*_assumptions(hardware, gpu), here.note],
+    )
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Of `typical` batches and of the largest, by trace; `flops` of a forward pass, the mean of the typical ones."""
+
+    typical: Sequence[Trace]
+    largest: Trace
+    largest_checkpointed: Trace
+
+    @property
+    def flops(self) -> float:
+        return sum(trace.flops for trace in self.typical) / len(self.typical)
+
+
+def batch_costs(backbone: Backbone, bf16: bool, batches: Batches) -> Costs:
+    """Trace the batches, without computing them."""
+    paper = Paper(backbone, bf16)
+    traces = [paper.trace(batch) for batch in batches.largest]
+    widest = max(range(len(traces)), key=lambda number: traces[number].kept + traces[number].logits)
+    spare = checkpointed(backbone, bf16, batches.largest[widest], traces[widest])
+    return Costs([paper.trace(batch) for batch in batches.typical], traces[widest], spare)
+
+
+def trie_size(index: ItemIndex, backbone: Backbone) -> dict[str, int]:
+    """Nodes, bytes and depth of the trie that retrieval searches. Raises DuplicateName where two names are the same tokens."""
+    trie = ItemTrie([backbone.encode(index.segments(item)).ids.tolist() for item in index.item_ids])
+    arrays = (value for value in vars(trie).values() if isinstance(value, np.ndarray))
+    size = sum(array.nbytes for array in arrays)
+    return {"items": trie.items, "nodes": len(trie), "bytes": size, "tokens of a name, at most": trie.depth}
+
+
+@dataclass(frozen=True)
+class Here:
+    """This machine's processor: memory, seconds of a batch, and how the seconds were found."""
+
+    where: str
+    memory: memory.Memory
+    seconds: float
+    note: str
+
+
+def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batches, costs: Costs) -> Here:
+    settings = found.experiment.training
+    refused = fp16_refusal(settings.precision, backbone.family, gpu=False)
+    bf16 = not refused and product_type(settings.precision, backbone.family) == torch.bfloat16
+    if bf16 != (settings.precision != "fp32"):
+        costs = batch_costs(backbone, bf16, batches)
+    held = sum(5 * len(sample) + SAMPLE for sample in counted.samples) * counted.scale * settings.epochs
+    base = psutil.Process().memory_info().rss + int(held)
+    need = Fit(backbone.model, settings, costs.largest, costs.largest_checkpointed, base).memory()
+    where = f"this machine, {torch.get_num_threads()} threads of {machine.processor()}"
+    if backbone.parameters <= time.SMALL and not refused:
+        note = "Hours on this processor are from training steps tried out just now, four batches of this experiment."
+        return Here(where, need, time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical), note)
+    rate = time.measured_rate(bf16)
+    each = [time.step_seconds(trace, backbone.parameters, rate, settings.gradient_checkpointing) for trace in costs.typical]
+    note = (
+        f"Hours on this processor are worked out from rates measured just now: {rate.flops / 1e9:.0f} x 10^9 operations and "
+        f"{rate.bandwidth / 1e9:.1f} GB of memory a second."
+    )
+    return Here(where, need, sum(each) / len(each), note)
+
+
+def _bought(flops: float, hardware: Hardware, gpu: Gpu, checkpointing: bool) -> list[dict[str, Any]]:
+    rows = []
+    for adapters in (False, True):
+        for gpus in sorted({1, hardware.gpus}):
+            work = flops * time.passes(checkpointing, adapters)
+            hours = time.gpu_seconds(work, gpu, gpus, hardware.utilisation, TOGETHER) / 3600
+            cost = None if hardware.price is None else hours * gpus * hardware.price
+            training = f"LoRA, rank {hardware.lora_rank}" if adapters else "full"
+            rows.append({"where": f"{gpus} x {gpu.name}", "training": training, "hours": hours, "cost": cost})
+    return rows
+
+
+def _model(experiment: Experiment, backbone: Backbone, adapters: memory.Lora) -> dict[str, Any]:
+    start = experiment.pretrained
+    return {
+        "name": (start.name + (", random weights" if start.random_weights else "")) or "nano, from scratch",
+        "family": backbone.family,
+        "parameters": backbone.parameters,
+        "vocabulary": len(backbone.tokenizer),
+        "trained context": trained_context(backbone),
+        f"trainable with LoRA of rank {adapters.rank}": adapters.trainable,
+    }
+
+
+def _task_row(count: Any) -> dict[str, Any]:
+    """Figures of a task's samples; a task without any sample has none."""
+    row: dict[str, Any] = {"samples": count.samples}
+    for name, tokens in (("prompt", count.prompt), ("targets", count.targets)):
+        quantiles = np.percentile(tokens, (50, 95, 100)).round().astype(int).tolist() if len(tokens) else [0, 0, 0]
+        row |= {f"{name} p50": quantiles[0], f"{name} p95": quantiles[1], f"{name} max": quantiles[2]}
+    return {**row, "histories cut": count.cut_histories, "beyond context": count.too_long}
+
+
+def _training(counted: Counted, epochs: int, steps: int) -> dict[str, int]:
+    tokens = sum(map(len, counted.samples)) * counted.scale * epochs
+    targets = sum(int(sample.bears_loss.sum()) for sample in counted.samples) * counted.scale * epochs
+    return {"epochs": epochs, "steps": steps, "tokens of the epochs": round(tokens), "of them bear loss": round(targets)}
+
+
+def _looked_at(counted: Counted) -> str:
+    if counted.users_looked_at == counted.users:
+        return f"All {counted.users:,} users were looked at."
+    return (
+        f"{counted.users_looked_at:,} of {counted.users:,} users were looked at, drawn by seed, and the counts scaled by "
+        f"{counted.scale:.2f}; a longer sample than the longest seen here may exist."
+    )
+
+
+def _refused(found: RunParts, backbone: Backbone, fit: Fit, adapters: memory.Lora, gpu: Gpu) -> list[str]:
+    """What cannot work, one sentence each."""
+    experiment = found.experiment
+    sentences = [fp16_refusal(experiment.training.precision, backbone.family, gpu=True)]
+    if experiment.decoding.beams < LIST_LENGTH:
+        sentences.append(
+            f"{experiment.decoding.beams} beams cannot find the {LIST_LENGTH} items that are evaluated; "
+            f"set decoding.beams = {LIST_LENGTH} or more."
+        )
+    if not set(experiment.training.judged_by) & set(found.served):
+        sentences.append(f"training.judged_by names no task that is validated; choose among {', '.join(found.served)}.")
+    sentences.append(what_fits(fit, adapters, gpu))
+    return [sentence for sentence in sentences if sentence]
+
+
+def _assumptions(hardware: Hardware, gpu: Gpu) -> list[str]:
+    together = f" and {TOGETHER:.0%} of its own speed beside others" if hardware.gpus > 1 else ""
+    return [
+        f"A GPU is assumed to reach {hardware.utilisation:.0%} of its peak{together}; {gpu.name} has {gpu.bf16:g} x 10^12 bf16 operations "
+        f"a second ({gpu.source}). Answering the test part comes on top of the hours.",
+        "Activations are traced with the processor's kernels; a GPU's attention keeps less.",
+        "Adapters (LoRA) and several GPUs are estimates only: this version trains all weights, on one GPU or the processor.",
+    ]
+
+
+def _layers(backbone: Backbone) -> int:
+    config = backbone.model.config
+    return config.num_hidden_layers + (config.num_decoder_layers if backbone.family == "encoder-decoder" else 0)

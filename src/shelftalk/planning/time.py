@@ -1,0 +1,87 @@
+"""How long training takes: operations by the rate of a GPU, or by what this processor is measured to do."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.planning.gpus import Gpu
+from shelftalk.planning.tracing import FP32, Trace
+
+SMALL = 30_000_000
+"""Weights up to which steps are tried out rather than worked out."""
+WIDTH = 1024
+"""Side of the matrices by which the processor's rate is measured."""
+TRAFFIC = 3
+"""How often a kept activation is moved: written, read on the way back, and its gradient written."""
+OPTIMIZER_TRAFFIC = 7
+"""How often AdamW moves a number per weight: weight, gradient and two moments read, weight and moments written."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """This processor: operations a second in matrix products, bytes a second in memory."""
+
+    flops: float
+    bandwidth: float
+
+
+def passes(checkpointing: bool, adapters: bool) -> int:
+    """Forward passes that a step amounts to: one forward, two on the way back (one where weights are frozen), one again."""
+    return (2 if adapters else 3) + checkpointing
+
+
+def gpu_seconds(flops: float, gpu: Gpu, gpus: int, utilisation: float, together: float) -> float:
+    """Seconds for `flops` operations on some GPUs that each get `utilisation` of their peak, and `together` of that side by side."""
+    return flops / (gpu.bf16 * 1e12 * utilisation * gpus * (together if gpus > 1 else 1))
+
+
+def step_seconds(batch: Trace, weights: int, rate: Rate, checkpointing: bool) -> float:
+    """Seconds of a step on the processor: its products, the activations moved and the optimiser's pass over the weights."""
+    products = batch.flops * passes(checkpointing, adapters=False) / rate.flops
+    moved = TRAFFIC * (batch.kept + batch.logits) + FP32 * OPTIMIZER_TRAFFIC * weights
+    return products + moved / rate.bandwidth
+
+
+def measured_rate(bf16: bool) -> Rate:
+    """A few matrix products of this processor, and a few passes through its memory; about a second."""
+    kind = torch.bfloat16 if bf16 else torch.float32
+    one, other = torch.randn(2 * WIDTH, WIDTH).to(kind), torch.randn(WIDTH, 2 * WIDTH).to(kind)
+    seconds = _median(lambda: one @ other)
+    large = torch.randn(16_000_000)
+    moved = _median(lambda: large.mul(1.5))
+    return Rate(2 * (2 * WIDTH) * WIDTH * (2 * WIDTH) / seconds, 2 * FP32 * large.numel() / moved)
+
+
+def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]]) -> float:
+    """Mean seconds of a training step over some batches, each taken twice: the first time its kernels are made. The backbone
+    learns a little from this, so hand over one that nobody needs."""
+    optimizer = torch.optim.AdamW(backbone.model.parameters(), lr=1e-9, fused=True)
+    backbone.model.train()
+
+    def step(batch: dict[str, torch.Tensor]) -> float:
+        start = time.perf_counter()
+        backbone.loss(batch).backward()
+        torch.nn.utils.clip_grad_norm_(backbone.model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        return time.perf_counter() - start
+
+    collated = [backbone.collate(batch) for batch in batches]
+    for batch in collated:
+        step(batch)
+    return statistics.mean(step(batch) for batch in collated)
+
+
+def _median(work: Callable[[], object], times: int = 7) -> float:
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[2:])

@@ -1,0 +1,94 @@
+"""Memory, time and what would fit: by hand, on small figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from shelftalk.errors import UnknownPart
+from shelftalk.models.nano import build_nano
+from shelftalk.models.settings import NanoSettings
+from shelftalk.planning import memory, time
+from shelftalk.planning.fitting import Fit, what_fits
+from shelftalk.planning.gpus import GPUS, Gpu, gpu_named
+from shelftalk.planning.tracing import Trace, like
+from shelftalk.training.settings import TrainingSettings
+
+GB = 10**9
+MODEL = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0).model
+WEIGHTS = 4 * sum(weight.numel() for weight in MODEL.parameters())
+LORA = memory.Lora(4, 100)
+BATCH = Trace(kept=20 * GB, logits=GB, flops=10**12, tokens=4096, samples=16)
+SPARE = Trace(kept=2 * GB, logits=GB, flops=10**12, tokens=4096, samples=16)
+
+
+def fit(plain: Trace = BATCH, spare: Trace = SPARE, **settings: Any) -> Fit:
+    return Fit(MODEL, TrainingSettings(**settings), plain, spare, base=GB)
+
+
+def test_adamw_holds_sixteen_bytes_for_each_weight() -> None:
+    found = fit().memory()
+    assert (found.weights, found.gradients, found.optimizer) == (WEIGHTS, WEIGHTS, 2 * WEIGHTS)
+    assert found.peak == GB + 3 * WEIGHTS + 21 * GB
+
+
+def test_accumulated_gradients_stand_beside_the_activations() -> None:
+    assert fit(gradient_accumulation=2).memory().peak - fit().memory().peak == WEIGHTS
+
+
+def test_adafactor_holds_a_row_and_a_column_for_each_matrix() -> None:
+    states = memory.adafactor_states([torch.Size([100, 50]), torch.Size([7])])
+    assert states == 4 * (100 + 50 + 7 + 3 * 5000)
+
+
+def test_adapters_are_counted_layer_by_layer() -> None:
+    linear = [part for part in MODEL.modules() if isinstance(part, torch.nn.Linear) and part is not MODEL.get_output_embeddings()]
+    assert memory.lora(MODEL, 2, 0).trainable == 2 * sum(sum(part.weight.shape) for part in linear)
+    assert memory.lora(MODEL, 2, 5).trainable - memory.lora(MODEL, 2, 0).trainable == 5 * 32  # one matrix: they are tied
+
+
+def test_what_fits_is_not_refused() -> None:
+    assert what_fits(fit(), LORA, GPUS["a100-80gb"]) == ""
+
+
+def test_the_first_change_that_makes_it_fit_is_named() -> None:
+    assert "set training.gradient_checkpointing = true (" in what_fits(fit(), LORA, Gpu("small", 8, 1, ""))
+    both = what_fits(fit(spare=BATCH), LORA, Gpu("small", 8, 1, ""))
+    assert "set training.batch_tokens = 1024 and training.gradient_accumulation = 4 (" in both
+    wide = Trace(kept=20 * GB, logits=GB, flops=1, tokens=4096, samples=1)  # one sample: no batch is smaller
+    assert "choose --gpu rtx-3090" in what_fits(fit(wide, wide), LORA, Gpu("small", 8, 1, ""))
+
+
+def test_what_fits_no_gpu_says_so() -> None:
+    huge = Trace(kept=900 * GB, logits=GB, flops=1, tokens=4096, samples=1)
+    assert "no setting or GPU of the table" in what_fits(fit(huge, huge), LORA, GPUS["h200"])
+
+
+def test_hours_follow_from_operations_rate_and_number() -> None:
+    gpu = Gpu("one", 80, 100, "")
+    assert time.gpu_seconds(3e15, gpu, 1, 0.3, 0.9) == pytest.approx(100)
+    assert time.gpu_seconds(3e15, gpu, 4, 0.3, 0.9) == pytest.approx(100 / 3.6)
+    assert [time.passes(*two) for two in ((False, False), (True, False), (False, True), (True, True))] == [3, 4, 2, 3]
+
+
+def test_a_step_takes_its_products_and_what_is_moved() -> None:
+    rate = time.Rate(flops=1e12, bandwidth=1e10)
+    batch = Trace(kept=10**9, logits=0, flops=10**12, tokens=1, samples=1)
+    assert time.step_seconds(batch, 10**8, rate, False) == pytest.approx(3 + 0.3 + 0.28)
+
+
+def test_this_processor_is_measured() -> None:
+    rate = time.measured_rate(bf16=False)
+    assert 1e8 < rate.flops < 1e15 and 1e7 < rate.bandwidth < 1e13
+
+
+def test_steps_are_tried_out() -> None:
+    backbone = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0)
+    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3]) < 60
+
+
+def test_an_unknown_gpu_names_the_nearest() -> None:
+    with pytest.raises(UnknownPart, match='did you mean "a100-80gb"'):
+        gpu_named("a100-80")

@@ -1,0 +1,80 @@
+"""What is counted without computing is what computing needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.nano import build_nano
+from shelftalk.models.settings import NanoSettings
+from shelftalk.planning.tracing import Paper, like
+
+FAMILIES = ("decoder-only", "encoder-decoder")
+
+
+def nano(family: str, layers: int = 2) -> Backbone:
+    settings = NanoSettings(family=family, vocabulary=300, width=32, layers=layers, heads=2)  # type: ignore[arg-type]
+    backbone = build_nano(["some text"], ["<i_1>"], settings, 0)
+    backbone.model.train()
+    return backbone
+
+
+def kept_by(backbone: Backbone, samples: list[Encoded]) -> int:
+    """Bytes that autograd holds in truth, the weights aside."""
+    own = {weight.untyped_storage().data_ptr() for weight in backbone.model.parameters()}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone.label_log_probs(backbone.collate(samples))
+    return sum(storage.nbytes() for storage in found.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_kept_for_the_way_back_is_what_a_real_batch_keeps(family: str) -> None:
+    backbone, samples = nano(family), [like(60, 20, 12)] * 5
+    trace = Paper(backbone, bf16=False).trace(samples)
+    scores = trace.logits // 3
+    # a causal model is told "causal" by name where it computes, and by a mask where it is traced: of account where it is so narrow
+    tolerance = 0.03 if family == "encoder-decoder" else 0.15
+    assert trace.kept + scores == pytest.approx(kept_by(backbone, samples), rel=tolerance)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operations_are_those_of_a_real_batch(family: str) -> None:
+    backbone, samples = nano(family), [like(60, 20, 12)] * 5
+    with FlopCounterMode(display=False) as counter:
+        backbone.label_log_probs(backbone.collate(samples))
+    assert Paper(backbone, bf16=False).trace(samples).flops == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_keeps_less_the_more_layers_there_are(family: str) -> None:
+    samples = [like(60, 20, 12)] * 5
+    shares = []
+    for layers in (2, 8):
+        backbone = nano(family, layers)
+        kept = [Paper(backbone, False, checkpointing).trace(samples).kept for checkpointing in (False, True)]
+        shares.append(kept[1] / kept[0])
+    assert shares[1] < shares[0] < 0.6
+
+
+def test_twice_the_samples_keep_twice_as_much() -> None:
+    paper = Paper(nano("decoder-only"), bf16=False)
+    one, two = paper.trace([like(60, 20, 12)] * 8), paper.trace([like(60, 20, 12)] * 16)
+    assert two.kept == pytest.approx(2 * one.kept, rel=0.05) and two.tokens == 2 * one.tokens
+
+
+def test_nothing_of_the_backbone_is_changed() -> None:
+    backbone = nano("encoder-decoder")
+    before = [weight.clone() for weight in backbone.model.parameters()]
+    Paper(backbone, bf16=True, checkpointing=True).trace([like(60, 20, 12)])
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone.model.parameters(), strict=True))
+    assert not backbone.bf16 and backbone.model.training and torch.isfinite(backbone.loss(backbone.collate([like(6, 2, 2)])))
