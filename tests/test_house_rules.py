@@ -40,13 +40,13 @@ LAYERS = (
     ("experiment",),
     ("assemble",),
     ("stages",),
-    ("console", "inspecting"),
+    ("console", "inspecting", "ablation", "probing", "planning"),
     ("cli",),
     ("__main__",),
 )
 HEIGHT = {name: number for number, names in enumerate(LAYERS) for name in names}
-HEAVY = ("models", "training", "decoding")
-LIGHT_IN_HEAVY = tuple(f"shelftalk.{name}.settings" for name in HEAVY)
+HEAVY = ("models", "training", "decoding", "planning")
+LIGHT_IN_HEAVY = tuple(f"shelftalk.{name}.settings" for name in HEAVY if (PACKAGE / name / "settings.py").exists())
 MAY_PRINT = {"cli.py", "console.py"}
 LONGEST_FUNCTION = 80
 

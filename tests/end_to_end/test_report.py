@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from shelftalk import parts
 from shelftalk.assemble import RunParts
 from shelftalk.experiment import Experiment
-from shelftalk.report.content import ReportContent
+from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import ADDED_UP, content_of
 from shelftalk.runs import RunFolder
 
@@ -49,10 +50,32 @@ def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(conte
 
 
 def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportContent) -> None:
-    assert [(row.task, row.wording, row.n) for row in content.wording] == [
-        ("retrieval (validation part)", "seen", 30),
-        ("retrieval (validation part)", "held out", 30),
-    ]
+    asked = [(f"{task} (validation part)", wording) for task in parts.SERVED for wording in ("seen", "held out", CHANGE)]
+    assert [(row.task, row.wording) for row in content.wording] == asked
+    assert {row.n for row in content.wording if not row.task.startswith("rating")} == {30}
+    seen, held_out, change = (dict(row.metrics) for row in content.wording[-3:])
+    assert change == pytest.approx({metric: held_out[metric] - seen[metric] for metric in seen})
+    assert all(low <= row.metrics[metric] <= high for row in content.wording for metric, (low, high) in row.intervals.items())
+    assert "behind the retrieval prompt" in content.wording_note
+
+
+def test_a_warning_of_the_index_is_the_first_thing_the_report_says(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
+    copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    manifest = json.loads(copy.manifest("index").read_text())
+    manifest["facts"] |= {"leaks": True, "warning": "These item numbers tell what is held out."}
+    copy.manifest("index").write_text(json.dumps(manifest))
+    content = content_of(RunParts(copy, tiny))
+    assert content.warnings == ("These item numbers tell what is held out.",) and "index: warning" not in content.model
+    assert content_of(RunParts(finished, tiny)).warnings == ()
+
+
+def test_published_numbers_are_not_told_of_data_that_nobody_published(content: ReportContent) -> None:
+    assert content.published == () and content.published_note.startswith("There are no published numbers")
+
+
+def test_slices_have_intervals_in_their_main_metric(content: ReportContent) -> None:
+    bounded = [row for row in content.slices if row.task == "rating"]
+    assert bounded and all(row.intervals["rmse"][0] <= row.metrics["rmse"] <= row.intervals["rmse"][1] for row in bounded if row.n > 1)
 
 
 def test_model_and_stages_are_told_from_the_manifests(content: ReportContent, finished: RunFolder) -> None:

@@ -1,0 +1,57 @@
+"""No experiment file leads to a leak: all that is held out is replaced, and index and training samples stay the same to the byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shelftalk.assemble import RunParts, build_index
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.runs import RunFolder
+from shelftalk.tasks.mixture import write_epoch
+from shelftalk.testing.worlds import replace_held_out, tiny_world
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name != "ablations")
+
+
+def index_and_samples(split: Split, experiment: Experiment, folder: Path) -> dict[str, bytes]:
+    """What a run would write of the index and two epochs of samples, for the experiment's settings on this split."""
+    run = RunFolder(folder)
+    split.save(run.dataset)
+    build_index(split, experiment.index, experiment.seed).save(run.item_index)
+    found = RunParts(run, experiment)
+    trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
+    for epoch in (0, 1):
+        assert sum(write_epoch(trained, epoch, experiment.seed, folder / f"epoch-{epoch}.parquet").values()) >= 60
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
+def differing(experiment: Experiment, folder: Path) -> set[str]:
+    """The files that replacing what is held out changes."""
+    split = split_leave_one_out(tiny_world(), SplitSettings(), seed=0)
+    one = index_and_samples(split, experiment, folder / "as it is")
+    other = index_and_samples(replace_held_out(split, seed=1), experiment, folder / "replaced")
+    assert one.keys() == other.keys() >= {"item_index.parquet", "epoch-0.parquet"}
+    return {name for name in one if one[name] != other[name]}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_replacing_all_that_is_held_out_changes_no_byte_of_index_and_samples(path, tmp_path):
+    assert differing(load_experiment(path), tmp_path) == set()
+
+
+def test_a_leak_would_be_found(tmp_path):
+    """The numbering of P5, which follows whole histories."""
+    experiment = load_experiment(ROOT / "experiments/neighbours/p5-like.toml", {"index": {"scheme": "sequential"}})
+    assert "item_index.parquet" in differing(experiment, tmp_path)
+
+
+def test_every_kind_of_negative_and_every_task_is_free_of_leaks(tmp_path):
+    kinds = ["uniform", "popular", "category", "neighbour"]
+    tasks = {name: {"weight": 1.0} for name in ("name_to_text", "text_to_name", "alike_item")}
+    more = {"ranking": {"negatives": kinds}, "pairwise_preference": {"negatives": kinds}, "rating": {"show_ratings": False}}
+    shown = {"user_ids": True, "fields": ["title", "brand", "categories", "price"]}
+    assert differing(load_experiment(None, {"tasks": {**tasks, **more}, "text": shown}), tmp_path) == set()
