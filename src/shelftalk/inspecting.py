@@ -9,7 +9,7 @@ from typing import Any
 
 from shelftalk import machine, parts, stages
 from shelftalk.assemble import RunParts, new_backbone, reads_text_vectors
-from shelftalk.errors import SettingsError, nearest
+from shelftalk.errors import SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.token_statistics import token_statistics
 from shelftalk.runs import RunFolder
@@ -18,17 +18,24 @@ from shelftalk.runs import RunFolder
 def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, str, list[tuple[str, bool]]]:
     """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run folder.
 
-    Raises SettingsError for a task that the data cannot support or that is off, or for a number that there is not.
+    A task that is switched off is shown as if it were on. Raises UnknownPart for a task that nobody has, and SettingsError for one
+    that the data cannot support or for a number that there is not.
     """
+    kind = parts.load(parts.TASKS, task, "task")
+    settings = experiment.tasks[task] if task in experiment.tasks else kind.settings_type()
+    if not settings.weight:
+        on = {task: settings.model_copy(update={"weight": 1.0})}
+        experiment = experiment.model_copy(update={"tasks": {**experiment.tasks, **on}})
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
         stages.prepare(folder, experiment)
         stages.index(folder, experiment)
         found = RunParts(folder, experiment)
         if task not in found.tasks:
-            parts.load(parts.TASKS, task, "task")
-            raise SettingsError(f'the task "{task}" is switched off or needs what the data lacks; {nearest(task, found.tasks)}')
-        samples = found.tasks[task].samples(0) or found.tasks[task].validation()  # type: ignore[attr-defined]
+            raise SettingsError(f"there is no sample of {task}: {found.split.why_no_rating_task}; choose another task.")
+        samples = found.tasks[task].samples(0)
+        if not len(samples):
+            raise SettingsError(f"there is no sample of {task}: the data has no item or user for it; choose another task.")
         if not 0 <= number < len(samples):
             raise SettingsError(
                 f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with --number."
