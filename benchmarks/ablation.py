@@ -1,7 +1,7 @@
 """What each auxiliary task gives at equal tokens, on the bundled data and on Amazon Beauty, nano model, three seeds.
 
 The grids are those of experiments/ablations, and so are the folders: what `shelftalk ablate` has finished is not done again.
-Amazon Beauty is read from ../shared/data/beauty beside the repository, and left out where it is not there.
+Amazon Beauty is left out where it is not at hand (see benchmarks/item_knn.py).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
+from benchmarks.item_knn import BEAUTY
 from shelftalk.ablation.grid import Grid, load_grid
 from shelftalk.ablation.result import Ablation, VariantGap
 from shelftalk.ablation.study import ablate
@@ -25,7 +26,6 @@ CLAIMS = [
 ]
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = {"movielens-small": "auxiliary-tasks", "beauty": "beauty-auxiliary-tasks"}
-BEAUTY = REPOSITORY.parent / "shared" / "data" / "beauty"
 QUICK = {"tokens": 150_000, "users": 300, "ratings": 500}
 LONGEST = 600.0
 """Seconds of one training."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from shelftalk import parts
 from shelftalk.baselines.bias import BiasSettings
@@ -24,6 +24,7 @@ from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import TrainingSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
+EXPERIMENT_FILE = "the experiment file"
 
 
 class EvaluationSettings(BaseModel):
@@ -55,7 +56,7 @@ class Experiment(BaseModel):
     index: IndexSettings = IndexSettings()
     text: TextSettings = TextSettings()
     tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
-    """Settings by task, the six built-in ones at least; a task of your own by "package.module:Class"."""
+    """Settings by task, the built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
     pretrained: PretrainedSettings = PretrainedSettings()
     training: TrainingSettings = TrainingSettings()
@@ -67,15 +68,15 @@ class Experiment(BaseModel):
 
     @field_validator("tasks", mode="before")
     @classmethod
-    def _task_settings(cls, given: Mapping[str, Any]) -> dict[str, TaskSettings]:
+    def _task_settings(cls, given: Mapping[str, Any], info: ValidationInfo) -> dict[str, TaskSettings]:
         """Each task's settings in the task's own type."""
         if not isinstance(given, Mapping):
             raise ValueError("must be a table with one table per task")
-        settings = {}
+        settings, file = {}, (info.context or {}).get("file", EXPERIMENT_FILE)
         for name in dict.fromkeys([*parts.TASKS, *given]):
             value = given.get(name, {})
             kind = parts.load(parts.TASKS, name, "task").settings_type
-            settings[name] = value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}")
+            settings[name] = value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}", file)
         return settings
 
     @field_validator("models", mode="after")
@@ -105,7 +106,9 @@ class Experiment(BaseModel):
         """Why a backbone of the family could not learn from these samples; "" where it can. An encoder reads the history, so not
         every item of it can be a target."""
         for name in ("retrieval", "rating"):
-            if family == "encoder-decoder" and getattr(self.tasks[name], "targets", 1) == 0:
+            task = self.tasks[name]
+            every = getattr(task, "targets", 1) == 0 and getattr(task, "show_ratings", True) and task.weight > 0
+            if family == "encoder-decoder" and every:
                 return f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more"
         return ""
 
@@ -119,16 +122,18 @@ class Experiment(BaseModel):
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
 
 
-def load_experiment(path: str | Path | None = None, overrides: Mapping[str, Any] | None = None) -> Experiment:
+def load_experiment(
+    path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, file: str = EXPERIMENT_FILE
+) -> Experiment:
     """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over it.
 
-    Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
+    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
     """
     values: dict[str, Any] = {}
     if path is not None:
         values = read_toml(path, "experiment")
         values.setdefault("name", Path(path).stem)
-    return validated(Experiment, laid_over(values, overrides or {}), "")
+    return validated(Experiment, laid_over(values, overrides or {}), "", file)
 
 
 def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
@@ -152,10 +157,10 @@ def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def validated(kind: type[Settings], values: Any, where: str) -> Settings:
-    """Validate, and turn pydantic's complaint into one sentence about the first fault."""
+def validated(kind: type[Settings], values: Any, where: str, file: str = EXPERIMENT_FILE) -> Settings:
+    """Validate, and turn pydantic's complaint into one sentence about the first fault, to be mended in `file`."""
     try:
-        return kind.model_validate(values)
+        return kind.model_validate(values, context={"file": file})
     except ValidationError as error:
         fault = error.errors()[0]
         name = ".".join(str(part) for part in ([where] if where else []) + list(fault["loc"]))
@@ -164,9 +169,7 @@ def validated(kind: type[Settings], values: Any, where: str) -> Settings:
             raise UnknownSetting(f'there is no setting "{name}"; {nearest(str(fault["loc"][-1]), known)}') from None
         given = "" if isinstance(fault.get("input"), (dict, list)) else f" (given: {fault.get('input')!r})"
         message = fault["msg"].removeprefix("Value error, ")
-        raise SettingsError(
-            f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in the experiment file.'
-        ) from None
+        raise SettingsError(f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in {file}.') from None
 
 
 def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

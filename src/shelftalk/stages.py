@@ -15,7 +15,7 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import RunParts, build_index, family, save_model_facts, train_backbone
+from shelftalk.assemble import Asking, RunParts, build_index, family, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
@@ -142,7 +142,8 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
             for name, task in found.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
-        return {"samples": counts}
+        empty = [f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts]
+        return {"samples": counts, "left_out": empty}
 
     return folder.do("write", inputs, work)
 
@@ -226,7 +227,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [wordings.USERS, wordings.RATINGS]
 
     def work() -> dict[str, Any]:
-        found = RunParts(folder, experiment, lambda done, total: progress(stage, done, total, "requests"))
+        found = RunParts(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
         for served in parts.SERVED:
             folder.ranking(served, name).unlink(missing_ok=True)  # answers to another split must not be taken for this one's
         if name in parts.ONLY_RATE and found.split.why_no_rating_task:
@@ -235,6 +236,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         model, chosen = parts.load(parts.MODELS, name, "model")(found)
         answered = _can(model, found.split)
         for task in answered:
+            found.asking.about = task
             with beside(folder.ranking(task, name)) as part:
                 _ask(model, task, found.split).write_parquet(part)
         if name == "aligned":
@@ -303,6 +305,7 @@ def _ask_in_wordings(found: RunParts) -> None:
     able = [task for task in parts.SERVED if task in _can(model, found.split)]
     tasks = [task for task in able if found.served[behind.get(task, task)].held_out]
     if experiment.evaluation.held_out_wordings and tasks:
+        found.asking.about = "other wordings"
         asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
         with beside(path) as part:
             wordings.ask(asked, tasks, found.split, experiment.seed).write_parquet(part)

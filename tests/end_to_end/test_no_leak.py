@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from shelftalk.ablation.grid import load_grid
 from shelftalk.assemble import RunParts, build_index
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.experiment import Experiment, load_experiment
@@ -15,6 +16,9 @@ from shelftalk.testing.worlds import replace_held_out, tiny_world
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name != "ablations")
+
+
+GRIDS = [(path.stem, variant) for path in sorted((ROOT / "experiments/ablations").glob("*.toml")) for variant in load_grid(path).variants]
 
 
 def index_and_samples(split: Split, experiment: Experiment, folder: Path) -> dict[str, bytes]:
@@ -41,6 +45,11 @@ def differing(experiment: Experiment, folder: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_replacing_all_that_is_held_out_changes_no_byte_of_index_and_samples(path, tmp_path):
     assert differing(load_experiment(path), tmp_path) == set()
+
+
+@pytest.mark.parametrize("variant", [variant for _, variant in GRIDS], ids=[f"{grid}-{variant.folder}" for grid, variant in GRIDS])
+def test_nor_does_it_for_any_variant_of_a_grid(variant, tmp_path):
+    assert differing(variant.experiment, tmp_path) == set()
 
 
 def test_a_leak_would_be_found(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,7 @@ from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.records import Sample
 from shelftalk.tasks import task as task_module
 from shelftalk.tasks.item_meaning import SMALL, AlikeItem, AlikeSettings, ItemMeaningSettings, NameToText, TextToName
-from shelftalk.tasks.item_text import TextSettings
+from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import TaskContext
 from shelftalk.testing.task_exams import ItemTaskExam, exam_context, exam_index, world_split
 
@@ -150,3 +151,16 @@ def test_in_a_catalogue_of_few_all_there_are_are_shown():
     assert len(split.dataset.items) < SMALL and len(lists) == 7
     for _, options, _ in lists:
         assert len(set(options)) == len(options) == 8 - 1 - 2 + 1  # all but the item and its nearest, and the answer
+
+
+def test_a_mixed_name_gives_its_id_the_meaning_and_not_its_title_itself():
+    split = world_split("tiny")
+    index = replace(exam_index(split), words=tuple(split.dataset.items["title"]), end="\n")
+    context = TaskContext(split, ItemText(split.dataset, index, TextSettings()))
+    title = dict(zip(split.dataset.items["item_id"], split.dataset.items["title"], strict=True))
+    told, named = (kind(ItemMeaningSettings(weight=1), context).samples(0) for kind in (NameToText, TextToName))
+    assert len(told) == len(named) == len(title)
+    for sample in told:
+        assert said(sample) == f"{title[sample.items[0]]}\n" and title[sample.items[0]] not in sample.text.replace(said(sample), "")
+    for sample in named:
+        assert said(sample) == index.name(sample.items[0])

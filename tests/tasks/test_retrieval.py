@@ -34,7 +34,8 @@ def test_as_many_items_bear_loss_as_targets_says():
     for targets in (1, 3):
         for sample in RetrievalTask(RetrievalSettings(**FULL, max_history=5, targets=targets), exam_context(split)).samples(0):
             said = [s.text for s in sample.segments if s.bears_loss]
-            assert said == [exam_index(split).name(item) for item in sample.items[-targets:]]
+            assert 1 <= len(said) <= targets  # fewer at either end of a history
+            assert said == [exam_index(split).name(item) for item in sample.items[-len(said) :]]
 
 
 def test_a_wording_that_goes_on_after_the_history_takes_one_target(tmp_path):

@@ -11,9 +11,10 @@ from shelftalk.tasks.masked_language import MaskedLanguage
 from shelftalk.tasks.pairwise_preference import PairwisePreference
 from shelftalk.tasks.ranking import RankingTask
 from shelftalk.tasks.rating import RatingTask
-from shelftalk.tasks.retrieval import RetrievalTask
+from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import Task
 from shelftalk.tasks.templates import Words, fill, load_templates
+from shelftalk.testing.task_exams import exam_context, world_split
 
 GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
 
@@ -23,7 +24,8 @@ GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
     [
         (GOOD.replace("{history}", "{histroy}"), 'template "one" of .* unknown placeholder "{histroy}"; did you mean "history"?'),
         (GOOD.replace("{history}", "{history}{}"), 'unknown placeholder "{}"'),
-        (GOOD.replace("{history}", "{ history }"), 'lacks the placeholder "{history}"'),
+        (GOOD.replace("{history}", "{ history }"), 'unknown placeholder "{ history }"; did you mean "history"?'),
+        (GOOD.replace("{history}", "{history}{it-em}"), 'unknown placeholder "{it-em}"; did you mean "item"?'),
         (GOOD.replace("{item}", "item"), 'lacks the placeholder "{item}"'),
         (GOOD + "question = '{itm}'", 'unknown placeholder "{itm}"; did you mean "item"?'),
         (GOOD.replace("source =", "source"), "not valid TOML: .*line 3.*mend that line"),
@@ -76,3 +78,25 @@ def test_words_join_the_wording_and_segments_stay_apart():
     words = Words("film", "films", "viewer", "watched").values()
     assert fill("{Nouns} a {person} {took}:\n{history}", {**words, "history": []}) == [Segment("Films a viewer watched:\n")]
     assert fill("{history}", {"history": [Segment("a"), Segment("b")]}) == [Segment("a"), Segment("b")]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "more", "message"),
+    [
+        ("after {history} comes {item}?", "{noun}", "", r'"\{item\}" in its source; it belongs into the target'),
+        ("which {noun}?", "{history}{item}", "", r'"\{history\}" in its target; it belongs into the source'),
+        ("{history}", "{item}", 'question = "what?"', "has a question, which this task does not ask"),
+    ],
+)
+def test_a_placeholder_in_the_wrong_part_is_told_when_it_is_loaded(tmp_path, source, target, more, message):
+    path = tmp_path / "own.toml"
+    path.write_text(f'[[template]]\nname = "own"\nsource = "{source}"\ntarget = "{target}"\n{more}\n')
+    with pytest.raises(TemplateError, match=message):
+        load_templates("retrieval", ("history", "item"), str(path), answers=("item",))
+
+
+def test_the_answer_itself_begins_the_target_of_a_served_task(tmp_path):
+    path = tmp_path / "own.toml"
+    path.write_text('[[template]]\nname = "own"\nsource = "{history}"\ntarget = "{noun}: {item}"\n')
+    with pytest.raises(TemplateError, match="words before the answer"):
+        RetrievalTask(RetrievalSettings(templates=str(path)), exam_context(world_split("tiny")))

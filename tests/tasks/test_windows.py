@@ -16,9 +16,15 @@ def cuts(lengths: list[int], size: int, draw: np.random.Generator, targets: int 
     """The windows of each history, counted from its first event; histories stand 1000 events apart."""
     begin = 1000 * np.arange(len(lengths))
     found: list[list[tuple[int, int]]] = [[] for _ in lengths]
-    for owner, start, stop in zip(*windows(np.stack([begin, begin + lengths], axis=1), size, draw, targets), strict=True):
+    for owner, start, stop, _ in zip(*windows(np.stack([begin, begin + lengths], axis=1), size, draw, targets), strict=True):
         found[owner].append((int(start - begin[owner]), int(stop - begin[owner])))
     return found
+
+
+def learned(length: int, size: int, draw: np.random.Generator, targets: int) -> list[int]:
+    """The events of one history that bear loss, in the order of the windows."""
+    cut = zip(*windows(np.array([[0, length]]), size, draw, targets), strict=True)
+    return [event for _, start, stop, first in cut for event in range(start + first, stop)]
 
 
 @given(LENGTHS, st.integers(2, 20), st.integers(0, 10))
@@ -30,17 +36,19 @@ def test_windows_follow_each_other_and_leave_out_lone_items_at_the_ends_alone(le
         assert length > size or cut == [(0, length)]
 
 
-@given(LENGTHS, st.integers(2, 20), st.integers(1, 12), st.integers(0, 10))
-def test_with_targets_no_event_bears_loss_twice_and_few_at_the_end_do_not(lengths, size, targets, seed):
+@given(st.integers(1, 60), st.integers(2, 20), st.integers(0, 12), st.integers(0, 10))
+def test_every_event_bears_loss_once_and_only_the_last_targets_of_a_window(length, size, targets, seed):
     targets = min(targets, size)
-    for length, cut in zip(lengths, cuts(lengths, size, np.random.default_rng(seed), targets), strict=True):
-        assert all(0 <= start < stop <= length and stop - start == min(size, stop) for start, stop in cut)
-        learned = [event for start, stop in cut for event in range(max(start, stop - targets), stop)]
-        last = max(stop for _, stop in cut)
-        assert sorted(learned) == list(range(last)) and length - last < targets
+    cut = cuts([length], size, np.random.default_rng(seed), targets)[0]
+    assert all(0 <= start < stop <= length and stop - start <= size for start, stop in cut)
+    if targets:
+        assert all(stop - start == min(size, stop) for start, stop in cut)
+        assert sorted(learned(length, size, np.random.default_rng(seed), targets)) == list(range(length))
+        *_, first = windows(np.array([[0, length]]), size, np.random.default_rng(seed), targets)
+        assert all(stop - start - int(place) <= targets for (start, stop), place in zip(cut, first, strict=True))
 
 
-def test_with_targets_every_event_is_learned_over_the_epochs_and_from_every_end():
+def test_with_targets_windows_end_everywhere_over_the_epochs():
     draw = np.random.default_rng(0)
     ends = {stop for _ in range(100) for _, stop in cuts([9], 5, draw, 3)[0]}
     assert ends == set(range(1, 10))
@@ -60,7 +68,7 @@ def test_histories_are_cut_independently_of_each_other():
 
 def test_owners_stand_in_the_order_of_their_histories():
     lengths = np.array([3, 30, 1, 12])
-    owner, start, stop = windows(np.stack([bounds_of(lengths)[:-1], bounds_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0))
+    owner, start, stop, _ = windows(np.stack([bounds_of(lengths)[:-1], bounds_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0))
     assert owner.tolist() == sorted(owner) and set(owner) == {0, 1, 2, 3}
     assert np.all((start >= bounds_of(lengths)[owner]) & (stop <= bounds_of(lengths)[owner + 1]))
 

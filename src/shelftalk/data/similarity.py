@@ -74,7 +74,11 @@ def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
         cosine = (vectors[start : start + BLOCK] @ features).toarray()  # [block, I]
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = 0.0  # not the item itself
-        best = np.sort(np.argpartition(-cosine, min(number, len(items)) - 1, axis=1)[:, :number], axis=1)
+        # ties go to the item that stands first in the catalogue: what partial sorting makes of them depends on the processor
+        least = np.partition(cosine, -min(number, len(items)), axis=1)[:, -min(number, len(items))][:, None]
+        above, equal = cosine > least, cosine == least
+        room = min(number, len(items)) - above.sum(axis=1, keepdims=True)
+        best = np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= room)))[1].reshape(len(cosine), -1)
         alike = np.take_along_axis(cosine, best, axis=1)
         order = np.argsort(-alike, axis=1, kind="stable")
         best, alike = np.take_along_axis(best, order, axis=1), np.take_along_axis(alike, order, axis=1)

@@ -108,6 +108,10 @@ class ItemIndex:
         """Whether a title is part of what is said, so that nothing is gained by showing it beside."""
         return self.scheme == "titles" or bool(self.words)
 
+    def words_of(self, item: str) -> str:
+        """What is said behind the item's name, "" for nothing."""
+        return self._words_of.get(item, "")
+
     def name(self, item: str) -> str:
         """The item's name, without words and end. Raises KeyError for an item that is not in the catalogue."""
         return self._name_of[item]
@@ -119,7 +123,7 @@ class ItemIndex:
     def segments(self, item: str, bears_loss: bool = False, closed: bool = True) -> tuple[Segment, ...]:
         """The name as the model reads and says it: name, words, and its end unless not `closed`."""
         name = Segment(self._name_of[item], bears_loss, self.symbols)
-        words = self._words_of.get(item, "")
+        words = self.words_of(item)
         said = (name, Segment(f" {words}", bears_loss)) if words else (name,)
         return (*said, Segment(self.end, bears_loss)) if self.end and closed else said
 

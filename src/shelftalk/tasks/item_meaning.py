@@ -1,7 +1,8 @@
 """Item-text tasks, which give names their meaning: name -> text, text -> name, and which of these is most alike.
 
 After the alignment tasks of LC-Rec (Zheng et al., ICDE 2024); the wordings are ours. Made of the catalogue alone, so that items
-which nobody has taken yet get their meaning too. Items without a text are passed over. Legend: N samples, I items.
+which nobody has taken yet get their meaning too. Items without a text are passed over; where titles are the names, there must be
+other `text.fields` to tell of. Legend: N samples, I items.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from shelftalk.data.similarity import nearest_by_text
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import Ragged, ragged, shuffled, side_by_side
+from shelftalk.tasks.ragged import Ragged, ragged, shuffled, side_by_side, stacked
 from shelftalk.tasks.samples import NOBODY, Samples
 from shelftalk.tasks.task import Frame, Task, TaskSettings, one_each
 
@@ -46,9 +47,23 @@ class _ItemTask(Task):
 
     @cached_property
     def texts(self) -> Ragged:
-        """[I] what is said of an item beside its name, on one line, as a piece; empty where the catalogue knows nothing."""
-        beside = (self.context.text.beside(item) for item in self.context.split.dataset.item_ids)
-        return ragged(self.context.tables.codes([Segment(f"{text}\n")] if text else []) for text in beside)
+        """[I] what is said of an item beside its id, on one line, as a piece; empty where the catalogue knows nothing."""
+        text, ids = self.context.text, self.context.split.dataset.item_ids
+        said = (", ".join(filter(None, [text.index.words_of(item), text.beside(item)])) for item in ids)
+        return ragged(self.context.tables.codes([Segment(f"{one}\n")] if one else []) for one in said)
+
+    @cached_property
+    def _ids(self) -> Ragged:
+        """[2 I] one line with an item's id alone, then those that bear loss: the name, without the title that a mixed one says too."""
+        index, item_ids = self.context.text.index, self.context.split.dataset.item_ids
+        if not index.words:
+            return stacked([self.bare_lines(np.arange(len(item_ids)), loss) for loss in (False, True)])
+        lines = ((Segment(index.name(item), loss, index.symbols), Segment("\n")) for loss in (False, True) for item in item_ids)
+        return ragged(self.context.tables.codes(line) for line in lines)
+
+    def ids(self, items: np.ndarray, bears_loss: bool) -> Ragged:
+        """[N] one line with an id alone."""
+        return self._ids.take(items + bears_loss * (len(self._ids) // 2))
 
     def items_frame(self, number: int, draw: np.random.Generator) -> Frame:
         """Samples about nobody, in wordings seen in training."""
@@ -65,12 +80,13 @@ class NameToText(_ItemTask):
 
     name: ClassVar[str] = "name_to_text"
     placeholders: ClassVar[tuple[str, ...]] = ("item", "text")
+    answers: ClassVar[tuple[str, ...]] = ("text",)
     settings_type: ClassVar[type[TaskSettings]] = ItemMeaningSettings
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         items = numbers[self.texts.lengths[numbers] > 0]
         frame, text = self.items_frame(len(items), draw), self.texts.take(items)
-        source = self.fill("source", frame, item=self.bare_lines(items, False))
+        source = self.fill("source", frame, item=self.ids(items, False))
         return self.made(frame, one_each(items), source, self.fill("target", frame, text=Ragged(text.values + 1, text.bounds)))
 
 
@@ -79,13 +95,14 @@ class TextToName(_ItemTask):
 
     name: ClassVar[str] = "text_to_name"
     placeholders: ClassVar[tuple[str, ...]] = ("text", "item")
+    answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = ItemMeaningSettings
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         items = numbers[self.texts.lengths[numbers] > 0]
         frame = self.items_frame(len(items), draw)
         source = self.fill("source", frame, text=self.texts.take(items))
-        return self.made(frame, one_each(items), source, self.fill("target", frame, item=self.bare_lines(items, True)))
+        return self.made(frame, one_each(items), source, self.fill("target", frame, item=self.ids(items, True)))
 
 
 class AlikeItem(_ItemTask):
@@ -93,6 +110,7 @@ class AlikeItem(_ItemTask):
 
     name: ClassVar[str] = "alike_item"
     placeholders: ClassVar[tuple[str, ...]] = ("item", "options", "alike")
+    answers: ClassVar[tuple[str, ...]] = ("alike",)
     settings_type: ClassVar[type[TaskSettings]] = AlikeSettings
     settings: AlikeSettings
 

@@ -39,11 +39,12 @@ class MaskedItems(Task):
 
     name: ClassVar[str] = "masked_items"
     placeholders: ClassVar[tuple[str, ...]] = ("masked_history", "masked")
+    answers: ClassVar[tuple[str, ...]] = ("masked",)
     settings_type: ClassVar[type[TaskSettings]] = MaskedItemsSettings
     settings: MaskedItemsSettings
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history, draw)
+        owner, start, stop, _ = windows(self.training_bounds(numbers), self.settings.max_history, draw)
         some = stop - start > 1  # an item alone has nothing to be told by
         items, frame = self.events(start[some], stop[some]), self.frame(numbers[owner[some]], draw)
         number = np.clip(np.round(items.lengths * self.settings.share), 1, self.settings.max_masked)

@@ -45,11 +45,12 @@ class MaskedLanguage(Task):
 
     name: ClassVar[str] = "masked_language"
     placeholders: ClassVar[tuple[str, ...]] = ("corrupted", "spans")
+    answers: ClassVar[tuple[str, ...]] = ("spans",)
     settings_type: ClassVar[type[TaskSettings]] = MaskedLanguageSettings
     settings: MaskedLanguageSettings
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history, draw)
+        owner, start, stop, _ = windows(self.training_bounds(numbers), self.settings.max_history, draw)
         items, frame = self.events(start, stop), self.frame(numbers[owner], draw)
         rows = self.context.form_row(items.values, np.repeat(frame.bare, items.lengths), False)
         text = self._units.take(rows).merged(items.bounds)  # a name and its line break at least

@@ -39,6 +39,8 @@ class PairwisePreference(Task):
 
     name: ClassVar[str] = "pairwise_preference"
     placeholders: ClassVar[tuple[str, ...]] = ("history", "first", "second", "preferred")
+    answers: ClassVar[tuple[str, ...]] = ("preferred",)
+    questions: ClassVar[tuple[str, ...]] = ("first", "second")
     settings_type: ClassVar[type[TaskSettings]] = PairwisePreferenceSettings
     settings: PairwisePreferenceSettings
 
@@ -48,7 +50,7 @@ class PairwisePreference(Task):
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         size = self.settings.max_history + self.settings.questions
-        owner, start, stop = windows(self.training_bounds(numbers), size, draw)
+        owner, start, stop, _ = windows(self.training_bounds(numbers), size, draw)
         frame = self.frame(numbers[owner], draw)
         asked = np.clip((stop - start) // 2, 1, self.settings.questions)
         asked = self.negatives.most(frame.user, asked)

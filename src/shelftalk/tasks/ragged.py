@@ -109,7 +109,7 @@ def shuffled(rows: Ragged, draw: np.random.Generator) -> Ragged:
 def _shuffle(lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     """[P] a permutation that keeps every value in its row."""
     owner = np.repeat(np.arange(len(lengths)), lengths)
-    return np.argsort(owner + draw.random(len(owner)))  # chance below one never moves a value to another row
+    return np.argsort(owner + draw.random(len(owner)), kind="stable")  # chance below one never moves a value to another row
 
 
 def _gathered(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

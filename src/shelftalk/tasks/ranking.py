@@ -25,9 +25,9 @@ class RankingSettings(TaskSettings):
     """Share of the training samples that show items' texts beside their names."""
     max_history: int = Field(20, ge=1)
     """Most recent items shown in a prompt; older ones are dropped."""
-    min_negatives: int = Field(1, ge=1)
+    min_negatives: int = Field(1, ge=1, le=99)
     """Fewest negatives in a training list."""
-    max_negatives: int = Field(99, ge=1)
+    max_negatives: int = Field(99, ge=1, le=99)
     """Most negatives in a training list; the number is drawn log-uniformly between the two."""
     negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
     """Where training negatives come from, each drawing one of these by chance: "uniform", "popular" (in proportion to training
@@ -47,6 +47,7 @@ class RankingTask(ServedTask):
 
     name: ClassVar[str] = "ranking"
     placeholders: ClassVar[tuple[str, ...]] = ("history", "candidates", "item")
+    answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RankingSettings
     settings: RankingSettings
 

@@ -32,6 +32,7 @@ class RatingTask(ServedTask):
 
     name: ClassVar[str] = "rating"
     placeholders: ClassVar[tuple[str, ...]] = ("rated_history", "rated_item", "rating", "lowest", "highest")
+    answers: ClassVar[tuple[str, ...]] = ("rating",)
     optional: ClassVar[tuple[str, ...]] = ("lowest", "highest")
     needs_ratings: ClassVar[bool] = True
     settings_type: ClassVar[type[TaskSettings]] = RatingSettings
@@ -44,10 +45,9 @@ class RatingTask(ServedTask):
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         targets = self.settings.targets if self.settings.show_ratings else 1
-        owner, start, stop = windows(self.training_bounds(numbers), self.settings.max_history + 1, draw, targets)
+        owner, start, stop, first = windows(self.training_bounds(numbers), self.settings.max_history + 1, draw, targets)
         rating = self.context.split.visible_rating
         rated = np.maximum.accumulate(np.where(np.isnan(rating), -1, np.arange(len(rating))))
-        first = np.maximum(0, stop - start - targets) if targets else np.zeros(len(owner), np.int64)
         stop = rated[stop - 1] + 1  # a window ends at a rating, since its last line is the question
         some = stop - start > first  # else all its targets are unrated, and what stands before them is another window's to ask
         owner, start, stop, first = owner[some], start[some], stop[some], first[some]

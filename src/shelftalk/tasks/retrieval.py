@@ -32,6 +32,7 @@ class RetrievalTask(ServedTask):
 
     name: ClassVar[str] = "retrieval"
     placeholders: ClassVar[tuple[str, ...]] = ("history", "item")
+    answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RetrievalSettings
     settings: RetrievalSettings
 
@@ -46,10 +47,9 @@ class RetrievalTask(ServedTask):
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         bounds = self.training_bounds(numbers)
-        owner, start, stop = windows(bounds, self.settings.max_history + 1, draw, self.settings.targets)
+        owner, start, stop, first = windows(bounds, self.settings.max_history + 1, draw, self.settings.targets)
         some = (stop - start > 1) | (bounds[owner, 1] - bounds[owner, 0] == 1)  # without a history only where there is none to show
-        owner, start, stop = owner[some], start[some], stop[some]
-        first = np.maximum(0, stop - start - self.settings.targets) if self.settings.targets else np.zeros(len(owner), np.int64)
+        owner, start, stop, first = owner[some], start[some], stop[some], first[some]
         return self._samples(self.frame(numbers[owner], draw), self.events(start, stop - 1), self.events(stop - 1, stop).values, first)
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:

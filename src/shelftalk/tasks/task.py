@@ -27,7 +27,7 @@ from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
 from shelftalk.tasks.templates import Template, Words, fill_columns, load_templates
 
 CHUNK = 8192
-"""Users whose samples are made at once: what bounds the memory of sample generation."""
+"""Users, or items, whose samples are made at once: what bounds the memory of sample generation."""
 
 
 class TaskSettings(BaseModel):
@@ -138,6 +138,10 @@ class Task(ABC):
     name: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
     placeholders: ClassVar[tuple[str, ...]]
+    answers: ClassVar[tuple[str, ...]] = ()
+    """Those of them that stand in the target; without any named, each may stand anywhere in a wording."""
+    questions: ClassVar[tuple[str, ...]] = ()
+    """Those of them that stand in the question, for a task that asks one."""
     optional: ClassVar[tuple[str, ...]] = ()
     """Placeholders that a wording may leave out."""
     needs_ratings: ClassVar[bool] = False
@@ -150,7 +154,8 @@ class Task(ABC):
         self.context = context
         self.asked_bare = settings.text_share < 0.5
         """How items stand in the prompts of the finished model."""
-        self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, self.optional)
+        kinds = (self.optional, self.answers, self.questions)
+        self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, *kinds)
         self.seen = [template for template in self.templates if not template.held_out]
         self.held_out = [template for template in self.templates if template.held_out]
 
@@ -171,7 +176,7 @@ class Task(ABC):
         Depends on (data, settings, seed, epoch) alone. A fractional weight keeps that share, drawn by chance.
         """
         data = self.context.split.dataset
-        size = -(-len(data.user_ids) // CHUNK)
+        size = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
         for chunk, numbers in enumerate(np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)):
             yield self._chunk(epoch, chunk, numbers)
 
@@ -184,7 +189,8 @@ class Task(ABC):
         rounds = [self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))]
         if rest > 0:
             last = rounds[-1]
-            kept = self._draw(epoch, chunk, "share").permutation(len(last))[: round(len(last) * rest)]
+            draw = self._draw(epoch, chunk, "share")
+            kept = draw.permutation(len(last))[: int(len(last) * rest + draw.random())]
             rounds[-1] = last.take(np.sort(kept))
         return joined(rounds) if rounds else self.epoch(numbers[:0], self._draw(epoch, chunk))
 
@@ -237,7 +243,7 @@ class ServedTask(Task):
     def __init__(self, settings: TaskSettings, context: TaskContext) -> None:
         super().__init__(settings, context)
         for template in self.templates:
-            if not template.target.startswith("{"):
+            if not template.target.startswith(tuple(f"{{{name}}}" for name in self.answers) or "{"):
                 raise TemplateError(
                     f'the target of template "{template.name}" of the {self.name} task has words before the answer; '
                     "move them to the end of its source."

@@ -21,7 +21,7 @@ from shelftalk.records import Segment
 from shelftalk.tasks.ragged import Ragged, repeated, side_by_side, stacked
 from shelftalk.tasks.samples import Tables
 
-_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,19 @@ class Template:
 
 
 def load_templates(
-    task: str, placeholders: Iterable[str], path: str | None = None, optional: Iterable[str] = ()
+    task: str,
+    placeholders: Iterable[str],
+    path: str | None = None,
+    optional: Iterable[str] = (),
+    answers: Iterable[str] = (),
+    asked: Iterable[str] = (),
 ) -> list[Template]:
     """The wordings of a task: the built-in file, or the user's own at `path`.
 
-    Raises MissingFile, or TemplateError for a file that is not TOML, a key or placeholder that the task does not know, a
-    placeholder left out that is not `optional`, two wordings of one name, or no wording left to train with.
+    `answers` are the placeholders of the target and `asked` those of the question; the others are of the source. Without `answers`
+    each may stand anywhere. Raises MissingFile, or TemplateError for a file that is not TOML, a key or placeholder that the task does
+    not know, a placeholder that is left out and not `optional`, or stands in the wrong part, a question that the task does not ask,
+    two wordings of one name, or no wording left to train with.
     """
     text = read_templates(task, path)
     where = path or f"{task}.toml"
@@ -79,6 +86,8 @@ def load_templates(
     its_own = {*placeholders}
     for template in templates:
         _check_placeholders(template, its_own, its_own.difference(optional), where)
+        if answers:
+            _check_parts(template, its_own, {*answers}, {*asked}, where)
     if len({template.name for template in templates}) < len(templates):
         raise TemplateError(f'two templates of "{where}" have one name; give each its own.')
     if all(template.held_out for template in templates):
@@ -141,6 +150,16 @@ def _check_placeholders(template: Template, its_own: set[str], needed: set[str],
             )
     if missing := sorted(needed.difference(used)):
         raise TemplateError(f'template "{template.name}" of "{where}" lacks the placeholder "{{{missing[0]}}}"; add it.')
+
+
+def _check_parts(template: Template, its_own: set[str], answers: set[str], asked: set[str], where: str) -> None:
+    if template.question and not asked:
+        raise TemplateError(f'template "{template.name}" of "{where}" has a question, which this task does not ask; move it to the source.')
+    own = {"target": answers, "question": asked, "source": its_own - answers - asked}
+    for part, names in own.items():
+        for name in its_own.intersection(_PLACEHOLDER.findall(getattr(template, part))) - names:
+            right = next(other for other, theirs in own.items() if name in theirs)
+            raise TemplateError(f'template "{template.name}" of "{where}" has "{{{name}}}" in its {part}; it belongs into the {right}.')
 
 
 def _template(row: dict, where: str) -> Template:
