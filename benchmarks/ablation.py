@@ -14,7 +14,9 @@ from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.ablation.grid import Grid, load_grid
-from shelftalk.ablation.result import Ablation, VariantGap
+from shelftalk.ablation.intervals import gap
+from shelftalk.ablation.result import COMPARED, Ablation, VariantGap
+from shelftalk.ablation.running import run_of, tables_of
 from shelftalk.ablation.study import ablate
 from shelftalk.console import Progress
 
@@ -26,6 +28,9 @@ CLAIMS = [
 ]
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = {"movielens-small": "auxiliary-tasks", "beauty": "beauty-auxiliary-tasks"}
+ON_TOP = "beauty-on-top"
+"""All on with so many tokens that the served tasks are seen as often as by the mixture without auxiliary tasks."""
+FOLDER = Path("runs/ablations")
 QUICK = {"tokens": 150_000, "users": 300, "ratings": 500}
 LONGEST = 600.0
 """Seconds of one training."""
@@ -41,19 +46,41 @@ def main(quick: bool) -> Result:
     elif not quick:
         print(f"Amazon Beauty is left out: there is no {BEAUTY}.", flush=True)
     rows = [row for name, ablation in found.items() for row in _rows(name, ablation)]
+    if "beauty" in found:
+        on_top = _measured(_grid(ON_TOP, quick), quick)
+        rows += [{"row": "run", "data": ON_TOP, **_rounded(run)} for run in on_top.runs]
+        rows += _on_top(_grid("beauty", quick), _grid(ON_TOP, quick))
     return Result(0, claims(found), rows, data)
 
 
+def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
+    """All on with more tokens minus none with the usual ones, on the same users: equal in served samples, not in tokens."""
+    none = next(variant for variant in equal.variants if variant.name == "none")
+    sides = []
+    for variant, grid in ((longer.baseline, longer), (none, equal)):
+        runs = [run_of(variant, seed, FOLDER / grid.settings.name) for seed in grid.settings.seeds]
+        sides.append([tables_of(run.folder) for run in runs])
+    found = []
+    for task, metrics in COMPARED.items():
+        if all(task in tables for side in sides for tables in side):
+            for metric in metrics:
+                one = gap(*([tables[task] for tables in side] for side in sides), metric)
+                seeds = [round(value, 4) for value in one.per_seed]
+                figures = {"value": round(one.value, 5), "low": round(one.low, 5), "high": round(one.high, 5), "per_seed": seeds}
+                found.append({"row": "on top", "data": "beauty", "metric": f"{task} {metric}", **figures})
+    return found
+
+
 def _grid(name: str, quick: bool) -> Grid:
-    path = REPOSITORY / "experiments" / "ablations" / f"{GRIDS[name]}.toml"
-    grid = load_grid(path, (0,) if quick else None, BEAUTY if name == "beauty" else None)
+    path = REPOSITORY / "experiments" / "ablations" / f"{GRIDS.get(name, name)}.toml"
+    grid = load_grid(path, (0,) if quick else None, None if name == "movielens-small" else BEAUTY)
     return replace(grid, settings=grid.settings.model_copy(update=QUICK)) if quick else grid
 
 
 def _measured(grid: Grid, quick: bool) -> Ablation:
     """In a fixed folder under the working directory, so that an interrupted benchmark continues."""
     with Progress() as progress:
-        return ablate(grid, Path("runs/ablations") / (grid.settings.name + (".quick" if quick else "")), progress, progress.say)[0]
+        return ablate(grid, FOLDER / (grid.settings.name + (".quick" if quick else "")), progress, progress.say)[0]
 
 
 def claims(found: dict[str, Ablation]) -> list[Claim]:

@@ -99,6 +99,7 @@ def source_behind(kind: type[BaseModel], field: str) -> str:
         ('[data]\ninteractions = "a.csv"', SettingsError, ('"data"', "set both or neither")),
         ("data = 1", SettingsError, ('"data"',)),
         ('[nano]\nfamily = "decoder"', SettingsError, ('"nano.family"', "decoder-only")),
+        ("[nano]\nheads = 5", SettingsError, ("set nano.width to a multiple of 10, or nano.heads", "mend it in the experiment file.")),
         ("seed = inf", SettingsError, ('"seed"',)),
         ("seed = [", SettingsError, ("not valid TOML", "mend")),
     ],
@@ -114,3 +115,8 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(text: str, kind: type[She
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="mend the path"):
         load_experiment(tmp_path / "none.toml")
+
+
+def test_fp16_with_a_t5_is_refused_by_its_name_before_anything_is_fetched():
+    with pytest.raises(SettingsError, match="overflow fp16"):
+        load_experiment(None, {"pretrained": {"name": "google/flan-t5-xl"}, "training": {"precision": "fp16"}})

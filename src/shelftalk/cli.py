@@ -95,10 +95,12 @@ def show_sample(
     """One training sample as the model sees it, token by token; tokens that bear loss are marked."""
 
     def work() -> None:
-        from shelftalk.console import print_sample
+        from shelftalk.console import Progress, print_sample
         from shelftalk.inspecting import sample_tokens
 
-        print_sample(*sample_tokens(_experiment(experiment, seed, None, data, interactions, items), task, number))
+        with Progress() as progress:
+            found = sample_tokens(_experiment(experiment, seed, None, data, interactions, items), task, number, progress)
+        print_sample(*found)
 
     _guarded(work)
 
@@ -118,11 +120,13 @@ def show_index(
     """What each way of naming items costs in tokens, before any training: one row per scheme."""
 
     def work() -> None:
-        from shelftalk.console import print_index_figures
+        from shelftalk.console import Progress, print_index_figures
         from shelftalk.inspecting import index_figures
 
         wanted = [name.strip() for name in (schemes or "").split(",") if name.strip()]
-        print_index_figures(index_figures(_experiment(experiment, seed, None, data, interactions, items), wanted), as_json)
+        with Progress() as progress:
+            found = index_figures(_experiment(experiment, seed, None, data, interactions, items), wanted, progress)
+        print_index_figures(found, as_json)
 
     _guarded(work)
 
@@ -180,12 +184,14 @@ def plan_command(
     """The dry run before spending: samples, tokens, memory, hours and cost of a training. What cannot work ends with exit code 2."""
 
     def work() -> None:
-        from shelftalk.console import print_plan
+        from shelftalk.console import Progress, print_plan
         from shelftalk.planning.plan import Hardware, plan
         from shelftalk.planning.tables import told
 
         given = _experiment(experiment, seed, None, data, interactions, items)
-        found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
+        with Progress() as progress:
+            progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
+            found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
         print_plan(told(found), found.values() if as_json else None)
         if found.refused:
             raise typer.Exit(2)
@@ -203,18 +209,22 @@ def probe(
     tasks: Annotated[str | None, typer.Option("--tasks", help="Auxiliary tasks to probe, by comma; all without it.")] = None,
     number: Annotated[int, typer.Option("--questions", help="Questions of each kind, with --run.")] = 1000,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for probe.json and probe.md; by default runs/probe, or the run's.")
+        Path | None, typer.Option("--out", help="Folder for probe.html, .md and .json; by default runs/probe, or the run's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Does the knowledge go in? Ask models, trained with each auxiliary task and without, for facts that no text tells."""
 
     def work() -> None:
-        from shelftalk.probing.telling import markdown, probed_run, probed_world, write_probe
+        from shelftalk.console import print_tables
+        from shelftalk.probing.telling import probed_run, probed_world, tables, write_probe
 
         found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, lambda text: typer.echo(text, err=True))
         path = write_probe(found, out or run or Path("runs") / "probe")
-        typer.echo(json.dumps(found, indent=1) if as_json else f"{markdown(found)}\nWritten: {path}")
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+        else:
+            print_tables(tables(found), f"Report: {path}")
 
     _guarded(work)
 
@@ -284,6 +294,7 @@ def _guarded(work: Callable[[], None]) -> None:
     """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported: ours are enough
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of every retry; what comes of them is told in one sentence
     try:
         work()
     except ShelftalkError as error:

@@ -102,6 +102,13 @@ class Experiment(BaseModel):
             raise ValueError(refusal)
         return self
 
+    @model_validator(mode="after")
+    def _fp16_of_a_t5(self) -> Experiment:
+        """What the name alone tells, before anything is fetched; a model's own config is asked when it is opened."""
+        if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
+            raise ValueError('T5 was trained in bf16, and its activations overflow fp16 to NaN; set training.precision = "bf16" or "fp32"')
+        return self
+
     def why_no_targets(self, family: str) -> str:
         """Why a backbone of the family could not learn from these samples; "" where it can. An encoder reads the history, so not
         every item of it can be a target."""
@@ -127,7 +134,8 @@ def load_experiment(
 ) -> Experiment:
     """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over it.
 
-    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
+    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each
+    naming the setting and the remedy.
     """
     values: dict[str, Any] = {}
     if path is not None:

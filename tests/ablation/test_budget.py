@@ -93,7 +93,9 @@ def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: 
     from shelftalk.baselines.bias import fit_global_mean
 
     ids = [split.dataset.user_ids[place] for place in drawn_users(split, 12, 3)]
-    tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3)
+    asked: list[str] = []
+    tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, on_task=asked.append)
+    assert asked == ["retrieval", "ranking"]
     assert tables["retrieval"]["user"].to_list() == tables["ranking"]["user"].to_list() == ids
     rated = per_user_tables(fit_global_mean(split), split, "test", users=12, ratings=4, seed=3)["rating"]
     assert len(rated) == 4 and set(rated["user"]) <= set(ids)

@@ -91,6 +91,19 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(tmp_path: Path, text
     assert said in str(refused.value)
 
 
+@pytest.mark.parametrize("fault", ["nano.heads = 5", "tasks.rating.weight = -1"])
+def test_a_wrong_setting_is_to_be_mended_in_the_file_that_holds_it(tmp_path: Path, fault: str) -> None:
+    (tmp_path / "base.toml").write_text('name = "base"\n')
+    base = '[ablation]\nexperiment = "base.toml"\n'
+    with pytest.raises(SettingsError, match='^variant "wrong": .*; mend it in the grid file ".*toy.toml".$'):
+        grid_of(tmp_path, f'{base}[[variant]]\nname = "wrong"\n{fault}\n')
+    (tmp_path / "base.toml").write_text(fault)
+    with pytest.raises(SettingsError, match=r"^the setting .*; mend it in the experiment file\.$"):
+        grid_of(tmp_path, base + TWO)
+    with pytest.raises(SettingsError, match='"ablation.tokens" .*; mend it in the grid file'):
+        grid_of(tmp_path, "[ablation]\ntokens = 0\n" + TWO)
+
+
 def test_a_variant_that_trains_nothing_is_refused(tmp_path: Path) -> None:
     off = "".join(f"tasks.{task}.weight = 0\n" for task, given in Experiment().tasks.items() if given.weight > 0)
     with pytest.raises(SettingsError, match='variant "nothing" switches every task off'):
@@ -100,6 +113,19 @@ def test_a_variant_that_trains_nothing_is_refused(tmp_path: Path) -> None:
 def test_settings_of_a_task_that_is_off_make_no_other_variant(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="the same experiment"):
         grid_of(tmp_path, TWO + '[[variant]]\nname = "x"\ntasks.masked_items.weight = 0\ntasks.masked_items.max_history = 3\n')
+
+
+def test_settings_of_a_model_that_is_not_trained_make_no_other_variant(tmp_path: Path) -> None:
+    unread = [
+        'pretrained.name = "gpt2"\n[[variant]]\nname = "b"\npretrained.name = "gpt2"\nnano.width = 64\n',
+        'nano.layers = 2\n[[variant]]\nname = "b"\nnano.layers = 2\npretrained.random_weights = true\n',
+    ]
+    for rest in unread:
+        with pytest.raises(SettingsError, match='the variants "a" and "b" are the same experiment'):
+            grid_of(tmp_path, f'[[variant]]\nname = "a"\n{rest}')
+    assert effective(Experiment(nano={"width": 64})) != effective(Experiment())
+    gpt2 = Experiment(pretrained={"name": "gpt2"})
+    assert effective(gpt2) != effective(Experiment(pretrained={"name": "gpt2", "random_weights": True})) != effective(Experiment())
 
 
 def test_the_length_of_training_is_the_budgets_and_makes_no_variant() -> None:
@@ -117,5 +143,5 @@ def test_seeds_that_are_no_numbers_are_refused() -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "experiments/ablations").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_grid_that_comes_along_loads_and_says_what_it_is_for(path: Path) -> None:
     grid = load_grid(path)
-    assert len(grid.variants) > 1 and path.read_text("utf-8").startswith("#")
+    assert grid.variants and path.read_text("utf-8").startswith("#")
     assert f"experiments/ablations/{path.name}" in path.read_text("utf-8"), "the command that runs it"

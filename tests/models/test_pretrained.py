@@ -153,6 +153,55 @@ def test_a_config_that_lacks_what_every_sample_needs_is_refused(tmp_path: Path) 
         check_config(read_config(settings), read_tokenizer(settings), "mine")
 
 
+def config_of(folder: Path, model_type: str, **values: object) -> PretrainedSettings:
+    (folder / "config.json").write_text(json.dumps({"model_type": model_type, **values}))
+    return PretrainedSettings(name=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("model_type", "values", "words"),
+    [
+        ("mistral", {"sliding_window": 4096}, "attends through a sliding window"),
+        ("phi3", {"sliding_window": 2047, "pad_token_id": 0}, "attends through a sliding window"),
+        ("mixtral", {"sliding_window": 4096}, "attends through a sliding window"),
+        ("starcoder2", {"sliding_window": 4096}, "attends through a sliding window"),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": 4}, "attends through a sliding window"),
+        ("gemma3_text", {}, "attends through a sliding window"),
+        ("gemma3", {}, "attends through a sliding window"),
+        ("gpt_neo", {}, "attends through a sliding window"),
+        ("qwen3_next", {}, "has layers of the kind linear_attention"),
+        ("llama4_text", {}, "has layers of the kind chunked_attention"),
+        ("mamba", {}, "has layers of the kind linear_attention"),
+        ("rwkv", {}, "keeps a state in place of attention"),
+        ("bert", {}, "reads its text from both sides"),
+        ("vit", {}, "is no language model"),
+    ],
+)
+def test_a_model_that_cannot_be_decoded_here_is_refused_in_one_sentence(
+    model_type: str, values: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsError, match=words) as caught:
+        read_config(config_of(tmp_path, model_type, **values))
+    assert f'("{model_type}")' in str(caught.value) and "choose a decoder-only model" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "values"),
+    [
+        ("mistral", {"sliding_window": None}),
+        ("phi3", {"sliding_window": None, "pad_token_id": 0}),
+        ("qwen2", {"sliding_window": 4096, "use_sliding_window": False}),
+        ("qwen3_moe", {"sliding_window": 4096, "use_sliding_window": False}),
+        ("gpt2", {}),
+        ("gpt_neox", {}),
+        ("bert", {"is_decoder": True}),
+        ("t5", {}),
+    ],
+)
+def test_a_model_with_full_attention_is_not_refused(model_type: str, values: dict[str, object], tmp_path: Path) -> None:
+    assert read_config(config_of(tmp_path, model_type, **values)).model_type == model_type
+
+
 def test_an_encoder_decoder_that_is_no_t5_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "bart", "is_encoder_decoder": True}))
     with pytest.raises(SettingsError, match="only the T5 family"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from transformers import PreTrainedModel
+from transformers.optimization import Adafactor
 
 from shelftalk.errors import UnknownPart
 from shelftalk.models.nano import build_nano
+from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.models.settings import NanoSettings
 from shelftalk.planning import memory, time
 from shelftalk.planning.fitting import Fit, what_fits
@@ -54,11 +58,11 @@ def test_what_fits_is_not_refused() -> None:
 
 
 def test_the_first_change_that_makes_it_fit_is_named() -> None:
-    assert "set training.gradient_checkpointing = true (" in what_fits(fit(), LORA, Gpu("small", 8, 1, ""))
-    both = what_fits(fit(spare=BATCH), LORA, Gpu("small", 8, 1, ""))
+    assert "set training.gradient_checkpointing = true (" in what_fits(fit(), LORA, Gpu("small", 8, 1, 1, ""))
+    both = what_fits(fit(spare=BATCH), LORA, Gpu("small", 8, 1, 1, ""))
     assert "set training.batch_tokens = 1024 and training.gradient_accumulation = 4 (" in both
     wide = Trace(kept=20 * GB, logits=GB, flops=1, tokens=4096, samples=1)  # one sample: no batch is smaller
-    assert "choose --gpu rtx-3090" in what_fits(fit(wide, wide), LORA, Gpu("small", 8, 1, ""))
+    assert "choose --gpu rtx-3090" in what_fits(fit(wide, wide), LORA, Gpu("small", 8, 1, 1, ""))
 
 
 def test_what_fits_no_gpu_says_so() -> None:
@@ -67,9 +71,8 @@ def test_what_fits_no_gpu_says_so() -> None:
 
 
 def test_hours_follow_from_operations_rate_and_number() -> None:
-    gpu = Gpu("one", 80, 100, "")
-    assert time.gpu_seconds(3e15, gpu, 1, 0.3, 0.9) == pytest.approx(100)
-    assert time.gpu_seconds(3e15, gpu, 4, 0.3, 0.9) == pytest.approx(100 / 3.6)
+    assert time.gpu_seconds(3e15, 100, 1, 0.3, 0.9) == pytest.approx(100)
+    assert time.gpu_seconds(3e15, 100, 4, 0.3, 0.9) == pytest.approx(100 / 3.6)
     assert [time.passes(*two) for two in ((False, False), (True, False), (False, True), (True, True))] == [3, 4, 2, 3]
 
 
@@ -84,9 +87,38 @@ def test_this_processor_is_measured() -> None:
     assert 1e8 < rate.flops < 1e15 and 1e7 < rate.bandwidth < 1e13
 
 
-def test_steps_are_tried_out() -> None:
+@pytest.mark.parametrize(("optimizer", "checkpointing"), [("adamw", False), ("adafactor", True)])
+def test_steps_are_tried_out_with_the_optimizer_and_checkpointing_of_the_settings(
+    optimizer: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepped: list[type] = []
+    spared: list[object] = []
+
+    def noting(own: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def step(self: Any) -> Any:
+            stepped.append(type(self))
+            return own(self)
+
+        return step
+
+    def enable(model: PreTrainedModel) -> None:
+        spared.append(model)
+        enable_checkpointing(model)
+
+    for kind in (torch.optim.AdamW, Adafactor):
+        monkeypatch.setattr(kind, "step", noting(kind.step))
+    monkeypatch.setattr(time, "enable_checkpointing", enable)
     backbone = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0)
-    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3]) < 60
+    settings = TrainingSettings.model_validate({"optimizer": optimizer, "gradient_checkpointing": checkpointing})
+    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3], settings) < 60
+    assert stepped == [{"adamw": torch.optim.AdamW, "adafactor": Adafactor}[optimizer]] * 2
+    assert spared == [backbone.model] * checkpointing
+
+
+def test_every_gpu_is_slower_in_fp32_and_auto_is_bf16() -> None:
+    for gpu in GPUS.values():
+        assert gpu.peak("auto") == gpu.peak("bf16") == gpu.peak("fp16") == gpu.bf16 > gpu.peak("fp32") == gpu.fp32 > 0
+        assert gpu.source
 
 
 def test_an_unknown_gpu_names_the_nearest() -> None:

@@ -88,7 +88,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Grid:
-    """A checked grid: at least one variant, the baseline among them, no two of them alike."""
+    """A checked grid: at least one variant, the baseline among them, no two of them alike (see `effective`)."""
 
     settings: AblationSettings
     variants: tuple[Variant, ...]
@@ -112,10 +112,10 @@ def load_grid(path: str | Path, seeds: Sequence[int] | None = None, data: str | 
     values = read_toml(path, "grid")
     if isinstance(values.get("ablation", {}), Mapping):
         values["ablation"] = {"name": Path(path).stem, **values.get("ablation", {}), **({"seeds": tuple(seeds)} if seeds else {})}
-    file = validated(GridFile, values, "")
+    file = validated(GridFile, values, "", f'the grid file "{path}"')
     base = Path(path).parent / file.ablation.experiment if file.ablation.experiment else None
     common = laid_over(_nested(file.settings), {"data": {"folder": str(data)}} if data else {})
-    variants = tuple(_variant(name, settings, base, common) for name, settings in _named(file))
+    variants = tuple(_variant(name, settings, base, common, path) for name, settings in _named(file))
     if not variants:
         raise SettingsError(f'"{path}" has no variants; add a [[variant]] with a name, or a [grid] of lists of values.')
     _check_names(variants, file.ablation)
@@ -149,13 +149,14 @@ def _named(file: GridFile) -> Iterator[tuple[str, dict[str, Any]]]:
         yield ", ".join(f"{'.'.join(path)}={_said(value)}" for (path, _), value in zip(axes, values, strict=True)), chosen
 
 
-def _variant(name: str, settings: dict[str, Any], base: Path | None, common: Mapping[str, Any]) -> Variant:
+def _variant(name: str, settings: dict[str, Any], base: Path | None, common: Mapping[str, Any], grid: str | Path) -> Variant:
     for key in ("seed", "name"):
         if key in settings:
             raise SettingsError(f'variant "{name}" sets "{key}", which the ablation gives; leave it out (ablation.seeds names the seeds).')
     try:
-        return Variant(name, settings, load_experiment(base, laid_over(dict(common), settings)))
+        return Variant(name, settings, load_experiment(base, laid_over(dict(common), settings), f'the grid file "{grid}"'))
     except SettingsError as error:
+        load_experiment(base)  # a fault of the base itself is told as that
         raise type(error)(f'variant "{name}": {error}') from None
 
 
@@ -189,9 +190,16 @@ def _check_unlike(variants: Sequence[Variant]) -> None:
 
 
 def effective(experiment: Experiment) -> dict[str, Any]:
-    """What a run of the grid depends on, seed and budget aside. Of a task that is off and not asked nothing is left."""
+    """What a run of the grid depends on, seed and budget aside.
+
+    Of a task that is off and not asked nothing is left. [nano] counts as its defaults where a pretrained model takes its place, and
+    [pretrained] where none is named. Settings of the index are compared as they are written: two variants that differ in one which
+    their scheme does not read count as unlike, though they train the same model.
+    """
     values = experiment.model_dump(mode="json", include=set(EFFECTIVE))
     values["tasks"] = {name: task for name, task in values["tasks"].items() if task["weight"] > 0 or name in SERVED}
+    unread = "nano" if experiment.pretrained.name else "pretrained"
+    values[unread] = type(getattr(experiment, unread))().model_dump(mode="json")
     values["training"] = {name: value for name, value in values["training"].items() if name not in NOT_TRAINED_BY}
     return values
 

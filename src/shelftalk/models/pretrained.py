@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from tokenizers import AddedToken
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
@@ -92,9 +94,10 @@ def enable_checkpointing(model: PreTrainedModel) -> None:
 def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
     """The config of a folder or of the hub. Raises MissingFile where there is none, SettingsError where decoding cannot use it."""
     config = _read(AutoConfig, settings)
-    if "sliding_attention" in (getattr(config, "layer_types", None) or []):
+    if not config.is_encoder_decoder and (what := _not_supported(config)):
         raise SettingsError(
-            f'the model "{settings.name}" attends through a sliding window, which decoding does not support; choose another.'
+            f'the model "{settings.name}" ("{config.model_type}") {what}, which is not supported; choose a decoder-only model with full '
+            "attention, or one of the T5 family."
         )
     if config.is_encoder_decoder and not hasattr(config, "scale_decoder_outputs"):
         raise SettingsError(
@@ -144,6 +147,27 @@ def adapted(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, symbols:
     tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in symbols], special_tokens=True)
     _grow(model, known, len(tokenizer))
     return _backbone(model, tokenizer, precision)
+
+
+def _not_supported(config: PreTrainedConfig) -> str:
+    """What keeps a config without an encoder from being trained and decoded here, in words; "" where nothing does.
+
+    A window may be named by layer, or by `sliding_window` for all of them (Mistral, Phi3), which Qwen's `use_sliding_window` can
+    switch off. A model is called stateful by transformers where its cache cannot be cut back to an earlier token (Mamba, RWKV).
+    """
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return "is no language model that writes from left to right"
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        return "reads its text from both sides"
+    text = config.get_text_config()
+    layers = getattr(text, "layer_types", None)
+    others = sorted({str(layer) for layer in layers or ()} - {"full_attention"})
+    every = layers is None and getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
+    if every or "sliding_attention" in others or "local" in getattr(text, "attention_layers", ()):
+        return "attends through a sliding window"
+    if others:
+        return f"has layers of the kind {', '.join(others)}"
+    return "keeps a state in place of attention" if MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]._is_stateful else ""
 
 
 def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:

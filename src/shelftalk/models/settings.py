@@ -46,5 +46,6 @@ class NanoSettings(BaseModel):
     def _heads_share_the_width(self) -> NanoSettings:
         if self.width % (2 * self.heads):
             even = self.heads * 2
-            raise ValueError(f"the width {self.width} is no multiple of {even}, twice the heads; set nano.width to one")
+            remedy = f"set nano.width to a multiple of {even}, or nano.heads so that twice of it divides the width"
+            raise ValueError(f"the width {self.width} is no multiple of {even}, twice the heads; {remedy}")
         return self

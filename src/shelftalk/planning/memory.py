@@ -48,9 +48,7 @@ class Lora:
     trainable: int
 
 
-def full_memory(
-    model: PreTrainedModel, largest: Trace, base: int, optimizer: Literal["adamw", "adafactor"], accumulation: int
-) -> Memory:
+def full_memory(model: PreTrainedModel, largest: Trace, base: int, optimizer: Literal["adamw", "adafactor"], accumulation: int) -> Memory:
     """Every weight is trained, in fp32."""
     shapes = [weight.shape for weight in model.parameters()]
     weights = FP32 * sum(shape.numel() for shape in shapes)

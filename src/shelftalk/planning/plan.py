@@ -35,6 +35,7 @@ from shelftalk.planning.gpus import Gpu, gpu_named
 from shelftalk.planning.tracing import Paper, Trace
 from shelftalk.runs import RunFolder
 from shelftalk.training.batching import length_batches
+from shelftalk.training.settings import TrainingSettings
 
 USERS = 2000
 """Users whose samples are looked at; the rest is scaled."""
@@ -158,11 +159,11 @@ def _plan(found: RunParts, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
         training=_training(counted, settings.epochs, steps),
         memory={"full": fit.memory().rows(), "lora": fit.adapters(adapters).rows(), "here": here.memory.rows()},
         times=[
-            *_bought(flops, hardware, gpu, settings.gradient_checkpointing),
+            *_bought(flops, hardware, gpu, settings),
             {"where": here.where, "training": "full", "hours": hours_here, "cost": None},
         ],
         refused=_refused(found, backbone, fit, adapters, gpu),
-        assumptions=[*_assumptions(hardware, gpu), here.note],
+        assumptions=[*_assumptions(hardware, gpu, settings.precision), here.note],
     )
 
 
@@ -218,7 +219,8 @@ def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batche
     where = f"this machine, {torch.get_num_threads()} threads of {machine.processor()}"
     if backbone.parameters <= time.SMALL and not refused:
         note = "Hours on this processor are from training steps tried out just now, four batches of this experiment."
-        return Here(where, need, time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical), note)
+        seconds = time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical, settings)
+        return Here(where, need, seconds, note)
     rate = time.measured_rate(bf16)
     each = [time.step_seconds(trace, backbone.parameters, rate, settings.gradient_checkpointing) for trace in costs.typical]
     note = (
@@ -228,12 +230,12 @@ def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batche
     return Here(where, need, sum(each) / len(each), note)
 
 
-def _bought(flops: float, hardware: Hardware, gpu: Gpu, checkpointing: bool) -> list[dict[str, Any]]:
+def _bought(flops: float, hardware: Hardware, gpu: Gpu, settings: TrainingSettings) -> list[dict[str, Any]]:
     rows = []
     for adapters in (False, True):
         for gpus in sorted({1, hardware.gpus}):
-            work = flops * time.passes(checkpointing, adapters)
-            hours = time.gpu_seconds(work, gpu, gpus, hardware.utilisation, TOGETHER) / 3600
+            work = flops * time.passes(settings.gradient_checkpointing, adapters)
+            hours = time.gpu_seconds(work, gpu.peak(settings.precision), gpus, hardware.utilisation, TOGETHER) / 3600
             cost = None if hardware.price is None else hours * gpus * hardware.price
             training = f"LoRA, rank {hardware.lora_rank}" if adapters else "full"
             rows.append({"where": f"{gpus} x {gpu.name}", "training": training, "hours": hours, "cost": cost})
@@ -291,11 +293,12 @@ def _refused(found: RunParts, backbone: Backbone, fit: Fit, adapters: memory.Lor
     return [sentence for sentence in sentences if sentence]
 
 
-def _assumptions(hardware: Hardware, gpu: Gpu) -> list[str]:
+def _assumptions(hardware: Hardware, gpu: Gpu, precision: Precision) -> list[str]:
     together = f" and {TOGETHER:.0%} of its own speed beside others" if hardware.gpus > 1 else ""
+    kind = "bf16" if precision == "auto" else precision
     return [
-        f"A GPU is assumed to reach {hardware.utilisation:.0%} of its peak{together}; {gpu.name} has {gpu.bf16:g} x 10^12 bf16 operations "
-        f"a second ({gpu.source}). Answering the test part comes on top of the hours.",
+        f"A GPU is assumed to reach {hardware.utilisation:.0%} of its peak{together}; {gpu.name} has {gpu.peak(precision):g} x 10^12 "
+        f"{kind} operations a second ({gpu.source}). Answering the test part comes on top of the hours.",
         "Activations are traced with the processor's kernels; a GPU's attention keeps less.",
         "Adapters (LoRA) and several GPUs are estimates only: this version trains all weights, on one GPU or the processor.",
     ]

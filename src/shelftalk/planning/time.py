@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from transformers.optimization import Adafactor
 
 from shelftalk.models.backbone import Backbone, Encoded
-from shelftalk.planning.gpus import Gpu
+from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.planning.tracing import FP32, Trace
+from shelftalk.training.settings import TrainingSettings
 
 SMALL = 30_000_000
 """Weights up to which steps are tried out rather than worked out."""
@@ -36,13 +38,15 @@ def passes(checkpointing: bool, adapters: bool) -> int:
     return (2 if adapters else 3) + checkpointing
 
 
-def gpu_seconds(flops: float, gpu: Gpu, gpus: int, utilisation: float, together: float) -> float:
-    """Seconds for `flops` operations on some GPUs that each get `utilisation` of their peak, and `together` of that side by side."""
-    return flops / (gpu.bf16 * 1e12 * utilisation * gpus * (together if gpus > 1 else 1))
+def gpu_seconds(flops: float, peak: float, gpus: int, utilisation: float, together: float) -> float:
+    """Seconds for `flops` operations on some GPUs that each get `utilisation` of their `peak`, in 10^12 operations a second, and
+    `together` of that side by side."""
+    return flops / (peak * 1e12 * utilisation * gpus * (together if gpus > 1 else 1))
 
 
 def step_seconds(batch: Trace, weights: int, rate: Rate, checkpointing: bool) -> float:
-    """Seconds of a step on the processor: its products, the activations moved and the optimiser's pass over the weights."""
+    """Seconds of a step on the processor: its products, the activations moved and AdamW's pass over the weights, which stands for
+    Adafactor's too."""
     products = batch.flops * passes(checkpointing, adapters=False) / rate.flops
     moved = TRAFFIC * (batch.kept + batch.logits) + FP32 * OPTIMIZER_TRAFFIC * weights
     return products + moved / rate.bandwidth
@@ -58,11 +62,13 @@ def measured_rate(bf16: bool) -> Rate:
     return Rate(2 * (2 * WIDTH) * WIDTH * (2 * WIDTH) / seconds, 2 * FP32 * large.numel() / moved)
 
 
-def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]]) -> float:
-    """Mean seconds of a training step over some batches, each taken twice: the first time its kernels are made. The backbone
-    learns a little from this, so hand over one that nobody needs."""
-    optimizer = torch.optim.AdamW(backbone.model.parameters(), lr=1e-9, fused=True)
+def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]], settings: TrainingSettings) -> float:
+    """Mean seconds of a training step over some batches, with the optimiser and checkpointing of the settings. Each batch is taken
+    twice: the first time its kernels are made. The backbone learns a little, so hand over one that nobody needs."""
+    optimizer = _optimizer(backbone, settings)
     backbone.model.train()
+    if settings.gradient_checkpointing:
+        enable_checkpointing(backbone.model)
 
     def step(batch: dict[str, torch.Tensor]) -> float:
         start = time.perf_counter()
@@ -76,6 +82,14 @@ def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]]) -> float
     for batch in collated:
         step(batch)
     return statistics.mean(step(batch) for batch in collated)
+
+
+def _optimizer(backbone: Backbone, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """As the trainer makes it, with steps too small to matter."""
+    weights = backbone.model.parameters()
+    if settings.optimizer == "adafactor":
+        return Adafactor(weights, lr=1e-9, scale_parameter=False, relative_step=False)
+    return torch.optim.AdamW(weights, lr=1e-9, fused=True)
 
 
 def _median(work: Callable[[], object], times: int = 7) -> float:
