@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
@@ -28,7 +28,21 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.decoding.prior import AlignedWithPrior
     from shelftalk.models.backbone import Backbone
 
-OnBatch = Callable[[int, int], None]
+
+@dataclass
+class Asking:
+    """How far a model has come with its answers; `about` names what it is asked just now, for progress."""
+
+    told: Callable[[int, int, str], None]
+    """Called with (done, all) requests and what they are about."""
+    about: str = ""
+
+    def __call__(self, done: int, total: int) -> None:
+        self.told(done, total, self.about)
+
+
+def unheard(done: int, total: int, about: str) -> None:
+    """Progress that nobody watches."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +51,7 @@ class RunParts:
 
     run: RunFolder
     experiment: Experiment
-    on_batch: OnBatch | None = None
+    asking: Asking = field(default_factory=lambda: Asking(unheard))
 
     @cached_property
     def split(self) -> Split:
@@ -84,7 +98,7 @@ class RunParts:
         from shelftalk.decoding.language_model import LanguageModelRecommender
 
         settings = self.experiment.decoding
-        return LanguageModelRecommender(self.backbone, self.index, self.served, settings, on_batch=self.on_batch)
+        return LanguageModelRecommender(self.backbone, self.index, self.served, settings, on_batch=self.asking)
 
 
 def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
@@ -252,6 +266,7 @@ def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[st
     prior, _ = build_item_knn(found)
     rating_prior = build_bias(found)[0] if "rating" in found.served else None
     model = AlignedWithPrior(found.language_model, prior, rating_prior, found.experiment.prior)
+    found.asking.about = "choosing weights"
     model.choose(found.split, list(found.served), found.experiment.seed)
     return model, [
         f"aligned+prior, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} "

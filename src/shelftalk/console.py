@@ -9,18 +9,26 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
 from shelftalk.indexing.item_index import LEAK
+from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runs import RunFolder, StageRecord
 
 EVERY = 20.0
 """Seconds between two lines of progress where standard error is no terminal."""
+NARROW = 100
+"""Columns of a terminal below which the bars are short and the time gone by is left out."""
+BESIDE_SAID, BESIDE_SAID_NARROW = 94, 62
+"""Columns that all but the text take up, with a stage name of 24 characters and a count of 11."""
+WIDEST = 10_000
 INDEX_HEADINGS = ("scheme", "min", "mean", "p95", "max", "until unique", "shared", "trie", "last level", "symbols", "made in")
+ELLIPSIS = "…"
 SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}
 
 
@@ -29,18 +37,23 @@ class Progress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, markup=False)
-        columns = (
-            TextColumn("{task.description:<24}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-        )
-        self._bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[said]}"), console=self._console)
+        self._bars = Bars(*self._columns(), console=self._console)
         self._tasks: dict[str, object] = {}
         self._started: dict[str, tuple[float, int]] = {}
         self._done: dict[str, int] = {}
         self._last = 0.0
+
+    def _columns(self) -> list[ProgressColumn]:
+        """All of fixed width but the last, whose text is cut to the rest: a long one would squeeze the others to nothing."""
+        narrow = self._console.width < NARROW
+        bar = BarColumn(bar_width=4 if narrow else 30)
+        elapsed: list[ProgressColumn] = [] if narrow else [TimeElapsedColumn()]
+        left, said = (TextColumn("left"), TimeRemainingColumn()), TextColumn("{task.fields[said]}")
+        return [TextColumn("{task.description:<24}"), bar, MofNCompleteColumn(), *elapsed, *left, said]
+
+    def _cut(self, text: str) -> str:
+        width = self._console.width
+        return numbers.shorten(text, max(8, width - (BESIDE_SAID_NARROW if width < NARROW else BESIDE_SAID)))
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -53,6 +66,7 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int, text: str) -> None:
         if self._console.is_terminal:
+            text = self._cut(text)
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, said=text)
             if done < self._done.get(stage, 0):  # a stage that begins again has another time left
@@ -76,7 +90,8 @@ class Progress:
             start, from_done = self._started[stage]
             left = (now - start) / (done - from_done) * (total - done) if done > from_done else None
             ahead = f", about {_clock(left)} left" if left else ""
-            self._console.print(f"{stage}: {done}/{total} {text}{ahead}" if total > 1 else f"{stage}: {text}", highlight=False)
+            line = f"{stage}: {done}/{total} {text}{ahead}" if total > 1 else f"{stage}: {text}"
+            self._console.print(line, highlight=False, soft_wrap=True)
             self._last = now
 
 
@@ -93,7 +108,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     for record in records:
         console.print(f"{record.name:<25} " + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
     for task, models in metrics.items():
-        console.print(_table(task, models))
+        _print_table(console, _table(task, models))
     for record in records:
         warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
         for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
@@ -110,7 +125,7 @@ def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
             shown.add_column(Text(column), justify="left" if place < table.words else "right")
         for row in table.rows:
             shown.add_row(*(Text(f"{cell.text}{'*' if cell.best else ''}" + (f"\n{cell.note}" if cell.note else "")) for cell in row))
-        console.print(shown)
+        _print_table(console, shown)
     console.print(last, soft_wrap=True)
 
 
@@ -121,7 +136,10 @@ def print_plan(told: Sequence[Table | str], values: Mapping[str, Any] | None) ->
         return
     console = Console(highlight=False, markup=False)
     for part in told:
-        console.print(part, soft_wrap=isinstance(part, str))
+        if isinstance(part, Table):
+            _print_table(console, part)
+        else:
+            console.print(part, soft_wrap=True)
 
 
 def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
@@ -150,10 +168,38 @@ def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         rest = (f"{row['told_apart_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
         table.add_row(row["scheme"] + (" (leaks)" if row["leaks"] else ""), *tokens, *prefixes, *rest)
     console = Console(highlight=False, markup=False)
-    console.print(table)
+    _print_table(console, table)
     for row in rows:
         if row["leaks"]:
             console.print(f"{row['scheme']}: {LEAK}", soft_wrap=True)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Nothing is ever cut: a pipe gets the table as wide as it is, a terminal too narrow for its words a block of lines per row."""
+    natural = Measurement.get(console, console.options.update(width=WIDEST, max_width=WIDEST), table).maximum
+    if not console.is_terminal:
+        console.width = max(console.width, natural)
+    if natural <= console.width or not _cuts(console, table):
+        console.print(table)
+        return
+    console.print(table.title)
+    headings = [_one_line(column.header) for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = map(_one_line, cells)
+        console.print(first)
+        for heading, cell in zip(headings[1:], others, strict=True):
+            console.print(f"  {heading}: {cell}" if heading else f"  {cell}", soft_wrap=True)
+
+
+def _cuts(console: Console, table: Table) -> bool:
+    """Whether a word would not stand whole in its column at the console's width."""
+    with console.capture() as captured:
+        console.print(table)
+    return ELLIPSIS in captured.get()
+
+
+def _one_line(cell: Any) -> str:
+    return " ".join(str(cell).split())
 
 
 def _table(task: str, models: dict[str, dict]) -> Table:

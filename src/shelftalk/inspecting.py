@@ -15,7 +15,9 @@ from shelftalk.indexing.token_statistics import token_statistics
 from shelftalk.runs import RunFolder
 
 
-def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, str, list[tuple[str, bool]]]:
+def sample_tokens(
+    experiment: Experiment, task: str, number: int, progress: stages.OnProgress = stages.silent
+) -> tuple[str, str, list[tuple[str, bool]]]:
     """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run folder.
 
     A task that is switched off is shown as if it were on. Raises UnknownPart for a task that nobody has, and SettingsError for one
@@ -28,11 +30,12 @@ def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, 
         experiment = experiment.model_copy(update={"tasks": {**experiment.tasks, **on}})
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
-        stages.prepare(folder, experiment)
-        stages.index(folder, experiment)
+        stages.prepare(folder, experiment, progress)
+        stages.index(folder, experiment, progress)
         found = RunParts(folder, experiment)
         if task not in found.tasks:
             raise SettingsError(f"there is no sample of {task}: {found.split.why_no_rating_task}; choose another task.")
+        progress("write", 0, 1, task)
         samples = found.tasks[task].samples(0)
         if not len(samples):
             raise SettingsError(f"there is no sample of {task}: the data has no item or user for it; choose another task.")
@@ -45,7 +48,9 @@ def sample_tokens(experiment: Experiment, task: str, number: int) -> tuple[str, 
         return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
 
 
-def index_figures(experiment: Experiment, schemes: Sequence[str] = ()) -> list[dict[str, Any]]:
+def index_figures(
+    experiment: Experiment, schemes: Sequence[str] = (), progress: stages.OnProgress = stages.silent
+) -> list[dict[str, Any]]:
     """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics` and the seconds it took.
 
     Without `schemes`, all that do not leak. Tokens are those of the experiment's own backbone, before training.
@@ -54,14 +59,17 @@ def index_figures(experiment: Experiment, schemes: Sequence[str] = ()) -> list[d
     reads = {scheme: reads_text_vectors(scheme) for scheme in wanted}  # a misspelt one is told before any work
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
-        stages.prepare(folder, experiment)
-        for scheme in wanted:
+        stages.prepare(folder, experiment, progress)
+        for place, scheme in enumerate(wanted, start=1):
+            stage, said = f"index.{scheme}", f"scheme {place} of {len(wanted)}"
+            progress(stage, 0, 1, said)
             encoder = experiment.index.encoder if reads[scheme] else "tfidf"
             settings = experiment.index.model_copy(update={"scheme": scheme, "encoder": encoder})
             one = experiment.model_copy(update={"index": settings})
             record = stages.index(folder, one)
             found = RunParts(folder, one)
             rows.append({**token_statistics(found.index, new_backbone(found).tokens), "seconds": round(record.seconds, 2)})
+            progress(stage, 1, 1, said)
     return rows
 
 

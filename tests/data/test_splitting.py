@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -143,9 +144,22 @@ def test_a_user_with_too_few_events_is_named():
         split_leave_one_out(make_dataset(WORLD.items, events), SplitSettings(), seed=0)
 
 
-def test_a_catalogue_too_small_for_the_candidates_is_refused():
-    with pytest.raises(NothingLeft, match=r"lower split\.ranking_negatives"):
-        split_leave_one_out(tiny_world(items=100), SplitSettings(), seed=0)
+def test_a_catalogue_too_small_for_the_candidates_is_refused_with_the_number_that_works_for_everybody():
+    world = tiny_world(items=100)
+    with pytest.raises(NothingLeft, match=r"set split\.ranking_negatives = \d+ in an experiment file") as caught:
+        split_leave_one_out(world, SplitSettings(), seed=0)
+    named = int(re.findall(r"ranking_negatives = (\d+)", str(caught.value))[0])
+    split_leave_one_out(world, SplitSettings(ranking_negatives=named), seed=0)
+    with pytest.raises(NothingLeft):
+        split_leave_one_out(world, SplitSettings(ranking_negatives=named + 1), seed=0)
+
+
+def test_a_user_who_took_the_whole_catalogue_leaves_no_number_to_name():
+    world = tiny_world()
+    everything = pl.DataFrame({"user_id": ["all"] * len(world.items), "item_id": world.items["item_id"]})
+    everything = everything.with_columns(pl.int_range(pl.len()).cast(world.events["position"].dtype).alias("position"))
+    with pytest.raises(NothingLeft, match='user "all" only 0; add items that this user never took'):
+        split_leave_one_out(make_dataset(world.items, pl.concat([world.events, everything], how="diagonal")), SplitSettings(), seed=0)
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from shelftalk import parts
@@ -14,6 +15,8 @@ from shelftalk.assemble import RunParts
 from shelftalk.experiment import Experiment
 from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import ADDED_UP, content_of
+from shelftalk.report.markdown import render_markdown
+from shelftalk.report.render import render_html
 from shelftalk.runs import RunFolder
 
 
@@ -56,7 +59,22 @@ def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportC
     seen, held_out, change = (dict(row.metrics) for row in content.wording[-3:])
     assert change == pytest.approx({metric: held_out[metric] - seen[metric] for metric in seen})
     assert all(low <= row.metrics[metric] <= high for row in content.wording for metric, (low, high) in row.intervals.items())
-    assert "behind the retrieval prompt" in content.wording_note
+    assert "behind the retrieval prompt" in content.wording_note and "no held-out wording" not in content.wording_note
+
+
+@pytest.mark.parametrize(("left", "sentence"), [(2, "for rating: the templates of rating"), (0, "for retrieval and ranking and rating:")])
+def test_tasks_without_a_held_out_wording_are_named(
+    finished: RunFolder, tiny: Experiment, tmp_path: Path, left: int, sentence: str
+) -> None:
+    copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    path = copy.evaluation("wordings")
+    table = pl.read_parquet(path).filter(pl.col("task").is_in(list(parts.SERVED)[:left]))
+    path.unlink()
+    if left:
+        table.write_parquet(path)
+    content = content_of(RunParts(copy, tiny))
+    assert "There is no held-out wording " + sentence in content.wording_note and len(content.wording) == 3 * left
+    assert content.wording_note in render_markdown(content) and 'id="wordings"' in render_html(content)
 
 
 def test_a_warning_of_the_index_is_the_first_thing_the_report_says(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:

@@ -185,3 +185,15 @@ def test_a_sample_of_every_kind_can_be_shown_with_its_loss_marked(task: str, exp
     result = call("show", "sample", task, experiment_file)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"{task}, wording") and "⟦" in result.stdout
+    assert "prepare: reading" in result.stderr and f"write: {task}" in result.stderr
+
+
+def test_progress_names_what_the_language_model_is_asked(finished: RunFolder, tiny: Experiment, copy_of: CopyOf) -> None:
+    copy = copy_of(finished)
+    for model in ("aligned", "aligned+prior"):
+        copy.manifest(f"recommend.{model}").unlink()
+    told: dict[str, list[str]] = {}
+    stages.recommend(copy, tiny, lambda stage, done, total, text: told.setdefault(stage, []).append(text))
+    asked = {stage: list(dict.fromkeys(texts)) for stage, texts in told.items()}
+    assert asked["recommend.aligned"] == ["fitting", *parts.SERVED, "other wordings"]
+    assert asked["recommend.aligned+prior"] == ["fitting", "choosing weights", *parts.SERVED]

@@ -148,6 +148,9 @@ def test_caveats_follow_from_the_run(found: RunParts) -> None:
     assert told("2404.00245") and not told("2404.00245", trained=False)
     assert told("at random, not by time", tasks=("rating",)) and not told("at random, not by time")
     assert told("over 100 candidates", tasks=("retrieval", "ranking"))
+    for symbols in (True, False):
+        named = caveats({"users": 671, "source": "shop"}, ("retrieval",), True, 99, symbols=symbols)
+        assert any("symbols that name items" in sentence for sentence in named) == symbols
 
 
 def test_the_protocol_states_split_candidates_and_convention(found: RunParts) -> None:

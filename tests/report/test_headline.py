@@ -4,7 +4,9 @@ import pytest
 
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 from shelftalk.report.headline import headline, verdict
-from shelftalk.report.tables import best_figure, caveats, result_table, slice_groups, slice_table, total_time
+from shelftalk.report.markdown import render_markdown
+from shelftalk.report.render import render_html
+from shelftalk.report.tables import SLICES, best_figure, caveats, result_table, slice_groups, slice_table, total_time
 
 NAN = float("nan")
 
@@ -76,12 +78,16 @@ def test_a_refitted_model_is_held_against_no_other() -> None:
     assert [row[1].best for row in result_table(task_with(*rows)).rows] == [True, False, False]
 
 
+def test_page_and_text_say_what_is_counted_in_slices(content: ReportContent) -> None:
+    assert SLICES in render_html(content) and SLICES in render_markdown(content)
+
+
 def test_a_model_that_lacks_a_slice_gets_a_dash(content: ReportContent) -> None:
     lacking = replace(content, slices=tuple(row for row in content.slices if (row.model, row.slice) != ("aligned", "under 20")))
     group = next(group for group in slice_groups(lacking) if group.kind == "history length")
     table = slice_table(group)
     row = next(row for row in table.rows if row[0].text == "under 20")
-    assert row[1].text == "88" and row[table.columns.index("aligned")].text == "–"
+    assert table.columns[1] == "users" and row[1].text == "88" and row[table.columns.index("aligned")].text == "–"
 
 
 def test_skipped_stages_are_not_counted_in_the_total(content: ReportContent) -> None:

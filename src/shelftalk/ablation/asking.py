@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,23 @@ from shelftalk.evaluation.metrics import LIST_LENGTH, Task
 from shelftalk.records import Request
 
 
-def per_user_tables(model: Any, split: Split, part: Part, users: int = 0, ratings: int = 0, seed: int = 0) -> dict[str, pl.DataFrame]:
+def unheard(task: Task) -> None:
+    """The name of a task that nobody waits for."""
+
+
+def per_user_tables(
+    model: Any,
+    split: Split,
+    part: Part,
+    users: int = 0,
+    ratings: int = 0,
+    seed: int = 0,
+    on_task: Callable[[Task], None] = unheard,
+) -> dict[str, pl.DataFrame]:
     """Task -> a row per user (or rating), for each task that the model answers and the data supports.
 
-    `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users.
+    `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users. `on_task` is told which
+    task is asked next.
     """
     places = drawn_users(split, users, seed)
     able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
@@ -26,6 +40,7 @@ def per_user_tables(model: Any, split: Split, part: Part, users: int = 0, rating
     for task in (task for task, can in able.items() if can):
         requests, truths = _drawn(split, task, part, places, ratings, seed)
         if requests:
+            on_task(task)
             tables[str(task)] = evaluated(task, _answers(model, task, requests), requests, truths, split)
     return tables
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from shelftalk import stages
 from shelftalk.ablation.asking import per_user_tables
 from shelftalk.ablation.budget import samples_for
 from shelftalk.ablation.grid import ITEM_KNN, AblationSettings, Variant, effective
-from shelftalk.assemble import RunParts, build_item_knn, new_backbone, save_model_facts
+from shelftalk.assemble import Asking, RunParts, build_item_knn, new_backbone, save_model_facts
 from shelftalk.experiment import Experiment
 from shelftalk.runs import RunFolder, StageRecord, beside, fingerprint
 from shelftalk.stages import OnProgress
@@ -94,15 +94,10 @@ def ask(run: Run, settings: AblationSettings, progress: OnProgress) -> StageReco
         from shelftalk.decoding.language_model import LanguageModelRecommender
         from shelftalk.models.pretrained import load_backbone
 
-        found = run.parts
+        asking = Asking(lambda done, total, about: progress("ask", done, total, about))
+        found = replace(run.parts, asking=asking)
         backbone = load_backbone(run.folder.model, run.experiment.training.precision)
-        model = LanguageModelRecommender(
-            backbone,
-            found.index,
-            found.served,
-            run.experiment.decoding,
-            on_batch=lambda done, total: progress("ask", done, total, "requests"),
-        )
+        model = LanguageModelRecommender(backbone, found.index, found.served, run.experiment.decoding, on_batch=asking)
         return _measure(model, run.folder, found, settings, run.variant.experiment.seed)
 
     return run.folder.do("evaluate", inputs, work)
@@ -139,7 +134,11 @@ def _asked(settings: AblationSettings, seed: int) -> dict[str, Any]:
 
 def _measure(model: Any, folder: RunFolder, found: RunParts, settings: AblationSettings, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
-    tables = per_user_tables(model, found.split, settings.part, settings.users, settings.ratings, seed)
+
+    def name(task: str) -> None:
+        found.asking.about = task
+
+    tables = per_user_tables(model, found.split, settings.part, settings.users, settings.ratings, seed, name)
     for task, table in tables.items():
         with beside(folder.evaluation(task)) as part:
             table.write_parquet(part)

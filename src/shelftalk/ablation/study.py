@@ -66,7 +66,7 @@ def _prepare(runs: Sequence[Run], progress: OnProgress) -> None:
         progress("prepare", number, len(different), run.variant.name)
         with _told_by_name(run):
             running.prepare(run)
-    progress("prepare", len(different), len(different), "")
+    progress("prepare", len(different), len(different), "finished")
 
 
 def _check(runs: Sequence[Run]) -> None:

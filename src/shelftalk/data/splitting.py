@@ -178,6 +178,7 @@ def split_leave_one_out(dataset: Dataset, settings: SplitSettings, seed: int) ->
     event_part = np.full(len(dataset.events), TRAIN, np.uint8)
     event_part[dataset.bounds[1:] - 1] = TEST
     event_part[dataset.bounds[1:] - 2] = VALIDATION
+    _check_negatives(dataset, settings.ranking_negatives)
     candidates = {part: _draw_candidates(dataset, part, settings.ranking_negatives, seed) for part in ("validation", "test")}
     return Split(dataset, event_part, _divide_ratings(dataset, event_part, settings, seed), candidates)
 
@@ -195,6 +196,18 @@ def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSet
     return parts
 
 
+def _check_negatives(dataset: Dataset, negatives: int) -> None:
+    """Raises NothingLeft where some user leaves fewer untaken items, naming the number that every user leaves."""
+    lengths = np.diff(dataset.bounds)
+    least, user = len(dataset.items) - int(lengths.max()), dataset.user_ids[int(lengths.argmax())]
+    if least >= negatives:
+        return
+    short = int((len(dataset.items) - lengths < negatives).sum())
+    told = f'{short} of {len(lengths)} users leave fewer than {negatives} untaken items for ranking, user "{user}" only {least}'
+    remedy = f"set split.ranking_negatives = {least} in an experiment file" if least else "add items that this user never took"
+    raise NothingLeft(f"{told}; {remedy}.")
+
+
 def _draw_candidates(dataset: Dataset, part: str, negatives: int, seed: int) -> np.ndarray:
     """[U, 1 + negatives] int32: the held-out item among items that the user never took, in shuffled order."""
     catalogue, bounds = len(dataset.items), dataset.bounds
@@ -203,11 +216,6 @@ def _draw_candidates(dataset: Dataset, part: str, negatives: int, seed: int) -> 
     for user in range(len(rows)):
         taken = dataset.event_item[bounds[user] : bounds[user + 1]]
         free = catalogue - len(taken)
-        if free < negatives:
-            raise NothingLeft(
-                f'user "{dataset.user_ids[user]}" leaves only {free} untaken items for {negatives} ranking candidates; '
-                "lower split.ranking_negatives."
-            )
         # the n-th untaken row is n plus the taken rows before it: no list of the catalogue per user
         untaken_before = np.sort(taken) - np.arange(len(taken))
         drawn = draw.choice(free, negatives, replace=False)

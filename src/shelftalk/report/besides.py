@@ -39,6 +39,8 @@ class Asked(Protocol):
 
     @property
     def resamples(self) -> int: ...
+    @property
+    def held_out_wordings(self) -> bool: ...
 
 
 class AskedHow(Protocol):
@@ -94,19 +96,32 @@ def _their_row(row: Published) -> PublishedRow:
 
 def wordings(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[WordingRow, ...], str]:
     """The language model in a seen and a held-out wording, the paired change, and a sentence on who was asked."""
-    path = folder.evaluation("wordings")
-    if not path.exists():  # not asked for, or no task has a held-out wording
+    if not experiment.evaluation.held_out_wordings:
         return (), ""
+    path, answered = folder.evaluation("wordings"), folder.needed("recommend.aligned").facts["tasks"]
+    if not path.exists():
+        return (), _without(answered, experiment)
     table = pl.read_parquet(path, glob=False)
     tasks = table["task"].unique(maintain_order=True).to_list()
     rows = tuple(row for task in tasks for row in _wording_rows(task, table.filter(pl.col("task") == task), experiment))
     behind = ""
     if "ranking" in tasks and experiment.decoding.ranking_prompt == "retrieval":
         behind = " Ranking scores its candidates behind the retrieval prompt, so it is that wording which changes."
+    lacking = _without([task for task in answered if task not in tasks], experiment)
     return rows, (
         f"Validation part, at most {asked.USERS:,} users and {asked.RATINGS:,} of their ratings, drawn by the run's seed; "
-        f"the change is paired by user, with its 95 % interval.{behind}"
+        f"the change is paired by user, with its 95 % interval.{behind}{lacking and ' '}{lacking}"
     )
+
+
+def _without(tasks: Sequence[str], experiment: WordingExperiment) -> str:
+    """The sentence on tasks that could not be asked so, each by the prompt whose wording counts; "" for none."""
+    behind = {"ranking": experiment.decoding.ranking_prompt}
+    prompts = list(dict.fromkeys(behind.get(task, task) for task in tasks))
+    if not prompts:
+        return ""
+    templates = f"the templates of {' and '.join(prompts)} hold none out"
+    return f"There is no held-out wording for {' and '.join(tasks)}: {templates}."
 
 
 def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment) -> list[WordingRow]:

@@ -149,7 +149,12 @@ def content_of(found: FinishedRun) -> ReportContent:
         wording=wording,
         wording_note=wording_note,
         caveats=run_facts.caveats(
-            prepare.facts["data"], list(metrics), bool(trained), experiment.split.ranking_negatives, bool(experiment.pretrained.name)
+            prepare.facts["data"],
+            list(metrics),
+            bool(trained),
+            experiment.split.ranking_negatives,
+            pretrained=bool(experiment.pretrained.name),
+            symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
         ),
         test_evaluations=folder.test_evaluations(),
         links=tuple(Link(label, path) for label, path in LINKS if path.startswith("report.") or (folder.path / path).exists()),

@@ -105,7 +105,7 @@ def _user(user: ShownUser) -> list[str]:
 
 
 def _slices(content: ReportContent) -> list[str]:
-    blocks = ["## Slices"] if content.slices else []
+    blocks = ["## Slices", escaped(tables.SLICES, 600)] if content.slices else []
     for group in tables.slice_groups(content):
         heading = f"{numbers.title(group.task)}: {numbers.metric_name(group.metric)} by {group.kind}"
         blocks += [f"### {escaped(heading)}", markdown_table(tables.slice_table(group))]
@@ -113,10 +113,9 @@ def _slices(content: ReportContent) -> list[str]:
 
 
 def _wording(content: ReportContent) -> list[str]:
-    if not content.wording:
-        return []
     note = [escaped(content.wording_note, 800)] if content.wording_note else []
-    return ["## Other wordings", *note, markdown_table(tables.wording_table(content.wording))]
+    table = [markdown_table(tables.wording_table(content.wording))] if content.wording else []
+    return ["## Other wordings", *note, *table] if note or table else []
 
 
 def _caveats(content: ReportContent) -> list[str]:

@@ -46,7 +46,7 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
         "vocabulary": facts["vocabulary"],
         "precision of products": "bf16" if facts["bf16"] else "fp32",
         **{f"index: {name}": value for name, value in index.facts.items() if name != "warning"},  # said at the top
-        "samples": ", ".join(samples),
+        "samples written": ", ".join(samples),
         "steps": facts["steps"],
         "tokens read": facts["tokens"],
         "tokens that bore loss": facts["targets"],
@@ -86,8 +86,10 @@ def protocol(task: str, split: SplitSettings, items: int) -> str:
     )
 
 
-def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int, pretrained: bool = False) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping."""
+def caveats(
+    data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int, pretrained: bool = False, symbols: bool = False
+) -> tuple[str, ...]:
+    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping, `symbols` whether symbols name items."""
     users, bundled = data["users"], data["source"].endswith("(bundled)")
     two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
     told = [
@@ -97,7 +99,7 @@ def caveats(data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negati
         ("retrieval" in tasks and "ranking" in tasks, two_scales),
         (trained, RECONSTRUCTION),
         (trained and not pretrained, NANO),
-        (trained and not pretrained, START),
+        (trained and not pretrained and symbols, START),
         (trained, TRAIN_ONLY),
         (bundled, "The bundled MovieLens is one small set of people who like films; it says little about a shop."),
         (bundled, "MovieLens' terms forbid commercial use without permission; its licence stands beside the data."),
@@ -118,7 +120,7 @@ RECONSTRUCTION = (
 )
 NANO = "The nano model is trained from random weights on this data alone; the paper's models are FLAN-T5 of 250 million to 3 billion."
 START = (
-    "Where item names are symbols (atomic or semantic), each starts from a vector of catalogue text and training co-occurrence: "
+    "The symbols that name items start from vectors of catalogue text and training co-occurrence: "
     "part of what the language model knows was given to it before its first sample."
 )
 TRAIN_ONLY = (

@@ -22,6 +22,11 @@ from shelftalk.report.content import (
 )
 from shelftalk.report.headline import REFIT, verdict_sentence
 
+SLICES = (
+    "The same models on parts of the test requests. The column users counts the different users of a part; figures of rating are means "
+    "over their ratings, of which a user may have several. Small parts say little."
+)
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -113,7 +118,7 @@ def slice_table(group: SliceGroup) -> Table:
         (Cell(part), Cell(numbers.count(sizes[part])), *(cells.get((part, model), Cell(numbers.MISSING)) for model in models))
         for part in slices
     )
-    return Table((group.kind, "n", *models), rows)
+    return Table((group.kind, "users", *models), rows)
 
 
 def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metric: str) -> Cell:
