@@ -1,0 +1,242 @@
+"""The probe of the synthetic world: one model per mixture of tasks at equal tokens read, all asked the same questions.
+
+Items have names that say nothing: one symbol each, without the starting vectors that the atomic index makes of co-occurrence, for
+those would put into the model before training what training is to be shown to put there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from shelftalk import parts, seeds
+from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.data.dataset import Dataset, make_dataset
+from shelftalk.data.splitting import SplitSettings, split_leave_one_out
+from shelftalk.errors import UnknownPart, nearest
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.probing.asking import ask
+from shelftalk.probing.questions import Question, world_questions
+from shelftalk.probing.references import reference_answers
+from shelftalk.probing.scoring import answers_frame
+from shelftalk.probing.world import World, WorldSettings, make_world
+from shelftalk.runs import RunFolder
+from shelftalk.tasks.task import Task
+
+if TYPE_CHECKING:
+    from shelftalk.models.backbone import Backbone, Encoded
+
+SERVED = ("retrieval", "ranking")
+AUXILIARY = ("masked_items", "masked_language", "pairwise_preference")
+OnProgress = Callable[[str], None]
+EXPERIMENT: dict[str, Any] = {
+    "name": "probe",
+    "nano": {"width": 64, "layers": 2, "heads": 4, "vocabulary": 400},
+    "tasks": {
+        "retrieval": {"text_share": 0.0},
+        "ranking": {"text_share": 0.0, "weight": 0.25, "max_negatives": 4, "samples_per_user": 1},
+        "masked_items": {"text_share": 0.0, "weight": 1.0, "max_history": 4, "share": 0.25},
+        "masked_language": {"text_share": 0.0, "weight": 1.0, "max_history": 4, "share": 0.25, "mean_span": 2.0},
+        "pairwise_preference": {"text_share": 0.0, "weight": 1.0, "max_history": 8, "questions": 4},
+    },
+    "training": {"batch_tokens": 1024, "validations": 1, "judged_by": ["retrieval"], "precision": "fp32"},
+}
+"""What the probe lays over the program's defaults: a smaller model, names alone, the last weights kept."""
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Tasks that a model is trained on; the auxiliary ones may be shown one half of the world only, or a world of other facts.
+
+    `auxiliary_sees`: "all"; "other half": their samples are made of the facts of even number alone; "other facts": of a world in
+    which other items belong together. Either way the model knows their wording and not, from them, the fact it is asked.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    auxiliary_sees: str = "all"
+
+
+class ProbeSettings(BaseModel):
+    """How the synthetic world is probed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    world: WorldSettings = WorldSettings()
+    tokens: int = Field(1_500_000, ge=1000)
+    """Training tokens that every mixture reads."""
+    repeats: int = Field(4, ge=1)
+    """Questions about each fact, each with another history."""
+    experiment: dict[str, Any] = Field(default_factory=dict)
+    """Tables of an experiment laid over the probe's own, such as {"tasks": {"masked_items": {"share": 0.3}}}."""
+
+
+SMALL = WorldSettings(users=800, pairs=8, rules=8, rules_taken=1, shelves=4, shelves_taken=2, choices=4, choices_taken=2)
+QUICK = ProbeSettings(world=SMALL, tokens=500_000, repeats=8)
+"""A smaller world: about twenty seconds for each mixture on one core. Enough for pairs and rules, too short for makers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Probed:
+    """What a probe found: `answers`, one row per model, way of asking and question, and `trainings`, one row per model."""
+
+    answers: pl.DataFrame
+    trainings: list[dict[str, Any]] = field(default_factory=list)
+
+
+def mixtures(auxiliary: Sequence[str] = AUXILIARY, controls: bool = True) -> list[Mixture]:
+    """Served tasks alone, with each auxiliary task, with all of them, and each again with the controls."""
+    for name in auxiliary:
+        if name not in AUXILIARY:
+            raise UnknownPart(f'there is no auxiliary task "{name}" to probe; {nearest(name, AUXILIARY)}')
+    found = [Mixture("served only", SERVED), *(Mixture(f"+ {name}", (*SERVED, name)) for name in auxiliary)]
+    if len(auxiliary) > 1:
+        found.append(Mixture("+ all", (*SERVED, *auxiliary)))
+    if controls:
+        found += [Mixture(f"+ {name}, other half", (*SERVED, name), "other half") for name in auxiliary]
+    return found
+
+
+def study(
+    settings: ProbeSettings, wanted: Sequence[Mixture], numbers: Sequence[int], on_progress: OnProgress = lambda text: None
+) -> Probed:
+    """Train and ask every mixture in the world of every seed of `numbers`, one after another."""
+    frames: list[pl.DataFrame] = []
+    trainings: list[dict[str, Any]] = []
+    for seed in numbers:
+        with tempfile.TemporaryDirectory() as scratch:
+            bench = Bench.make(settings, seed, Path(scratch))
+            frames.append(bench.references())
+            for mixture in wanted:
+                on_progress(f"seed {seed}: {mixture.name}")
+                backbone, facts = bench.trained(mixture)
+                frames.append(bench.asked(backbone, mixture))
+                trainings.append({"mixture": mixture.name, "seed": seed, **facts})
+    return Probed(pl.concat(frames), trainings)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """One world with its split, index, tasks and questions; and the same for the worlds that controls are shown."""
+
+    settings: ProbeSettings
+    seed: int
+    scratch: Path
+    world: World
+    found: RunParts
+    questions: list[Question]
+
+    @classmethod
+    def make(cls, settings: ProbeSettings, seed: int, scratch: Path) -> Bench:
+        """Draw the world and prepare it in an empty folder."""
+        world = make_world(settings.world, seed)
+        experiment = load_experiment(None, _laid_over(_laid_over(EXPERIMENT, settings.experiment), {"seed": seed}))
+        found = prepared(scratch / "world", world.dataset, experiment)
+        popularity = dict(zip(world.dataset.item_ids, found.split.popularity.tolist(), strict=True))
+        return cls(settings, seed, scratch, world, found, world_questions(world, popularity, settings.repeats, seed))
+
+    def trained(self, mixture: Mixture) -> tuple[Backbone, dict[str, Any]]:
+        """A new model, trained on the mixture's first `tokens` tokens, and what that took."""
+        from shelftalk.training.trainer import train
+
+        backbone = new_backbone(self.found)
+        samples, tokens = first_tokens(backbone, self._tasks(mixture), self.settings.tokens, self.seed)
+        validation = {"retrieval": backbone.encode_samples(self.found.served["retrieval"].validation()[:100])}
+        start = time.process_time()
+        with tempfile.TemporaryDirectory(dir=self.scratch) as checkpoints:
+            result = train(backbone, [samples], validation, Path(checkpoints), self.found.experiment.training, self.seed)
+        took = {"processor seconds": round(time.process_time() - start, 1), "steps": result.steps, "parameters": backbone.parameters}
+        return backbone, {"tokens": sum(tokens.values()), **{f"tokens of {name}": n for name, n in tokens.items()}, **took}
+
+    def asked(self, backbone: Backbone, mixture: Mixture) -> pl.DataFrame:
+        """The answers behind the retrieval prompt, backwards, and in the own wording, seen and held out, of every auxiliary task;
+        also of those that the model was not trained on, whose wording it does not know."""
+        frames = []
+        for way, held_out in itertools.product(("retrieval", "inverted", *AUXILIARY), (False, True)):
+            if held_out and (way not in mixture.tasks or way == "inverted"):
+                continue
+            scores = ask(backbone, self.found.index, self.found.tasks, self.questions, way, held_out)
+            wording = "held out" if held_out else "seen"
+            frames.append(answers_frame(self.questions, scores, mixture.name, self.seed, way, wording))
+        return pl.concat(frames)
+
+    def references(self) -> pl.DataFrame:
+        """What needs no training: the oracle, item_knn, text alike, popularity."""
+        return reference_answers(self.found.split, self.questions, self.seed, self.world.facts)
+
+    def _tasks(self, mixture: Mixture) -> list[Task]:
+        shown = self._shown(mixture.auxiliary_sees)
+        return [(self.found if name in SERVED else shown).tasks[name] for name in mixture.tasks]
+
+    def _shown(self, what: str) -> RunParts:
+        """The parts that auxiliary samples are made of."""
+        if what == "all":
+            return self.found
+        folder = self.scratch / what.replace(" ", "-")
+        if folder.exists():
+            return RunParts(RunFolder(folder), self.found.experiment)
+        dataset = half_of(self.world, 0, self.seed) if what == "other half" else self._other_facts()
+        return prepared(folder, dataset, self.found.experiment, self.found.index)
+
+    def _other_facts(self) -> Dataset:
+        """The same catalogue and as many histories, in which other items belong together."""
+        other = make_world(self.settings.world, self.seed + 1_000_000)
+        return make_dataset(self.world.dataset.items, other.dataset.events, self.seed)
+
+
+def prepared(folder: Path, dataset: Dataset, experiment: Experiment, index: ItemIndex | None = None) -> RunParts:
+    """A run folder that holds the split of a dataset and an item index: the given one, or one whose names say nothing."""
+    split = split_leave_one_out(dataset, SplitSettings(ranking_negatives=9), experiment.seed)
+    if index is None:
+        atomic = parts.load(parts.INDEXINGS, "atomic", "index scheme")
+        index = replace(atomic(split, experiment.index, experiment.seed), symbol_vectors=None)
+    run = RunFolder(folder)
+    split.save(run.dataset)
+    index.save(run.item_index)
+    return RunParts(run, experiment)
+
+
+def half_of(world: World, half: int, seed: int) -> Dataset:
+    """The histories without the items of the other half's facts; who is left with fewer than 3 events cannot be split and is left out."""
+    kept = world.dataset.events.filter(pl.col("item_id").is_in(sorted(world.facts.items_of(half))))
+    return make_dataset(world.dataset.items, kept.filter(pl.len().over("user_id") >= 3), seed)
+
+
+def first_tokens(backbone: Backbone, tasks: Sequence[Task], tokens: int, seed: int) -> tuple[list[Encoded], dict[str, int]]:
+    """Samples of as many epochs as `tokens` take, in their order, and how many tokens each task has among them."""
+    found: list[Encoded] = []
+    counts = {task.name: 0 for task in tasks}
+    for epoch in itertools.count():
+        for name, encoded in _epoch(backbone, tasks, epoch, seed):
+            if sum(counts.values()) >= tokens:
+                return found, counts
+            found.append(encoded)
+            counts[name] += len(encoded)
+    raise AssertionError("unreachable")
+
+
+def _epoch(backbone: Backbone, tasks: Sequence[Task], epoch: int, seed: int) -> list[tuple[str, Encoded]]:
+    """Task and sample, shuffled; the tasks may be of different worlds, and then stand in different contexts."""
+    rows: list[tuple[str, Encoded]] = []
+    for task in tasks:
+        samples = task.samples(epoch)
+        rows += [(task.name, encoded) for encoded in backbone.encode_samples(samples)]
+    order = seeds.generator(seed, "probe mixture", epoch).permutation(len(rows))
+    return [rows[place] for place in order.tolist()]
+
+
+def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _laid_over(merged[key], value) if both else value
+    return merged
