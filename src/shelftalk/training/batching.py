@@ -61,10 +61,11 @@ def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[i
     """
     order = sorted(range(len(samples)), key=lambda place: -len(samples[place]))
     batches: list[list[int]] = []
-    while order:
-        size = max(1, batch_tokens // rounded_up(len(samples[order[0]]), LENGTH_STEP))
-        batches.append(order[:size])
-        order = order[size:]
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // rounded_up(len(samples[order[start]]), LENGTH_STEP))
+        batches.append(order[start : start + size])
+        start += size
     return batches
 
 
