@@ -12,6 +12,7 @@ from shelftalk.models.backbone import Backbone, Encoded, Prefilled
 from shelftalk.models.decoder_only import DecoderOnly, _Tree
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
+from shelftalk.models.token_tree import TokenTree
 from shelftalk.testing.model_exams import BackboneExam
 
 SMALL = NanoSettings(vocabulary=300, width=32, layers=2, heads=2)
@@ -38,16 +39,36 @@ class ForgetsPadding(DecoderOnly):
         return super().prefill([Encoded(np.pad(p.ids, (width - len(p), 0)), np.zeros(width, bool)) for p in prompts])
 
 
+class NoTree(TokenTree):
+    def grow(self, parents: torch.Tensor) -> torch.Tensor:
+        sees = super().grow(parents)
+        return torch.ones_like(sees).tril(sees.shape[2] - sees.shape[1])
+
+
 class SeesSiblings(DecoderOnly):
     """Every node sees all nodes before it."""
 
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         tree = super().prefill(prompts)
         assert isinstance(tree, _Tree)
-        tree._grown = lambda parents: torch.ones(  # type: ignore[method-assign]
-            *(len(parents), *[tree.sees.shape[1] + parents.shape[1]] * 2), dtype=torch.bool
-        ).tril()
+        tree.tree = NoTree(tree.tree.above, tree.tree.depth)
         return tree
+
+
+class ForgetsNothing(DecoderOnly):
+    """Keeps all nodes."""
+
+    def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
+        tree = super().prefill(prompts)
+        tree.crop = lambda nodes: None  # type: ignore[method-assign]
+        return tree
+
+
+class NextOwner(DecoderOnly):
+    """Reads each token after the state before its own."""
+
+    def log_probs_of(self, states: torch.Tensor, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return super().log_probs_of(states, (owner - 1).clamp(min=0), tokens)
 
 
 class MeansOverLabels(DecoderOnly):
@@ -63,6 +84,8 @@ class MeansOverLabels(DecoderOnly):
         (ReadsControlTokens, BackboneExam.test_no_text_becomes_a_symbol_or_a_control_token),
         (ForgetsPadding, BackboneExam.test_a_prompt_is_answered_alike_alone_and_in_a_batch),
         (SeesSiblings, BackboneExam.test_branches_of_a_tree_do_not_see_each_other),
+        (SeesSiblings, BackboneExam.test_a_tree_of_three_hundred_nodes_is_its_paths),
+        (ForgetsNothing, BackboneExam.test_what_was_cropped_leaves_no_trace),
     ],
 )
 def test_a_broken_promise_fails_its_check(kind: type[Backbone], check: Callable[[BackboneExam], None]):
@@ -73,3 +96,13 @@ def test_a_broken_promise_fails_its_check(kind: type[Backbone], check: Callable[
 
     with pytest.raises(AssertionError):
         check(Exam())
+
+
+def test_a_token_read_after_another_state_is_found(monkeypatch: pytest.MonkeyPatch):
+    class Exam(BackboneExam):
+        def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
+            whole = build_nano(texts, symbols, SMALL, seed=0)
+            return NextOwner(whole.model, whole.tokenizer)
+
+    with pytest.raises(AssertionError):
+        Exam().test_single_log_probabilities_are_those_of_the_table(monkeypatch)

@@ -6,6 +6,7 @@ Log-probabilities are in nats.
 
 from __future__ import annotations
 
+import itertools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
+from shelftalk.models.label_scores import LabelScores
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import ragged
+from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, stacked
 from shelftalk.tasks.samples import Samples
 
 # Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
@@ -30,19 +32,28 @@ LENGTH_STEP = 32
 """Batches are padded to a multiple of so many tokens."""
 LABEL_STEP = 256
 """The labels of a batch are filled up to a multiple of this."""
+LARGEST_TABLE = 2**24
+"""Numbers in one table of log-probabilities [states, V] where only some of them are asked for."""
 NOT_COUNTED = -100
 TEXT_WORDS = ("\n",)
 """Added words that free text may use: the pieces of T5's tokenizer cannot say a line break."""
+TOKENISED_AT_ONCE = 10_000
+"""Texts that are handed to the tokenizer in one call."""
 REMEMBERED = 200_000
 """Texts whose tokens a backbone remembers; more would grow without end on random spans."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool."""
+    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool.
+
+    Several samples may stand in one, which a decoder-only backbone trains as if each stood alone: `starts` are the places of their
+    first tokens, ascending from 0.
+    """
 
     ids: np.ndarray
     bears_loss: np.ndarray
+    starts: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,23 +67,37 @@ class Encoded:
 class Prefilled(ABC):
     """Prompts that have been read, and the tree of tokens grown behind each of them.
 
-    `log_probs` [R, V] float32 nats: what may follow each prompt. `extend` grows the same number of nodes behind every prompt.
+    `states` [R, H]: the final hidden states at the prompts' ends, which the output layer of `backbone` reads.
     """
 
-    log_probs: torch.Tensor
+    backbone: Backbone
+    states: torch.Tensor
+
+    @cached_property
+    def log_probs(self) -> torch.Tensor:
+        """[R, V] float32 nats: what may follow each prompt."""
+        return self.backbone.log_probs(self.states)
+
+    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """As `grow`, but [R, N, V] float32: the log-probabilities of what may follow each new node."""
+        return self.backbone.log_probs(self.grow(parents, tokens))
 
     @abstractmethod
-    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         """Grow N nodes behind each prompt: node n of request r is token `tokens[r, n]` behind node `parents[r, n]`.
 
         Nodes are numbered per request in the order in which they were grown, from 0, over all calls; -1 is the end of the
-        prompt; a parent comes before its children, in this call or an earlier one. Returns [R, N, V] float32: the
-        log-probabilities of what may follow each new node.
+        prompt; a parent comes before its children, in this call or an earlier one. Returns [R, N, H]: the final hidden
+        states of the new nodes.
         """
 
     @abstractmethod
+    def crop(self, nodes: int) -> None:
+        """Forget all nodes from number `nodes` on, of every request: the next node grown has that number."""
+
+    @abstractmethod
     def select(self, rows: torch.Tensor) -> Prefilled:
-        """The same with the requests `rows` [R'] only (repeats allowed)."""
+        """The same with the requests `rows` [R'] only (repeats allowed). Either goes on without the other."""
 
 
 class Backbone(ABC):
@@ -84,9 +109,7 @@ class Backbone(ABC):
 
     family: str
 
-    def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False, fp16: bool = False
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False, fp16: bool = False) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.bf16 = bf16
@@ -120,6 +143,19 @@ class Backbone(ABC):
         ids, bounds = tokens.values.astype(np.int32), tokens.merged(samples.text.bounds).bounds.tolist()
         return [Encoded(ids[start:stop], loss[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
 
+    def encode_names(self, names: Sequence[Sequence[Segment]]) -> Ragged:
+        """[I] the token ids (int32) of each name, as `encode` gives them, for a whole catalogue: free texts go to the tokenizer in
+        batches, which it divides among the processor's cores."""
+        pieces = dict.fromkeys((segment.text, segment.symbols) for name in names for segment in name)
+        ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
+        free = [text for text, symbols in ordered if not symbols]
+        symbols = ragged(self._symbol_ids(text) for text, symbols in ordered if symbols)
+        rows = stacked([self._batch_ids(free), Ragged(symbols.values.astype(np.int32), symbols.bounds)])
+        number = {piece: place for place, piece in enumerate(ordered)}
+        places = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
+        tokens = rows.take(places.values)
+        return Ragged(tokens.values, tokens.merged(places.bounds).bounds)
+
     def tokens(self, text: str, symbols: bool) -> list[int]:
         """Token ids of one segment's text; remembered, since items and wordings recur."""
         known = self._cache.get((text, symbols))
@@ -138,6 +174,17 @@ class Backbone(ABC):
         parts = [text[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
         encode = self.tokenizer.encode
         return [token for part in parts for token in encode(part, add_special_tokens=False, split_special_tokens=True)]
+
+    def _batch_ids(self, texts: Sequence[str]) -> Ragged:
+        """[texts] int32: as `_text_ids`, for many texts."""
+        values, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
+        for start in range(0, len(texts), TOKENISED_AT_ONCE):
+            part = list(texts[start : start + TOKENISED_AT_ONCE])
+            rows = self.tokenizer(part, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
+            rows = [self._text_ids(text) if self._words_to_cut.search(text) else row for text, row in zip(part, rows, strict=True)]
+            lengths.append(np.fromiter(map(len, rows), np.int64))
+            values.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))  # lists of numbers would take ten times as much
+        return Ragged(np.concatenate(values), bounds_of(np.concatenate(lengths)))
 
     def _symbol_ids(self, run: str) -> list[int]:
         vocabulary = self._added
@@ -202,6 +249,41 @@ class Backbone(ABC):
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         """Read the prompts once."""
 
+    # --- states -> log-probabilities ---------------------------------------------------------------------------------
+
+    @abstractmethod
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., H] -> [..., V]: the output layer."""
+
+    @torch.no_grad()
+    def log_probs(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., H] -> [..., V] float32."""
+        return self._exact_logits(states).log_softmax(-1)
+
+    @torch.no_grad()
+    def log_probs_of(self, states: torch.Tensor, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """[C] float32: the log-probability of `tokens[c]` after `states[owner[c]]`, for states [X, H] and ascending owners.
+
+        The vocabulary is met by so many states at a time that no table is larger than LARGEST_TABLE numbers.
+        """
+        asked, owner = owner.unique_consecutive(return_inverse=True)
+        size = max(1, LARGEST_TABLE // self.model.get_output_embeddings().weight.shape[0])
+        starts = range(0, len(asked), size)
+        bounds = torch.searchsorted(owner, torch.tensor([*starts, len(asked)], device=owner.device)).tolist()
+        found = torch.empty(len(owner), device=states.device)
+        for start, first, stop in zip(starts, bounds, bounds[1:], strict=False):
+            logits = self._exact_logits(states[asked[start : start + size]])  # [size, V]
+            place = owner[first:stop] - start
+            found[first:stop] = logits[place, tokens[first:stop]] - logits.logsumexp(-1)[place]
+        return found
+
+    def _exact_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., V] float32, in the weights' own precision: bf16 would make neighbours in a ranking equal."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self.logits(states.to(self.model.dtype)).float()
+
+    # --- the whole ---------------------------------------------------------------------------------------------------
+
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Minus the sum of the label log-probabilities, in nats."""
         return -self.label_log_probs(batch).sum()
@@ -256,5 +338,5 @@ def rounded_up(length: int, step: int) -> int:
 
 def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """[L] log-probability of each label that counts: logits and labels may be filled up (see padded_labels)."""
-    log_probs = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none", ignore_index=NOT_COUNTED)
+    log_probs: torch.Tensor = LabelScores.apply(logits, labels.clamp(min=0))
     return log_probs[labels != NOT_COUNTED]

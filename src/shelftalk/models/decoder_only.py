@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import Cache
 
 from shelftalk.models.backbone import Backbone, Encoded, Prefilled, padded, padded_labels, picked_log_probs
+from shelftalk.models.token_tree import TokenTree, additive, crop, new_cache, selected
 
 
 class DecoderOnly(Backbone):
@@ -17,17 +18,23 @@ class DecoderOnly(Backbone):
 
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """`input_ids` [B, T], padded on the right, where a causal model needs no mask; `label_places` [L] index into B * T:
-        the token *before* each label; `labels` [L]."""
+        the token *before* each label; `labels` [L]. Where several samples share a row, `position_ids` [B, T] too."""
         ids, _ = padded([sample.ids for sample in samples], self.pad)
         loss, _ = padded([sample.bears_loss for sample in samples], 0)
-        loss[:, 0] = 0  # nothing stands before the first token
+        for row, sample in enumerate(samples):
+            loss[row, list(sample.starts)] = 0  # nothing stands before a first token
         places = loss.flatten().nonzero().squeeze(1)
         label_places, labels = padded_labels(places - 1, ids.flatten()[places])
-        return {"input_ids": ids, "label_places": label_places, "labels": labels}
+        batch = {"input_ids": ids, "label_places": label_places, "labels": labels}
+        if any(len(sample.starts) > 1 for sample in samples):
+            batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
+        return batch
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with self.precision():
-            hidden = self.model.model(batch["input_ids"], use_cache=False).last_hidden_state  # [B, T, H]
+            # transformers reads from positions that start anew, if there is neither mask nor cache, that a token sees its sample alone
+            inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
+            hidden = self.model.model(**inputs).last_hidden_state  # [B, T, H]
             spoken = hidden.flatten(0, 1)[batch["label_places"]]  # [L, H]: the vocabulary is met only where there is a label
             return picked_log_probs(self.model.lm_head(spoken), batch["labels"])
 
@@ -37,78 +44,64 @@ class DecoderOnly(Backbone):
         ids, real = padded([prompt.ids for prompt in prompts], self.pad, left=True)
         ids, real = ids.to(self.device), real.to(self.device)
         positions = (real.cumsum(1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
+        cache = new_cache()
         with self.precision():
             hidden = self.model.model(
                 ids, attention_mask=real.long(), position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
-            log_probs = self._log_probs(hidden[:, -1])
-        return _Tree(self, cache, real, log_probs)
+        return _Tree(self, cache, real, hidden[:, -1], TokenTree.of_roots(len(real), real.device))
 
-    def _log_probs(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[..., H] -> [..., V] float32, in the weights' own precision: bf16 would make neighbours in a ranking equal."""
-        with torch.autocast(self.device.type, enabled=False):
-            return self.model.lm_head(hidden.to(self.model.dtype)).float().log_softmax(-1)
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
+        return self.model.lm_head(states)
+
+
+def _restarting_positions(starts: Sequence[tuple[int, ...]], width: int) -> torch.Tensor:
+    """[B, T] places counted from the start of the sample that each token belongs to."""
+    positions = torch.arange(width).repeat(len(starts), 1)
+    for row, places in enumerate(starts):
+        for start in places:
+            positions[row, start:] = torch.arange(width - start)
+    return positions
 
 
 class _Tree(Prefilled):
     """Nodes live in the key-value cache behind their prompt and see their ancestors alone: nothing is copied per beam."""
 
+    backbone: DecoderOnly
+
     def __init__(
         self,
         backbone: DecoderOnly,
-        cache: DynamicCache,
+        cache: Cache,
         real: torch.Tensor,  # [R, P] bool
-        log_probs: torch.Tensor,  # [R, V]
+        states: torch.Tensor,  # [R, H]
+        tree: TokenTree,
     ) -> None:
         self.backbone = backbone
         self.cache = cache
         self.real = real
-        self.log_probs = log_probs
-        self.sees = torch.zeros(len(real), 0, 0, dtype=torch.bool, device=real.device)  # [R, M, M] node sees node
+        self.states = states
+        self.tree = tree
 
     @torch.no_grad()
-    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        before = self.sees.shape[1]
-        self.sees = self._grown(parents)
-        new = self.sees[:, before:]  # [R, N, M + N]
-        prompt = self.real[:, None, :].expand(-1, new.shape[1], -1)  # [R, N, P]
-        visible = torch.cat([prompt, new], dim=2)[:, None]  # [R, 1, N, P + M + N]
-        positions = self.real.sum(1, keepdim=True) + new.sum(2) - 1
+    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        sees = self.tree.grow(parents)[:, :, 1:]  # [R, N, M + N]: the root is the prompt
+        prompt = self.real[:, None, :].expand(-1, sees.shape[1], -1)  # [R, N, P]
+        visible = torch.cat([prompt, sees], dim=2)[:, None]  # [R, 1, N, P + M + N]
+        kind = torch.bfloat16 if self.backbone.bf16 else self.backbone.model.dtype
         with self.backbone.precision():
-            hidden = self.backbone.model.model(
+            return self.backbone.model.model(
                 tokens,
-                attention_mask=self._additive(visible),
-                position_ids=positions,
+                attention_mask=additive(visible, kind),
+                position_ids=self.real.sum(1, keepdim=True) + sees.sum(2) - 1,
                 past_key_values=self.cache,
                 use_cache=True,
             ).last_hidden_state
-            return self.backbone._log_probs(hidden)
+
+    def crop(self, nodes: int) -> None:
+        self.tree.crop(nodes)
+        crop(self.cache, self.real.shape[1] + nodes)
 
     def select(self, rows: torch.Tensor) -> _Tree:
         """A copy of the cache; meant for the few moments when requests leave."""
-        cache = DynamicCache(config=self.backbone.model.config)
-        for number, layer in enumerate(self.cache.layers):
-            cache.update(layer.keys[rows], layer.values[rows], number)
-        tree = _Tree(self.backbone, cache, self.real[rows], self.log_probs[rows])
-        tree.sees = self.sees[rows]
-        return tree
-
-    def _grown(self, parents: torch.Tensor) -> torch.Tensor:
-        """[R, M + N, M + N]: a node sees what its parent sees, and itself."""
-        requests, number = parents.shape
-        before = self.sees.shape[1]
-        grown = torch.zeros(requests, before + number, before + number, dtype=torch.bool, device=parents.device)
-        grown[:, :before, :before] = self.sees
-        rows = torch.arange(requests, device=parents.device)
-        for node in range(number):  # over new nodes, vectorised over requests: a parent may be in this call
-            parent = parents[:, node]
-            inherited = grown[rows, parent.clamp(min=0)] & (parent >= 0)[:, None]
-            inherited[:, before + node] = True
-            grown[:, before + node] = inherited
-        return grown
-
-    def _additive(self, visible: torch.Tensor) -> torch.Tensor:
-        """0 where a key is visible, the smallest number where not."""
-        kind = torch.bfloat16 if self.backbone.bf16 else self.backbone.model.dtype
-        return torch.zeros(visible.shape, dtype=kind, device=visible.device).masked_fill_(~visible, torch.finfo(kind).min)
+        return _Tree(self.backbone, selected(self.cache, rows), self.real[rows], self.states[rows], self.tree.select(rows))

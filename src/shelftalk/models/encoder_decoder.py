@@ -1,4 +1,4 @@
-"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node."""
+"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node, K places of a tree."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from transformers.cache_utils import EncoderDecoderCache
 
 from shelftalk.models.backbone import Backbone, Encoded, Prefilled, padded, padded_labels, picked_log_probs
+from shelftalk.models.token_tree import TokenTree, additive, crop, new_cache, selected
 
 
 class EncoderDecoder(Backbone):
@@ -37,7 +39,7 @@ class EncoderDecoder(Backbone):
             encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
             hidden = self._decode(encoded.last_hidden_state, batch["attention_mask"], batch["decoder_input_ids"])  # [B, D, H]
             spoken = hidden.flatten(0, 1)[batch["label_places"]]  # [L, H]
-            return picked_log_probs(self._logits(spoken), batch["labels"])
+            return picked_log_probs(self.logits(spoken), batch["labels"])
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
@@ -45,8 +47,8 @@ class EncoderDecoder(Backbone):
         source, real = padded([self._source(prompt.ids) for prompt in prompts], self.pad)
         source, mask = source.to(self.device), real.long().to(self.device)
         with self.precision():
-            states = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
-        return _Paths(self, states, mask)
+            encoded = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
+        return _Tree.of_sources(self, encoded, additive(real.to(self.device)[:, None, None], encoded.dtype))
 
     def _source(self, ids: np.ndarray) -> np.ndarray:
         """T5 closes a source with </s>; an empty one would leave nothing to attend to."""
@@ -62,48 +64,83 @@ class EncoderDecoder(Backbone):
             input_ids=ids, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
         ).last_hidden_state
 
-    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+    def logits(self, states: torch.Tensor) -> torch.Tensor:
         if self.model.config.scale_decoder_outputs:  # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
-            hidden = hidden * self.model.model_dim**-0.5
-        return self.model.lm_head(hidden)
+            states = states * self.model.model_dim**-0.5
+        return self.model.lm_head(states)
 
 
-class _Paths(Prefilled):
-    """Each node as the path from the start token: T5's relative positions leave no room for a tree in one sequence."""
+class _Tree(Prefilled):
+    """Nodes live in the decoder's own cache behind the start token and see their ancestors alone; each source's keys and values
+    are made once for all of them.
 
-    def __init__(self, backbone: EncoderDecoder, states: torch.Tensor, mask: torch.Tensor) -> None:
+    T5 hears distances through a bias on its attention, which its decoder works out from places in the cache. In a tree those
+    are not depths, so the blocks are called one by one with a bias by depth.
+    """
+
+    backbone: EncoderDecoder
+
+    def __init__(
+        self,
+        backbone: EncoderDecoder,
+        encoded: torch.Tensor,  # [R, S, H]
+        source: torch.Tensor,  # [R, 1, 1, S] additive: 0 at a real source token
+        cache: EncoderDecoderCache,
+        tree: TokenTree,
+    ) -> None:
         self.backbone = backbone
-        self.states = states  # [R, S, H]
-        self.mask = mask  # [R, S]
-        self.paths: list[list[tuple[int, ...]]] = [[] for _ in range(len(states))]  # tokens from the prompt to each node
-        self.log_probs = self._after([[()] for _ in self.paths])[:, 0]
+        self.encoded = encoded
+        self.source = source
+        self.cache = cache
+        self.tree = tree
+
+    @classmethod
+    def of_sources(cls, backbone: EncoderDecoder, encoded: torch.Tensor, source: torch.Tensor) -> _Tree:
+        """Nothing but the start token has been read."""
+        roots = TokenTree.of_roots(len(encoded), encoded.device)
+        tree = cls(backbone, encoded, source, EncoderDecoderCache(new_cache(), new_cache()), roots)
+        start = torch.full_like(roots.above, backbone._start)  # [R, 1]
+        tree.states = tree._read(start, torch.ones_like(start, dtype=torch.bool)[:, None])[:, 0]
+        return tree
 
     @torch.no_grad()
-    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        before = len(self.paths[0])
-        for paths, row_parents, row_tokens in zip(self.paths, parents.tolist(), tokens.tolist(), strict=True):
-            for parent, token in zip(row_parents, row_tokens, strict=True):
-                paths.append((*(paths[parent] if parent >= 0 else ()), token))
-        return self._after([paths[before:] for paths in self.paths])
+    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self._read(tokens, self.tree.grow(parents))
 
-    def select(self, rows: torch.Tensor) -> _Paths:
-        chosen = _Paths.__new__(_Paths)
-        chosen.backbone, chosen.states, chosen.mask = self.backbone, self.states[rows], self.mask[rows]
-        chosen.paths = [list(self.paths[row]) for row in rows.tolist()]
-        chosen.log_probs = self.log_probs[rows]
+    def crop(self, nodes: int) -> None:
+        self.tree.crop(nodes)
+        crop(self.cache.self_attention_cache, nodes + 1)
+
+    def select(self, rows: torch.Tensor) -> _Tree:
+        """A copy of the caches; meant for the few moments when requests leave."""
+        caches = [selected(cache, rows) for cache in (self.cache.self_attention_cache, self.cache.cross_attention_cache)]
+        tree = self.tree.select(rows)
+        chosen = _Tree(self.backbone, self.encoded[rows], self.source[rows], EncoderDecoderCache(*caches), tree)
+        chosen.states = self.states[rows]
         return chosen
 
-    @torch.no_grad()
-    def _after(self, paths: Sequence[Sequence[tuple[int, ...]]]) -> torch.Tensor:
-        """[R, N, V] log-probabilities of what follows each of N paths per request."""
-        number = len(paths[0])
-        flat = [np.array([self.backbone._start, *path]) for row in paths for path in row]
-        ids, real = padded(flat, self.backbone.pad)
-        ids, last = ids.to(self.states.device), (real.sum(1) - 1).to(self.states.device)
-        repeated = torch.arange(len(self.states), device=self.states.device).repeat_interleave(number)
+    def _read(self, tokens: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
+        """[R, N, H] final states of tokens [R, N] that see the places `sees` [R, N, K] of the tree, whose last N are they."""
+        decoder = self.backbone.model.decoder
+        bias = self._bias(sees)
         with self.backbone.precision():
-            hidden = self.backbone._decode(self.states[repeated], self.mask[repeated], ids)  # [R * N, D, H]
-            ends = hidden[torch.arange(len(flat), device=hidden.device), last]
-            with torch.autocast(ends.device.type, enabled=False):  # bf16 would make neighbours in a ranking equal
-                log_probs = self.backbone._logits(ends.to(self.backbone.model.dtype)).float().log_softmax(-1)
-        return log_probs.unflatten(0, (len(self.states), number))
+            hidden = decoder.embed_tokens(tokens)
+            for block in decoder.block:
+                hidden, *_ = block(
+                    hidden,
+                    position_bias=bias,
+                    encoder_hidden_states=self.encoded,
+                    encoder_decoder_position_bias=self.source,
+                    past_key_values=self.cache,
+                    is_causal=False,  # the bias holds the mask
+                )
+            return decoder.final_layer_norm(hidden)
+
+    def _bias(self, sees: torch.Tensor) -> torch.Tensor:
+        """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where a place is not seen."""
+        depth = self.tree.depth
+        steps = (depth[:, -sees.shape[1] :, None] - depth[:, None, :]).clamp(min=0)  # [R, N, K]
+        attention = self.backbone.model.decoder.block[0].layer[0].SelfAttention
+        table = attention.compute_bias(int(depth.max()) + 1, 1)[0, :, :, 0]  # [heads, D]: D queries over the first key
+        bias = table[:, steps].transpose(0, 1)
+        return bias.masked_fill(~sees[:, None], torch.finfo(bias.dtype).min)

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+GATHERED_AT_ONCE = 200_000
+"""Rows whose values are looked up at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Row n is `values[bounds[n] : bounds[n + 1]]`. `values` [P] int64, `bounds` [N + 1] int64, from 0 to P."""
+    """Row n is `values[bounds[n] : bounds[n + 1]]`. `values` [P] of any integer type, int64 where this file makes them; `bounds`
+    [N + 1] int64, from 0 to P."""
 
     values: np.ndarray
     bounds: np.ndarray
@@ -113,6 +117,12 @@ def _shuffle(lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:
 
 
 def _gathered(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    lengths = stop - start
-    bounds = bounds_of(lengths)
-    return values[np.repeat(start - bounds[:-1], lengths) + np.arange(bounds[-1])], bounds
+    """Some rows at a time, since the places of all values take more memory than the values do."""
+    bounds = bounds_of(stop - start)
+    found = np.empty(bounds[-1], values.dtype)
+    for first in range(0, len(start), GATHERED_AT_ONCE):
+        rows = slice(first, first + GATHERED_AT_ONCE)
+        begin, end = bounds[first], bounds[min(first + GATHERED_AT_ONCE, len(start))]
+        places = np.arange(begin, end) + np.repeat(start[rows] - bounds[:-1][rows], stop[rows] - start[rows])
+        found[begin:end] = values[places]
+    return found, bounds

@@ -19,6 +19,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from shelftalk.models import backbone as backbone_module
 from shelftalk.models.backbone import TEXT_WORDS, Backbone, Encoded
 from shelftalk.records import Segment
 from shelftalk.testing.worlds import EVIL_TEXTS
@@ -197,6 +198,67 @@ class BackboneExam:
         prefilled.extend(*first)
         prefilled.select(torch.tensor([0, 2])).extend(torch.full((2, 1), 0), torch.tensor([[5], [5]]))
         self.check_close(prefilled.extend(*then), expected)
+
+    def test_a_tree_of_three_hundred_nodes_is_its_paths(self) -> None:
+        # chains of 20 behind nodes of any call, and single nodes behind any node of their own call
+        draw = np.random.default_rng(0)
+        prompts = self.prompts()[:2]
+        prefilled = self.built.prefill(prompts)
+        parents, tokens = np.zeros((2, 0), np.int64), np.zeros((2, 0), np.int64)
+        found: list[torch.Tensor] = []
+        for before in (0, 100, 200):
+            behind = np.tile(np.arange(before - 1, before + 99), (2, 1))
+            behind[:, :60:20] = draw.integers(-1, before, size=(2, 3)) if before else -1
+            behind[:, 60:] = draw.integers(-1, np.arange(before + 60, before + 100), size=(2, 40))
+            said = draw.integers(5, 60, size=(2, 100))
+            parents, tokens = np.hstack([parents, behind]), np.hstack([tokens, said])
+            found.append(prefilled.extend(torch.from_numpy(behind), torch.from_numpy(said)))
+        for row, prompt in enumerate(prompts):
+            nodes = draw.choice(300, size=12, replace=False).tolist()
+            paths = [path_of(node, parents[row].tolist(), tokens[row].tolist()) for node in nodes]
+            chains = torch.zeros(len(paths), max(map(len, paths)), dtype=torch.int64)
+            for place, path in enumerate(paths):
+                chains[place, : len(path)] = torch.tensor(path)
+            alone = self.built.prefill([prompt]).select(torch.zeros(len(paths), dtype=torch.int64))
+            following = alone.extend(torch.arange(-1, chains.shape[1] - 1).repeat(len(paths), 1), chains)
+            for place, (node, path) in enumerate(zip(nodes, paths, strict=True)):
+                self.check_close(found[node // 100][row, node % 100], following[place, len(path) - 1])
+
+    def test_what_was_cropped_leaves_no_trace(self) -> None:
+        tokens = torch.tensor([[5, 9, 7], [8, 6, 5], [7, 7, 7], [9, 8, 7]])
+        parents = torch.tensor([[-1, 0, 0]] * 4)
+        again = torch.tensor([[1, 3], [-1, 2], [0, 3], [1, -1]]), torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]])  # 3 is a new node
+        untouched, cropped = self.built.prefill(self.prompts()), self.built.prefill(self.prompts())
+        untouched.extend(parents, tokens)
+        cropped.extend(parents, tokens)
+        for length in (40, 5):  # more than there is room for, and less
+            cropped.extend(torch.full((4, length), 2), torch.full((4, length), 9))
+            cropped.crop(3)
+        cropped.crop(7)  # there are no such nodes
+        self.check_close(cropped.extend(*again), untouched.extend(*again))
+        cropped.crop(0)
+        self.check_close(cropped.extend(parents, tokens + 1), self.built.prefill(self.prompts()).extend(parents, tokens + 1))
+
+    # --- states and log-probabilities --------------------------------------------------------------------------------
+
+    def test_log_probabilities_are_the_output_layer_over_the_states(self) -> None:
+        tokens, parents = torch.tensor([[5, 9], [8, 6], [7, 7], [9, 8]]), torch.tensor([[-1, 0]] * 4)
+        prefilled = self.built.prefill(self.prompts())
+        states = prefilled.grow(parents, tokens)
+        assert states.shape == (4, 2, prefilled.states.shape[1])
+        self.check_close(self.built.log_probs(states), self.built.prefill(self.prompts()).extend(parents, tokens))
+        self.check_close(self.built.log_probs(prefilled.states), prefilled.log_probs)
+
+    def test_single_log_probabilities_are_those_of_the_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        states = self.built.prefill(self.prompts()).grow(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4)).flatten(0, 1)
+        table = self.built.log_probs(states)  # [8, V]
+        owner, tokens = torch.tensor([0, 0, 1, 3, 3, 3, 6, 7]), torch.tensor([5, 9, 5, 0, 7, 7, 60, 8])
+        for largest in (1, 3 * table.shape[1], 2**26):  # one state at a time, three, all
+            monkeypatch.setattr(backbone_module, "LARGEST_TABLE", largest)
+            for number in (len(owner), 1, 0):
+                found = self.built.log_probs_of(states, owner[:number], tokens[:number])
+                assert found.dtype == torch.float32
+                self.check_close(found, table[owner[:number], tokens[:number]])
 
     # --- files and precision -----------------------------------------------------------------------------------------
 
