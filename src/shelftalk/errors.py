@@ -7,6 +7,7 @@ ShelftalkError                 anything a user can mend; exit code 2
 │  ├─ MissingColumn
 │  ├─ BadValue                 a rating, time or position that is not a number; mixed types
 │  ├─ UnknownItem              in the interactions, not in the catalogue
+│  ├─ UnknownLabel             a category or brand of a filter that no item has
 │  ├─ DuplicateItem            one item id on two catalogue rows
 │  ├─ TooFewEvents             a user whom leave-one-out cannot split
 │  └─ NothingLeft              the k-core filter removed everything
@@ -54,6 +55,10 @@ class BadValue(DataError):
 
 class UnknownItem(DataError):
     """An item of the interactions is not in the catalogue."""
+
+
+class UnknownLabel(DataError):
+    """A filter names a category or a brand that no item of the catalogue has."""
 
 
 class DuplicateItem(DataError):

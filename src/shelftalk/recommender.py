@@ -12,8 +12,11 @@ from shelftalk.records import Ranking, Request
 class Recommender(Protocol):
     """Retrieval: the best `k` items of the whole catalogue for each request.
 
-    The answer keeps the order of the requests. Each ranking holds min(k, what is left) distinct catalogue items, none
-    of them in the request's history; the same requests give the same answers.
+    What may come back is every catalogue item that passes the request's filter, less its history and its excluded items. Each
+    ranking holds min(k, how many these are) of them, each once: a filter is applied to what is searched, not to what was found,
+    so it costs no answers, and one that leaves nothing gets an empty ranking. The answer keeps the order of the requests, none for
+    none; the same requests give the same answers. Raises UnknownItem for an id outside the catalogue, in whichever part of a
+    request, and UnknownLabel for a category or brand that no item has.
     """
 
     name: str
@@ -23,7 +26,10 @@ class Recommender(Protocol):
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no preference"."""
+    """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no preference".
+
+    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away.
+    """
 
     name: str
 

@@ -50,11 +50,41 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Filter:
+    """Which items may come back. Every condition that is given must hold; () and None give none, except in `only`.
+
+    `categories`: any of these labels. The labels of an item are its text of categories as a whole and what stands in it between
+    ";", ">" and "|": "Beauty > Hair Care > Shampoos" has four. `brands`: any of these. Labels and brands are met whole, whatever the
+    case and the space around words; one that no item has is an error where the filter is used, not an empty answer.
+    `min_price`, `max_price`: bounds that are themselves allowed, on the data's own scale; an item without a price passes neither.
+    `only`: item ids, for instance of what is in stock; () lets nothing pass.
+
+    Hashable, so that one mask serves all requests of one filter. Raises ValueError for a list or a lone text where a tuple
+    belongs, and for prices between which there is nothing.
+    """
+
+    categories: tuple[str, ...] = ()
+    brands: tuple[str, ...] = ()
+    min_price: float | None = None
+    max_price: float | None = None
+    only: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("categories", "brands", "only"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) and not (name == "only" and value is None):
+                raise ValueError(f"filter: {name} is {type(value).__name__}; give a tuple of texts")
+        if self.min_price is not None and self.max_price is not None and not self.min_price <= self.max_price:
+            raise ValueError(f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}")
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item to rate.
 
     `ratings` is either empty or as long as `history`, None where a rating is unknown. `user` identifies the request in
-    the answer; a recommender may look it up, and must answer for users that it has never seen.
+    the answer; a recommender may look it up, and must answer for users that it has never seen. `filter` and `excluded` bind
+    retrieval alone: what comes back passes the filter and is neither in the history nor among the excluded items.
     """
 
     user: str
@@ -62,6 +92,8 @@ class Request:
     ratings: tuple[float | None, ...] = ()
     candidates: tuple[str, ...] = ()
     item: str = ""
+    filter: Filter | None = None
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.ratings and len(self.ratings) != len(self.history):

@@ -9,8 +9,8 @@ import pytest
 
 from shelftalk.baselines.popularity import Popularity, fit_popularity
 from shelftalk.data.splitting import Split
-from shelftalk.records import Ranking, Request
-from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam
+from shelftalk.records import Filter, Ranking, Request
+from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, may_come_back
 
 Spoil = Callable[[Split, Sequence[Request], list[Ranking]], list[Ranking]]
 
@@ -80,6 +80,71 @@ def test_a_broken_promise_fails_its_check(spoil: Spoil, check: Callable):
 
     with pytest.raises(AssertionError):
         check(Exam())
+
+
+@dataclass(frozen=True, eq=False)
+class Careless:
+    """Popularity that reads its requests wrongly."""
+
+    inner: Popularity
+    misread: Callable[[Sequence[Request]], list[Request]]
+    afterwards: bool = False
+    name: str = "careless"
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        answers = self.inner.recommend(self.misread(requests), k)
+        return [_kept(r, a) for r, a in zip(requests, answers, strict=True)] if self.afterwards else answers
+
+
+def _kept(request: Request, answer: Ranking) -> Ranking:
+    """What may come back, looked at only when all is found."""
+    kept = [(item, score) for item, score in zip(answer.items, answer.scores, strict=True) if item in may_come_back(request)]
+    return Ranking(answer.user, tuple(item for item, _ in kept), tuple(score for _, score in kept))
+
+
+def without_filter(requests: Sequence[Request]) -> list[Request]:
+    return [replace(request, filter=None) for request in requests]
+
+
+def without_exclusion(requests: Sequence[Request]) -> list[Request]:
+    return [replace(request, excluded=()) for request in requests]
+
+
+def with_the_first_filter(requests: Sequence[Request]) -> list[Request]:
+    return [replace(request, filter=requests[0].filter) for request in requests]
+
+
+def with_anything_where_nothing_is_left(requests: Sequence[Request]) -> list[Request]:
+    return [request if may_come_back(request) else replace(request, filter=None) for request in requests]
+
+
+def with_known_labels(requests: Sequence[Request]) -> list[Request]:
+    return [replace(r, filter=Filter(only=())) if r.filter and "teas" in r.filter.categories else r for r in requests]
+
+
+@pytest.mark.parametrize(
+    ("misread", "afterwards", "check"),
+    [
+        (without_filter, False, RecommenderExam.test_a_filter_is_kept_to_and_costs_no_answers),
+        (without_filter, True, RecommenderExam.test_a_filter_is_kept_to_and_costs_no_answers),
+        (with_the_first_filter, False, RecommenderExam.test_an_answer_does_not_depend_on_the_filters_around_it),
+        (without_exclusion, False, RecommenderExam.test_excluded_items_do_not_come_back_and_others_stand_in),
+        (without_exclusion, True, RecommenderExam.test_excluded_items_do_not_come_back_and_others_stand_in),
+        (without_exclusion, False, RecommenderExam.test_a_filter_that_leaves_fewer_than_k_gets_all_of_them),
+        (with_anything_where_nothing_is_left, False, RecommenderExam.test_a_request_that_leaves_nothing_gets_an_empty_ranking),
+        (with_known_labels, False, RecommenderExam.test_strangers_in_a_request_are_named),
+    ],
+)
+def test_a_recommender_that_misreads_its_requests_fails_its_check(misread: Callable, afterwards: bool, check: Callable):
+    class Exam(RecommenderExam):
+        def build(self, split: Split) -> Careless:
+            return Careless(fit_popularity(split), misread, afterwards)
+
+    try:
+        check(Exam())
+    except (AssertionError, pytest.fail.Exception):
+        return
+    pytest.fail(f"{check.__name__} found nothing")
 
 
 def test_a_rater_that_reads_held_out_ratings_or_leaves_the_scale_fails():

@@ -7,7 +7,7 @@ import pytest
 from shelftalk.baselines.popularity import Popularity, fit_popularity
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
-from shelftalk.records import Request
+from shelftalk.records import Filter, Request
 from shelftalk.testing.exams import RankerExam, RecommenderExam, exam_split
 
 
@@ -35,6 +35,15 @@ def test_equally_popular_candidates_share_their_score():
     twice = [item for item, count in zip(split.dataset.item_ids, split.popularity, strict=True) if count == 2]
     (ranking,) = fit_popularity(split).rank([Request("u", (), candidates=tuple(twice))])
     assert len(twice) > 1 and set(ranking.scores) == {2.0}
+
+
+def test_a_filter_leaves_scores_and_order_as_they_are():
+    model, tea = fit_popularity(exam_split()), Filter(categories=("Tea",))
+    (everything,) = model.recommend([Request("u", ())], 120)
+    (filtered,) = model.recommend([Request("u", (), filter=tea, excluded=everything.items[:30])], 120)
+    passing = {item for item in everything.items[30:] if exam_split().dataset.item(item).categories == "tea"}
+    kept = [pair for pair in zip(everything.items, everything.scores, strict=True) if pair[0] in passing]
+    assert list(zip(filtered.items, filtered.scores, strict=True)) == kept and kept
 
 
 @pytest.mark.parametrize("request_", [Request("u", ("nowhere",)), Request("u", (), candidates=("nowhere",))])

@@ -87,7 +87,7 @@ class ItemKnn:
         return scores
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items outside each history. Raises UnknownItem for an id outside the catalogue."""
+        """The k best items of those that may come back. Raises UnknownItem and UnknownLabel as every recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:

@@ -28,7 +28,7 @@ class Popularity:
         return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k most popular items outside each history. Raises UnknownItem for an id outside the catalogue."""
+        """The k most popular items of those that may come back. Raises UnknownItem and UnknownLabel as every recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:

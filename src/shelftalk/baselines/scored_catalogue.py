@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import polars as pl
 
+from shelftalk.data.filters import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
 from shelftalk.records import Ranking, Request
@@ -22,14 +24,20 @@ CELLS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class ScoredCatalogue:
-    """Item ids in catalogue order, and the order in which equal scores are listed.
+    """The catalogue, and the order in which equal scores are listed.
 
-    `tie_order` [I] catalogue rows: most training events first, then catalogue order. It decides among equal scores only,
-    like an infinitesimal share of popularity; for a request whose scores are all equal it is the whole ranking.
+    `items`: the catalogue frame of a Dataset. `tie_order` [I] catalogue rows: most training events first, then catalogue order.
+    It decides among equal scores only, like an infinitesimal share of popularity; for a request whose scores are all equal it
+    is the whole ranking.
     """
 
-    item_ids: list[str]
+    items: pl.DataFrame
     tie_order: np.ndarray
+
+    @cached_property
+    def item_ids(self) -> list[str]:
+        """[I] item ids in catalogue order."""
+        return self.items["item_id"].to_list()
 
     @cached_property
     def row_of(self) -> dict[str, int]:
@@ -57,12 +65,14 @@ class ScoredCatalogue:
         return (requests[start : start + size] for start in range(0, len(requests), size))
 
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The best min(k, what is left) items outside each request's history."""
+        """The best min(k, what is left) of what passes each request's filter, less its history and excluded items."""
         rankings: list[Ranking] = []
         for batch in self.batches(requests):
             scores = score(batch)[:, self.tie_order]  # [R, I] columns in tie order; the indexing copies
             for request, row in zip(batch, scores, strict=True):
-                row[self.tie_place[self.rows(request.history, request.user)]] = -np.inf
+                if request.filter is not None:
+                    row[~allowed(self.items, request.filter)[self.tie_order]] = -np.inf
+                row[self.tie_place[self.rows((*request.history, *request.excluded), request.user)]] = -np.inf
             rankings += [self._best(request.user, row, k) for request, row in zip(batch, scores, strict=True)]
         return rankings
 
@@ -92,4 +102,4 @@ class ScoredCatalogue:
 
 def scored_catalogue(split: Split) -> ScoredCatalogue:
     """The split's catalogue, with ties in the order of training popularity."""
-    return ScoredCatalogue(split.dataset.item_ids, np.argsort(-split.popularity, kind="stable"))
+    return ScoredCatalogue(split.dataset.items, np.argsort(-split.popularity, kind="stable"))

@@ -2,33 +2,40 @@
 
     score(j) = (1 - w) log p_model(j) + w log p_prior(j)      over a pool of items, both scaled to sum to one in it
 
-The pool holds the best items of either side. For ratings: (1 - w) model + w prior. Legend: R requests, C pool items.
+The pool holds the best items of either side, of those that may come back for the request. For ratings: (1 - w) model + w prior.
+Legend: R requests, C pool items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
-from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.decoding.settings import PriorSettings
+from shelftalk.errors import SettingsError
 from shelftalk.recommender import Rater
 from shelftalk.records import Ranking, Request
+
+if TYPE_CHECKING:  # combining needs no tensor
+    from shelftalk.decoding.language_model import LanguageModelRecommender
 
 FLOOR = 1e-3
 """Share of a request's highest prior score that every item gets, so that no prior of zero forbids what the model wants."""
 
 
+@runtime_checkable
 class Prior(Protocol):
-    """A recommender with a score of at least 0 for every item."""
+    """A recommender, whose promises it keeps, with a score of at least 0 for every item."""
+
+    name: str
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """[R, I] in catalogue order."""
+        """[R, I] in catalogue order, whatever may come back."""
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]: ...
 
@@ -46,7 +53,10 @@ class Chosen:
 
 @dataclass(eq=False)
 class AlignedWithPrior:
-    """The language model and its priors; `weights` holds what validation chose, by task."""
+    """The language model and its priors; `weights` holds what validation chose, by task.
+
+    Raises SettingsError for a prior that does not score all items, or a rating prior that does not rate.
+    """
 
     model: LanguageModelRecommender
     prior: Prior
@@ -55,8 +65,17 @@ class AlignedWithPrior:
     weights: dict[str, Chosen] = field(default_factory=dict)
     name: str = "aligned+prior"
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.prior, Prior):
+            raise SettingsError(
+                f'prior.model = "{self.settings.model}" cannot be a prior, since it does not score every item (it lacks one of name, '
+                'scores and recommend); name another model, such as "item_knn" or "popularity".'
+            )
+        if self.rating_prior is not None and not isinstance(self.rating_prior, Rater):
+            raise SettingsError(f'prior.rating_model = "{self.settings.rating_model}" does not rate; name another model, such as "bias".')
+
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items of the pool by the combined score."""
+        """The k best items of the pool by the combined score. Raises as every recommender does, and as `Prior` scores are checked."""
         pools = self._pools(requests, k)
         return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self.weights["retrieval"].weight, k)
 
@@ -64,7 +83,7 @@ class AlignedWithPrior:
         """The candidates by the combined score."""
         rows = [[self.model.row_of[item] for item in request.candidates] for request in requests]
         parts = self._parts(requests, rows, self.model.settings.ranking_prompt)
-        return self._ranked(requests, rows, parts, self.weights["ranking"].weight, max(map(len, rows)))
+        return self._ranked(requests, rows, parts, self.weights["ranking"].weight, max(map(len, rows), default=0))
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
         """The weighted mean of both ratings."""
@@ -94,7 +113,7 @@ class AlignedWithPrior:
         return list(self.weights.values())
 
     def _pools(self, requests: Sequence[Request], k: int) -> list[list[int]]:
-        """Catalogue rows that either side has among its best, ascending."""
+        """Catalogue rows that either side has among its best of what may come back, ascending; as many as k where k exist."""
         size = max(k, self.settings.pool)
         found = zip(self.model.recommend(requests, size), self.prior.recommend(requests, size), strict=True)
         return [sorted({self.model.row_of[item] for item in (*ours.items, *theirs.items)}) for ours, theirs in found]
@@ -104,12 +123,21 @@ class AlignedWithPrior:
         parts: list[np.ndarray] = []
         model = self.model.log_probs(requests, rows, task)
         for start in range(0, len(requests), 256):
-            batch = self.prior.scores(requests[start : start + 256]).astype(np.float64)
+            batch = self.prior.scores(requests[start : start + 256])
             for place, scores in enumerate(batch):
-                pool = scores[rows[start + place]]
-                known = np.log(pool + FLOOR * (pool.max() or 1.0))
+                pool = self._checked(scores[np.array(rows[start + place], np.int64)])
+                known = np.log(pool + FLOOR * (pool.max(initial=0.0) or 1.0))
                 parts.append(np.stack([_scaled(model[start + place]), _scaled(known)]))
         return parts
+
+    def _checked(self, scores: np.ndarray) -> np.ndarray:
+        """[C] float64. Raises SettingsError for scores that are no shares of anything: below 0, or no numbers."""
+        if not (np.isfinite(scores) & (scores >= 0)).all():
+            raise SettingsError(
+                f'the scores of the prior "{self.prior.name}" hold a number below 0 or none at all, of which no probability can be '
+                "made; let it return, for instance, exp(score)."
+            )
+        return scores.astype(np.float64)
 
     def _ranked(
         self, requests: Sequence[Request], rows: Sequence[Sequence[int]], parts: Sequence[np.ndarray], weight: float, k: int
@@ -130,7 +158,7 @@ class AlignedWithPrior:
 
         values = {weight: ndcg(weight) for weight in self.settings.weights}
         best = max(values, key=values.__getitem__)
-        self.weights[task] = Chosen(task, best, "ndcg@10", values[best], "item_knn")
+        self.weights[task] = Chosen(task, best, "ndcg@10", values[best], self.prior.name)
 
     def _choose_rating(self, requests: Sequence[Request], truths: Sequence[float]) -> None:
         assert self.rating_prior is not None
@@ -139,7 +167,7 @@ class AlignedWithPrior:
             w: float(np.sqrt((((1 - w) * model + w * prior - np.array(truths)) ** 2).mean())) for w in self.settings.weights
         }
         best = min(errors, key=errors.__getitem__)
-        self.weights["rating"] = Chosen("rating", best, "rmse", errors[best], "bias")
+        self.weights["rating"] = Chosen("rating", best, "rmse", errors[best], self.rating_prior.name)
 
     def _drawn(self, requests: Sequence[Request], truths: Sequence[Any], seed: int) -> tuple[list[Request], list[Any]]:
         places = seeds.generator(seed, "prior validation").permutation(len(requests))[: self.settings.validation_samples]
@@ -148,9 +176,8 @@ class AlignedWithPrior:
 
 
 def _scaled(log_weights: np.ndarray) -> np.ndarray:
-    """[C] log-probabilities that sum to one."""
-    shifted = log_weights - log_weights.max()
-    return shifted - np.log(np.exp(shifted).sum())
+    """[C] log-probabilities that sum to one; nothing where there is nothing."""
+    return log_weights - np.logaddexp.reduce(log_weights)
 
 
 def _mixed(model: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:

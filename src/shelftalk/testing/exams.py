@@ -17,14 +17,23 @@ from functools import cache
 from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
+import pytest
 
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.errors import UnknownItem, UnknownLabel
 from shelftalk.recommender import Ranker, Rater, Recommender
-from shelftalk.records import Ranking, Request
+from shelftalk.records import Filter, Ranking, Request
 from shelftalk.testing.worlds import replace_held_out, tiny_world
 
 T = TypeVar("T")
 STRANGER = "a user whom nobody has seen"
+FILTERS = (
+    Filter(categories=("tea", "lamps")),
+    Filter(brands=("Ostara",)),
+    Filter(min_price=5.0, max_price=60.0),
+    Filter(categories=("boots", "paints", "drums"), brands=("Northwind",), max_price=80.0),
+)
+"""Filters of the tiny world that pass 30, 30, 66 and 10 of its items."""
 
 
 @cache
@@ -71,6 +80,25 @@ class _Exam(Generic[T]):
             moved = [abs(value - score.get(item, last)) for item, value in zip(one.items, one.scores, strict=True)]
             assert max(moved, default=0.0) <= self.tolerance, one.user
             assert self.tolerance or one.items == other.items, one.user
+
+
+def may_come_back(request: Request) -> set[str]:
+    """The items of the tiny world, one label each, that the request leaves; by reading its records one by one."""
+    data, wanted = exam_split().dataset, request.filter or Filter()
+    left = set(data.item_ids).difference(request.history, request.excluded)
+    if wanted.only is not None:
+        left &= set(wanted.only)
+    items = [data.item(item) for item in left]
+    low = -np.inf if wanted.min_price is None else wanted.min_price
+    high = np.inf if wanted.max_price is None else wanted.max_price
+    any_price = wanted.min_price is None and wanted.max_price is None
+    return {
+        item.id
+        for item in items
+        if (not wanted.categories or item.categories in wanted.categories)
+        and (not wanted.brands or item.brand in wanted.brands)
+        and (any_price or (item.price is not None and low <= item.price <= high))
+    }
 
 
 class RecommenderExam(_Exam[Recommender]):
@@ -140,6 +168,56 @@ class RecommenderExam(_Exam[Recommender]):
         requests = self.requests()
         self.check_same(self.built.recommend(requests, 20), self.built_without_held_out.recommend(requests, 20))
 
+    def test_a_filter_is_kept_to_and_costs_no_answers(self) -> None:
+        """Requests of different filters, and of none, in one batch."""
+        filters = [*FILTERS, None]
+        requests = [replace(r, filter=filters[n % len(filters)]) for n, r in enumerate(self.requests()[:10])]
+        for request, ranking in zip(requests, self.built.recommend(requests, 10), strict=True):
+            assert may_come_back(request).issuperset(ranking.items)
+            assert len(ranking.items) == len(set(ranking.items)) == min(10, len(may_come_back(request)))
+            assert np.isfinite(ranking.scores).all() and (np.diff(ranking.scores) <= 0).all()
+
+    def test_an_answer_does_not_depend_on_the_filters_around_it(self) -> None:
+        requests = [replace(r, filter=wanted) for r, wanted in zip(self.requests(), FILTERS, strict=False)]
+        alone = [self.built.recommend([request], 5)[0] for request in requests]
+        self.check_same(self.built.recommend([*requests, *self.requests()], 5)[: len(requests)], alone)
+
+    def test_excluded_items_do_not_come_back_and_others_stand_in(self) -> None:
+        requests = self.requests()[:5]
+        excluding = [replace(r, excluded=first.items) for r, first in zip(requests, self.built.recommend(requests, 5), strict=True)]
+        for request, ranking in zip(excluding, self.built.recommend(excluding, 10), strict=True):
+            assert may_come_back(request).issuperset(ranking.items) and len(set(ranking.items)) == 10
+
+    def test_a_filter_that_leaves_fewer_than_k_gets_all_of_them(self) -> None:
+        for left in (9, 3, 1):
+            (ranking,) = self.built.recommend([self.leaving(left)], 10)
+            assert sorted(ranking.items) == sorted(may_come_back(self.leaving(left))) and len(ranking.items) == left
+            assert np.isfinite(ranking.scores).all()
+
+    def test_a_request_that_leaves_nothing_gets_an_empty_ranking(self) -> None:
+        first, second = self.requests()[:2]
+        contradiction = Filter(categories=("tea",), brands=("Halden",))  # every tea is of Northwind
+        all_excluded = replace(first, filter=Filter(only=second.history), excluded=second.history)
+        only_seen = replace(first, filter=Filter(only=first.history))
+        empty = [self.leaving(0), only_seen, replace(first, filter=contradiction), all_excluded]
+        assert self.built.recommend(empty, 10) == [Ranking(first.user, (), ())] * 4
+        full, none, also_full = self.built.recommend([first, only_seen, second], 10)
+        assert none == Ranking(first.user, (), ()) and len(full.items) == len(also_full.items) == 10
+
+    def test_strangers_in_a_request_are_named(self) -> None:
+        first = self.requests()[0]
+        for wrong in (replace(first, excluded=("nowhere",)), replace(first, filter=Filter(only=("nowhere",)))):
+            with pytest.raises(UnknownItem, match='"nowhere"'):
+                self.built.recommend([wrong], 5)
+        with pytest.raises(UnknownLabel, match='"teas".*did you mean "tea"'):
+            self.built.recommend([replace(first, filter=Filter(categories=("teas",)))], 5)
+
+    def leaving(self, count: int) -> Request:
+        """The first request with a filter and an exclusion that leave `count` items; its history is among what passes."""
+        first = self.requests()[0]
+        free = [item for item in exam_split().dataset.item_ids if item not in first.history]
+        return replace(first, filter=Filter(only=(*free[: count + 2], *first.history)), excluded=tuple(free[:2]))
+
 
 class RankerExam(_Exam[Ranker]):
     """Ranking: promises of `Ranker.rank`."""
@@ -179,6 +257,14 @@ class RankerExam(_Exam[Ranker]):
         for asked in (replace(request, user=STRANGER), Request(STRANGER, (), candidates=request.candidates)):
             (ranking,) = self.built.rank([asked])
             assert sorted(ranking.items) == sorted(request.candidates)
+
+    def test_no_requests_get_no_rankings(self) -> None:
+        assert self.built.rank([]) == []
+
+    def test_candidates_are_ranked_whatever_may_come_back(self) -> None:
+        request = self.requests()[0]
+        bound = replace(request, filter=Filter(only=()), excluded=request.candidates[:3])
+        self.check_same(self.built.rank([bound]), self.built.rank([request]))
 
     def test_replacing_all_that_is_held_out_changes_no_ranking(self) -> None:
         requests = self.requests()
