@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.decoding.language_model import LanguageModelRecommender
     from shelftalk.decoding.prior import AlignedWithPrior
     from shelftalk.models.backbone import Backbone
+
+TRIE_FOLDER = "item_trie"
+"""In a model folder: the item names as the model's tokens."""
 
 
 @dataclass
@@ -95,10 +99,12 @@ class RunParts:
 
     @cached_property
     def language_model(self) -> LanguageModelRecommender:
+        from shelftalk.decoding.item_trie import open_trie, trie_of
         from shelftalk.decoding.language_model import LanguageModelRecommender
 
-        settings = self.experiment.decoding
-        return LanguageModelRecommender(self.backbone, self.index, self.served, settings, on_batch=self.asking)
+        kept, backbone = self.run.model / TRIE_FOLDER, self.backbone
+        trie = open_trie(kept) if kept.exists() else trie_of(backbone, self.index)  # models of version 0.1.0 have none
+        return LanguageModelRecommender(backbone, self.index, self.served, self.experiment.decoding, on_batch=self.asking, trie=trie)
 
 
 def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
@@ -126,11 +132,12 @@ def reads_text_vectors(scheme: str) -> bool:
 
 def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
     """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in checkpoints/."""
+    from shelftalk.training.batching import Epochs
     from shelftalk.training.trainer import train
 
     experiment, backbone = found.experiment, new_backbone(found)
     on_step(0, 1, "reading samples")
-    epochs = [backbone.encode_samples(read_samples(found.run.epoch(number))) for number in range(experiment.training.epochs)]
+    epochs = Epochs(lambda number: backbone.encode_samples(read_samples(found.run.epoch(number))), experiment.training.epochs)
     validation = {
         name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in found.served
     }
@@ -204,9 +211,12 @@ def tokenizer_texts(found: RunParts) -> Iterator[str]:
     yield from (wordings + ratings) * 50  # a prompt's own words are in every sample, so they deserve whole pieces
 
 
-def save_model_facts(folder: Path, found: RunParts) -> None:
-    """What makes a recommender of a language model: item index, templates and split hash, beside its weights."""
+def save_model_facts(folder: Path, found: RunParts, backbone: Backbone) -> None:
+    """What makes a recommender of a language model: item index and trie, templates and split hash, beside its weights."""
+    from shelftalk.decoding.item_trie import trie_of
+
     found.index.save(folder / "item_index.parquet")
+    trie_of(backbone, found.index, os.cpu_count() or 1).save(folder / TRIE_FOLDER)
     templates = {name: [asdict(template) for template in task.templates] for name, task in found.tasks.items()}
     facts = {"split": found.split.fingerprint(), "scheme": found.index.scheme, "templates": templates}
     write_json(folder / "shelftalk.json", facts)
@@ -260,16 +270,23 @@ def build_aligned(found: RunParts) -> tuple[LanguageModelRecommender, list[str]]
 
 
 def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[str]]:
-    """The trained language model with item_knn, and the bias model for ratings, as priors."""
+    """The trained language model with the priors that the experiment names."""
     from shelftalk.decoding.prior import AlignedWithPrior
 
-    prior, _ = build_item_knn(found)
-    rating_prior = build_bias(found)[0] if "rating" in found.served else None
-    model = AlignedWithPrior(found.language_model, prior, rating_prior, found.experiment.prior)
+    settings = found.experiment.prior
+    prior, told = _prior(found, settings.model)
+    rating_prior, told_of_rating = _prior(found, settings.rating_model) if "rating" in found.served else (None, [])
+    model = AlignedWithPrior(found.language_model, prior, rating_prior, settings)
     found.asking.about = "choosing weights"
     model.choose(found.split, list(found.served), found.experiment.seed)
-    return model, [
+    return model, told + told_of_rating + [
         f"aligned+prior, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} "
         f"(validation {chosen.metric} {chosen.value:.4f}; 0 is the language model alone, 1 the prior alone)."
         for chosen in model.describe()
     ]
+
+
+def _prior(found: RunParts, name: str) -> tuple[Any, list[str]]:
+    """A model by its name, and what it chose on validation where that is not told of it as a model of its own."""
+    model, told = parts.load(parts.MODELS, name, "model")(found)
+    return model, [] if name in found.experiment.models else told

@@ -18,7 +18,7 @@ from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.indexing.item_index import IndexSettings
-from shelftalk.models.settings import NanoSettings, PretrainedSettings
+from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import TrainingSettings
@@ -38,6 +38,8 @@ class EvaluationSettings(BaseModel):
     """Users shown in the report, drawn by seed."""
     held_out_wordings: bool = True
     """Whether the language model is also asked in wordings that it was not trained on (validation part)."""
+    search_error_users: int = Field(100, ge=0)
+    """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0: none."""
 
 
 class Experiment(BaseModel):
@@ -95,6 +97,16 @@ class Experiment(BaseModel):
                 raise UnknownPart(f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}')
         return training
 
+    @field_validator("prior", mode="after")
+    @classmethod
+    def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
+        """What is built in is known here to score or to rate; a model of the user's own shows it when it is built."""
+        score = [name for name in parts.MODELS if name not in (*parts.NEED_TRAINING, *parts.ONLY_RATE)]
+        for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, parts.ONLY_RATE)):
+            if name not in fit and ":" not in name:
+                raise UnknownPart(f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}')
+        return prior
+
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
         """Where the family is known before any model is opened; assemble.family asks a pretrained model's own config."""
@@ -106,7 +118,7 @@ class Experiment(BaseModel):
     def _fp16_of_a_t5(self) -> Experiment:
         """What the name alone tells, before anything is fetched; a model's own config is asked when it is opened."""
         if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
-            raise ValueError('T5 was trained in bf16, and its activations overflow fp16 to NaN; set training.precision = "bf16" or "fp32"')
+            raise ValueError(FP16_ON_T5)
         return self
 
     def why_no_targets(self, family: str) -> str:

@@ -18,13 +18,14 @@ from shelftalk import parts, seeds
 from shelftalk.assemble import Asking, RunParts, build_index, family, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
+from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
 from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
 from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.records import Ranking
-from shelftalk.runs import RunFolder, StageRecord, beside, space_needed, write_json
+from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, space_needed, write_json
 from shelftalk.tasks.mixture import write_epoch, write_samples
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import ServedTask
@@ -37,6 +38,7 @@ SETTINGS_OF = {
     "train": ("nano", "pretrained", "training"),
 }
 """The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
+FINISHED = "finished"
 OnProgress = Callable[[str, int, int, str], None]
 """(stage, done, of how many, what is said about it)"""
 
@@ -91,6 +93,7 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
         split = split_leave_one_out(dataset, experiment.split, experiment.seed)
         with beside(folder.dataset) as part:
             split.save(part)
+        progress("prepare", 1, 1, FINISHED)
         return {"data": asdict(facts), "left_out": _left_out(split), "split": split.fingerprint()}
 
     return folder.do("prepare", inputs, work)
@@ -108,6 +111,7 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         progress("index", 0, 1, experiment.index.scheme)
         named = build_index(Split.load(folder.dataset), experiment.index, experiment.seed)
         _save_index(named, folder)
+        progress("index", 1, 1, FINISHED)
         return named.statistics()
 
     return folder.do("index", inputs, work)
@@ -142,6 +146,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
             for name, task in found.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
+        progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
         empty = [f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts]
         return {"samples": counts, "left_out": empty}
 
@@ -160,12 +165,18 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
     def work() -> dict[str, Any]:
         folder.keep_checkpoints_of(inputs)
+        spent = TimeSpent(folder.training_time)
+
+        def on_step(done: int, total: int, text: str) -> None:
+            spent.keep()
+            progress("train", done, total, text)
+
         found = RunParts(folder, experiment)
-        backbone, facts = train_backbone(found, lambda done, total, text: progress("train", done, total, text))
+        backbone, facts = train_backbone(found, on_step)
         with beside(folder.model) as part:
             backbone.save(part)
-            save_model_facts(part, found)
-        return facts
+            save_model_facts(part, found, backbone)
+        return {**facts, "seconds_before": spent.before}
 
     return folder.do("train", inputs, work)
 
@@ -193,6 +204,7 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
             with beside(folder.path / "evaluation" / f"{name}.parquet") as part:
                 frame.write_parquet(part)
         write_json(folder.metrics, measured.metrics)
+        progress("evaluate", 1, 1, FINISHED)
         return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
 
     return folder.do("evaluate", inputs, work)
@@ -212,6 +224,7 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
 
         progress("report", 0, 1, "writing")
         path = write_report(content_of(RunParts(folder, experiment)), folder.path)
+        progress("report", 1, 1, FINISHED)
         return {"report": path.name}
 
     return folder.do("report", inputs, work)
@@ -225,6 +238,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
     inputs: dict[str, Any] = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
     if name == "aligned":
         inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [wordings.USERS, wordings.RATINGS]
+        inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
 
     def work() -> dict[str, Any]:
         found = RunParts(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
@@ -241,6 +255,9 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
                 _ask(model, task, found.split).write_parquet(part)
         if name == "aligned":
             _ask_in_wordings(found)
+            _measure_search(found)
+        if not needs_model:  # a language model says how many requests it has answered
+            progress(stage, 1, 1, FINISHED)
         return {"tasks": answered, "chosen": chosen}
 
     return folder.do(stage, inputs, work)
@@ -309,6 +326,22 @@ def _ask_in_wordings(found: RunParts) -> None:
         asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
         with beside(path) as part:
             wordings.ask(asked, tasks, found.split, experiment.seed).write_parquet(part)
+
+
+def _measure_search(found: RunParts) -> None:
+    """The language model's true top 10 against beams, on validation requests drawn by seed: evaluation/search_error.parquet."""
+    path, experiment, model = found.run.evaluation("search_error"), found.experiment, found.language_model
+    path.unlink(missing_ok=True)
+    requests, _ = found.split.retrieval_requests("validation")
+    drawn = seeds.generator(experiment.seed, "search error").permutation(len(requests))[: experiment.evaluation.search_error_users]
+    if len(drawn):
+        from shelftalk.decoding.search_error import search_error
+
+        found.asking.about = "search error"
+        limit = experiment.decoding.exact_limit or MEASURED_LIMIT
+        beams = [*MEASURED_BEAMS, experiment.decoding.beams]
+        with beside(path) as part:
+            search_error(model, [requests[place] for place in drawn.tolist()], beams, 10, limit).write_parquet(part)
 
 
 def validation_samples(task: ServedTask, experiment: Experiment) -> Samples:

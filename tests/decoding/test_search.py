@@ -1,235 +1,196 @@
-"""Beam search and scoring against brute force and against a plain search in Python loops, over random nano models."""
+"""Beam search, exact search and scoring against brute force and against a plain search in Python loops, over random catalogues."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_model import TableBackbone, TablePrefilled
 
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.item_trie import ItemTrie
+from shelftalk.decoding.exact import exact_top, score_catalogue
+from shelftalk.decoding.found import answer
+from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.item_trie import Trie, build_trie
+from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.decoding.scoring import score_items
 from shelftalk.errors import IllegalMove
-from shelftalk.models.backbone import Backbone, Encoded, Prefilled
-from shelftalk.models.nano import build_nano
-from shelftalk.models.settings import NanoSettings
-from shelftalk.records import Segment
 
-SYMBOLS = [f"<{letter}_{number}>" for letter in "abz" for number in range(5)]
-TITLES = [
-    "The",
-    "The Hobbit",
-    "The Hobbit: An Unexpected Journey",
-    "Dune",
-    "Dune Messiah",
-    "It",
-    "It Follows",
-    "Emma",
-    "Hobbit, The",
-]
-FAMILIES = ["decoder-only", "encoder-decoder"]
-TOLERANCE = 1e-4  # nats
+END = 11
+EXACT = 1e-9  # nats; the table model is float64
+NAMES = st.lists(st.lists(st.integers(0, 3), max_size=6).map(tuple), min_size=1, max_size=40, unique=True)
+CATALOGUES = NAMES.map(lambda names: [(*name, END) for name in names])
+"""Many shared prefixes, many names that begin others, single items; each closed by an end token."""
 
 
-@cache
-def backbone(family: str) -> Backbone:
-    """Untrained, but with weights large enough that its answers differ."""
-    built = build_nano(TITLES, SYMBOLS, NanoSettings(family=family, vocabulary=300, width=32, layers=2, heads=2), seed=0)
-    torch.manual_seed(1)
-    with torch.no_grad():
-        built.model.get_input_embeddings().weight.normal_(std=0.6)
-    built.model.eval()
-    return built
-
-
-def catalogue(kind: str) -> list[list[Segment]]:
-    """Names as an index gives them: codes of one length, or titles that begin each other and end in a line break."""
-    if kind == "titles":
-        return [[Segment(title), Segment("\n")] for title in TITLES]
-    draw = np.random.default_rng(3)
-    codes = {(int(a), int(b), int(z)) for a, b, z in draw.integers(0, 5, size=(60, 3))}
-    return [[Segment(f"<a_{a}><b_{b}><z_{z}>", symbols=True)] for a, b, z in sorted(codes)]
-
-
-PROMPTS = [
-    [Segment("Films:\n")],
-    [Segment("Oldest first:\nDune\nEmma\n")],
-    [Segment("One:\n"), Segment("<a_1><b_2>", symbols=True)],
-]
-
-
-@cache
-def case(family: str, kind: str) -> tuple[ItemTrie, np.ndarray]:
-    """The trie, and [R, I] each item's log-probability behind each prompt as a loss, one at a time."""
-    model, names = backbone(family), catalogue(kind)
-    trie = ItemTrie([model.encode(name).ids.tolist() for name in names])
-    scores = [[-label_loss(model, prompt, name) for name in names] for prompt in PROMPTS]
-    return trie, np.array(scores)
-
-
-def label_loss(model: Backbone, prompt: Sequence[Segment], name: Sequence[Segment]) -> float:
-    said = [Segment(segment.text, True, segment.symbols) for segment in name]
-    with torch.no_grad():
-        return float(model.loss(model.collate([model.encode([*prompt, *said])])))
-
-
-def prefilled(family: str) -> Prefilled:
-    return backbone(family).prefill([backbone(family).encode(prompt) for prompt in PROMPTS])
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled, list[set[int]], Hidden]:
+    """Names, their trie (grown by some of them, or not), prompts, what is hidden from each, and that as Hidden."""
+    names = draw(CATALOGUES)
+    built = draw(st.integers(1, len(names)))
+    trie: Trie = LiveTrie(build_trie(names[:built]), names[built:]) if draw(st.booleans()) else build_trie(names)
+    requests = draw(st.integers(1, 4))
+    backbone = TableBackbone(draw(st.integers(0, 1000)), draw(st.sampled_from([0.5, 2.0, 6.0])))
+    numbers = st.sets(st.integers(0, len(names) - 1))
+    excluded = [draw(numbers) for _ in range(requests)]
+    masks = np.array([[draw(st.booleans()) for _ in names] for _ in range(2)])
+    mask_of = np.array([draw(st.integers(-1, 1)) for _ in range(requests)])
+    gone = [one | (set(np.flatnonzero(~masks[of]).tolist()) if of >= 0 else set()) for one, of in zip(excluded, mask_of, strict=True)]
+    hidden = Hidden(trie, [sorted(row) for row in excluded], masks, mask_of)
+    return names, trie, backbone.prefill([[request] for request in range(requests)]), gone, hidden
 
 
 def plain_search(
-    family: str, prompt: Sequence[Segment], trie: ItemTrie, hidden: np.ndarray, beams: int
-) -> list[tuple[float, int]]:
-    """Beam search as one would explain it: (score, item), best first. Names are tuples, the catalogue a dictionary."""
-    model = backbone(family)
-    names = {tuple(trie.token[trie.path(item)].tolist()): item for item in range(trie.items) if not hidden[item]}
-    alive: list[tuple[float, tuple[int, ...]]] = [(0.0, ())] if names else []
-    while any(name not in names for _, name in alive):
-        grown: list[tuple[float, tuple[int, ...]]] = []
-        for score, name in alive:
-            if name in names:
-                grown.append((score, name))
-                continue
-            log_probs = what_follows(model, model.encode(prompt), name)
-            tokens = sorted({other[len(name)] for other in names if other[: len(name)] == name})
-            grown += [(score + float(log_probs[token]), (*name, token)) for token in tokens]
-        alive = sorted(grown, key=lambda beam: -beam[0])[:beams]
-    return [(score, names[name]) for score, name in alive]
+    prefilled: TablePrefilled, request: int, names: Sequence[tuple[int, ...]], hidden: set[int], beams: int
+) -> dict[int, float]:
+    """Beam search without a trie: all live names' prefixes, one token at a time, whole names staying in the beam."""
+    live = [name for number, name in enumerate(names) if number not in hidden]
+    beam: dict[tuple[int, ...], float] = {(): 0.0} if live else {}
+    for depth in range(1, max(map(len, names)) + 1):
+        grown: dict[tuple[int, ...], float] = {}
+        for prefix in {name[:depth] for name in live}:
+            if len(prefix) == depth and prefix[:-1] in beam:
+                grown[prefix] = beam[prefix[:-1]] + float(prefilled.backbone.after((*prefilled.prompts[request], *prefix[:-1]))[prefix[-1]])
+        grown |= {prefix: score for prefix, score in beam.items() if prefix in live and len(prefix) < depth}
+        beam = dict(sorted(grown.items(), key=lambda pair: -pair[1])[:beams])
+    return {list(names).index(name): score for name, score in beam.items()}
 
 
-def what_follows(model: Backbone, prompt: Encoded, path: Sequence[int]) -> torch.Tensor:
-    """[V] read anew from the text each time, without any tree behind it where the path is empty."""
-    fresh = model.prefill([prompt])
-    if not path:
-        return fresh.log_probs[0]
-    return fresh.extend(torch.arange(-1, len(path) - 1)[None], torch.tensor([list(path)]))[0, -1]
+def found_of(found, request: int) -> dict[int, float]:
+    row = found.items[request]
+    return dict(zip(row[row >= 0].tolist(), found.scores[request][row >= 0].tolist(), strict=True))
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("kind", ["codes", "titles"])
-class TestBeamSearch:
-    def test_with_beams_for_all_it_is_brute_force(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        for beams in (trie.items, trie.items + 7):
-            items, scores = beam_search(prefilled(family), trie, np.zeros(exact.shape, bool), beams)
-            for row, expected in enumerate(exact):
-                found = items[row][items[row] >= 0]
-                assert sorted(found.tolist()) == list(range(trie.items))
-                assert np.allclose(scores[row, : trie.items], expected[found], rtol=0, atol=TOLERANCE)
-                assert np.allclose(np.sort(expected)[::-1], scores[row, : trie.items], rtol=0, atol=TOLERANCE)
-
-    def test_with_few_beams_it_is_a_plain_beam_search(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        hidden = np.random.default_rng(0).random(exact.shape) < 0.3
-        for beams in (1, 2, 5):
-            items, scores = beam_search(prefilled(family), trie, hidden, beams)
-            for row, prompt in enumerate(PROMPTS):
-                expected = plain_search(family, prompt, trie, hidden[row], beams)
-                assert items[row].tolist() == [item for _, item in expected]
-                assert np.allclose(scores[row], [score for score, _ in expected], rtol=0, atol=TOLERANCE)
-                assert np.allclose(scores[row], exact[row, items[row]], rtol=0, atol=TOLERANCE)
-
-    def test_a_narrow_search_may_miss_what_a_wide_one_finds_but_scores_it_alike(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        best = [beam_search(prefilled(family), trie, np.zeros(exact.shape, bool), beams)[1][:, 0] for beams in (1, trie.items)]
-        assert (best[0] <= best[1] + TOLERANCE).all() and np.allclose(best[1], exact.max(axis=1), rtol=0, atol=TOLERANCE)
-
-    def test_hidden_items_never_come_back(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        hidden = np.zeros(exact.shape, bool)
-        for row in range(len(exact)):
-            hidden[row, np.argsort(-exact[row])[:4]] = True  # the best ones, so that they would
-        items, _ = beam_search(prefilled(family), trie, hidden, 3)
-        assert (items >= 0).all() and not np.take_along_axis(hidden, items, axis=1).any()
-
-    def test_fewer_live_items_than_beams_fill_the_rest_with_nothing(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        hidden = np.ones(exact.shape, bool)
-        hidden[0, [1, 4]] = False
-        hidden[2, 0] = False
-        items, scores = beam_search(prefilled(family), trie, hidden, 5)
-        assert sorted(items[0][items[0] >= 0].tolist()) == [1, 4]
-        assert items[2][items[2] >= 0].tolist() == [0] and (items[1] == -1).all()
-        assert (np.isfinite(scores) == (items >= 0)).all()
-
-    def test_where_all_is_hidden_nothing_is_found(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        items, scores = beam_search(prefilled(family), trie, np.ones(exact.shape, bool), 5)
-        assert (items == -1).all() and (scores == -np.inf).all()
-
-    def test_scores_of_given_items_are_brute_force(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        draw = np.random.default_rng(0)
-        candidates = np.stack([draw.permutation(trie.items)[:6] for _ in PROMPTS])
-        candidates[1, 4:] = -1
-        candidates[2, 1:] = -1
-        scores = score_items(prefilled(family), trie, candidates)
-        for row, column in np.ndindex(*candidates.shape):
-            item = candidates[row, column]
-            expected = exact[row, item] if item >= 0 else -np.inf
-            assert scores[row, column] == pytest.approx(expected, abs=TOLERANCE)
-
-    def test_the_whole_catalogue_can_be_scored_at_once(self, family: str, kind: str):
-        trie, exact = case(family, kind)
-        scores = score_items(prefilled(family), trie, np.tile(np.arange(trie.items), (len(PROMPTS), 1)))
-        assert np.allclose(scores, exact, rtol=0, atol=TOLERANCE)
+@given(worlds(), st.integers(1, 12))
+@settings(max_examples=300, deadline=None)
+def test_jumping_forward_finds_what_the_plain_search_finds(world, beams):
+    names, trie, prefilled, gone, hidden = world
+    found = beam_search(prefilled, trie, hidden, beams)
+    for request, hides in enumerate(gone):
+        assert found_of(found, request) == pytest.approx(plain_search(prefilled, request, names, hides, beams), abs=EXACT)
 
 
-class Fixed(Prefilled):
-    """Log-probabilities by token alone: for scores worked out by hand."""
-
-    def __init__(self, log_probs: Sequence[float], requests: int = 1) -> None:
-        self.log_probs = torch.tensor([log_probs] * requests)
-
-    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        return self.log_probs[:, None].expand(-1, tokens.shape[1], -1)
-
-    def select(self, rows: torch.Tensor) -> Prefilled:
-        return Fixed(self.log_probs[0].tolist(), len(rows))
-
-
-def test_a_single_item_is_found():
-    items, scores = beam_search(Fixed([0.0, -1.0, -2.0]), ItemTrie([(1, 2)]), np.zeros((1, 1), bool), 3)
-    assert items[0][0] == 0 and scores[0][0] == -3.0 and (items[0][1:] == -1).all()
-
-
-def test_equal_scores_stand_in_catalogue_order():
-    trie = ItemTrie([(4,), (2, 3), (1,), (3, 2), (0, 5)])
-    items, scores = beam_search(Fixed([-1.0] * 6), trie, np.zeros((1, 5), bool), 5)
-    assert items.tolist() == [[0, 2, 1, 3, 4]] and scores.tolist() == [[-1, -1, -2, -2, -2]]
-
-
-def test_a_finished_name_waits_for_longer_ones_and_keeps_its_score():
-    trie = ItemTrie([(0,), (1, 0), (1, 1, 1)])
-    items, scores = beam_search(Fixed([-2.0, -0.5]), trie, np.zeros((1, 3), bool), 2)
-    assert items.tolist() == [[2, 0]] and scores.tolist() == [[-1.5, -2.0]]
-
-
-def test_a_search_that_would_return_a_hidden_item_raises(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ItemTrie, "live", lambda self, hidden: np.ones((len(hidden), len(self)), bool))
-    with pytest.raises(IllegalMove):
-        beam_search(Fixed([-1.0, -1.0]), ItemTrie([(0,), (1,)]), np.array([[True, False]]), 2)
-
-
-@given(
-    st.lists(st.lists(st.integers(0, 3), max_size=3).map(tuple), min_size=1, max_size=15, unique=True),
-    st.lists(st.floats(-5, -0.1), min_size=5, max_size=5),
-    st.integers(1, 20),
-    st.data(),
-)
+@given(worlds(), st.sampled_from(["replay", "retire"]))
 @settings(max_examples=150, deadline=None)
-def test_as_many_distinct_live_items_come_back_as_there_are(names, log_probs, beams, data):
-    sequences = [(*name, 4) for name in names]
-    hidden = np.array([data.draw(st.lists(st.booleans(), min_size=len(names), max_size=len(names))) for _ in range(2)])
-    items, scores = beam_search(Fixed(log_probs, requests=2), ItemTrie(sequences), hidden, beams)
-    for row in range(2):
-        found = items[row][items[row] >= 0]
-        assert len(found) == len(set(found.tolist())) == min(beams, int((~hidden[row]).sum()))
-        assert not hidden[row, found].any() and (np.diff(scores[row, : len(found)]) <= 0).all()
-        expected = [sum(np.float32(log_probs[token]) for token in sequences[item]) for item in found]
-        assert np.allclose(scores[row, : len(found)], expected, atol=1e-5)
+def test_with_a_place_for_every_item_the_beam_is_the_whole_catalogue(world, finish):
+    names, trie, prefilled, gone, hidden = world
+    found = beam_search(prefilled, trie, hidden, len(names), finish=finish)
+    for request, hides in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
+        assert found_of(found, request) == pytest.approx(exact, abs=EXACT)
+        assert list(found_of(found, request).values()) == sorted(found_of(found, request).values(), reverse=True)
+
+
+@given(worlds(), st.integers(1, 8))
+@settings(max_examples=150, deadline=None)
+def test_as_many_items_come_back_as_there_are(world, beams):
+    names, trie, prefilled, gone, hidden = world
+    for finish in ("replay", "retire"):
+        found = beam_search(prefilled, trie, hidden, beams, finish=finish)
+        for request, hides in enumerate(gone):
+            items = found_of(found, request)
+            assert len(items) == min(beams, len(names) - len(hides)) and not set(items) & hides
+            for item, score in items.items():
+                assert score == pytest.approx(prefilled.name_score(request, names[item]), abs=EXACT)
+
+
+@given(worlds(), st.integers(1, 12), st.integers(1, 6))
+@settings(max_examples=300, deadline=None)
+def test_the_exact_top_is_that_of_brute_force(world, k, width):
+    names, trie, prefilled, gone, hidden = world
+    found = exact_top(prefilled, trie, hidden, k, width)
+    assert found.proven.all()
+    for request, hides in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
+        best = dict(sorted(exact.items(), key=lambda pair: -pair[1])[:k])
+        assert found_of(found, request) == pytest.approx(best, abs=EXACT)
+
+
+@given(worlds(), st.integers(1, 5), st.integers(1, 4))
+@settings(max_examples=100, deadline=None)
+def test_a_search_that_met_its_limit_says_so(world, k, limit):
+    names, trie, prefilled, gone, hidden = world
+    found = exact_top(prefilled, trie, hidden, k, 2, limit)
+    for request, hides in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
+        best = dict(sorted(exact.items(), key=lambda pair: -pair[1])[:k])
+        if found.proven[request]:
+            assert found_of(found, request) == pytest.approx(best, abs=EXACT)
+        assert set(found_of(found, request)) <= set(exact)
+
+
+@given(worlds(), st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_the_walk_over_the_catalogue_scores_every_item(world, at_once):
+    names, trie, prefilled, gone, _ = world
+    scores = score_catalogue(prefilled, trie, at_once)
+    for request in range(len(gone)):
+        exact = [prefilled.name_score(request, name) for name in names]
+        assert scores[request].tolist() == pytest.approx(exact, abs=EXACT)
+
+
+@given(worlds(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_candidates_are_scored_as_if_each_were_alone(world, data):
+    names, trie, prefilled, gone, _ = world
+    width = data.draw(st.integers(1, 8))
+    numbers = st.lists(st.integers(-1, len(names) - 1), min_size=width, max_size=width)
+    candidates = np.array([data.draw(numbers) for _ in gone])
+    scores = score_items(prefilled, trie, candidates)
+    for request, row in enumerate(candidates.tolist()):
+        exact = [prefilled.name_score(request, names[item]) if item >= 0 else -np.inf for item in row]
+        assert scores[request].tolist() == pytest.approx(exact, abs=EXACT)
+
+
+def test_long_tails_are_scored_in_one_call():
+    names = [(token, *[token % 4] * 12, END) for token in range(8)]  # the first token decides
+    backbone = TableBackbone(0)
+    prefilled = backbone.prefill([[1], [2]])
+    trie = build_trie(names)
+    beam_search(prefilled, trie, Hidden(trie, [[], []]), 4)
+    assert prefilled.calls == 1
+
+
+def test_a_prefix_of_one_item_is_replayed_and_pruned_as_in_the_plain_search():
+    """The first token decides items 0 and 1; items 2 and 3 share theirs. With two beams, item 0 leaves when its tail turns out bad."""
+    names = [(0, 0, 0, END), (1, 1, 1, END), (2, 2, END), (2, 3, END)]
+    changed, better = 0, 0.0
+    for seed in range(200):
+        prefilled = TableBackbone(seed, 4.0).prefill([[0]])
+        trie = build_trie(names)
+        replayed = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2), 0)
+        assert replayed == pytest.approx(plain_search(prefilled, 0, names, set(), 2), abs=EXACT)
+        retired = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2, finish="retire"), 0)
+        changed += set(replayed) != set(retired)
+        better += sum(retired.values()) - sum(replayed.values())
+    assert changed > 10 and better > 0  # the two modes do differ, and the wider one finds more
+
+
+def test_length_penalty_puts_longer_names_in_front_of_equals():
+    names = [(0, END), (1, 1, 1, 1, END)]
+    trie = build_trie(names)
+    prefilled = TableBackbone(3).prefill([[0]])
+    plain = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2), 0)
+    mean = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2, length_penalty=1.0), 0)
+    assert mean == pytest.approx({item: score / len(names[item]) for item, score in plain.items()})
+
+
+def test_no_request_is_answered_by_nothing():
+    trie = build_trie([(0, END)])
+    hidden = Hidden(trie, [[0]])
+    assert found_of(beam_search(TableBackbone(0).prefill([[0]]), trie, hidden, 3), 0) == {}
+    assert found_of(exact_top(TableBackbone(0).prefill([[0]]), trie, hidden, 3), 0) == {}
+
+
+@pytest.mark.parametrize(
+    ("items", "scores"), [([1, 1], [0.0, -1.0]), ([0, 1], [0.0, -1.0]), ([1, 2], [0.0, -np.inf]), ([1, -1], [0.0, -1.0])]
+)
+def test_an_answer_that_is_hidden_twice_or_impossible_raises(items, scores):
+    trie = build_trie([(0, END), (1, END), (2, END)])
+    hidden = Hidden(trie, [[0]])
+    assert answer(hidden, np.array([0, 0]), np.array([1, 2]), np.array([-1.0, -2.0]), 2).items.tolist() == [[1, 2]]
+    with pytest.raises(IllegalMove):
+        answer(hidden, np.array([0, 0]), np.array(items), np.array(scores), 2)

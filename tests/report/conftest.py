@@ -16,6 +16,7 @@ from shelftalk.report.content import (
     PublishedTable,
     Recommendation,
     ReportContent,
+    SearchErrorRow,
     ShownSample,
     ShownUser,
     SliceRow,
@@ -221,6 +222,11 @@ def full_content() -> ReportContent:
             )
         ) + (WordingRow("ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}),),
         wording_note="At most 671 users were asked.",
+        search_error=(
+            SearchErrorRow(10, "replay", 98, 0.3061, 0.0439, 1.25),
+            SearchErrorRow(40, "replay", 98, 0.0102, 0.001, 0.0217),
+        ),
+        search_error_note="100 users answered by beams and by exact search.",
         warnings=("The item index was built from what is held out.",),
         published=(
             PublishedTable(

@@ -82,6 +82,7 @@ def only_baselines(content: ReportContent) -> ReportContent:
     return replace(
         content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None, samples=(), wording=(),
         users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="", wording_note="",
+        search_error=(), search_error_note="",
     )  # fmt: skip
 
 
@@ -151,6 +152,14 @@ def test_published_numbers_stand_beside_ours_with_their_source(content: ReportCo
 def test_the_change_between_wordings_is_signed(content: ReportContent, html: str) -> None:
     assert "| held out − seen | 671 | −.0121 \\[−.0302, +.0051\\] |" in render_markdown(content)
     assert "−.0121<small>[−.0302, +.0051]</small>" in html and "At most 671 users" in html
+
+
+def test_beams_stand_against_the_true_top_with_shares_in_percent(content: ReportContent, html: str) -> None:
+    assert "| 10 | replay | 98 | 30.6 % | 4.4 % | 1.25 |" in render_markdown(content)
+    section = html[html.index('id="search"') :]
+    assert "100 users answered by beams and by exact search." in section and "30.6 %" in section
+    unmeasured = replace(content, search_error=(), search_error_note="")
+    assert "## Search" not in render_markdown(unmeasured) and "#search" not in render_html(unmeasured)
 
 
 def test_a_left_out_task_is_said_with_its_reason(content: ReportContent) -> None:

@@ -1,115 +1,231 @@
 """ItemTrie: all item names as token sequences in flat arrays. Its leaves are exactly the catalogue.
 
-Legend: nodes 0 .. M-1, 0 the root, numbered breadth first; the children of a node are one run of nodes, sorted by token.
+An inner node is a prefix that several items share. As soon as a prefix belongs to one item alone it is that item's *leaf*, and the
+tokens that are still to come are the leaf's *tail* (a title of twenty tokens is often decided after six): a catalogue of a million
+titles has some two million nodes, not fifteen.
+
+Legend: M nodes, I items, N nodes or items asked about, P tokens. Nodes are numbered breadth first from 0, the root; the children of a
+node are one run of nodes, sorted by token. The leaves in the order of their token sequences have *ranks* 0 .. I - 1, so the items
+below a node are one range of ranks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import numpy as np
 
-from shelftalk.errors import DuplicateName
+from shelftalk.decoding.trie_building import build_levels
+from shelftalk.errors import UnreadableFile
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.models.backbone import Backbone
+from shelftalk.tasks.ragged import Ragged, bounds_of, side_by_side, slices
+
+ARRAY_FILES = "{}.npy"
 
 
+class Trie(Protocol):
+    """What searches and scorers ask of a trie: an ItemTrie, or a LiveTrie over one. See ItemTrie for each."""
+
+    @property
+    def root(self) -> int: ...
+
+    @property
+    def removed(self) -> np.ndarray: ...
+
+    @property
+    def items(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def tokens_to(self, nodes: np.ndarray) -> np.ndarray: ...
+
+    def parents(self, nodes: np.ndarray) -> np.ndarray: ...
+
+    def is_leaf(self, nodes: np.ndarray) -> np.ndarray: ...
+
+    def items_at(self, leaves: np.ndarray) -> np.ndarray: ...
+
+    def tails(self, leaves: np.ndarray) -> Ragged: ...
+
+    def leaves_of(self, items: np.ndarray) -> np.ndarray: ...
+
+    def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]: ...
+
+    def ranks_of(self, items: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
 class ItemTrie:
-    """Flat arrays over nodes: `first_child` [M + 1] (children of n: first_child[n] : first_child[n + 1]), `token` [M] (the
-    token that leads to the node; -1 at the root), `parent` [M], `leaf_item` [M] (item number at a leaf, -1 elsewhere).
+    """Flat arrays, int32 but for `tail_bounds`.
 
-    `sequences[i]` are the tokens of item i. No sequence may be the beginning of another or equal to it: names end in an
-    end mark or have one length, and DuplicateName is raised otherwise.
+    Over nodes [M]: `token`, that leads to the node (-1 at the root); `parent` (-1 at the root); `first_child` [M + 1], the children of
+    n being first_child[n] : first_child[n + 1]; `first_rank` and `last_rank`, the ranks below it being first_rank : last_rank.
+    Over ranks [I]: `item`, its number; `leaf`, its node; `tail_bounds` [I + 1] into `tail` [P], the tokens behind the leaf.
+    Over items [I]: `rank`.
     """
 
-    def __init__(self, sequences: Sequence[Sequence[int]]) -> None:
-        if not len(sequences) or min(map(len, sequences)) == 0:
-            raise ValueError("an item trie needs at least one item and no empty name")
-        order = sorted(range(len(sequences)), key=lambda item: tuple(sequences[item]))
-        self.items = len(sequences)
-        self.depth = max(map(len, sequences))
-        self._build([tuple(sequences[item]) for item in order], order)
-
-    def _build(self, rows: list[tuple[int, ...]], order: list[int]) -> None:
-        """Level by level: the sorted rows that share a prefix are one run, and each run is a node."""
-        tokens, parents, leaves, counts = [-1], [-1], [-1], []
-        runs = [(0, len(rows))]  # of the nodes of this level, in order
-        level_start = 0
-        depth = 0
-        while runs:
-            next_runs = []
-            for offset, (start, stop) in enumerate(runs):
-                node = level_start + offset
-                if leaves[node] >= 0:
-                    counts.append(0)
-                    continue
-                children = self._children(rows, start, stop, depth)
-                counts.append(len(children))
-                for first, last, token, ends in children:
-                    tokens.append(token)
-                    parents.append(node)
-                    leaves.append(order[first] if ends else -1)
-                    next_runs.append((first, last))
-            level_start += len(runs)
-            runs = next_runs
-            depth += 1
-        self.token = np.array(tokens, np.int32)
-        self.parent = np.array(parents, np.int32)
-        self.leaf_item = np.array(leaves, np.int32)
-        self.first_child = np.concatenate([[1], 1 + np.cumsum(counts)]).astype(np.int32)
-        self.leaf_of = np.empty(self.items, np.int32)
-        self.leaf_of[self.leaf_item[self.leaf_item >= 0]] = np.flatnonzero(self.leaf_item >= 0)
-
-    @staticmethod
-    def _children(rows: list[tuple[int, ...]], start: int, stop: int, depth: int) -> list[tuple[int, int, int, bool]]:
-        """Runs of equal tokens at `depth`: (first row, last row + 1, token, whether an item ends there)."""
-        children = []
-        first = start
-        for row in range(start + 1, stop + 1):
-            if row < stop and rows[row][depth] == rows[first][depth]:
-                continue
-            ends = len(rows[first]) == depth + 1
-            if ends and row - first > 1:
-                raise DuplicateName(
-                    "the token sequence of one item's name is the beginning of another's; end every name in a mark."
-                )
-            children.append((first, row, rows[first][depth], ends))
-            first = row
-        return children
+    token: np.ndarray
+    parent: np.ndarray
+    first_child: np.ndarray
+    first_rank: np.ndarray
+    last_rank: np.ndarray
+    item: np.ndarray
+    leaf: np.ndarray
+    rank: np.ndarray
+    tail_bounds: np.ndarray
+    tail: np.ndarray
+    root: ClassVar[int] = 0
+    removed: ClassVar[np.ndarray] = np.zeros(0, np.int64)  # nothing is; see LiveTrie
 
     def __len__(self) -> int:
         """Number of nodes, the root included."""
         return len(self.token)
 
-    def children(self, node: int) -> np.ndarray:
-        """Nodes below `node`, sorted by token."""
-        return np.arange(self.first_child[node], self.first_child[node + 1])
+    @property
+    def items(self) -> int:
+        """Number of items."""
+        return len(self.item)
 
-    def path(self, item: int) -> list[int]:
-        """Nodes from below the root to the item's leaf."""
-        node, nodes = int(self.leaf_of[item]), []
-        while node > 0:
-            nodes.append(node)
-            node = int(self.parent[node])
-        return nodes[::-1]
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
 
-    def live(self, hidden: np.ndarray) -> np.ndarray:
-        """[R, M] bool: the nodes below which at least one item is left, for `hidden` [R, I] bool items per request.
+    @cached_property
+    def depth(self) -> int:
+        """Tokens of the longest name."""
+        return int((self._leaf_depths() + np.diff(self.tail_bounds)).max())
 
-        A node is open only while a live leaf lies below it, so a search inside never meets a dead end.
-        """
-        live = np.zeros((len(hidden), len(self)), bool)
-        leaves = np.flatnonzero(self.leaf_item >= 0)
-        live[:, leaves] = ~hidden[:, self.leaf_item[leaves]]
-        for level in reversed(self._levels()):
-            inner = level[self.leaf_item[level] < 0]
-            if len(inner):
-                # children of consecutive inner nodes are consecutive runs: one reduction per level
-                starts, stop = self.first_child[inner], self.first_child[inner[-1] + 1]
-                live[:, inner] = np.logical_or.reduceat(live[:, :stop], starts, axis=1)
-        return live
+    # --- what a search asks, by whole arrays of nodes ----------------------------------------------------------------------
 
-    def _levels(self) -> list[np.ndarray]:
-        levels, start, stop = [], 0, 1
-        while start < stop:
-            levels.append(np.arange(start, stop))
-            start, stop = stop, int(self.first_child[stop])
-        return levels
+    def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """([C], [C]) for `nodes` [N]: the place in `nodes` that each child comes from, and the child; by place, then by token."""
+        first = self.first_child[nodes].astype(np.int64)
+        number = self.first_child[nodes + 1] - first
+        origin = np.repeat(np.arange(len(nodes)), number)
+        bounds = bounds_of(number)
+        return origin, np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], number)
+
+    def tokens_to(self, nodes: np.ndarray) -> np.ndarray:
+        """[N] the token that leads to each node."""
+        return self.token[nodes].astype(np.int64)
+
+    def parents(self, nodes: np.ndarray) -> np.ndarray:
+        """[N] the node above each; -1 above the root."""
+        return self.parent[nodes].astype(np.int64)
+
+    def is_leaf(self, nodes: np.ndarray) -> np.ndarray:
+        """[N] bool."""
+        return self.first_child[nodes] == self.first_child[nodes + 1]
+
+    def items_at(self, leaves: np.ndarray) -> np.ndarray:
+        """[N] the item of each leaf."""
+        return self.item[self.first_rank[leaves]].astype(np.int64)
+
+    def tails(self, leaves: np.ndarray) -> Ragged:
+        """[N] the tokens behind each leaf; an empty row where its path is the whole name."""
+        ranks = self.first_rank[leaves]
+        return slices(self.tail, self.tail_bounds[ranks], self.tail_bounds[ranks + 1])
+
+    def leaves_of(self, items: np.ndarray) -> np.ndarray:
+        """[N] the leaf of each item number."""
+        return self.leaf[self.rank[items]].astype(np.int64)
+
+    def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The ranks below each node as ranges (first [N], behind the last [N]): one for a trie that nothing was added to."""
+        return [(self.first_rank[nodes].astype(np.int64), self.last_rank[nodes].astype(np.int64))]
+
+    def ranks_of(self, items: np.ndarray) -> np.ndarray:
+        """[N] the rank of each item number."""
+        return self.rank[items].astype(np.int64)
+
+    # --- whole names ---------------------------------------------------------------------------------------------------------
+
+    def names(self, items: np.ndarray) -> Ragged:
+        """[N] the token sequence of each item."""
+        leaves = self.leaves_of(items)
+        steps, node = [], leaves
+        while (inner := node > self.root).any():
+            steps.append(np.where(inner, self.token[node], -1))
+            node = np.where(inner, self.parent[node], self.root)
+        path = np.array(steps[::-1], np.int64).T  # [N, depth], -1 in front of a short one
+        whole = Ragged(path.ravel(), np.arange(len(items) + 1) * path.shape[1])
+        return side_by_side([whole.kept(path.ravel() >= 0), self.tails(leaves)])
+
+    def _leaf_depths(self) -> np.ndarray:
+        """[I] tokens from the root to each leaf, by rank."""
+        depths, node = np.zeros(self.items, np.int64), self.leaf.astype(np.int64)
+        while (inner := node > self.root).any():
+            depths += inner
+            node = np.where(inner, self.parent[node], self.root)
+        return depths
+
+    # --- files ---------------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path) -> None:
+        """One .npy file per array in a new or empty folder."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(folder / ARRAY_FILES.format(field.name), getattr(self, field.name))
+
+
+def open_trie(folder: Path) -> ItemTrie:
+    """The trie that `ItemTrie.save` wrote, mapped into memory: nothing is read before it is needed. Raises UnreadableFile."""
+    try:
+        arrays = {
+            field.name: np.asarray(np.load(folder / ARRAY_FILES.format(field.name), mmap_mode="r", allow_pickle=False))
+            for field in fields(ItemTrie)
+        }
+    except (OSError, ValueError, EOFError) as error:
+        raise UnreadableFile(f'"{folder}" is not a whole item trie ({error}); save it again.') from None
+    return ItemTrie(**arrays)
+
+
+def build_trie(names: Ragged | Sequence[Sequence[int]], workers: int = 1) -> ItemTrie:
+    """The trie of token sequences; `names[i]` are the tokens of item i, none of them negative.
+
+    `workers` threads sort and split different first tokens at once. The result does not depend on their number. Raises ValueError for
+    no item or an empty name, and DuplicateName where a name is equal to another or its beginning: close every name by an end mark, or
+    give all of them one length.
+    """
+    tokens, bounds = _flat(names)
+    if len(bounds) < 2 or (np.diff(bounds) == 0).any():
+        raise ValueError("an item trie needs at least one item and no empty name")
+    levels, rows = build_levels(tokens, bounds, workers)
+    sizes = [len(level.token) for level in levels]
+    starts = bounds_of([1, *sizes])
+    parent = np.concatenate([[-1], *(start + level.parent for start, level in zip(starts, levels, strict=False))])
+    token = np.concatenate([[-1], *(level.token for level in levels)]).astype(np.int32)
+    first_rank = np.concatenate([[0], *(level.start for level in levels)]).astype(np.int32)
+    last_rank = np.concatenate([[len(rows)], *(level.stop for level in levels)]).astype(np.int32)
+    first_child = np.concatenate([[1], 1 + np.cumsum(np.bincount(parent[1:], minlength=len(parent)))]).astype(np.int32)
+    leaf, depth = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
+    for number, (start, level) in enumerate(zip(starts[1:], levels, strict=False)):
+        alone = np.flatnonzero(level.stop - level.start == 1)
+        leaf[level.start[alone]], depth[level.start[alone]] = start + alone, number + 1
+    rank = np.empty(len(rows), np.int32)
+    rank[rows] = np.arange(len(rows), dtype=np.int32)
+    tails = slices(tokens, bounds[rows] + depth, bounds[rows + 1])
+    tail = tails.values.astype(np.int32)
+    return ItemTrie(
+        token, parent.astype(np.int32), first_child, first_rank, last_rank, rows.astype(np.int32), leaf, rank, tails.bounds, tail
+    )
+
+
+def trie_of(backbone: Backbone, index: ItemIndex, workers: int = 1) -> ItemTrie:
+    """The trie of an index's names as the backbone reads them; item numbers are rows of the index."""
+    return build_trie(backbone.encode_names([index.segments(item) for item in index.item_ids]), workers)
+
+
+def _flat(names: Ragged | Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(names, Ragged):
+        return names.values, names.bounds
+    lengths = np.fromiter(map(len, names), np.int64, len(names))
+    return np.fromiter((token for name in names for token in name), np.int32, int(lengths.sum())), bounds_of(lengths)

@@ -1,32 +1,56 @@
 """The aligned language model as a recommender: the three tasks through one door.
 
-Legend: R requests, B beams, I items.
+Legend: R requests, I items, C candidates, V rating texts.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from shelftalk.data.filters import allowed
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.item_trie import ItemTrie
+from shelftalk.decoding.exact import exact_top
+from shelftalk.decoding.found import Found
+from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
 from shelftalk.decoding.scoring import score_items
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.errors import UnknownItem
+from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone, Encoded, Prefilled
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
 
 
-class LanguageModelRecommender:
-    """Retrieval by beam search in the item trie, ranking by the likelihood of each candidate, rating as an expected value.
+@dataclass(frozen=True, eq=False)
+class Ratings:
+    """A distribution over the rating values per request: `values` [V] on the data's own scale, `chances` [R, V] that sum to one."""
 
-    `tasks`: the served tasks by name, whose renderer made the training samples too. `held_out_wording`: ask in the first
-    wording that training held out instead of the first that it saw. `on_batch` is called with (done, all) requests, for progress.
+    values: np.ndarray
+    chances: np.ndarray
+
+    @property
+    def means(self) -> np.ndarray:
+        """[R] the expected rating."""
+        return self.chances @ self.values
+
+    @property
+    def deviations(self) -> np.ndarray:
+        """[R] the standard deviation of each distribution."""
+        return np.sqrt(np.maximum(self.chances @ self.values**2 - self.means**2, 0.0))
+
+
+class LanguageModelRecommender:
+    """Retrieval inside the item trie, ranking by the likelihood of each candidate, rating as a distribution.
+
+    `tasks`: the served tasks by name, whose renderer made the training samples too. `trie`: that of the index's names, where it has been
+    built already (`ItemTrie.save`). `held_out_wording`: ask in the first wording that training held out instead of the first that it
+    saw. `on_batch` is called with (done, all) requests, for progress.
     """
 
     def __init__(
@@ -38,6 +62,7 @@ class LanguageModelRecommender:
         name: str = "aligned",
         held_out_wording: bool = False,
         on_batch: Callable[[int, int], None] | None = None,
+        trie: Trie | None = None,
     ) -> None:
         self.name = name
         self.backbone = backbone
@@ -47,19 +72,26 @@ class LanguageModelRecommender:
         self.held_out_wording = held_out_wording
         self.on_batch = on_batch
         self.row_of = {item: row for row, item in enumerate(index.item_ids)}
-        self.trie = ItemTrie([backbone.encode(index.segments(item)).ids.tolist() for item in index.item_ids])
+        self.trie: Trie = trie if trie is not None else trie_of(backbone, index)
         backbone.model.eval()
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items of the beam search; what the history holds is hidden from it."""
-        found: list[Ranking] = []
-        beams = max(k, self.settings.beams)
-        for batch in self._batches(requests):
-            hidden = self._history_mask(batch)
-            prefilled = self.backbone.prefill(self._prompts("retrieval", batch))
-            items, scores = beam_search(prefilled, self.trie, hidden, beams)
-            found += [self._ranking(*row, k) for row in zip(batch, items, scores, strict=True)]
-        return found
+        """The k best items by `settings.search`. What the history holds, what the request excludes and what its filter does not let
+        pass is closed inside the trie, so k items come back where k are left.
+
+        Raises SettingsError where an exact search meets its limit.
+        """
+        rankings: list[Ranking] = [Ranking("", (), ())] * len(requests)
+        for places, prefilled, hidden in self.read(requests):
+            found = self._search(prefilled, hidden, k)
+            for place, items, scores in zip(places, found.items, found.scores, strict=True):
+                rankings[place] = self._ranking(requests[place], items, scores, k)
+        return rankings
+
+    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled, Hidden]]:
+        """The retrieval prompts batch by batch, for a search: places of its requests, their prompts, and what each may not be given."""
+        for places, prefilled in self._batches("retrieval", requests):
+            yield places, prefilled, self._hidden([requests[place] for place in places])
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by their likelihood behind the prompt of `settings.ranking_prompt`."""
@@ -68,17 +100,19 @@ class LanguageModelRecommender:
         return [self._ranking(r, np.array(row), s, len(row)) for r, row, s in zip(requests, rows, scores, strict=True)]
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
-        """The expected value over the rating texts, their probabilities scaled to sum to one."""
+        """The expected value of each distribution of `ratings`."""
+        return self.ratings(requests).means.tolist()
+
+    def ratings(self, requests: Sequence[Request]) -> Ratings:
+        """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""
         texts = self.tasks["rating"].context.rating_texts
-        trie = ItemTrie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
-        values = np.array(list(texts))
-        estimates: list[float] = []
-        for batch in self._batches(requests):
-            prefilled = self.backbone.prefill(self._prompts("rating", batch))
-            scores = score_items(prefilled, trie, np.tile(np.arange(len(values)), (len(batch), 1)))
-            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-            estimates += (weights @ values / weights.sum(axis=1)).tolist()
-        return estimates
+        trie = build_trie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
+        values, scores = np.array(list(texts)), np.zeros((len(requests), len(texts)))
+        with self.backbone.precision():
+            for places, prefilled in self._batches("rating", requests):
+                scores[places] = score_items(prefilled, trie, np.tile(np.arange(len(values)), (len(places), 1)))
+        chances = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return Ratings(values, chances / chances.sum(axis=1, keepdims=True))
 
     def in_wording(self, held_out: bool) -> LanguageModelRecommender:
         """The same model asked in a wording that training held out, or in one that it saw."""
@@ -86,26 +120,61 @@ class LanguageModelRecommender:
         other.held_out_wording = held_out
         return other
 
+    def searching(self, **changes: object) -> LanguageModelRecommender:
+        """The same model with other decoding settings."""
+        other = copy.copy(self)
+        other.settings = DecodingSettings.model_validate(self.settings.model_dump() | changes)
+        return other
+
     def log_probs(self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str = "retrieval") -> list[np.ndarray]:
         """For each request, the log-probability in nats of each of the catalogue rows `rows[r]` as the answer of `task`."""
-        scores: list[np.ndarray] = []
-        for batch in self._batches(requests):
-            wanted = rows[len(scores) : len(scores) + len(batch)]
-            prefilled = self.backbone.prefill(self._prompts(task, batch))
-            table = np.full((len(batch), max(map(len, wanted))), -1)
-            for place, row in enumerate(wanted):
-                table[place, : len(row)] = row
-            found = score_items(prefilled, self.trie, table)
-            scores += [found[place, : len(row)] for place, row in enumerate(wanted)]
+        scores: list[np.ndarray] = [np.zeros(0)] * len(requests)
+        with self.backbone.precision():
+            for places, prefilled in self._batches(task, requests):
+                wanted = [rows[place] for place in places]
+                table = np.full((len(wanted), max(map(len, wanted))), -1)
+                for number, row in enumerate(wanted):
+                    table[number, : len(row)] = row
+                for place, row, found in zip(places, wanted, score_items(prefilled, self.trie, table), strict=True):
+                    scores[place] = found[: len(row)]
         return scores
 
     def prompt(self, task: str, request: Request) -> list[Segment]:
         """What the model is shown."""
         return self.tasks[task].prompt(request, self._template(task))
 
-    def _template(self, task: str) -> Template:
-        served = self.tasks[task]
-        return served.held_out[0] if self.held_out_wording else served.seen[0]
+    def _search(self, prefilled: Prefilled, hidden: Hidden, k: int) -> Found:
+        settings = self.settings
+        if settings.search == "beam":
+            return beam_search(prefilled, self.trie, hidden, max(k, settings.beams), settings.length_penalty, settings.finish)
+        found = exact_top(prefilled, self.trie, hidden, k, limit=settings.exact_limit)
+        if not found.proven.all():
+            raise SettingsError(
+                f"the exact search read {settings.exact_limit} tokens behind {int((~found.proven).sum())} of {len(found.proven)} prompts "
+                'without coming to an end; raise decoding.exact_limit or set decoding.search = "beam".'
+            )
+        return found
+
+    def _hidden(self, requests: Sequence[Request]) -> Hidden:
+        """What each request may not be given; requests of one filter share its mask."""
+        excluded = [[self._row(item) for item in (*request.history, *request.excluded)] for request in requests]
+        filters = {request.filter: 0 for request in requests if request.filter is not None}
+        if not filters:
+            return Hidden(self.trie, excluded)
+        number = {wanted: place for place, wanted in enumerate(filters)}
+        catalogue = self.tasks["retrieval"].context.split.dataset.items
+        masks = np.stack([allowed(catalogue, wanted) for wanted in filters])
+        return Hidden(self.trie, excluded, masks, np.array([-1 if r.filter is None else number[r.filter] for r in requests]))
+
+    def _batches(self, task: str, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled]]:
+        """Places of the requests of each batch, and their prompts read: prompts of like length together, so that little is padding."""
+        prompts = self._prompts(task, requests)
+        order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+        for start in range(0, len(order), self.settings.batch_size):
+            places = order[start : start + self.settings.batch_size]
+            yield places, self.backbone.prefill([prompts[place] for place in places])
+            if self.on_batch:
+                self.on_batch(start + len(places), len(requests))
 
     def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
         for request in requests:
@@ -113,18 +182,9 @@ class LanguageModelRecommender:
                 self._row(item)  # raises for a stranger
         return self.backbone.encode_samples(self.tasks[task].prompts(requests, self._template(task)))
 
-    def _batches(self, requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
-        size = self.settings.batch_size
-        for start in range(0, len(requests), size):
-            yield requests[start : start + size]
-            if self.on_batch:
-                self.on_batch(min(start + size, len(requests)), len(requests))
-
-    def _history_mask(self, requests: Sequence[Request]) -> np.ndarray:
-        hidden = np.zeros((len(requests), len(self.index.item_ids)), bool)
-        for row, request in enumerate(requests):
-            hidden[row, [self._row(item) for item in request.history]] = True
-        return hidden
+    def _template(self, task: str) -> Template:
+        served = self.tasks[task]
+        return served.held_out[0] if self.held_out_wording else served.seen[0]
 
     def _row(self, item: str) -> int:
         if item not in self.row_of:

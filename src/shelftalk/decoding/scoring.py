@@ -1,6 +1,6 @@
 """The exact log-probability of given items: all candidates of a request at once, over their shared prefixes.
 
-Legend: R requests, C candidates, N inner nodes, V vocabulary; scores in nats.
+Legend: R requests, C candidates, N prefixes of all requests; scores in nats.
 """
 
 from __future__ import annotations
@@ -8,40 +8,104 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from shelftalk.decoding.item_trie import ItemTrie
+from shelftalk.decoding.item_trie import Trie
+from shelftalk.decoding.tree import PROMPT, Tree, jump_lines
 from shelftalk.models.backbone import Prefilled
+from shelftalk.tasks.ragged import Ragged
+
+SAID_AT_ONCE = 512
+"""Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""
 
 
-def score_items(prefilled: Prefilled, trie: ItemTrie, candidates: np.ndarray) -> np.ndarray:
-    """[R, C] float64: log-probability of each candidate's whole name behind each prompt.
+def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.ndarray:
+    """[R, C] float64: the log-probability of each candidate's whole name behind each prompt.
 
-    `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The inner nodes of a request's candidates
-    are grown in one call, each once, however many candidates share it.
+    `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's candidates share are
+    said once, however many candidates share them.
     """
-    paths = [[trie.path(item) if item >= 0 else [] for item in row] for row in candidates.tolist()]
-    inner = [sorted({node for path in row for node in path[:-1]}) for row in paths]  # breadth-first numbers: parents come first
-    width = max(map(len, inner))
-    places = [{node: place for place, node in enumerate(nodes)} for nodes in inner]
-    following = _grow(prefilled, trie, inner, places, width)  # [R, 1 + N, V]; row 0 is the prompt's end
+    tree = Tree(prefilled)
+    request, column = np.nonzero(candidates >= 0)
     scores = np.full(candidates.shape, -np.inf)
-    for row, row_paths in enumerate(paths):
-        for column, path in enumerate(row_paths):
-            if path:
-                before = [0, *(1 + places[row][node] for node in path[:-1])]
-                scores[row, column] = following[row, before, trie.token[path]].sum(dtype=np.float64)
+    if not len(request):
+        return scores
+    leaf = trie.leaves_of(candidates[request, column])
+    prefixes = _Prefixes(tree, trie, request, leaf)
+    totals = prefixes.worth(request, leaf)
+    tails = trie.tails(leaf)
+    long = np.flatnonzero(tails.lengths > 0)
+    if len(long):
+        totals[long] += _tail_scores(tree, trie, request[long], leaf[long], prefixes.behind(request[long], leaf[long]), tails.take(long))
+    scores[request, column] = totals
     return scores
 
 
-def _grow(prefilled: Prefilled, trie: ItemTrie, inner: list[list[int]], places: list[dict[int, int]], width: int) -> np.ndarray:
-    """[R, 1 + N, V] float32: what may follow the prompt and each inner node; rows shorter than N are filled up idly."""
-    start = prefilled.log_probs[:, None, :].cpu().numpy()
-    if width == 0:
-        return start
-    parents = np.full((len(inner), width), -1)
-    tokens = np.zeros((len(inner), width), np.int64)
-    for row, nodes in enumerate(inner):
-        parents[row, : len(nodes)] = [places[row].get(int(trie.parent[node]), -1) for node in nodes]
-        tokens[row, : len(nodes)] = trie.token[nodes]
-    device = prefilled.log_probs.device
-    grown = prefilled.extend(torch.from_numpy(parents).to(device), torch.from_numpy(tokens).to(device))
-    return np.concatenate([start, grown.cpu().numpy()], axis=1)
+class _Prefixes:
+    """The inner nodes above some leaves of each request, each said once. Keys are request * nodes + node, ascending; a parent's number
+    is lower than its children's, so parents come first."""
+
+    def __init__(self, tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
+        self.trie, self.nodes = trie, len(trie)
+        keys, node = [np.zeros(0, np.int64)], trie.parents(leaf)
+        while (inner := trie.parents(node) >= 0).any():
+            keys.append((request * self.nodes + node)[inner])
+            node = np.where(inner, trie.parents(node), node)
+        self.keys = np.unique(np.concatenate(keys))
+        row, node = np.divmod(self.keys, self.nodes)
+        above = self._places(row, trie.parents(node))  # [N] -1 for the prompt
+        self.tree_nodes, states = np.zeros(0, np.int64), tree.start
+        if len(row):
+            place = np.arange(len(row)) - np.searchsorted(row, row)
+            behind = np.where(above < 0, PROMPT, place[above])
+            said = tree.say(row, behind, Ragged(trie.tokens_to(node), np.arange(len(row) + 1)))
+            self.tree_nodes, states = said.nodes, torch.cat([tree.start, said.states])
+        self.tree, self.states, self.prompts = tree, states, len(tree.start)
+        self.step = self._steps(row, node)
+        self.above = above
+
+    def worth(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """[nodes] the log-probability of the paths down to nodes whose parents are among the prefixes."""
+        total, at = self._steps(request, node), self._places(request, self.trie.parents(node))
+        while (inner := at >= 0).any():
+            total[inner] += self.step[at[inner]]
+            at = np.where(inner, self.above[at], at)
+        return total
+
+    def behind(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """[nodes] the tree node of each node's parent."""
+        at = self._places(request, self.trie.parents(node))
+        return np.where(at < 0, PROMPT, self.tree_nodes[at]) if len(self.tree_nodes) else np.full(len(at), PROMPT)
+
+    def _places(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """The place of each prefix in `keys`; -1 for a root."""
+        if not len(self.keys):
+            return np.full(len(node), -1)
+        root = self.trie.parents(node) < 0
+        return np.where(root, -1, np.searchsorted(self.keys, request * self.nodes + node))
+
+    def _steps(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """[nodes] the log-probability of the token that leads to each node after the state of its parent."""
+        above = self._places(request, self.trie.parents(node))
+        owner = np.where(above < 0, request, self.prompts + above)
+        order = np.argsort(owner, kind="stable")
+        found = np.empty(len(node))
+        found[order] = self.tree.log_probs_of(self.states, owner[order], self.trie.tokens_to(node)[order])
+        return found
+
+
+def _tail_scores(
+    tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray, behind: np.ndarray, tails: Ragged
+) -> np.ndarray:
+    """[leaves] the log-probability of each tail behind its leaf; requests ascend, no tail is empty."""
+    floor = tree.grown
+    before = np.cumsum(tails.lengths) - tails.lengths
+    part = (before - before[np.searchsorted(request, request)]) // SAID_AT_ONCE  # counted within each request
+    totals = np.empty(len(leaf))
+    for number in range(int(part.max()) + 1):
+        here = np.flatnonzero(part == number)
+        rows = tails.take(here)
+        lines = jump_lines(trie.tokens_to(leaf[here]), rows)
+        said = tree.say(request[here], behind[here], lines)
+        steps = tree.log_probs_of(said.states, np.arange(len(said.states)), rows.values.astype(np.int64))
+        totals[here] = np.bincount(rows.owner, steps, len(here))
+        tree.crop(floor)
+    return totals

@@ -19,7 +19,7 @@ import torch
 
 from shelftalk import machine, stages
 from shelftalk.assemble import RunParts, family, new_backbone, symbols
-from shelftalk.decoding.item_trie import ItemTrie
+from shelftalk.decoding.item_trie import trie_of
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
@@ -191,10 +191,8 @@ def batch_costs(backbone: Backbone, bf16: bool, batches: Batches) -> Costs:
 
 def trie_size(index: ItemIndex, backbone: Backbone) -> dict[str, int]:
     """Nodes, bytes and depth of the trie that retrieval searches. Raises DuplicateName where two names are the same tokens."""
-    trie = ItemTrie([backbone.encode(index.segments(item)).ids.tolist() for item in index.item_ids])
-    arrays = (value for value in vars(trie).values() if isinstance(value, np.ndarray))
-    size = sum(array.nbytes for array in arrays)
-    return {"items": trie.items, "nodes": len(trie), "bytes": size, "tokens of a name, at most": trie.depth}
+    trie = trie_of(backbone, index)
+    return {"items": trie.items, "nodes": len(trie), "bytes": trie.nbytes, "tokens of a name, at most": trie.depth}
 
 
 @dataclass(frozen=True)

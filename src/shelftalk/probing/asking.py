@@ -124,12 +124,12 @@ def _before_loss(task: Task, source: str, target: str, **values: str | list[Segm
 
 def _scores(backbone: Backbone, index: ItemIndex, prompts: Sequence[list[Segment]], options: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """The log-probability of each option's name behind each prompt."""
-    from shelftalk.decoding.item_trie import ItemTrie
+    from shelftalk.decoding.item_trie import trie_of
     from shelftalk.decoding.scoring import score_items
 
     backbone.model.eval()
     row_of = {item: row for row, item in enumerate(index.item_ids)}
-    trie = ItemTrie([backbone.encode(index.segments(item)).ids.tolist() for item in index.item_ids])
+    trie = trie_of(backbone, index)
     wanted = [[row_of[item] for item in row] for row in options]
     table = np.full((len(wanted), max(map(len, wanted))), -1)
     for number, row in enumerate(wanted):

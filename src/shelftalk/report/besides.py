@@ -1,4 +1,5 @@
-"""What stands beside a run's results: published numbers under the same protocol, and the same model in other wordings."""
+"""What stands beside a run's results: published numbers under the same protocol, the same model in other wordings, and what its
+search misses."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.report import numbers
-from shelftalk.report.content import CHANGE, THIS_RUN, ModelRow, PublishedRow, PublishedTable, TaskResults, WordingRow
+from shelftalk.report.content import CHANGE, THIS_RUN, ModelRow, PublishedRow, PublishedTable, SearchErrorRow, TaskResults, WordingRow
 from shelftalk.report.headline import REFIT
 from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
 from shelftalk.runs import RunFolder
@@ -48,6 +49,14 @@ class AskedHow(Protocol):
 
     @property
     def ranking_prompt(self) -> str: ...
+    @property
+    def search(self) -> str: ...
+    @property
+    def beams(self) -> int: ...
+    @property
+    def finish(self) -> str: ...
+    @property
+    def length_penalty(self) -> float: ...
 
 
 class WordingExperiment(Protocol):
@@ -138,3 +147,41 @@ def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment
     values = {metric: change.value for metric, change in changes.items()}
     bounds = {metric: (change.low, change.high) for metric, change in changes.items()}
     return [*rows, WordingRow(name, "aligned", CHANGE, seen.height, values, bounds)]
+
+
+def search_error(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[SearchErrorRow, ...], str]:
+    """Beams against the model's true top 10, and who was asked and how to read it; nothing where it was not measured."""
+    path = folder.evaluation("search_error")
+    if not path.exists():
+        return (), ""
+    table = pl.read_parquet(path, glob=False)
+    known = table.filter("proven")
+    ways = known.select("beams", "finish").unique(maintain_order=True)
+    rows = tuple(_search_error_row(known.filter(beams=beams, finish=finish)) for beams, finish in ways.iter_rows())
+    sentences = [
+        f"{numbers.count(table['user'].n_unique())} users of the validation part, drawn by the run's seed, answered by beams and by exact "
+        "search, which finds the ten items that the model itself holds for the likeliest."
+    ]
+    if unknown := table.filter(~pl.col("proven"))["user"].n_unique():
+        sentences.append(f"For {numbers.count(unknown)} of them it met its limit before it was done: they are left out.")
+    return rows, " ".join([*sentences, *_reading(rows, experiment.decoding)])
+
+
+def _search_error_row(table: pl.DataFrame) -> SearchErrorRow:
+    """One way to search, over the requests whose true top is known."""
+    missing, shortfall = table["missing"].to_numpy(), float(table["shortfall"].to_numpy().max())
+    differing = float((missing > 0).mean())
+    return SearchErrorRow(table["beams"][0], table["finish"][0], table.height, differing, float(missing.mean()) / 10, shortfall)
+
+
+def _reading(rows: Sequence[SearchErrorRow], asked_how: AskedHow) -> list[str]:
+    """A sentence on the search that this run answered by."""
+    if asked_how.search == "exact":
+        return ["This run's own answers are exact."]
+    penalty = " (before its length penalty)" if asked_how.length_penalty else ""
+    return [
+        f'This run\'s search{penalty}, {row.beams} beams with finish = "{row.finish}", finds another top 10 for '
+        f"{numbers.percent(row.differing)} of them and misses {numbers.percent(row.missing)} of the true items."
+        for row in rows
+        if (row.beams, row.finish) == (max(10, asked_how.beams), asked_how.finish)
+    ]

@@ -191,6 +191,24 @@ class WordingRow:
 
 
 @dataclass(frozen=True)
+class SearchErrorRow:
+    """How often one way to search misses the model's true top 10."""
+
+    beams: int
+    """Its width."""
+    finish: str
+    """What happens to a beam that stands for one item, as in the settings of decoding."""
+    n: int
+    """Requests whose true top 10 is known."""
+    differing: float
+    """Share of them whose top 10 holds other items than the true one."""
+    missing: float
+    """Mean share of the true top 10 that is missing."""
+    shortfall: float
+    """Most nats by which a tenth item was behind the true tenth."""
+
+
+@dataclass(frozen=True)
 class PublishedRow:
     """A model of this run, or one of the ledger under the same protocol."""
 
@@ -285,6 +303,10 @@ class ReportContent:
     """Seen against held-out wordings."""
     wording_note: str = ""
     """A sentence on who was asked."""
+    search_error: tuple[SearchErrorRow, ...] = ()
+    """Beams against the model's true top 10."""
+    search_error_note: str = ""
+    """Who was asked, and how to read it."""
     caveats: tuple[str, ...] = ()
     """What a reader must know before believing the numbers, one sentence each."""
     test_evaluations: int | None = None

@@ -65,6 +65,7 @@ LINKS = (
     ("Slices", "evaluation/slices.parquet"),
     ("Paired differences", "evaluation/differences.parquet"),
     ("The same questions in other wordings", "evaluation/wordings.parquet"),
+    ("Beams against the true top 10", "evaluation/search_error.parquet"),
     ("Every look at the test part", "evaluation/test_evaluations.jsonl"),
     ("Names of the items", "item_index.parquet"),
     ("Samples of the first epoch", "samples/epoch-0000.parquet"),
@@ -123,6 +124,7 @@ def content_of(found: FinishedRun) -> ReportContent:
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
     published, published_note = besides.published(found.split, tasks, leaks=bool(warnings))
     wording, wording_note = besides.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
+    search_error, search_error_note = besides.search_error(folder, experiment) if "aligned" in experiment.models else ((), "")
     return ReportContent(
         title=experiment.name,
         when=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
@@ -148,6 +150,8 @@ def content_of(found: FinishedRun) -> ReportContent:
         users_note=_users_note(found),
         wording=wording,
         wording_note=wording_note,
+        search_error=search_error,
+        search_error_note=search_error_note,
         caveats=run_facts.caveats(
             prepare.facts["data"],
             list(metrics),

@@ -24,8 +24,9 @@ LOSS_START, LOSS_END = "⟦", "⟧"
 def render_markdown(content: ReportContent) -> str:
     """The report as GitHub-flavoured Markdown."""
     sections = (
-        _opening(content), _results(content), _published(content), _users(content), _slices(content), _wording(content), _caveats(content),
-        _training(content), _samples(content), _facts("The data", content.data, content.left_out), _again(content),
+        _opening(content), _results(content), _published(content), _users(content), _slices(content), _wording(content),
+        _search_error(content), _caveats(content), _training(content), _samples(content),
+        _facts("The data", content.data, content.left_out), _again(content),
     )  # fmt: skip
     return "\n\n".join(block for section in sections for block in section) + "\n"
 
@@ -116,6 +117,11 @@ def _wording(content: ReportContent) -> list[str]:
     note = [escaped(content.wording_note, 800)] if content.wording_note else []
     table = [markdown_table(tables.wording_table(content.wording))] if content.wording else []
     return ["## Other wordings", *note, *table] if note or table else []
+
+
+def _search_error(content: ReportContent) -> list[str]:
+    table = [markdown_table(tables.search_error_table(content.search_error))] if content.search_error else []
+    return ["## Search", escaped(content.search_error_note, 800), *table] if content.search_error_note else []
 
 
 def _caveats(content: ReportContent) -> list[str]:

@@ -52,6 +52,11 @@ def p_value(p: float | None) -> str:
     return "< .001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
+def percent(share: float | None) -> str:
+    """As in "4.0 %"."""
+    return MISSING if share is None or not math.isfinite(share) else f"{100 * share:.1f} %"
+
+
 def score(value: float | None) -> str:
     """A model's own score, three significant digits."""
     if value is None or not math.isfinite(value):

@@ -14,6 +14,7 @@ from shelftalk.report.content import (
     ModelRow,
     PublishedTable,
     ReportContent,
+    SearchErrorRow,
     ShownUser,
     SliceRow,
     Stage,
@@ -147,6 +148,22 @@ def _wording_cell(row: WordingRow, metric: str) -> Cell:
     low, high = row.intervals.get(metric) or (None, None)
     note = numbers.signed_interval(low, high)
     return Cell(numbers.signed(row.metrics.get(metric)), note if note != numbers.MISSING else "")
+
+
+def search_error_table(rows: Sequence[SearchErrorRow]) -> Table:
+    """Beams against the model's true top 10."""
+    cells = tuple(
+        (
+            Cell(numbers.count(row.beams)),
+            Cell(row.finish),
+            Cell(numbers.count(row.n)),
+            Cell(numbers.percent(row.differing)),
+            Cell(numbers.percent(row.missing)),
+            Cell(numbers.score(row.shortfall)),
+        )
+        for row in rows
+    )
+    return Table(("beams", "finish", "requests", "top 10 differs", "of the ten missing", "most nats behind"), cells, words=2)
 
 
 def published_table(table: PublishedTable) -> Table:

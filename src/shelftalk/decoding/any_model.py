@@ -1,0 +1,111 @@
+"""A transformers model that somebody else has opened, behind the border: as it is, or refused in a sentence."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from shelftalk.errors import SettingsError
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.decoder_only import DecoderOnly
+from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.pretrained import check_config, check_supported, family_of
+
+ATTENTIONS = ("eager", "sdpa", "shelftalk_fp32")
+"""Implementations of attention that take a mask of any shape, which a tree of tokens needs."""
+TRIED = 4
+"""Tokens by which a model is tried when it is wrapped."""
+AGREES = {torch.float64: 1e-2, torch.float32: 1e-2}
+"""By how many nats a search may differ from the model's own forward pass, by the precision of the weights."""
+AGREES_IN_HALF = 0.5
+
+
+def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int) -> Backbone:
+    """The backbone of a model and its tokenizer, neither of them changed. `end`: the token that fills up, where there is no pad token.
+
+    Raises SettingsError for a model that cannot be searched.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise SettingsError(f"a {type(model).__name__} is no transformers model; give the model inside (of a PeftModel, get_base_model()).")
+    name = model.config.name_or_path or type(model).__name__
+    _check_supported(model, name)
+    attention = model.config._attn_implementation
+    if attention not in ATTENTIONS:
+        raise SettingsError(
+            f'the model "{name}" attends by "{attention}", which takes no mask of a tree; call model.set_attn_implementation("sdpa") first.'
+        )
+    if tokenizer.pad_token_id is None:  # a copy gets one: it fills up what nothing attends to
+        tokenizer = copy.deepcopy(tokenizer)
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
+    check_config(model.config, tokenizer, name)
+    kind = EncoderDecoder if family_of(model.config) == "encoder-decoder" else DecoderOnly
+    return kind(model, tokenizer)
+
+
+@contextmanager
+def answering(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout, and every part in its own mode again behind it."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@torch.no_grad()
+def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
+    """Raises SettingsError where a tree of tokens of the string `name` does not say what the model's own forward pass says: positions
+    may come from places in the cache (ALiBi), or the output may be scaled behind the output layer (Cohere, Granite)."""
+    model, ids = backbone.model, np.resize(name, TRIED).tolist()
+    prompt, first, second = ids[:-1], ids[-1], ids[0]
+    with answering(model):
+        prefilled = backbone.prefill([encoded(prompt)])
+        parents, tokens = (torch.tensor([row], device=backbone.device) for row in ([-1, -1, 1], [second, first, second]))
+        ours = prefilled.extend(parents, tokens)[0, 2]  # the other branch stands between it and the prompt
+        theirs = _own_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
+    apart = float((theirs - ours).abs().max())
+    if not np.isfinite(apart):
+        raise not_finite(model)
+    if apart > AGREES.get(model.dtype, AGREES_IN_HALF):
+        raise SettingsError(
+            f"searched as a tree, a {type(model).__name__} says something else than in its own forward pass (by {apart:.2f} nats), so "
+            "it is not supported; use TrieLogitsProcessor with its own generate."
+        )
+
+
+def encoded(ids: Sequence[int]) -> Encoded:
+    """A prompt of these tokens."""
+    return Encoded(np.array(ids, np.int32), np.zeros(len(ids), bool))
+
+
+def not_finite(model: PreTrainedModel) -> SettingsError:
+    """The error for a model that overflows its precision."""
+    return SettingsError(f"the model's states overflow in {str(model.dtype).removeprefix('torch.')}; open it in bfloat16 or float32.")
+
+
+def _own_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+    """[V] what the model's own forward pass gives behind the prompt and the tokens."""
+    model, device = backbone.model, backbone.device
+    if backbone.family == "decoder-only":
+        return model(input_ids=torch.tensor([[*prompt, *tokens]], device=device)).logits[0, -1]
+    source = torch.tensor([[*prompt, backbone.tokenizer.eos_token_id]], device=device)
+    target = torch.tensor([[model.config.decoder_start_token_id, *tokens]], device=device)
+    return model(input_ids=source, decoder_input_ids=target).logits[0, -1]
+
+
+def _check_supported(model: PreTrainedModel, name: str) -> None:
+    """Raises SettingsError as `read_config` does, and for a decoder-only model whose parts have other names."""
+    config: PreTrainedConfig = model.config
+    check_supported(config, name)
+    if not config.is_encoder_decoder and not (hasattr(model, "model") and hasattr(model, "lm_head")):
+        raise SettingsError(
+            f'the model "{name}" ("{config.model_type}") has other parts than `model` and `lm_head`, which is not supported; use '
+            "TrieLogitsProcessor with its own generate."
+        )

@@ -1,0 +1,343 @@
+"""Any transformers model over a list of strings: the likeliest of them behind a prompt, and the log-probability of each.
+
+The model and the tokenizer stay as they are: nothing is added to them, and the model's own generation settings are not read.
+
+Legend: R prompts, S strings that are in the list now, N numbers (every string that ever was in the list has one for good), K places.
+Scores are log-probabilities in nats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from shelftalk.decoding.any_model import answering, check_agreement, encoded, not_finite, wrapped
+from shelftalk.decoding.beam_search import beam_search
+from shelftalk.decoding.exact import exact_top, score_catalogue
+from shelftalk.decoding.found import Found
+from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie
+from shelftalk.decoding.live_trie import LiveTrie
+from shelftalk.decoding.scoring import score_items
+from shelftalk.decoding.settings import Finish
+from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
+from shelftalk.models.backbone import Encoded, Prefilled
+from shelftalk.models.decoder_only import DecoderOnly
+from shelftalk.records import Segment
+from shelftalk.tasks.ragged import Ragged, ragged, side_by_side
+
+Prompt = str | Sequence[int]
+Scored = list[tuple[str, float]]
+
+
+class ConstrainedDecoder:
+    """What a language model would say if it could only say one of `strings`.
+
+    `model`: a transformers model, decoder-only with full attention or of the T5 family, on the device and in the precision that it is
+    in. `tokenizer`: its own. `strings`: what may be said, each once.
+
+    A string is tokenised on its own, with `prefix` in front (" " where the answer goes on in the prompt's line, so that "hat" has the
+    tokens that " hat" has behind a text), and is never read as a special token, whatever it holds. It is closed by the token `end`, the
+    tokenizer's end token by default: so one string may begin another, and scores include that the string ends there.
+
+    A prompt is a text, tokenised as the tokenizer does by default, or a list of token ids (of a chat template, say). An empty one is
+    the tokenizer's begin token. Prompts of like length are answered together, `batch_size` at once; `on_batch` is called with
+    (done, all) prompts.
+
+    Raises SettingsError for a model that is not supported, BadValue for a list without strings or a string without tokens, DuplicateName
+    for two strings of the same tokens.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        strings: Sequence[str],
+        *,
+        prefix: str = "",
+        end: int | None = None,
+        batch_size: int = 16,
+        on_batch: Callable[[int, int], None] | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise SettingsError("a batch of less than one prompt cannot be answered; give batch_size=1 or more.")
+        self.prefix, self.end = prefix, _end(tokenizer, end)
+        self.batch_size, self.on_batch = batch_size, on_batch
+        trie = string_trie(tokenizer, strings, prefix, self.end)
+        self.trie: Trie = trie
+        self._texts = list(strings)
+        self._number = {text: number for number, text in enumerate(self._texts)}
+        self._backbone = wrapped(model, tokenizer, self.end)
+        check_agreement(self._backbone, trie.names(np.array([0]))[0])
+
+    @property
+    def strings(self) -> list[str]:
+        """The S strings that may be said now, in the order in which they came."""
+        return [self._texts[number] for number in self._live]
+
+    def add(self, strings: Sequence[str]) -> None:
+        """More strings, behind those there are; one that was removed takes its old place. What was built is kept: it costs what is
+        new. Raises as the constructor does."""
+        gone = set(self.trie.removed.tolist())
+        back = [self._number[text] for text in strings if self._number.get(text) in gone]
+        new = [text for text in strings if self._number.get(text) not in gone]
+        _check_texts(new, self._number)
+        trie = self._live_trie().again(back)
+        if new:
+            rows = _names(self._backbone.tokenizer, new, self.prefix, self.end)
+            try:
+                trie = trie.with_names([rows[row].tolist() for row in range(len(rows))])
+            except DuplicateName:
+                raise _same_tokens(self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end) from None
+        self._number |= {text: len(self._texts) + place for place, text in enumerate(new)}
+        self._texts += new
+        self.trie = trie
+
+    def remove(self, strings: Sequence[str]) -> None:
+        """Fewer strings. Raises UnknownItem for one that is not in the list."""
+        self.trie = self._live_trie().without(self._numbers(strings, live=True))
+
+    def top(
+        self,
+        prompts: Sequence[Prompt],
+        k: int = 10,
+        *,
+        search: Literal["beam", "exact"] = "beam",
+        beams: int = 40,
+        length_penalty: float = 0.0,
+        finish: Finish = "replay",
+        exact_limit: int = 0,
+        excluded: Sequence[Sequence[str]] | None = None,
+        allowed: Sequence[str] | np.ndarray | None = None,
+    ) -> list[Scored]:
+        """For each prompt the k best strings and their log-probabilities, best first; fewer only where fewer may be said.
+
+        `search`: "beam" keeps the best `beams` prefixes (k, where k is more) and may miss a string; "exact" finds the k likeliest of
+        all, whatever it costs, or raises SettingsError where it would read more than `exact_limit` tokens behind a prompt (0: no limit).
+        `length_penalty` a, of a beam search alone: order and score by log-probability / (tokens of the string and its end) ** a.
+        `finish`: see `beam_search`. `excluded`: strings that each prompt may not be given. `allowed`: the only strings that may be
+        given, or a mask over `strings`, [S] bool for all prompts or [R, S] for each. Both are kept inside the search, so k strings
+        come back if k may be said. Raises UnknownItem for a string that never was in the list.
+        """
+        _check_search(k, search, beams, length_penalty)
+        masks, excluded_numbers = self._masks(allowed, len(prompts)), self._excluded(excluded, len(prompts))
+        answers: list[Scored] = [[] for _ in prompts]
+        with answering(self._backbone.model):
+            for places, prefilled in self._batches(self._encoded(prompts)):
+                hidden = _hidden(self.trie, excluded_numbers, masks, places)
+                if search == "exact":
+                    found = _proven(prefilled, self.trie, hidden, k, exact_limit)
+                else:
+                    found = beam_search(prefilled, self.trie, hidden, max(k, beams), length_penalty, finish)
+                for place, items, scores in zip(places.tolist(), found.items[:, :k], found.scores, strict=True):
+                    answers[place] = self._scored(items, scores)
+        return answers
+
+    def rank(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[Scored]:
+        """For each prompt its own candidates, strings of the list, and their exact log-probabilities, best first."""
+        if len(candidates) != len(prompts):
+            raise BadValue(f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per prompt.")
+        rows = [self._numbers(row, live=True) for row in candidates]
+        answers: list[Scored] = [[] for _ in prompts]
+        for places, prefilled in self._reading(prompts):
+            table = _table([rows[place] for place in places])
+            scores = score_items(prefilled, self.trie, table)
+            for place, items, found in zip(places.tolist(), table, scores, strict=True):
+                order = np.argsort(-found, kind="stable")
+                answers[place] = self._scored(items[order], found[order])
+        return answers
+
+    def log_probs(self, prompts: Sequence[Prompt], strings: Sequence[str] | None = None) -> np.ndarray:
+        """[R, S] float64: the exact log-probability of each of `strings`, by default of all `strings` of the list, whose shared prefixes
+        are read once for each prompt."""
+        numbers = self._live if strings is None else np.array(self._numbers(strings, live=True), np.int64)
+        scores = np.zeros((len(prompts), len(numbers)))
+        for places, prefilled in self._reading(prompts):
+            if strings is None:
+                scores[places] = score_catalogue(prefilled, self.trie)[:, numbers]
+            else:
+                scores[places] = score_items(prefilled, self.trie, np.tile(numbers, (len(places), 1)))
+        return scores
+
+    # --- texts and numbers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _live(self) -> np.ndarray:
+        """[S] the numbers of `strings`."""
+        return np.setdiff1d(np.arange(len(self._texts)), self.trie.removed)
+
+    def _live_trie(self) -> LiveTrie:
+        return self.trie if isinstance(self.trie, LiveTrie) else LiveTrie(self.trie)  # type: ignore[arg-type]
+
+    def _numbers(self, strings: Sequence[str], live: bool) -> list[int]:
+        gone = set(self.trie.removed.tolist()) if live else set()
+        for text in strings:
+            if text not in self._number or self._number[text] in gone:
+                raise UnknownItem(f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it out.')
+        return [self._number[text] for text in strings]
+
+    def _scored(self, items: np.ndarray, scores: np.ndarray) -> Scored:
+        return [(self._texts[item], score) for item, score in zip(items.tolist(), scores.tolist(), strict=False) if item >= 0]
+
+    def _excluded(self, excluded: Sequence[Sequence[str]] | None, prompts: int) -> list[list[int]]:
+        if excluded is None:
+            return [[] for _ in range(prompts)]
+        if len(excluded) != prompts or any(isinstance(row, str) for row in excluded):
+            raise BadValue("`excluded` must hold one list of strings per prompt; give an empty list to a prompt that excludes none.")
+        return [self._numbers(row, live=False) for row in excluded]
+
+    def _masks(self, allowed: Sequence[str] | np.ndarray | None, prompts: int) -> np.ndarray | None:
+        """[1, N] bool for all prompts alike, or [R, N]."""
+        if allowed is None:
+            return None
+        live = self._live
+        if not isinstance(allowed, np.ndarray):
+            allowed = np.isin(live, self._numbers(allowed, live=False))
+        if allowed.dtype != bool or allowed.shape not in ((len(live),), (prompts, len(live))):
+            raise BadValue(f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, {len(live)}].")
+        masks = np.zeros((len(np.atleast_2d(allowed)), len(self._texts)), bool)
+        masks[:, live] = allowed
+        return masks
+
+    # --- prompts ---------------------------------------------------------------------------------------------------------------
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> list[Encoded]:
+        if isinstance(prompts, str):
+            raise BadValue("one prompt was given in place of a list of prompts; put it in a list.")
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        ids = iter(self._backbone.tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else [])
+        rows = [list(next(ids)) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+        return [encoded(self._opened(row)) for row in rows]
+
+    def _opened(self, ids: list[int]) -> list[int]:
+        """The prompt as the backbone wants it: T5's without its end token, which the backbone writes itself; no other one empty."""
+        tokenizer = self._backbone.tokenizer
+        if self._backbone.family == "encoder-decoder":
+            return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
+        if not ids and tokenizer.bos_token_id is None:
+            raise BadValue(
+                "an empty prompt leaves this model nothing to read, since its tokenizer has no begin token; write something in it."
+            )
+        return ids or [tokenizer.bos_token_id]
+
+    def _reading(self, prompts: Sequence[Prompt]) -> Iterator[tuple[np.ndarray, Prefilled]]:
+        with answering(self._backbone.model):
+            yield from self._batches(self._encoded(prompts))
+
+    def _batches(self, prompts: Sequence[Encoded]) -> Iterator[tuple[np.ndarray, Prefilled]]:
+        """Places of the prompts of each batch, and these read: prompts of like length together, so that little is padding."""
+        order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+        for start in range(0, len(order), self.batch_size):
+            places = order[start : start + self.batch_size]
+            prefilled = self._backbone.prefill([prompts[place] for place in places])
+            if not torch.isfinite(prefilled.states).all():
+                raise not_finite(self._backbone.model)
+            yield places, prefilled
+            if self.on_batch:
+                self.on_batch(start + len(places), len(prompts))
+
+
+def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str = "", end: int | None = None) -> ItemTrie:
+    """The trie of strings, tokenised as ConstrainedDecoder says; string i is item i. It needs no model.
+
+    Raises SettingsError without an end token, BadValue for a list without strings, a string without tokens or one that holds the end
+    token, DuplicateName for two strings of the same tokens.
+    """
+    if not len(strings):
+        raise BadValue("there is nothing to say in an empty list of strings; give at least one.")
+    _check_texts(strings, {})
+    end = _end(tokenizer, end)
+    try:
+        return build_trie(_names(tokenizer, strings, prefix, end))
+    except DuplicateName:
+        raise _same_tokens(tokenizer, strings, prefix, end) from None
+
+
+def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> Ragged:
+    """[S] the tokens of each string and the end token behind them."""
+    reader = DecoderOnly(None, tokenizer)  # reads text in the same way for every family, without asking a model
+    rows = reader.encode_names([[Segment(prefix + text)] for text in strings])
+    if not rows.lengths.all():
+        text = strings[int(rows.lengths.argmin())]
+        raise BadValue(f'"{_short(text)}" has no token in this tokenizer; leave it out.')
+    if (rows.values == end).any():
+        text = strings[int(rows.owner[(rows.values == end).argmax()])]
+        raise BadValue(f'"{_short(text)}" holds the end token {end}; choose another `end`, or leave it out.')
+    return side_by_side([rows, ragged([[end]] * len(rows))])
+
+
+def _check_texts(strings: Sequence[str], known: dict[str, int]) -> None:
+    """Raises BadValue or DuplicateName for an empty string or one that comes twice."""
+    if isinstance(strings, str):
+        raise BadValue("one string was given in place of a list of strings; put it in a list.")
+    seen: set[str] = set()
+    for text in strings:
+        if not text:
+            raise BadValue("an empty string is among the strings, and nothing would be said for it; leave it out.")
+        if text in seen or text in known:
+            raise DuplicateName(f'"{_short(text)}" is among the strings twice; give each once.')
+        seen.add(text)
+
+
+def _same_tokens(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> DuplicateName:
+    """The error that names two strings which the tokenizer cannot tell apart."""
+    rows, seen = _names(tokenizer, strings, prefix, end), dict[bytes, str]()
+    for number, text in enumerate(strings):
+        other = seen.setdefault(rows[number].tobytes(), text)
+        if other != text:
+            return DuplicateName(f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; tell them apart.')
+    raise AssertionError("names that end in one mark begin each other only where they are equal")
+
+
+def _end(tokenizer: PreTrainedTokenizerBase, end: int | None) -> int:
+    found = tokenizer.eos_token_id if end is None else end
+    if found is None:
+        raise SettingsError("the tokenizer names no end token; give `end`, the id of a token that closes a string.")
+    return int(found)
+
+
+# --- searching -------------------------------------------------------------------------------------------------------------------
+
+
+def _check_search(k: int, search: str, beams: int, length_penalty: float) -> None:
+    if search not in ("beam", "exact"):
+        raise SettingsError(f'search="{search}" is not known; choose "beam" or "exact".')
+    if k < 1 or beams < 1 or length_penalty < 0:
+        raise SettingsError("k and beams must be at least 1, and length_penalty not negative; change what is not.")
+    if search == "exact" and length_penalty:
+        raise SettingsError('an exact search is by log-probability alone; leave length_penalty at 0 or choose search="beam".')
+
+
+def _hidden(trie: Trie, excluded: Sequence[Sequence[int]], masks: np.ndarray | None, places: np.ndarray) -> Hidden:
+    rows = [excluded[place] for place in places]
+    if masks is None:
+        return Hidden(trie, rows)
+    if len(masks) == 1:
+        return Hidden(trie, rows, masks, np.zeros(len(rows), np.int64))
+    return Hidden(trie, rows, masks[places], np.arange(len(rows)))
+
+
+def _proven(prefilled: Prefilled, trie: Trie, hidden: Hidden, k: int, limit: int) -> Found:
+    found = exact_top(prefilled, trie, hidden, k, limit=limit)
+    if not found.proven.all():
+        raise SettingsError(
+            f"the exact search read {limit} tokens behind {int((~found.proven).sum())} of {len(found.proven)} prompts without coming to "
+            'an end; raise exact_limit or choose search="beam".'
+        )
+    return found
+
+
+def _table(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """[R, C] the rows, filled up by -1."""
+    table = np.full((len(rows), max(map(len, rows))), -1)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."

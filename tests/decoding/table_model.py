@@ -1,0 +1,81 @@
+"""A language model that is a table: what may follow a text is drawn by a hash of the text, so every path has its own chances, and
+a search over it costs nothing. Independent of every real backbone, it is what the searches are checked against."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+VOCABULARY = 12
+
+
+class TableBackbone:
+    """As much of a backbone as a search needs. A state is the number of a text in `texts`."""
+
+    def __init__(self, seed: int, sharpness: float = 2.0) -> None:
+        self.seed, self.sharpness = seed, sharpness
+        self.texts: list[tuple[int, ...]] = []
+
+    def state(self, text: tuple[int, ...]) -> int:
+        self.texts.append(text)
+        return len(self.texts) - 1
+
+    def after(self, text: tuple[int, ...]) -> np.ndarray:
+        """[V] the log-probability of each token behind a text."""
+        logits = np.random.default_rng([self.seed, zlib.crc32(bytes(token % 251 for token in text))]).normal(size=VOCABULARY)
+        logits *= self.sharpness
+        return logits - np.log(np.exp(logits).sum())
+
+    def log_probs_of(self, states: torch.Tensor, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        assert (owner[1:] >= owner[:-1]).all(), "owners ascend"
+        table = {number: self.after(self.texts[number]) for number in set(states[owner, 0].long().tolist())}
+        return torch.tensor([table[n][t] for n, t in zip(states[owner, 0].long().tolist(), tokens.tolist(), strict=True)])
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> TablePrefilled:
+        return TablePrefilled(self, [tuple(prompt) for prompt in prompts])
+
+
+class TablePrefilled:
+    """Checks, too, that a search keeps the rules: parents come first, and no crop forgets a node that is grown behind later."""
+
+    def __init__(self, backbone: TableBackbone, prompts: list[tuple[int, ...]]) -> None:
+        self.backbone = backbone
+        self.paths: list[list[tuple[int, ...]]] = [[] for _ in prompts]
+        self.prompts = prompts
+        self.calls = 0
+        self.tokens = 0
+
+    @property
+    def states(self) -> torch.Tensor:
+        return torch.tensor([[self.backbone.state(prompt)] for prompt in self.prompts], dtype=torch.float64)
+
+    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        assert parents.shape == tokens.shape == (len(self.prompts), parents.shape[1])
+        states = torch.zeros(*parents.shape, 1, dtype=torch.float64)
+        for row, (prompt, paths) in enumerate(zip(self.prompts, self.paths, strict=True)):
+            for place, (parent, token) in enumerate(zip(parents[row].tolist(), tokens[row].tolist(), strict=True)):
+                assert -1 <= parent < len(paths), "a parent comes before its children"
+                paths.append((*(paths[parent] if parent >= 0 else prompt), token))
+                states[row, place] = self.backbone.state(paths[-1])
+        self.calls += 1
+        self.tokens += parents.numel()
+        return states
+
+    def select(self, rows: torch.Tensor) -> TablePrefilled:
+        chosen = TablePrefilled(self.backbone, [self.prompts[row] for row in rows.tolist()])
+        chosen.paths = [list(self.paths[row]) for row in rows.tolist()]
+        return chosen
+
+    def crop(self, nodes: int) -> None:
+        self.paths = [paths[:nodes] for paths in self.paths]
+
+    def name_score(self, request: int, name: Sequence[int]) -> float:
+        """The log-probability of a whole name, token by token."""
+        text, total = self.prompts[request], 0.0
+        for token in name:
+            total += float(self.backbone.after(text)[token])
+            text = (*text, token)
+        return total
