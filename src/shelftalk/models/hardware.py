@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from shelftalk.errors import SettingsError
-from shelftalk.models.settings import Precision
+from shelftalk.models.settings import FP16_ON_T5, Precision
 
 
 def has_bf16() -> bool:
@@ -33,10 +33,7 @@ def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
     if setting != "fp16":
         return ""
     if family == "encoder-decoder":
-        return (
-            "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and 23918); "
-            'set training.precision = "bf16" or "fp32".'
-        )
+        return f"{FP16_ON_T5}."
     return "" if gpu else 'fp16 products need a GPU, and there is none here; set training.precision = "auto".'
 
 

