@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from shelftalk.ablation.asking import drawn_users, per_user_tables
-from shelftalk.ablation.budget import samples_for
 from shelftalk.ablation.grid import Variant
-from shelftalk.ablation.running import Run, prepare, run_of
+from shelftalk.ablation.running import Run, prepare, run_of, samples_for
 from shelftalk.assemble import new_backbone
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.splitting import Split
@@ -57,7 +56,7 @@ def test_mixtures_get_the_same_tokens_up_to_one_sample(run: Run) -> None:
         assert taken.tokens == sum(map(len, samples)) == sum(taken.tokens_by_task.values())
         assert BUDGET <= taken.tokens < BUDGET + len(samples[-1])
         assert taken.targets == sum(int(sample.bears_loss.sum()) for sample in samples)
-        assert taken.samples == len(samples)
+        assert taken.all == samples
     assert set(taken.tokens_by_task) == {"retrieval", "rating"}
 
 

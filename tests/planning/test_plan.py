@@ -15,6 +15,7 @@ from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Encoded
+from shelftalk.planning.counting import count_samples
 from shelftalk.planning.gpus import GPUS
 from shelftalk.planning.plan import TOGETHER, Hardware, Plan, plan
 from shelftalk.runs import RunFolder
@@ -81,6 +82,14 @@ def test_counts_and_lengths_are_those_of_the_real_run(real: RunParts, planned: P
             assert 0.85 * min(targets) <= row[f"targets {at}"] <= 1.15 * max(targets), (name, at)
     read = sum(len(sample) for epoch in epochs for samples in epoch.values() for sample in samples) / len(epochs)
     assert planned.training["tokens of the epochs"] == pytest.approx(real.experiment.training.epochs * read, rel=0.08)
+
+
+def test_the_samples_of_all_users_are_those_of_the_first_epoch(real: RunParts) -> None:
+    """What the planner looks at is made as training makes it: weights, shares of weights and chance."""
+    backbone = new_backbone(real)
+    first = [sample for task in real.tasks.values() if task.settings.weight > 0 for sample in backbone.encode_samples(task.samples(0))]
+    looked_at = count_samples(real, backbone, 10**6).samples
+    assert [sample.ids.tolist() for sample in looked_at] == [sample.ids.tolist() for sample in first]
 
 
 def test_histories_cut_are_counted_by_hand(real: RunParts, planned: Plan, some: Plan) -> None:

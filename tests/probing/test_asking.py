@@ -6,7 +6,7 @@ import pytest
 from shelftalk.assemble import new_backbone
 from shelftalk.probing.asking import PROMPTS, ask, preference_prompt
 from shelftalk.probing.questions import Question
-from shelftalk.probing.study import SERVED, SMALL, Bench, Mixture, ProbeSettings, first_tokens, half_of, mixtures
+from shelftalk.probing.study import SERVED, SMALL, Bench, Mixture, ProbeSettings, half_of, mixtures, samples_for
 
 TINY = SMALL.model_copy(update={"users": 60})
 
@@ -87,11 +87,10 @@ def test_a_preference_does_not_depend_on_the_order_of_the_options(bench, backbon
 def test_every_mixture_reads_the_same_number_of_tokens(bench, backbone):
     for mixture in mixtures():
         tasks = bench._tasks(mixture)
-        samples, counts = first_tokens(backbone, tasks, 5000, 0)
-        assert sum(counts.values()) == sum(map(len, samples))
-        assert 5000 <= sum(counts.values()) < 5000 + max(map(len, samples))
-        assert set(counts) == set(mixture.tasks)
-        assert all(counts.values())
+        taken = samples_for(backbone, tasks, 5000, 0)
+        assert sum(taken.tokens_by_task.values()) == taken.tokens == sum(map(len, taken.all))
+        assert 5000 <= taken.tokens < 5000 + max(map(len, taken.all))
+        assert set(taken.tokens_by_task) == set(mixture.tasks)
 
 
 def test_a_control_sees_one_half_of_the_facts(bench):

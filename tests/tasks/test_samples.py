@@ -80,6 +80,7 @@ def test_samples_are_taken_in_any_order_and_again(data, records):
 def test_counts_and_places_of_a_task_are_those_of_its_records(records):
     samples = columns(records)
     assert samples.counts() == Counter(record.task for record in records)
+    assert samples.tasks() == [record.task for record in records]
     for task in {"no such task", *(record.task for record in records)}:
         assert samples.places(task).tolist() == [place for place, record in enumerate(records) if record.task == task]
 

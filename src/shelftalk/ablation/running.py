@@ -9,20 +9,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import psutil
 
 from shelftalk import stages
 from shelftalk.ablation.asking import per_user_tables
-from shelftalk.ablation.budget import samples_for
 from shelftalk.ablation.grid import ITEM_KNN, AblationSettings, Variant, effective
 from shelftalk.assemble import Asking, RunParts, build_item_knn, new_backbone, save_model_facts
 from shelftalk.experiment import Experiment
-from shelftalk.runs import RunFolder, StageRecord, beside, fingerprint
-from shelftalk.stages import OnProgress
+from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, fingerprint
+from shelftalk.stages import FINISHED, OnProgress
+from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.tasks.templates import read_templates
+
+if TYPE_CHECKING:  # torch is loaded only where a language model is
+    from shelftalk.models.backbone import Backbone
+    from shelftalk.training.budget import Budgeted
 
 ENDLESS = 1_000_000
 """More validations than any training has: nobody stops early, so that all read the same number of tokens."""
@@ -82,6 +86,18 @@ def train(run: Run, tokens: int, progress: OnProgress) -> StageRecord:
     return record
 
 
+def samples_for(found: RunParts, backbone: Backbone, budget: int) -> Budgeted:
+    """Samples in the mixture's order up to `budget` tokens. Raises SettingsError for a mixture without samples."""
+    from shelftalk.training.budget import Epoch, encoded_epoch, first_tokens
+
+    trained = [task for name, task in found.tasks.items() if found.experiment.tasks[name].weight > 0]
+
+    def epoch(number: int) -> Epoch:
+        return encoded_epoch(epoch_samples(trained, number, found.experiment.seed), backbone) if trained else Epoch((), ())
+
+    return first_tokens(epoch, budget)
+
+
 def ask(run: Run, settings: AblationSettings, progress: OnProgress) -> StageRecord:
     """Ask the trained model of the drawn users: evaluation/TASK.parquet."""
     inputs = {
@@ -117,7 +133,9 @@ def ask_item_knn(variant: Variant, shared: RunFolder, out: Path, settings: Ablat
         progress("ask", 0, 1, ITEM_KNN)
         found = RunParts(shared, experiment)
         model, chosen = build_item_knn(found)
-        return {"chosen": chosen, **_measure(model, folder, found, settings, experiment.seed)}
+        measured = _measure(model, folder, found, settings, experiment.seed)
+        progress("ask", 1, 1, FINISHED)
+        return {"chosen": chosen, **measured}
 
     folder.do("evaluate", inputs, work)
     return folder
@@ -156,6 +174,12 @@ def _trained(run: Run, tokens: int, progress: OnProgress) -> dict[str, Any]:
     budgeted = samples_for(found, backbone, tokens)
     validation = {name: backbone.encode_samples(stages.validation_samples(task, experiment)) for name, task in found.served.items()}
     settings = experiment.training.model_copy(update={"patience": ENDLESS, "max_steps": 0})
+    spent = TimeSpent(run.folder.training_time)
+
+    def on_step(step: int, steps: int, text: str) -> None:
+        spent.keep()
+        progress("train", step, steps, text)
+
     start = time.perf_counter()
     with _memory_watched() as peak:
         result = train_backbone(
@@ -165,23 +189,24 @@ def _trained(run: Run, tokens: int, progress: OnProgress) -> dict[str, Any]:
             run.folder.checkpoints,
             settings,
             experiment.seed,
-            lambda step, steps, text: progress("train", step, steps, text),
+            on_step,
         )
     seconds = time.perf_counter() - start
     with beside(run.folder.model) as part:
         backbone.save(part)
-        save_model_facts(part, found)
+        save_model_facts(part, found, backbone)
     return {
         **{name: value for name, value in asdict(result).items() if name not in ("tokens", "targets")},
         **_pace(asdict(result), seconds),
         "tokens": budgeted.tokens,
         "targets": budgeted.targets,
-        "samples": budgeted.samples,
+        "samples": len(budgeted.all),
         "epochs_seen": round(budgeted.epochs_seen, 3),
         "tokens_by_task": budgeted.tokens_by_task,
         "peak_gigabytes": round(peak[0], 3),
         "parameters": backbone.parameters,
         "vocabulary": len(backbone.tokenizer),
+        "seconds_before": spent.before,
     }
 
 

@@ -17,7 +17,7 @@ from shelftalk.assemble import family
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.runs import beside, space_needed
-from shelftalk.stages import OnProgress, silent
+from shelftalk.stages import FINISHED, OnProgress, silent
 
 GRID_FILE = "grid.toml"
 
@@ -40,7 +40,7 @@ def ablate(grid: Grid, out: Path, progress: OnProgress = silent, say: Callable[[
     for number, run in enumerate(runs):
         progress("runs", number, len(runs), f"{run.variant.name}, seed {run.seed}")
         say(f"{number + 1}/{len(runs)} " + _run(run, grid, progress))
-    progress("runs", len(runs), len(runs), "finished")
+    progress("runs", len(runs), len(runs), FINISHED)
     base = next(run for run in runs if run.variant == grid.baseline)
     item_knn = running.ask_item_knn(base.variant, base.shared, out, grid.settings, progress) if grid.settings.compare_item_knn else None
     found = result_of(grid, runs, item_knn)
@@ -66,7 +66,7 @@ def _prepare(runs: Sequence[Run], progress: OnProgress) -> None:
         progress("prepare", number, len(different), run.variant.name)
         with _told_by_name(run):
             running.prepare(run)
-    progress("prepare", len(different), len(different), "finished")
+    progress("prepare", len(different), len(different), FINISHED)
 
 
 def _check(runs: Sequence[Run]) -> None:

@@ -84,17 +84,11 @@ def cut_texts(found: RunParts) -> dict[str, float]:
 
 
 def _some(task: Task, share: float, backbone: Backbone, seed: int) -> list[Encoded]:
-    """The task's samples of a share of its users or items, repeated and thinned as its weight says."""
+    """The task's samples of a share of its users or items."""
     data = task.context.split.dataset
     number = len(data.user_ids if task.about == "users" else data.items)
     drawn = seeds.generator(seed, "plan", task.name).permutation(number)[: max(1, round(share * number))]
-    whole, rest = divmod(task.settings.weight, 1)
-    encoded: list[Encoded] = []
-    for turn in range(int(whole) + (rest > 0)):
-        made = task.epoch(np.sort(drawn), seeds.generator(seed, "plan", task.name, turn))
-        kept = len(made) if turn < whole else round(len(made) * rest)
-        encoded += backbone.encode_samples(made.take(seeds.generator(seed, "plan share", turn).permutation(len(made))[:kept]))
-    return encoded
+    return backbone.encode_samples(task.samples_about(np.sort(drawn), epoch=0))
 
 
 def _count(found: RunParts, task: Task, encoded: Sequence[Encoded], share: float, backbone: Backbone) -> TaskCount:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +23,7 @@ from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.errors import UnknownPart, nearest
-from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.experiment import Experiment, laid_over, load_experiment
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.probing.asking import ask
 from shelftalk.probing.questions import Question, world_questions
@@ -34,6 +35,7 @@ from shelftalk.tasks.task import Task
 
 if TYPE_CHECKING:
     from shelftalk.models.backbone import Backbone, Encoded
+    from shelftalk.training.budget import Budgeted, Epoch
 
 SERVED = ("retrieval", "ranking")
 AUXILIARY = ("masked_items", "masked_language", "pairwise_preference")
@@ -55,15 +57,15 @@ EXPERIMENT: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Mixture:
-    """Tasks that a model is trained on; the auxiliary ones may be shown one half of the world only, or a world of other facts.
+    """Tasks that a model is trained on; the auxiliary ones may be shown one half of the world only.
 
-    `auxiliary_sees`: "all"; "other half": their samples are made of the facts of even number alone; "other facts": of a world in
-    which other items belong together. Either way the model knows their wording and not, from them, the fact it is asked.
+    `auxiliary_sees`: "all"; "other half": their samples are made of the facts of even number alone, so that the model knows their
+    wording and not, from them, the facts of odd number that it is asked.
     """
 
     name: str
     tasks: tuple[str, ...]
-    auxiliary_sees: str = "all"
+    auxiliary_sees: Literal["all", "other half"] = "all"
 
 
 class ProbeSettings(BaseModel):
@@ -126,7 +128,7 @@ def study(
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """One world with its split, index, tasks and questions; and the same for the worlds that controls are shown."""
+    """One world with its split, index, tasks and questions; and the same for the half of it that controls are shown."""
 
     settings: ProbeSettings
     seed: int
@@ -139,7 +141,7 @@ class Bench:
     def make(cls, settings: ProbeSettings, seed: int, scratch: Path) -> Bench:
         """Draw the world and prepare it in an empty folder."""
         world = make_world(settings.world, seed)
-        experiment = load_experiment(None, _laid_over(_laid_over(EXPERIMENT, settings.experiment), {"seed": seed}))
+        experiment = load_experiment(None, laid_over(laid_over(EXPERIMENT, settings.experiment), {"seed": seed}))
         found = prepared(scratch / "world", world.dataset, experiment)
         popularity = dict(zip(world.dataset.item_ids, found.split.popularity.tolist(), strict=True))
         return cls(settings, seed, scratch, world, found, world_questions(world, popularity, settings.repeats, seed))
@@ -149,13 +151,14 @@ class Bench:
         from shelftalk.training.trainer import train
 
         backbone = new_backbone(self.found)
-        samples, tokens = first_tokens(backbone, self._tasks(mixture), self.settings.tokens, self.seed)
+        budgeted = samples_for(backbone, self._tasks(mixture), self.settings.tokens, self.seed)
         validation = {"retrieval": backbone.encode_samples(self.found.served["retrieval"].validation()[:100])}
         start = time.process_time()
         with tempfile.TemporaryDirectory(dir=self.scratch) as checkpoints:
-            result = train(backbone, [samples], validation, Path(checkpoints), self.found.experiment.training, self.seed)
+            result = train(backbone, [budgeted.all], validation, Path(checkpoints), self.found.experiment.training, self.seed)
         took = {"processor seconds": round(time.process_time() - start, 1), "steps": result.steps, "parameters": backbone.parameters}
-        return backbone, {"tokens": sum(tokens.values()), **{f"tokens of {name}": n for name, n in tokens.items()}, **took}
+        by_task = {f"tokens of {name}": tokens for name, tokens in budgeted.tokens_by_task.items()}
+        return backbone, {"tokens": budgeted.tokens, **by_task, **took}
 
     def asked(self, backbone: Backbone, mixture: Mixture) -> pl.DataFrame:
         """The answers behind the retrieval prompt, backwards, and in the own wording, seen and held out, of every auxiliary task;
@@ -174,23 +177,14 @@ class Bench:
         return reference_answers(self.found.split, self.questions, self.seed, self.world.facts)
 
     def _tasks(self, mixture: Mixture) -> list[Task]:
-        shown = self._shown(mixture.auxiliary_sees)
+        shown = self.found if mixture.auxiliary_sees == "all" else self._half
         return [(self.found if name in SERVED else shown).tasks[name] for name in mixture.tasks]
 
-    def _shown(self, what: str) -> RunParts:
-        """The parts that auxiliary samples are made of."""
-        if what == "all":
-            return self.found
-        folder = self.scratch / what.replace(" ", "-")
-        if folder.exists():
-            return RunParts(RunFolder(folder), self.found.experiment)
-        dataset = half_of(self.world, 0, self.seed) if what == "other half" else self._other_facts()
-        return prepared(folder, dataset, self.found.experiment, self.found.index)
-
-    def _other_facts(self) -> Dataset:
-        """The same catalogue and as many histories, in which other items belong together."""
-        other = make_world(self.settings.world, self.seed + 1_000_000)
-        return make_dataset(self.world.dataset.items, other.dataset.events, self.seed)
+    @cached_property
+    def _half(self) -> RunParts:
+        """The parts that the auxiliary samples of controls are made of."""
+        dataset = half_of(self.world, 0, self.seed)
+        return prepared(self.scratch / "half", dataset, self.found.experiment, self.found.index)
 
 
 def prepared(folder: Path, dataset: Dataset, experiment: Experiment, index: ItemIndex | None = None) -> RunParts:
@@ -211,32 +205,22 @@ def half_of(world: World, half: int, seed: int) -> Dataset:
     return make_dataset(world.dataset.items, kept.filter(pl.len().over("user_id") >= 3), seed)
 
 
-def first_tokens(backbone: Backbone, tasks: Sequence[Task], tokens: int, seed: int) -> tuple[list[Encoded], dict[str, int]]:
-    """Samples of as many epochs as `tokens` take, in their order, and how many tokens each task has among them."""
-    found: list[Encoded] = []
-    counts = {task.name: 0 for task in tasks}
-    for epoch in itertools.count():
-        for name, encoded in _epoch(backbone, tasks, epoch, seed):
-            if sum(counts.values()) >= tokens:
-                return found, counts
-            found.append(encoded)
-            counts[name] += len(encoded)
-    raise AssertionError("unreachable")
+def samples_for(backbone: Backbone, tasks: Sequence[Task], tokens: int, seed: int) -> Budgeted:
+    """Samples of as many epochs as `tokens` take, in their order."""
+    from shelftalk.training.budget import first_tokens
+
+    return first_tokens(lambda number: _epoch(backbone, tasks, number, seed), tokens)
 
 
-def _epoch(backbone: Backbone, tasks: Sequence[Task], epoch: int, seed: int) -> list[tuple[str, Encoded]]:
-    """Task and sample, shuffled; the tasks may be of different worlds, and then stand in different contexts."""
-    rows: list[tuple[str, Encoded]] = []
+def _epoch(backbone: Backbone, tasks: Sequence[Task], number: int, seed: int) -> Epoch:
+    """All tasks shuffled together; they may be of different worlds, and then stand in different contexts."""
+    from shelftalk.training.budget import Epoch
+
+    names: list[str] = []
+    encoded: list[Encoded] = []
     for task in tasks:
-        samples = task.samples(epoch)
-        rows += [(task.name, encoded) for encoded in backbone.encode_samples(samples)]
-    order = seeds.generator(seed, "probe mixture", epoch).permutation(len(rows))
-    return [rows[place] for place in order.tolist()]
-
-
-def _laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _laid_over(merged[key], value) if both else value
-    return merged
+        samples = task.samples(number)
+        names += samples.tasks()
+        encoded += backbone.encode_samples(samples)
+    order = seeds.generator(seed, "probe mixture", number).permutation(len(encoded)).tolist()
+    return Epoch([names[place] for place in order], [encoded[place] for place in order])

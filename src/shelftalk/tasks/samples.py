@@ -118,6 +118,10 @@ class Samples(Sequence[Sample]):
         of_task = [number for number, (name, _) in enumerate(self.tables.wordings) if name == task]
         return np.flatnonzero(np.isin(self.wording, of_task))
 
+    def tasks(self) -> list[str]:
+        """[N] the task of each sample."""
+        return [self.tables.wordings[wording][0] for wording in self.wording.tolist()]
+
     def counts(self) -> dict[str, int]:
         """Samples per task."""
         found: dict[str, int] = {}

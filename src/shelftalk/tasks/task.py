@@ -178,13 +178,15 @@ class Task(ABC):
         data = self.context.split.dataset
         size = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
         for chunk, numbers in enumerate(np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)):
-            yield self._chunk(epoch, chunk, numbers)
+            yield self.samples_about(numbers, epoch, chunk)
 
     def samples(self, epoch: int) -> Samples:
         """All samples of one epoch of the mixture, see `chunks`."""
         return joined(list(self.chunks(epoch)))
 
-    def _chunk(self, epoch: int, chunk: int, numbers: np.ndarray) -> Samples:
+    def samples_about(self, numbers: np.ndarray, epoch: int, chunk: int = 0) -> Samples:
+        """Samples of one epoch of the mixture for some users (or items), ascending: their own epoch taken `weight` times. `chunk`
+        keeps apart the chance of those that are made one after another."""
         whole, rest = divmod(self.settings.weight, 1)
         rounds = [self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))]
         if rest > 0:

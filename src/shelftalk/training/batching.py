@@ -6,14 +6,17 @@ on workers or on how often a run was resumed. Legend: B samples, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from shelftalk import seeds
+from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, rounded_up
+from shelftalk.training.packing import packed_rows, side_by_side
 
 
 @dataclass(frozen=True)
@@ -25,33 +28,71 @@ class StepCounts:
     padded: int
 
 
-class Steps(TorchDataset):
-    """Step number -> batch of tensors, over all epochs: a plain map, so that a resumed run skips by number alone."""
+class Epochs(Sequence[Sequence[Encoded]]):
+    """Epochs that are read when they are asked for. The last one is kept, so that memory holds one however many there are."""
 
-    def __init__(self, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], batch_tokens: int, seed: int) -> None:
+    def __init__(self, read: Callable[[int], Sequence[Encoded]], number: int) -> None:
+        """`read` returns the samples of an epoch by its number, the same ones every time."""
+        self._read = read
+        self._number = number
+        self._last: tuple[int, Sequence[Encoded]] = (-1, ())
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, epoch: int) -> Sequence[Encoded]: ...
+    @overload
+    def __getitem__(self, epoch: slice) -> list[Sequence[Encoded]]: ...
+    def __getitem__(self, epoch: int | slice) -> Sequence[Encoded] | list[Sequence[Encoded]]:
+        if isinstance(epoch, slice):
+            return [self[number] for number in range(*epoch.indices(self._number))]
+        number = range(self._number)[epoch]  # raises IndexError, and counts from the end, as a list does
+        if self._last[0] != number:
+            self._last = (-1, ())  # before the next one is there
+            self._last = (number, self._read(number))
+        return self._last[1]
+
+
+class Steps(TorchDataset):
+    """Step number -> batch of tensors, over all epochs: a plain map, so that a resumed run skips by number alone.
+
+    Every epoch is looked at once to plan the steps, and again when its turn comes; what is kept of it is where its samples go.
+    With `row_tokens` short samples share rows of so many tokens (see packing.py); raises SettingsError for an encoder-decoder.
+    """
+
+    def __init__(self, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], batch_tokens: int, seed: int, row_tokens: int = 0) -> None:
+        if row_tokens and backbone.family != "decoder-only":
+            raise SettingsError("an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0.")
         self._backbone = backbone
         self._epochs = epochs
-        self._batches = [
-            (number, batch)
-            for number, samples in enumerate(epochs)
-            for batch in _epoch_batches(samples, batch_tokens, seed, number)
-        ]
-        self.epoch_ends = [sum(1 for e, _ in self._batches if e <= number) for number in range(len(epochs))]
+        self._batches: list[tuple[int, list[list[int]]]] = []  # (epoch, rows of places)
+        self._counts: list[StepCounts] = []
+        self.epoch_ends: list[int] = []
+        for number in range(len(epochs)):
+            samples = epochs[number]
+            batches = _epoch_batches(samples, batch_tokens, seed, number, row_tokens)
+            self._batches += [(number, batch) for batch in batches]
+            self._counts += [_counts(samples, batch) for batch in batches]
+            self.epoch_ends.append(len(self._batches))
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
-        return self._backbone.collate(self.samples(step))
+        epoch, rows = self._batches[step]
+        samples = self._epochs[epoch]
+        return self._backbone.collate([side_by_side([samples[place] for place in row]) for row in rows])
 
     def samples(self, step: int) -> list[Encoded]:
         """The samples of one step."""
-        epoch, batch = self._batches[step]
-        return [self._epochs[epoch][place] for place in batch]
+        epoch, rows = self._batches[step]
+        samples = self._epochs[epoch]
+        return [samples[place] for row in rows for place in row]
 
     def counts(self) -> list[StepCounts]:
         """What each step reads."""
-        return [_counts(self.samples(step)) for step in range(len(self))]
+        return self._counts
 
 
 def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
@@ -59,23 +100,30 @@ def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[i
 
     From the longest down, each batch as full as its longest sample allows, so that few shapes occur.
     """
-    order = sorted(range(len(samples)), key=lambda place: -len(samples[place]))
+    return _batches_of([len(sample) for sample in samples], batch_tokens)
+
+
+def _batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
+    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // rounded_up(len(samples[order[start]]), LENGTH_STEP))
+        size = max(1, batch_tokens // rounded_up(lengths[order[start]], LENGTH_STEP))
         batches.append(order[start : start + size])
         start += size
     return batches
 
 
-def _epoch_batches(samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int) -> list[list[int]]:
-    batches = length_batches(samples, batch_tokens)
-    order = seeds.generator(seed, "batch order", epoch).permutation(len(batches))
-    return [batches[number] for number in order.tolist()]
-
-
-def _counts(samples: Sequence[Encoded]) -> StepCounts:
+def _epoch_batches(samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int, row_tokens: int) -> list[list[list[int]]]:
+    """Batches of rows of places, in seeded order."""
     lengths = [len(sample) for sample in samples]
-    targets = sum(int(sample.bears_loss.sum()) for sample in samples)
+    rows = packed_rows(lengths, row_tokens) if row_tokens else [[place] for place in range(len(samples))]
+    batches = _batches_of([sum(lengths[place] for place in row) for row in rows], batch_tokens)
+    order = seeds.generator(seed, "batch order", epoch).permutation(len(batches))
+    return [[rows[row] for row in batches[number]] for number in order.tolist()]
+
+
+def _counts(samples: Sequence[Encoded], rows: Sequence[Sequence[int]]) -> StepCounts:
+    lengths = [sum(len(samples[place]) for place in row) for row in rows]
+    targets = sum(int(samples[place].bears_loss.sum()) for row in rows for place in row)
     return StepCounts(sum(lengths), targets, rounded_up(max(lengths), LENGTH_STEP) * len(lengths))

@@ -20,6 +20,9 @@ class TrainingSettings(BaseModel):
     """Stop after this many steps; 0: after the epochs."""
     batch_tokens: int = Field(4096, ge=64)
     """Tokens read at once, padding included."""
+    row_tokens: int = Field(0, ge=0)
+    """Short samples share rows of so many tokens, each seeing itself alone (decoder-only); 0: a row for each sample, next to others
+    of like length, which is faster on a processor."""
     gradient_accumulation: int = Field(1, ge=1)
     """Batches whose gradients are added up to one step, for a large step on a small memory."""
     gradient_checkpointing: bool = False

@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_logging
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.lora import merge, trained_part
 from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.training.batching import StepCounts, Steps, length_batches
 from shelftalk.training.checkpoints import had_stopped_early, last_complete, step_of
@@ -43,7 +44,7 @@ class _ShelfTrainer(Trainer):
     control: TrainerControl
 
     def __init__(self, backbone: Backbone, validation: Mapping[str, Sequence[Encoded]], judged_by: Sequence[str], **arguments: Any) -> None:
-        super().__init__(model=backbone.model, eval_dataset=dict(validation), **arguments)
+        super().__init__(model=trained_part(backbone.model), eval_dataset=dict(validation), **arguments)
         self.backbone = backbone
         self.validation = validation
         self.judged_by = judged_by
@@ -120,7 +121,7 @@ def train(
     judged_by = [task for task in settings.judged_by if task in validation]
     if not judged_by:
         raise SettingsError(f"training.judged_by names no task that is validated; choose among {', '.join(validation)}.")
-    steps = Steps(backbone, epochs, settings.batch_tokens, seed)
+    steps = Steps(backbone, epochs, settings.batch_tokens, seed, settings.row_tokens)
     accumulated = settings.gradient_accumulation
     whole = math.ceil(len(steps) / accumulated)
     number = min(whole, settings.max_steps or whole)
@@ -141,6 +142,7 @@ def train(
     if settings.gradient_checkpointing:
         enable_checkpointing(backbone.model)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    merge(backbone.model)
     backbone.model.eval()
     return _result(trainer, _by_step(steps.counts(), accumulated), number, step_of(checkpoint) if checkpoint else 0)
 

@@ -1,0 +1,43 @@
+"""Short samples side by side in one row, each trained as if it stood alone (decoder-only).
+
+Length buckets (batching.py) leave a tenth to a fifth of a batch to padding; full rows leave a few hundredths, and pay for it with an
+attention mask per row. Legend: N samples, T tokens.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections.abc import Sequence
+from itertools import accumulate
+
+import numpy as np
+
+from shelftalk.models.backbone import Encoded
+
+
+def packed_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """Places of samples of `lengths` [N] in rows of at most `row_tokens` tokens (a longer sample stands alone).
+
+    Best fit, the longest first: each sample goes where it leaves the least room (Johnson et al., SIAM J. Comput. 3, 1974).
+    """
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, row), ascending, of the rows that are not full
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        tightest = bisect_left(room, (lengths[place], 0))
+        left, row = room.pop(tightest) if tightest < len(room) else (row_tokens, len(rows))
+        if row == len(rows):
+            rows.append([])
+        rows[row].append(place)
+        if left > lengths[place]:
+            insort(room, (left - lengths[place], row))
+    return rows
+
+
+def side_by_side(samples: Sequence[Encoded]) -> Encoded:
+    """One row of several samples; the first token of each bears no loss, since nothing stands before it."""
+    if len(samples) == 1:
+        return samples[0]
+    starts = tuple(accumulate((len(sample) for sample in samples[:-1]), initial=0))
+    loss = np.concatenate([sample.bears_loss for sample in samples])
+    loss[list(starts)] = False
+    return Encoded(np.concatenate([sample.ids for sample in samples]), loss, starts)
