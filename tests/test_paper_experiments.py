@@ -59,7 +59,7 @@ def loaded(path: Path, world: Path, model: str, **training: Any) -> Experiment:
         "training": FEW_STEPS | training,
         "models": ["aligned"],
         "decoding": {"beams": 20, "batch_size": 32},
-        "evaluation": {"resamples": 100, "shown_users": 2, "held_out_wordings": False},
+        "evaluation": {"resamples": 100, "shown_users": 2, "held_out_wordings": False, "search_error_users": 0},
     }
     return load_experiment(path, changes)
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from shelftalk.errors import BadValue, NoSpace, StageMissing
-from shelftalk.runs import RunFolder, beside, fingerprint, space_needed, write_json
+from shelftalk.runs import RunFolder, TimeSpent, beside, fingerprint, space_needed, write_json
 
 
 def counted(folder: RunFolder, inputs: dict[str, Any], calls: list[int], stage: str = "prepare") -> bool:
@@ -106,6 +106,19 @@ def test_only_checkpoints_of_the_same_training_are_kept(tmp_path: Path) -> None:
         folder.keep_checkpoints_of(inputs)
         assert (folder.checkpoints / "checkpoint-1").exists() == kept
         (folder.checkpoints / "checkpoint-1").mkdir(exist_ok=True)
+
+
+def test_the_time_of_commands_that_were_killed_is_kept_and_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("shelftalk.runs.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    for started, before, moments in ((0.0, 0.0, (0.4, 7.0, 7.5)), (100.0, 7.0, (103.0,)), (200.0, 10.0, ())):
+        now[0] = started
+        spent = TimeSpent(tmp_path / "seconds.json")
+        assert spent.before == before
+        for now[0] in moments:
+            spent.keep()
+    record = RunFolder(tmp_path).do("train", {}, lambda: {"seconds_before": spent.before})
+    assert record.seconds == 10.0 and RunFolder(tmp_path).needed("train").seconds == 10.0
 
 
 def test_every_look_at_the_test_part_is_logged(tmp_path: Path) -> None:

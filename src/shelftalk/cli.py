@@ -192,6 +192,7 @@ def plan_command(
         with Progress() as progress:
             progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
             found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
+            progress("plan", 1, 1, "finished")
         print_plan(told(found), found.values() if as_json else None)
         if found.refused:
             raise typer.Exit(2)

@@ -45,6 +45,7 @@ def sample_tokens(
             )
         sample = samples[number]
         backbone = new_backbone(found)
+        progress("write", 1, 1, task)
         return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
 
 

@@ -21,6 +21,9 @@ from typing import Any
 
 from shelftalk.errors import DataError, NoSpace, StageMissing
 
+KEPT_EVERY = 1.0
+"""Seconds between two writings of the time that a work has taken so far."""
+
 
 @dataclass(frozen=True)
 class StageRecord:
@@ -70,6 +73,10 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def training_time(self) -> Path:
+        return self.checkpoints / "seconds.json"
+
+    @property
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
@@ -101,6 +108,7 @@ class RunFolder:
     def do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> StageRecord:
         """Run `work`, unless the stage was finished with the same inputs. Its manifest is removed first and written last.
 
+        Where the facts that `work` returns have "seconds_before" (see TimeSpent), the stage's time holds them too.
         Data that is refused is refused before anything is written: then what the folder held before still holds.
         """
         known = self.record(stage)
@@ -115,7 +123,8 @@ class RunFolder:
                 if known is not None:
                     self._sign(known)
                 raise
-            record = StageRecord(stage, inputs, time.perf_counter() - start, peak_gigabytes(), facts)
+            seconds = facts.get("seconds_before", 0.0) + time.perf_counter() - start
+            record = StageRecord(stage, inputs, seconds, peak_gigabytes(), facts)
             self._sign(record)
         return record
 
@@ -147,6 +156,25 @@ class RunFolder:
     def manifest(self, stage: str) -> Path:
         """Where a finished stage says what it stands on."""
         return self.path / "stages" / f"{stage}.json"
+
+
+class TimeSpent:
+    """Seconds of a work that may be killed and continued by another command, kept in a file while it goes on.
+
+    `before`: those of the commands that were interrupted, to a second, with all that they did and lost again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.before: float = json.loads(path.read_text()) if path.exists() else 0.0
+        self._path = path
+        self._start = self._kept = time.perf_counter()
+
+    def keep(self) -> None:
+        """Say that the work goes on."""
+        now = time.perf_counter()
+        if now - self._kept >= KEPT_EVERY:
+            write_json(self._path, round(self.before + now - self._start, 1))
+            self._kept = now
 
 
 def fingerprint(value: Any) -> str:

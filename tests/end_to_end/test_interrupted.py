@@ -48,13 +48,17 @@ def validation_losses(run: RunFolder) -> dict[tuple[str, int], float]:
 
 
 def test_an_interrupted_training_continues_and_ends_as_an_uninterrupted_one(
-    finished: RunFolder, tiny: Experiment, tmp_path: Path
+    finished: RunFolder, tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shelftalk.runs.KEPT_EVERY", 0.0)
     run, steps = RunFolder(tmp_path / "run"), finished.needed("train").facts["steps"]
     interrupt(run, tiny, "train", after=steps * 2 // 3)
     assert run.record("write") is not None and run.record("train") is None
+    until_then = json.loads(run.training_time.read_text())
     stages.run(run, tiny)
-    assert 0 < run.needed("train").facts["resumed_from"] < steps
+    trained = run.needed("train")
+    assert 0 < trained.facts["resumed_from"] < steps
+    assert 0 < until_then == trained.facts["seconds_before"] < trained.seconds, "the report tells of the whole training"
     same_result(run, finished)
 
 

@@ -28,7 +28,7 @@ def content(finished: RunFolder, tiny: Experiment) -> ReportContent:
 def test_the_page_is_one_file_without_any_reference_to_the_outside(finished: RunFolder) -> None:
     page = (finished.path / "report.html").read_text()
     assert not re.search(r"<(script|link|iframe|img)\b|@import|url\((?!#)|src=", page)
-    sections = ("results", "people", "slices", "wordings", "caveats", "training", "samples", "data", "again")
+    sections = ("results", "people", "slices", "wordings", "search", "caveats", "training", "samples", "data", "again")
     assert [name for name in sections if f'id="{name}"' not in page] == []
 
 
@@ -75,6 +75,14 @@ def test_tasks_without_a_held_out_wording_are_named(
     content = content_of(RunParts(copy, tiny))
     assert "There is no held-out wording " + sentence in content.wording_note and len(content.wording) == 3 * left
     assert content.wording_note in render_markdown(content) and 'id="wordings"' in render_html(content)
+
+
+def test_beams_are_held_against_the_true_top_of_the_same_users(finished: RunFolder, content: ReportContent) -> None:
+    table = pl.read_parquet(finished.evaluation("search_error"))
+    ways = [(10, "replay"), (20, "replay"), (20, "retire")]
+    assert [(row.beams, row.finish, row.n) for row in content.search_error] == [(*way, 30) for way in ways]
+    assert table["user"].n_unique() == 30 and table["proven"].all()
+    assert "30 users of the validation part" in content.search_error_note
 
 
 def test_a_warning_of_the_index_is_the_first_thing_the_report_says(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
