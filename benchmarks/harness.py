@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,23 @@ def data_hash(paths: Iterable[Path]) -> str:
     for path in sorted(paths, key=lambda path: path.name):
         digest.update(path.name.encode() + b"\x00" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
+
+
+@contextmanager
+def highest_memory() -> Iterator[list[float]]:
+    """The highest memory of this process in MB, looked at every 5 ms."""
+    process, done = psutil.Process(), threading.Event()
+    highest = [process.memory_info().rss / 1e6]
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            highest[0] = max(highest[0], process.memory_info().rss / 1e6)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield highest
+    done.set()
+    thread.join()
 
 
 def write_result(

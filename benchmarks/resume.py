@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks._killing import command, to_the_end, whole_checkpoints
 from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
 
@@ -59,13 +59,9 @@ def main(quick: bool) -> Result:
     return Result(SEED, claims, runs, bundled_hash())
 
 
-def _command(experiment: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "shelftalk", "run", str(experiment), "--out", str(out), "--seed", str(SEED)]
-
-
 def _run(experiment: Path, out: Path) -> dict[str, Any]:
     start = time.perf_counter()
-    subprocess.run(_command(experiment, out), check=True, capture_output=True)
+    to_the_end("run", experiment, out, SEED)
     facts = json.loads((out / "stages" / "train.json").read_text())["facts"]
     return {
         "seconds": round(time.perf_counter() - start, 1),
@@ -77,10 +73,10 @@ def _run(experiment: Path, out: Path) -> dict[str, Any]:
 
 def _killed(experiment: Path, out: Path) -> int:
     """Start, wait for the second checkpoint to be whole, kill without warning; returns the checkpoint's step."""
-    process = subprocess.Popen(_command(experiment, out), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command("run", experiment, out, SEED), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
-            whole = sorted(int(path.parent.name.rpartition("-")[2]) for path in out.glob("checkpoints/checkpoint-*/trainer_state.json"))
+            whole = whole_checkpoints(out)
             if len(whole) >= 2:
                 time.sleep(0.5)  # into the steps behind it
                 os.kill(process.pid, signal.SIGKILL)

@@ -15,20 +15,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import psutil
 
 from benchmarks._nano import BUNDLED, prepared
-from benchmarks.harness import Claim, Result, data_hash
+from benchmarks.harness import Claim, Result, data_hash, highest_memory
 from benchmarks.item_knn import BEAUTY
 from shelftalk.assemble import RunParts
 from shelftalk.data.dataset import make_dataset
@@ -109,27 +106,10 @@ def _measure_memory(data: str, times: int) -> None:
         tasks = [type(found.tasks[name])(found.tasks[name].settings, context) for name in KINDS]
         for task in tasks:  # what is made once and kept is no matter of the number of users
             task.epoch(np.arange(1), np.random.default_rng(0))
-        with _highest_memory() as highest:
+        with highest_memory() as highest:
             before = highest[0]
             write_epoch(tasks, 0, SEED, Path(scratch) / "epoch.parquet")
         print(before, highest[0], len(context.split.dataset.user_ids))
-
-
-@contextmanager
-def _highest_memory() -> Iterator[list[float]]:
-    """The highest memory of this process in MB, looked at every 5 ms."""
-    process, done = psutil.Process(), threading.Event()
-    highest = [process.memory_info().rss / 1e6]
-
-    def watch() -> None:
-        while not done.wait(0.005):
-            highest[0] = max(highest[0], process.memory_info().rss / 1e6)
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    yield highest
-    done.set()
-    thread.join()
 
 
 def _grown(found: RunParts, times: int) -> Split:

@@ -1,0 +1,160 @@
+"""What exactness costs, and what beams miss: beam search, exact top 20 and the whole catalogue's scores on the same prompts.
+
+Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both trained on next items
+(benchmarks/_beauty.py). The costs are those of searching: prompts are read once, before. How often the true top 10 differs from what
+beams find, by their number and by how they finish, is measured on validation users, as is what a length penalty would be worth.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, prefilled, trained
+from benchmarks.harness import Claim, Result, data_hash
+from benchmarks.item_knn import BEAUTY
+from shelftalk.assemble import RunParts
+from shelftalk.decoding.beam_search import beam_search
+from shelftalk.decoding.exact import exact_top, score_catalogue
+from shelftalk.decoding.found import Found
+from shelftalk.decoding.settings import Finish
+
+CLAIMS = [
+    "The exact top 20 of the 12,101 items costs at most five times a search with 20 beams, on semantic codes",
+    "The exact top 20 is the top 20 of the scores of the whole catalogue, within 1e-4 nats in fp32",
+    "Every item that a search returned was valid, none twice, none from the history",
+]
+SEED = 0
+BEAMS = 20
+USERS = {"nano": 16, "smollm2": 4}
+BATCH = {"nano": 16, "smollm2": 4}
+ASKED = {"nano": 320, "smollm2": 16}
+"""Validation users for the error of beams and the length penalty."""
+PENALTIES = (0.0, 0.5, 1.0)
+WALKED = {("nano", "semantic"): 16, ("nano", "titles"): 1, ("smollm2", "semantic"): 1}
+"""Users whose whole catalogue is scored; SmolLM2 on titles would take minutes for one."""
+
+
+def main(quick: bool) -> Result:
+    """--quick trains an eighth as long, the nano model alone, and asks a tenth of the users."""
+    needs_beauty()
+    runs: list[dict[str, Any]] = []
+    for name in models()[: 1 if quick else 2]:
+        for scheme in SCHEMES:
+            found = trained(name, scheme, quick)
+            runs.append({"case": f"{name}, {scheme}", "bf16": found.backbone.bf16, **_costs(found, name, 1 if quick else 3)})
+            print(runs[-1], flush=True)
+            if walked := WALKED.get((name, scheme)):
+                runs.append({"case": f"{name}, {scheme}", **_walk(found, walked, check=name == "nano")})
+                print(runs[-1], flush=True)
+            runs += _errors(found, name, ASKED[name] // (10 if quick else 1))
+            print(*runs[-10:], sep="\n", flush=True)
+    return Result(SEED, _claims(runs), runs, {"beauty": data_hash(BEAUTY.glob("*.parquet"))})
+
+
+def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
+    dear = max(run["exact / beams"] for run in runs if "exact / beams" in run and "semantic" in run["case"])
+    apart = max(run["largest difference"] for run in runs if "largest difference" in run)
+    wrong = sum(run["wrong items"] for run in runs if "wrong items" in run)
+    return [
+        Claim(CLAIMS[0], dear, "<= 5", dear <= 5),
+        Claim(CLAIMS[1], apart, "<= 1e-4", apart <= 1e-4),
+        Claim(CLAIMS[2], wrong, "0", wrong == 0),
+    ]
+
+
+def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
+    """Medians of the seconds per user, prompts already read; the two by turns."""
+    model = found.language_model
+    requests, _ = asked(found, "test", USERS[name], SEED)
+    read, hidden = prefilled(model, requests)
+    ways: dict[str, Callable[[], Found]] = {
+        "beams": lambda: beam_search(read, model.trie, hidden, BEAMS),
+        "beams, retire": lambda: beam_search(read, model.trie, hidden, BEAMS, finish="retire"),
+        "exact": lambda: exact_top(read, model.trie, hidden, BEAMS),
+    }
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    said = 0.0
+    for _ in range(rounds):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            with model.backbone.precision():
+                answer = run()
+            seconds[way].append((time.perf_counter() - start) / len(requests))
+            said = float(answer.said.mean()) if way == "exact" else said
+            print(f"{name}: {way} {seconds[way][-1]:.3f} s a user", flush=True)
+    median = {way: statistics.median(values) for way, values in seconds.items()}
+    ratio = round(median["exact"] / median["beams"], 2)
+    rounded = {way: round(value, 4) for way, value in median.items()}
+    return {"users": len(requests), "seconds": rounded, "exact / beams": ratio, "tokens said for the exact top": round(said)}
+
+
+def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
+    """The scores of all items; in fp32 their best 20 against the exact search."""
+    model = found.language_model
+    was, model.backbone.bf16 = model.backbone.bf16, model.backbone.bf16 and not check
+    requests, _ = asked(found, "test", users, SEED)
+    read, hidden = prefilled(model, requests)
+    start = time.perf_counter()
+    scores = score_catalogue(read, model.trie)
+    seconds = (time.perf_counter() - start) / users
+    exact = exact_top(read, model.trie, hidden, BEAMS)
+    for row, request in enumerate(requests):
+        scores[row, [model.row_of[item] for item in request.history]] = -np.inf
+    apart = float(np.abs(-np.sort(-scores, axis=1)[:, :BEAMS] - exact.scores).max())
+    kept = {"largest difference": apart} if check else {}
+    model.backbone.bf16 = was
+    return {"way": "whole catalogue", "users": users, "seconds": round(seconds, 3), "fp32": check, **kept}
+
+
+def _errors(found: RunParts, name: str, users: int) -> list[dict[str, Any]]:
+    """How often the true top 10 differs by beams, and Recall@10 and NDCG@10 on the same validation users."""
+    model = found.language_model
+    requests, truths = asked(found, "validation", users, SEED)
+    size = BATCH[name]
+    batches = [slice(start, start + size) for start in range(0, len(requests), size)]
+    ways: list[tuple[int, Finish, float]] = [(beams, "replay", 0.0) for beams in (10, 20, 40)]
+    ways += [(beams, "retire", 0.0) for beams in (10, 20)]
+    ways += [(20, "replay", penalty) for penalty in PENALTIES[1:]]
+    lists: dict[Any, list[np.ndarray]] = {way: [] for way in [*ways, "exact"]}
+    wrong = 0
+    for batch in batches:
+        read, hidden = prefilled(model, requests[batch])
+        exact = exact_top(read, model.trie, hidden, 10)
+        lists["exact"] += list(exact.items)
+        for beams, finish, penalty in ways:
+            items = beam_search(read, model.trie, hidden, beams, penalty, finish).items
+            lists[beams, finish, penalty] += list(items[:, :10])
+            wrong += _wrong(items, requests[batch], model.row_of)
+    rows = [{"beams": beams, "finish": finish, "length penalty": penalty} for beams, finish, penalty in ways]
+    true = [set(row.tolist()) for row in lists["exact"]]
+    told = []
+    for row, key in zip([*rows, {"search": "exact"}], lists, strict=True):
+        missing = np.array([len(top - set(found.tolist())) for top, found in zip(true, lists[key], strict=True)])
+        hits = np.stack(lists[key]) == np.array([[model.row_of[truth]] for truth in truths])  # [U, 10]
+        gains = (hits / np.log2(np.arange(10) + 2)).sum(axis=1)
+        told.append(
+            {
+                "users": users,
+                **row,
+                "true top 10 differs": round(float((missing > 0).mean()), 4),
+                "of the true ten missing": round(float(missing.mean() / 10), 4),
+                "validation recall@10": round(float(hits.any(axis=1).mean()), 4),
+                "validation ndcg@10": round(float(gains.mean()), 4),
+            }
+        )
+    case = f"{name}, {found.index.scheme}"
+    return [{"case": case, **row} for row in told] + [{"case": case, "wrong items": wrong}]
+
+
+def _wrong(items: np.ndarray, requests: Sequence[Any], row_of: dict[str, int]) -> int:
+    """Items that are none, come twice or stand in the history, counted here a second time."""
+    wrong = 0
+    for row, request in zip(items.tolist(), requests, strict=True):
+        seen = {row_of[item] for item in request.history}
+        wrong += len(row) - len(set(row)) + sum(item in seen or not 0 <= item < len(row_of) for item in row)
+    return wrong

