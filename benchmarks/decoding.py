@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,12 +51,14 @@ REFERENCE_USERS = 3
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model, an index, and some test users of one batch."""
+    """A model, an index, and some test users of one batch; for the usual function, its dictionaries, made beforehand."""
 
     name: str
     model: LanguageModelRecommender
     requests: list[Request]
     end: int
+    follows: dict[tuple[int, ...], list[int]]
+    items_below: Counter[tuple[int, ...]]
 
     def ours(self) -> Found:
         with self.model.backbone.precision():
@@ -98,8 +101,11 @@ def _case(name: str, scheme: str, quick: bool) -> Case:
     found = trained(name, scheme, quick)
     model = found.language_model
     requests, _ = asked(found, "test", USERS[name], SEED)
-    end = model.backbone.tokenizer.eos_token_id
-    return Case(f"{name}, {scheme}", model, requests, end)
+    closes = model.backbone.tokens(found.index.end, symbols=False)  # codes have one length and need no end
+    end = closes[-1] if closes else model.backbone.tokenizer.eos_token_id
+    names = model.trie.names(np.arange(model.trie.items))
+    rows = [tuple(names[item].tolist()) for item in range(len(names))]
+    return Case(f"{name}, {scheme}", model, requests, end, _next_tokens(rows), _prefixes(rows))
 
 
 def _measured(case: Case, rounds: int) -> dict[str, Any]:
@@ -186,25 +192,34 @@ class _Clocked(torch.nn.Module):
 
 
 class _Allowed:
-    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes for each user, without what is hidden from them."""
+    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes; where hidden items of a user begin so, what is left of it."""
 
     def __init__(self, case: Case, prompt_length: int) -> None:
         model = case.model
-        names = model.trie.names(np.arange(model.trie.items))
-        rows = [tuple(names[item].tolist()) for item in range(len(names))]
-        seen = [{model.row_of[item] for item in request.history} for request in case.requests]
-        self.start, self.end = prompt_length, case.end
-        self.follows = [_next_tokens(rows, gone) for gone in seen]
+        self.follows, self.items_below, self.start, self.end = case.follows, case.items_below, prompt_length, case.end
+        self.hidden: list[Counter[tuple[int, ...]]] = []
+        for request in case.requests:
+            names = model.trie.names(np.unique([model.row_of[item] for item in request.history]))
+            self.hidden.append(_prefixes(tuple(names[row].tolist()) for row in range(len(names))))
 
     def __call__(self, batch: int, ids: torch.Tensor) -> list[int]:
-        return self.follows[batch].get(tuple(ids[self.start :].tolist()), [self.end])
+        prefix = tuple(ids[self.start :].tolist())
+        tokens, hidden = self.follows.get(prefix, [self.end]), self.hidden[batch]
+        if prefix not in hidden:
+            return tokens
+        return [token for token in tokens if self.items_below[*prefix, token] > hidden[*prefix, token]] or [self.end]
 
 
-def _next_tokens(rows: Sequence[tuple[int, ...]], gone: set[int]) -> dict[tuple[int, ...], list[int]]:
+def _prefixes(names: Iterable[tuple[int, ...]]) -> Counter[tuple[int, ...]]:
+    """How many names begin with each prefix."""
+    return Counter(name[:stop] for name in names for stop in range(len(name) + 1))
+
+
+def _next_tokens(names: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
     follows: dict[tuple[int, ...], set[int]] = {}
-    for item, row in enumerate(rows):
-        for stop in range(len(row)) if item not in gone else ():
-            follows.setdefault(row[:stop], set()).add(row[stop])
+    for name in names:
+        for stop in range(len(name)):
+            follows.setdefault(name[:stop], set()).add(name[stop])
     return {prefix: sorted(tokens) for prefix, tokens in follows.items()}
 
 
@@ -285,7 +300,7 @@ def _reference(case: Case) -> dict[str, Any]:
 def _plain_search(model: LanguageModelRecommender, prompt: list[int], names: Sequence[tuple[int, ...]]) -> dict[int, float]:
     """Token by token, whole names staying in the beam; `names` are () for hidden items."""
     item_of = {name: item for item, name in enumerate(names) if name}
-    follows = _next_tokens(names, {item for item, name in enumerate(names) if not name})
+    follows = _next_tokens(item_of)
     beam: dict[tuple[int, ...], float] = {(): 0.0}
     while any(prefix not in item_of for prefix in beam):
         growing = [prefix for prefix in beam if prefix not in item_of]

@@ -33,8 +33,9 @@ class Hidden:
     ) -> None:
         self.requests = len(excluded)
         self._trie = trie
-        self._mask_of, masks = _masks(trie, self.requests, masks, mask_of)
-        self._before = _counted(trie, masks)  # [G, I + 1] hidden items of lower rank
+        self._removed = np.sort(trie.ranks_of(trie.removed))
+        self._mask_of = np.full(self.requests, -1) if mask_of is None or masks is None else np.asarray(mask_of)
+        self._before = _counted(trie, masks)  # [G, I + 1] items of lower rank that are masked or removed
         rows = excluded if isinstance(excluded, Ragged) else ragged(excluded)
         self._keys = self._single(rows.owner, trie.ranks_of(rows.values))
 
@@ -58,7 +59,8 @@ class Hidden:
     def select(self, requests: np.ndarray) -> Hidden:
         """The same for the requests `requests` [R'] alone."""
         chosen = object.__new__(Hidden)
-        chosen.requests, chosen._trie, chosen._before = len(requests), self._trie, self._before
+        chosen.requests, chosen._trie = len(requests), self._trie
+        chosen._removed, chosen._before = self._removed, self._before
         chosen._mask_of = self._mask_of[requests]
         width = self._trie.items + 1
         start, stop = (np.searchsorted(self._keys, (requests + more) * width) for more in (0, 1))
@@ -68,38 +70,32 @@ class Hidden:
         return chosen
 
     def _single(self, request: np.ndarray, ranks: np.ndarray) -> np.ndarray:
-        """Sorted keys request * (I + 1) + rank of the single exclusions that no mask hides already."""
-        mask = self._mask_of[request]
-        masked = np.zeros(len(request), bool)
-        if len(self._before):
-            masked = (mask >= 0) & (self._before[mask, ranks + 1] > self._before[mask, ranks])
-        return np.unique(request[~masked] * (self._trie.items + 1) + ranks[~masked])
+        """Sorted keys request * (I + 1) + rank of the single exclusions that nothing else hides already."""
+        alone = self._shared_between(request, ranks, ranks + 1) == 0
+        return np.unique(request[alone] * (self._trie.items + 1) + ranks[alone])
 
     def _hidden_between(self, request: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """[N] items hidden from each request among the ranks first : last."""
         base = request * (self._trie.items + 1)
-        number = np.searchsorted(self._keys, base + last) - np.searchsorted(self._keys, base + first)
-        if len(self._before):
-            mask = self._mask_of[request]
-            number = number + np.where(mask >= 0, self._before[mask, last] - self._before[mask, first], 0)
-        return number
+        single = np.searchsorted(self._keys, base + last) - np.searchsorted(self._keys, base + first)
+        return single + self._shared_between(request, first, last)
+
+    def _shared_between(self, request: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """[N] items among the ranks first : last that are removed or hidden by the request's mask."""
+        removed = np.searchsorted(self._removed, last) - np.searchsorted(self._removed, first)
+        if not len(self._before):
+            return removed
+        mask = self._mask_of[request]
+        return np.where(mask >= 0, self._before[mask, last] - self._before[mask, first], removed)
 
 
-def _masks(trie: Trie, requests: int, masks: np.ndarray | None, mask_of: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """[R] each request's mask and [G, I] the masks, with what the trie has removed hidden from everybody."""
-    given = np.zeros((0, trie.items), bool) if masks is None else np.asarray(masks, bool)
-    of = np.full(requests, -1) if mask_of is None else np.asarray(mask_of)
-    if len(trie.removed):
-        of = np.where(of < 0, len(given), of)
-        given = np.concatenate([given, np.ones((1, trie.items), bool)])
-        given[:, trie.removed] = False
-    return of, given
-
-
-def _counted(trie: Trie, masks: np.ndarray) -> np.ndarray:
-    """[G, I + 1] int32: the items of lower rank that each mask hides."""
-    before = np.zeros((len(masks), trie.items + 1), np.int32)
+def _counted(trie: Trie, masks: np.ndarray | None) -> np.ndarray:
+    """[G, I + 1] int32: the items of lower rank that each mask hides, or that are removed."""
+    if masks is None:
+        return np.zeros((0, trie.items + 1), np.int32)
     hidden = np.zeros(masks.shape, bool)
-    hidden[:, trie.ranks_of(np.arange(trie.items))] = ~masks
+    hidden[:, trie.ranks_of(np.arange(trie.items))] = ~np.asarray(masks, bool)
+    hidden[:, trie.ranks_of(trie.removed)] = True
+    before = np.zeros((len(masks), trie.items + 1), np.int32)
     np.cumsum(hidden, axis=1, out=before[:, 1:])
     return before

@@ -10,6 +10,7 @@ rank's number I and its place.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -57,11 +58,17 @@ class LiveTrie:
 
     def without(self, items: Iterable[int]) -> LiveTrie:
         """Fewer items; their numbers stay theirs."""
-        return LiveTrie(self.base, self.added, {*self.removed.tolist(), *items})
+        return self._but({*self.removed.tolist(), *items})
 
     def again(self, items: Iterable[int]) -> LiveTrie:
         """Removed items back."""
-        return LiveTrie(self.base, self.added, set(self.removed.tolist()) - {*items})
+        return self._but(set(self.removed.tolist()) - {*items})
+
+    def _but(self, removed: set[int]) -> LiveTrie:
+        """The same names, of which others are removed."""
+        other = copy.copy(self)
+        other.removed = np.array(sorted(removed), np.int64)
+        return other
 
     def __len__(self) -> int:
         """Number of nodes, copies included."""
