@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.item_knn import BEAUTY
 from shelftalk import stages
 from shelftalk.assemble import RunParts
-from shelftalk.data.splitting import Part
+from shelftalk.data.splitting import Part, Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.parts import TASKS
@@ -57,9 +57,9 @@ def trained(model: str, scheme: str, quick: bool) -> RunParts:
     return RunParts(folder, experiment)
 
 
-def asked(found: RunParts, part: Part, number: int, seed: int) -> tuple[list[Request], list[str]]:
+def asked(split: Split, part: Part, number: int, seed: int) -> tuple[list[Request], list[str]]:
     """So many requests of a part of the split, drawn by seed, and what was taken."""
-    requests, truths = found.split.retrieval_requests(part)
+    requests, truths = split.retrieval_requests(part)
     places = np.random.default_rng(seed).permutation(len(requests))[:number].tolist()
     return [requests[place] for place in places], [truths[place] for place in places]
 

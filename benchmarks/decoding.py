@@ -100,7 +100,7 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
 def _case(name: str, scheme: str, quick: bool) -> Case:
     found = trained(name, scheme, quick)
     model = found.language_model
-    requests, _ = asked(found, "test", USERS[name], SEED)
+    requests, _ = asked(found.split, "test", USERS[name], SEED)
     closes = model.backbone.tokens(found.index.end, symbols=False)  # codes have one length and need no end
     end = closes[-1] if closes else model.backbone.tokenizer.eos_token_id
     names = model.trie.names(np.arange(model.trie.items))

@@ -70,7 +70,7 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
 def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
     """Medians of the seconds per user, prompts already read; the two by turns."""
     model = found.language_model
-    requests, _ = asked(found, "test", USERS[name], SEED)
+    requests, _ = asked(found.split, "test", USERS[name], SEED)
     read, hidden = prefilled(model, requests)
     ways: dict[str, Callable[[], Found]] = {
         "beams": lambda: beam_search(read, model.trie, hidden, BEAMS),
@@ -97,7 +97,7 @@ def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
     """The scores of all items; in fp32 their best 20 against the exact search."""
     model = found.language_model
     was, model.backbone.bf16 = model.backbone.bf16, model.backbone.bf16 and not check
-    requests, _ = asked(found, "test", users, SEED)
+    requests, _ = asked(found.split, "test", users, SEED)
     read, hidden = prefilled(model, requests)
     start = time.perf_counter()
     scores = score_catalogue(read, model.trie)
@@ -114,7 +114,7 @@ def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
 def _errors(found: RunParts, name: str, users: int) -> list[dict[str, Any]]:
     """How often the true top 10 differs by beams, and Recall@10 and NDCG@10 on the same validation users."""
     model = found.language_model
-    requests, truths = asked(found, "validation", users, SEED)
+    requests, truths = asked(found.split, "validation", users, SEED)
     size = BATCH[name]
     batches = [slice(start, start + size) for start in range(0, len(requests), size)]
     ways: list[tuple[int, Finish, float]] = [(beams, "replay", 0.0) for beams in (10, 20, 40)]
