@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from shelftalk.errors import SettingsError
 from shelftalk.records import Ranking, Request
 
 
@@ -16,12 +17,18 @@ class Recommender(Protocol):
     ranking holds min(k, how many these are) of them, each once: a filter is applied to what is searched, not to what was found,
     so it costs no answers, and one that leaves nothing gets an empty ranking. The answer keeps the order of the requests, none for
     none; the same requests give the same answers. Raises UnknownItem for an id outside the catalogue, in whichever part of a
-    request, and UnknownLabel for a category or brand that no item has.
+    request, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` below 0.
     """
 
     name: str
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]: ...
+
+
+def check_wanted(k: int) -> None:
+    """Raises SettingsError for fewer items than none."""
+    if k < 0:
+        raise SettingsError(f"k={k} items cannot be recommended; ask for 0 or more.")
 
 
 @runtime_checkable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Filter:
     `min_price`, `max_price`: bounds that are themselves allowed, on the data's own scale; an item without a price passes neither.
     `only`: item ids, for instance of what is in stock; () lets nothing pass.
 
-    Hashable, so that one mask serves all requests of one filter. Raises ValueError for a list or a lone text where a tuple
-    belongs, and for prices between which there is nothing.
+    Hashable, so that one mask serves all requests of one filter. Raises ValueError for a list or a lone text where a tuple of
+    texts belongs, for a price that is no number, and for prices between which there is nothing.
     """
 
     categories: tuple[str, ...] = ()
@@ -74,6 +75,12 @@ class Filter:
             value = getattr(self, name)
             if not isinstance(value, tuple) and not (name == "only" and value is None):
                 raise ValueError(f"filter: {name} is {type(value).__name__}; give a tuple of texts")
+            if (strange := next((one for one in value or () if not isinstance(one, str)), None)) is not None:
+                raise ValueError(f"filter: {strange!r} in {name} is no text; give a tuple of texts")
+        for name in ("min_price", "max_price"):
+            price = getattr(self, name)
+            if price is not None and not (isinstance(price, Real) and price == price):  # NaN differs from itself
+                raise ValueError(f"filter: {name} {price!r} is no number; give a price, or None for no bound")
         if self.min_price is not None and self.max_price is not None and not self.min_price <= self.max_price:
             raise ValueError(f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}")
 
@@ -85,6 +92,8 @@ class Request:
     `ratings` is either empty or as long as `history`, None where a rating is unknown. `user` identifies the request in
     the answer; a recommender may look it up, and must answer for users that it has never seen. `filter` and `excluded` bind
     retrieval alone: what comes back passes the filter and is neither in the history nor among the excluded items.
+
+    Raises ValueError for a lone text where item ids belong, and for ratings that are not as many as the history.
     """
 
     user: str
@@ -96,6 +105,9 @@ class Request:
     excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("history", "candidates", "excluded"):
+            if isinstance(getattr(self, name), str):  # its characters might be items
+                raise ValueError(f"request of user {self.user!r}: {name} is one text; give a tuple of item ids")
         if self.ratings and len(self.ratings) != len(self.history):
             raise ValueError(f"request of user {self.user!r}: {len(self.ratings)} ratings for {len(self.history)} items")
 

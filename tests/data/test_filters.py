@@ -15,7 +15,7 @@ from shelftalk.data import filters
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.filters import allowed
 from shelftalk.errors import UnknownItem, UnknownLabel
-from shelftalk.records import Filter, Item
+from shelftalk.records import Filter, Item, Request
 from shelftalk.testing.worlds import nasty_world, tiny_world
 
 SHELF = (
@@ -126,11 +126,21 @@ def test_an_item_outside_the_catalogue_is_named(stranger: str):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"categories": "tea"}, {"brands": ["OPI"]}, {"only": {"nail"}}, {"categories": None}, {"min_price": 9.0, "max_price": 1.0}]
-)
+    "wrong",
+    [
+        {"categories": "tea"}, {"brands": ["OPI"]}, {"only": {"nail"}}, {"categories": None}, {"only": (1, 2)},
+        {"min_price": 9.0, "max_price": 1.0}, {"max_price": "20"}, {"min_price": float("nan")},
+    ],
+)  # fmt: skip
 def test_a_filter_that_can_only_be_a_mistake_is_refused(wrong: dict):
     with pytest.raises(ValueError, match="filter: "):
         Filter(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"history": "12"}, {"history": (), "candidates": "12"}, {"history": (), "excluded": "12"}])
+def test_one_text_is_no_list_of_items(wrong: dict):
+    with pytest.raises(ValueError, match="is one text; give a tuple of item ids"):
+        Request("u", **wrong)
 
 
 def test_equal_filters_share_one_mask_that_nobody_can_change():
@@ -150,6 +160,15 @@ def test_what_is_kept_of_a_catalogue_leaves_with_it():
     del data
     gc.collect()
     assert len(filters._CONDITIONS) == before
+
+
+def test_only_few_lists_of_items_are_kept(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(filters, "LISTS_KEPT", 2)
+    data = tiny_world(seed=7)
+    wanted = [Filter(only=(item,)) for item in data.item_ids[:3]]
+    masks = [allowed(data.items, one) for one in wanted]
+    assert allowed(data.items, wanted[2]) is masks[2]
+    assert allowed(data.items, wanted[0]) is not masks[0] and allowed(data.items, wanted[0]).tolist() == masks[0].tolist()
 
 
 def test_masks_beyond_what_may_be_kept_are_made_again(monkeypatch: pytest.MonkeyPatch):

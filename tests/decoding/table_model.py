@@ -46,6 +46,7 @@ class TablePrefilled:
         self.paths: list[list[tuple[int, ...]]] = [[] for _ in prompts]
         self.prompts = prompts
         self.calls = 0
+        self.most = 0  # nodes that are kept behind a prompt
         self.tokens = 0
 
     @property
@@ -61,6 +62,7 @@ class TablePrefilled:
                 paths.append((*(paths[parent] if parent >= 0 else prompt), token))
                 states[row, place] = self.backbone.state(paths[-1])
         self.calls += 1
+        self.most = max(self.most, *map(len, self.paths))
         self.tokens += parents.numel()
         return states
 

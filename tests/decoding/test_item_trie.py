@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie, open_trie
 from shelftalk.decoding.live_trie import LiveTrie
-from shelftalk.errors import DuplicateName, UnreadableFile
+from shelftalk.errors import BadValue, DuplicateName, UnreadableFile
 from shelftalk.tasks.ragged import ragged
 
 END = 9
@@ -129,6 +129,23 @@ def test_a_node_is_open_while_an_item_below_it_is(names, data):
             assert opened.tolist() == [bool(below(trie, node) - gone) for node in nodes]
             assert hidden.left()[request] == len(names) - len(gone)
             assert hidden.of(np.full(len(names), request), np.arange(len(names))).tolist() == [item in gone for item in range(len(names))]
+
+
+@pytest.mark.parametrize("item", [-1, 3])
+def test_a_number_that_is_no_items_hides_nothing_but_is_told(item):
+    trie = build_trie([(0, END), (1, END), (2, END)])
+    with pytest.raises(BadValue, match="no item of the trie"):
+        Hidden(trie, [[0, item]])
+    with pytest.raises(BadValue, match="among 0 to 2"):
+        LiveTrie(trie).without([item])
+
+
+def test_masks_that_nobody_has_or_of_another_shape_are_told():
+    trie, masks, of = build_trie([(0, END), (1, END)]), np.zeros((1, 2), bool), np.array([0])
+    assert Hidden(trie, [[]], masks, of).left().tolist() == [0]
+    for wrong in ((masks, None), (None, of), (masks[:, :1], of), (masks, of[:0]), (masks, of + 1)):
+        with pytest.raises(BadValue, match="give both in this shape, or none"):
+            Hidden(trie, [[]], *wrong)
 
 
 def test_removed_items_come_back():

@@ -91,6 +91,15 @@ def test_the_checkpoints_own_settings_do_not_leak_in(family):
     assert hostile.generation_config.to_dict() == before
 
 
+def test_settings_that_generate_does_not_have_are_refused():
+    model, tokenizer = small("decoder-only")
+    trie = string_trie(tokenizer, STRINGS)
+    with pytest.raises(SettingsError, match='"do_smple" is no field of GenerationConfig'):
+        generation_config(model, trie, tokenizer.eos_token_id, do_smple=True)
+    with pytest.raises(SettingsError, match="beams=0"):
+        generation_config(model, trie, tokenizer.eos_token_id, beams=0)
+
+
 @families
 def test_hidden_and_removed_strings_never_come_back(family):
     decoder = ConstrainedDecoder(*small(family), STRINGS)

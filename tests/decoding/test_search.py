@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_model import TableBackbone, TablePrefilled
 
+from shelftalk.decoding import scoring
 from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.exact import exact_top, score_catalogue
 from shelftalk.decoding.found import answer
@@ -139,7 +140,9 @@ def test_candidates_are_scored_as_if_each_were_alone(world, data):
     width = data.draw(st.integers(1, 8))
     numbers = st.lists(st.integers(-1, len(names) - 1), min_size=width, max_size=width)
     candidates = np.array([data.draw(numbers) for _ in gone])
-    scores = score_items(prefilled, trie, candidates)
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(scoring, "CANDIDATES_AT_ONCE", data.draw(st.integers(1, 8)))
+        scores = score_items(prefilled, trie, candidates)
     for request, row in enumerate(candidates.tolist()):
         exact = [prefilled.name_score(request, names[item]) if item >= 0 else -np.inf for item in row]
         assert scores[request].tolist() == pytest.approx(exact, abs=EXACT)
@@ -152,6 +155,29 @@ def test_long_tails_are_scored_in_one_call():
     trie = build_trie(names)
     beam_search(prefilled, trie, Hidden(trie, [[], []]), 4)
     assert prefilled.calls == 1
+
+
+@pytest.mark.parametrize("length", [50, 200])
+def test_what_is_kept_behind_a_prompt_does_not_grow_with_the_length_of_names(length):
+    names = [(token, other, *[token % 4] * length, END) for token in range(8) for other in range(8)]  # two tokens decide
+    trie = build_trie(names)
+    searches = [
+        lambda prefilled: beam_search(prefilled, trie, Hidden(trie, [[], []]), 8),
+        lambda prefilled: beam_search(prefilled, trie, Hidden(trie, [[], []]), 8, finish="retire"),
+        lambda prefilled: exact_top(prefilled, trie, Hidden(trie, [[], []]), 60),
+    ]
+    for search in searches:
+        prefilled = TableBackbone(0).prefill([[1], [2]])
+        search(prefilled)
+        assert prefilled.most <= 8 + max(64, length + 2)  # the inner nodes, and one call
+
+
+def test_names_that_part_after_a_thousand_tokens_are_scored():
+    names = [(*[1] * 1100, END), (*[1] * 1100, 2, END)]
+    prefilled, trie = TableBackbone(0, 0.1).prefill([[0]]), build_trie(names)
+    exact = [prefilled.name_score(0, name) for name in names]
+    assert score_catalogue(prefilled, trie)[0].tolist() == pytest.approx(exact)
+    assert score_items(prefilled, trie, np.array([[0, 1]]))[0].tolist() == pytest.approx(exact)
 
 
 def test_a_prefix_of_one_item_is_replayed_and_pruned_as_in_the_plain_search():
@@ -178,7 +204,14 @@ def test_length_penalty_puts_longer_names_in_front_of_equals():
     assert mean == pytest.approx({item: score / len(names[item]) for item, score in plain.items()})
 
 
-def test_no_request_is_answered_by_nothing():
+def test_nothing_is_read_for_no_items():
+    trie = build_trie([(token, other, END) for token in range(4) for other in range(4)])
+    prefilled = TableBackbone(0).prefill([[0]])
+    found = exact_top(prefilled, trie, Hidden(trie, [[]]), 0)
+    assert found.items.shape == (1, 0) and prefilled.calls == 0
+
+
+def test_where_nothing_is_left_nothing_comes_back():
     trie = build_trie([(0, END)])
     hidden = Hidden(trie, [[0]])
     assert found_of(beam_search(TableBackbone(0).prefill([[0]]), trie, hidden, 3), 0) == {}

@@ -216,6 +216,19 @@ def test_half_precision_gives_nearly_the_same_numbers(family, kind):
         assert dict(row) == pytest.approx(dict(zip(STRINGS, table[place], strict=True)), abs=0.5)
 
 
+@families
+def test_states_that_overflow_in_the_middle_of_a_string_are_an_error(family):
+    model, tokenizer = copy.deepcopy(small(family)[0]), small(family)[1]
+    decoder = ConstrainedDecoder(model, tokenizer, STRINGS)
+    rows = [name_of(tokenizer, text) for text in STRINGS]
+    (bad, *_) = (token for token in rows[0] if all(token not in row for row in rows[1:]))  # of "red scarf" alone
+    with torch.no_grad():
+        model.get_input_embeddings().weight[bad] = torch.nan
+    for ask in (decoder.top, lambda prompts: decoder.top(prompts, search="exact"), decoder.log_probs, lambda p: decoder.rank(p, [STRINGS])):
+        with pytest.raises(SettingsError, match="overflow"):
+            ask(["red hat"])
+
+
 def test_length_penalty_divides_by_the_tokens_of_a_string_and_its_end():
     _, tokenizer = small("decoder-only")
     plain, mean = (dict(decoder_of("decoder-only").top(PROMPTS[:1], length_penalty=a)[0]) for a in (0.0, 1.0))
@@ -253,6 +266,9 @@ def test_wrong_questions_are_answered_by_a_sentence():
     wrong = (
         ({"k": 0}, SettingsError, "at least 1"),
         ({"search": "breadth"}, SettingsError, 'choose "beam" or "exact"'),
+        ({"finish": "retier"}, SettingsError, 'choose "replay" or "retire"'),
+        ({"search": "exact", "exact_limit": -1}, SettingsError, "exact_limit not negative"),
+        ({"allowed": "red"}, BadValue, "put it in a list"),
         ({"search": "exact", "length_penalty": 1.0}, SettingsError, "by log-probability alone"),
         ({"search": "exact", "exact_limit": 1}, SettingsError, "raise exact_limit"),
         ({"excluded": [["red"], []]}, BadValue, "one list of strings per prompt"),
@@ -260,6 +276,9 @@ def test_wrong_questions_are_answered_by_a_sentence():
         ({"excluded": [["cap"]]}, UnknownItem, '"cap" is not among'),
         ({"allowed": np.ones(5, bool)}, BadValue, "of the shape"),
         ({"allowed": np.arange(6)}, BadValue, "bool mask"),
+        ({"allowed": [1, 2]}, BadValue, "bool mask"),
+        ({"allowed": "red"}, BadValue, "one string was given"),
+        ({"finish": "retier"}, SettingsError, 'choose "replay" or "retire"'),
     )
     for more, error, says in wrong:
         with pytest.raises(error, match=re.escape(says)):
@@ -267,6 +286,19 @@ def test_wrong_questions_are_answered_by_a_sentence():
     for ask in (decoder.top, decoder.log_probs):
         with pytest.raises(BadValue, match="put it in a list"):
             ask(PROMPTS[0])
+    letters = decoder_of("decoder-only", ["c", "a", "p"])  # a text is not read as a list of its letters
+    asks = (lambda text: letters.log_probs(PROMPTS, text), lambda text: letters.rank(PROMPTS[:1], [text]))
+    for tell in (letters.add, letters.remove, *asks):
+        with pytest.raises(BadValue, match="put it in a list"):
+            tell("cap")
+    assert letters.strings == ["c", "a", "p"]
+    for prompts, says in (([1, 2], "token ids of one prompt"), ([None], "None is no prompt"), ([[1, 10**6]], "token id that this")):
+        with pytest.raises(BadValue, match=says):
+            decoder.top(prompts)
+    with pytest.raises(BadValue, match="one string was given"):
+        decoder.log_probs(PROMPTS[:1], "red")
+    with pytest.raises(BadValue, match="nan is among the strings and is no text"):
+        decoder.add([float("nan")])
     with pytest.raises(BadValue, match="1 prompts have 2 lists"):
         decoder.rank(PROMPTS[:1], [["red"], ["red"]])
     with pytest.raises(SettingsError, match="batch_size"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import polars as pl
 import pytest
 
 from shelftalk import parts, stages
-from shelftalk.errors import AnotherExperiment, StageMissing
+from shelftalk.assemble import RunParts, build_item_knn, build_popularity
+from shelftalk.decoding.item_trie import build_trie
+from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, ShelftalkError, StageMissing, UnreadableFile
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.records import Request
 from shelftalk.runs import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, done_again, save_world, write_experiment
@@ -68,6 +72,14 @@ def test_a_second_run_skips_every_stage(finished: RunFolder, experiment_file: Pa
     before = contents(run.path)
     assert done_again(call("run", experiment_file, "--out", run.path, "--json")) == set()
     assert contents(run.path) == before
+
+
+def test_a_training_whose_model_is_gone_is_done_again_from_its_checkpoints(finished: RunFolder, tiny: Experiment, copy_of: CopyOf) -> None:
+    run = copy_of(finished)
+    weights = (run.model / "model.safetensors").read_bytes()
+    shutil.rmtree(run.model)
+    assert not stages.train(run, tiny).skipped
+    assert (run.model / "model.safetensors").read_bytes() == weights
 
 
 def test_another_evaluation_setting_redoes_evaluation_and_report_alone(
@@ -197,3 +209,30 @@ def test_progress_names_what_the_language_model_is_asked(finished: RunFolder, ti
     asked = {stage: list(dict.fromkeys(texts)) for stage, texts in told.items()}
     assert asked["recommend.aligned"] == ["fitting", *parts.SERVED, "other wordings", "search error"]
     assert asked["recommend.aligned+prior"] == ["fitting", "choosing weights", *parts.SERVED]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "says"),
+    [
+        (lambda model: (model / "shelftalk.json").unlink(), MissingFile, "holds no trained model; run `shelftalk train` first"),
+        (lambda model: (model / "shelftalk.json").write_text("{"), UnreadableFile, "is damaged"),
+        (lambda model: (model / "model.safetensors").write_bytes(b"short"), UnreadableFile, "damaged or cut short"),
+        (lambda model: (model / "tokenizer_config.json").unlink(), SettingsError, "names no pad token"),
+        (lambda model: (model / "item_trie" / "leaf.npy").unlink(), UnreadableFile, "delete that folder"),
+        (lambda model: build_trie([[5, 1], [6, 1]]).save(model / "item_trie"), AnotherExperiment, "names of another item index"),
+    ],
+)
+def test_half_a_model_folder_is_one_sentence(
+    spoil: Callable[[Path], object], error: type[ShelftalkError], says: str, finished: RunFolder, copy_of: CopyOf, tiny: Experiment
+) -> None:
+    run = copy_of(finished)
+    spoil(run.model)
+    with pytest.raises(error, match=says):
+        _ = RunParts(run, tiny).language_model
+
+
+def test_fewer_than_no_items_are_refused(finished: RunFolder, tiny: Experiment) -> None:
+    found = RunParts(finished, tiny)
+    for model in (found.language_model, build_item_knn(found)[0], build_popularity(found)[0]):
+        with pytest.raises(SettingsError, match="ask for 0 or more"):
+            model.recommend([Request("u", ())], -1)

@@ -15,6 +15,7 @@ import polars as pl
 from shelftalk.data.filters import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
+from shelftalk.recommender import check_wanted
 from shelftalk.records import Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
@@ -66,6 +67,7 @@ class ScoredCatalogue:
 
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The best min(k, what is left) of what passes each request's filter, less its history and excluded items."""
+        check_wanted(k)
         rankings: list[Ranking] = []
         for batch in self.batches(requests):
             scores = score(batch)[:, self.tie_order]  # [R, I] columns in tie order; the indexing copies

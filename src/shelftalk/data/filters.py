@@ -22,6 +22,8 @@ SEPARATORS = re.compile("[;>|]")
 """What stands between the labels of a text of categories. No comma: "Gun Holsters, Cases & Bags" is one label."""
 KEPT = 2**26
 """Bytes of masks that are kept for one catalogue; those asked longest ago go first."""
+LISTS_KEPT = 16
+"""Masks of filters with a list of items that are kept: the list is kept with its mask, and may be many times as large."""
 
 
 def allowed(items: pl.DataFrame, wanted: Filter) -> np.ndarray:
@@ -66,7 +68,12 @@ class _Conditions:
 
     def __init__(self, items: pl.DataFrame) -> None:
         self.items = items
-        self.mask = lru_cache(max(1, KEPT // max(1, len(items))))(self._mask)
+        self._unlisted = lru_cache(max(1, KEPT // max(1, len(items))))(self._mask)
+        self._listed = lru_cache(LISTS_KEPT)(self._mask)
+
+    def mask(self, wanted: Filter) -> np.ndarray:
+        """[I] bool, read-only."""
+        return self._unlisted(wanted) if wanted.only is None else self._listed(wanted)
 
     @cached_property
     def row_of(self) -> dict[str, int]:

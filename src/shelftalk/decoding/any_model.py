@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from shelftalk.decoding.tree import overflow
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.decoder_only import DecoderOnly
@@ -72,7 +73,7 @@ def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
         theirs = _own_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
     apart = float((theirs - ours).abs().max())
     if not np.isfinite(apart):
-        raise not_finite(model)
+        raise overflow()
     if apart > AGREES.get(model.dtype, AGREES_IN_HALF):
         raise SettingsError(
             f"searched as a tree, a {type(model).__name__} says something else than in its own forward pass (by {apart:.2f} nats), so "
@@ -83,11 +84,6 @@ def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
 def encoded(ids: Sequence[int]) -> Encoded:
     """A prompt of these tokens."""
     return Encoded(np.array(ids, np.int32), np.zeros(len(ids), bool))
-
-
-def not_finite(model: PreTrainedModel) -> SettingsError:
-    """The error for a model that overflows its precision."""
-    return SettingsError(f"the model's states overflow in {str(model.dtype).removeprefix('torch.')}; open it in bfloat16 or float32.")
 
 
 def _own_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:

@@ -20,7 +20,7 @@ from shelftalk.decoding.found import Found, answer
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.decoding.settings import Finish
-from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, jump_lines, tails_behind
+from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
 from shelftalk.models.backbone import Prefilled
 
 
@@ -143,10 +143,12 @@ class _Search:
         chosen = chosen[fits(self.beams.row[silent[chosen]], np.maximum(tails.lengths[chosen], 1), room)]
         if not len(chosen):
             return
+        chosen = chosen[inner_first(self.beams.row[silent[chosen]], self.beams.leaf[silent[chosen]])]
         speaks, tails = silent[chosen], tails.take(chosen)
-        leaf = self.beams.leaf[speaks]
+        leaf, before = self.beams.leaf[speaks], self.tree.grown
         lines = jump_lines(self.trie.tokens_to(self.beams.node[speaks]), tails)
         said = self.tree.say(self.beams.row[speaks], self.beams.tree[speaks], lines)
+        self.tree.forget_leaves(self.beams.row[speaks], leaf, before)
         self.beams.spoken[speaks] = True
         self._keep_states(speaks[~leaf], said, said.ends[~leaf])
         in_tail = torch.from_numpy(np.repeat(leaf, lines.lengths))

@@ -13,7 +13,7 @@ import torch
 from shelftalk.decoding.found import Found, answer
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie
-from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, jump_lines, tails_behind
+from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
 from shelftalk.models.backbone import Prefilled
 from shelftalk.tasks.ragged import Ragged, slices
 
@@ -45,8 +45,9 @@ def exact_top(prefilled: Prefilled, trie: Trie, hidden: Hidden, k: int, width: i
     (Hart, Nilsson and Raphael, 1968, with the partial log-probability as the bound), so what is worse than the k-th item found is
     never looked at.
 
-    `width`: tokens that are said at once behind a prompt, the best prefixes first; it changes the cost alone. `limit`: most tokens to
-    read behind a prompt, 0 for no limit; where it is met, the answer is the best found so far and not `proven`.
+    `width`: tokens that are said at once behind a prompt, the best prefixes first; it changes the cost alone. `limit`: how many tokens
+    may be read behind a prompt before no further call is made, 0 for no limit; where it is met, the answer is the best found so far
+    and not `proven`.
     """
     search = _BestFirst(Tree(prefilled), trie, hidden, k, width, limit)
     while search.searching:
@@ -65,7 +66,7 @@ class _BestFirst:
         self.row, self.item, self.score = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)  # found; rows are requests
         self.bound = np.full(hidden.requests, -np.inf)  # [R] score of the k-th item found
         self.proven, self.said = np.ones(hidden.requests, bool), np.zeros(hidden.requests, np.int64)
-        rows = np.flatnonzero(hidden.left() > 0)
+        rows = np.flatnonzero((hidden.left() > 0) & (k > 0))
         self.open = _Open(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.int64, float)))
         zero = np.zeros(len(rows), np.int64)
         self._widen(rows, zero + trie.root, zero + PROMPT, np.zeros(len(rows)), tree.start[torch.from_numpy(rows)])
@@ -79,13 +80,15 @@ class _BestFirst:
         places = best(self.open.row, self.open.score, self.open.node, self.width)
         tails = tails_behind(self.trie, self.open.node[places])
         said_now = fits(self.open.row[places], np.maximum(tails.lengths, 1), self.width)
+        said_now = said_now[inner_first(self.open.row[places[said_now]], self.trie.is_leaf(self.open.node[places[said_now]]))]
         places, tails = places[said_now], tails.take(said_now)
         left = np.ones(len(self.open.row), bool)
         left[places] = False
         now, self.open = self.open.take(places), self.open.take(np.flatnonzero(left))
+        leaf, before = self.trie.is_leaf(now.node), self.tree.grown
         said = self.tree.say(now.row, now.tree, jump_lines(self.trie.tokens_to(now.node), tails))
+        self.tree.forget_leaves(now.row, leaf, before)
         np.add.at(self.said, self.requests[now.row], said.lines.lengths)
-        leaf = self.trie.is_leaf(now.node)
         self._finish(now.take(np.flatnonzero(leaf)), said, leaf, tails.take(np.flatnonzero(leaf)))
         inner, ends = np.flatnonzero(~leaf), said.ends[~leaf]
         self._widen(now.row[inner], now.node[inner], said.nodes[ends], now.score[inner], said.states[torch.from_numpy(ends)])
@@ -133,15 +136,33 @@ class _BestFirst:
             self.open.row, self.requests = np.searchsorted(rows, self.open.row), self.requests[rows]
 
 
+@dataclass(frozen=True, eq=False)
+class _Branch:
+    """Inner nodes of the trie that are still to be said, when `floor` tree nodes are left: `nodes` [N], the tree nodes `behind` [N]
+    which they stand, and `worth` [R, N], their tokens included."""
+
+    floor: int
+    nodes: np.ndarray
+    behind: np.ndarray
+    worth: np.ndarray
+
+
 def score_catalogue(prefilled: Prefilled, trie: Trie, at_once: int = 512) -> np.ndarray:
     """[R, I] float64: the log-probability of every item's whole name, by one walk over the trie in which each shared prefix is said
     once. At most `at_once` tokens are said behind a prompt at once (a longer tail alone), and forgotten before the next branch, so memory
     grows with the depth of the trie and not with the catalogue.
     """
     tree = Tree(prefilled)
-    scores = np.full((len(tree.start), trie.items), np.nan)
-    root = np.array([trie.root])
-    _walk(tree, trie, scores, root, np.array([PROMPT]), np.zeros((len(scores), 1)), tree.start[:, None], at_once)
+    requests = len(tree.start)
+    scores = np.full((requests, trie.items), np.nan)
+    root, prompt = np.array([trie.root]), np.array([PROMPT])
+    ahead = _walk(tree, trie, scores, root, prompt, np.zeros((requests, 1)), tree.start[:, None], at_once)
+    while ahead:
+        branch = ahead.pop()
+        tree.crop(branch.floor)
+        said = _say_to_all(tree, requests, branch.behind, _alone(trie.tokens_to(branch.nodes)))
+        below, states = said.nodes[: len(branch.nodes)], said.states.unflatten(0, (requests, -1))  # the same numbers behind every prompt
+        ahead += _walk(tree, trie, scores, branch.nodes, below, branch.worth, states, at_once)
     return scores
 
 
@@ -151,16 +172,17 @@ def _walk(
     scores: np.ndarray,
     nodes: np.ndarray,
     behind: np.ndarray,
-    partial: np.ndarray,
+    worth: np.ndarray,
     states: torch.Tensor,
     at_once: int,
-) -> None:
-    """Score all items below `nodes` [N], which stand at the tree nodes `behind` [N] with `partial` [R, N] and `states` [R, N, H]."""
+) -> list[_Branch]:
+    """One step down from `nodes` [N], which stand at the tree nodes `behind` [N] with `worth` [R, N] and `states` [R, N, H]: scores
+    the leaves below them, and returns the inner nodes below them."""
     requests, floor = len(scores), tree.grown
     origin, child = trie.children(nodes)
     owner = (np.arange(requests)[:, None] * len(nodes) + origin).ravel()
     steps = tree.log_probs_of(states.flatten(0, 1), owner, np.tile(trie.tokens_to(child), requests))
-    worth = partial[:, origin] + steps.reshape(requests, len(child))  # [R, C]
+    worth = worth[:, origin] + steps.reshape(requests, len(child))  # [R, C]
     leaf = trie.is_leaf(child)
     tails = trie.tails(child[leaf])
     whole = leaf.copy()
@@ -176,13 +198,13 @@ def _walk(
         scores[:, trie.items_at(child[here])] = worth[:, here] + totals
         tree.crop(floor)
     inner = np.flatnonzero(~leaf)
-    for part in _parts(np.ones(len(inner), np.int64), at_once):
-        here = inner[part]
-        heads = jump_lines(trie.tokens_to(child[here]), Ragged(np.zeros(0, np.int64), np.zeros(len(here) + 1, np.int64)))
-        said = _say_to_all(tree, requests, behind[origin[here]], heads)
-        below = said.nodes[: len(here)]  # the same numbers behind every prompt
-        _walk(tree, trie, scores, child[here], below, worth[:, here], said.states.unflatten(0, (requests, len(here))), at_once)
-        tree.crop(floor)
+    parts = (inner[part] for part in _parts(np.ones(len(inner), np.int64), at_once))
+    return [_Branch(floor, child[here], behind[origin[here]], worth[:, here]) for here in parts]
+
+
+def _alone(tokens: np.ndarray) -> Ragged:
+    """[N] lines of one token."""
+    return Ragged(tokens, np.arange(len(tokens) + 1))
 
 
 def _say_to_all(tree: Tree, requests: int, behind: np.ndarray, lines: Ragged) -> Said:

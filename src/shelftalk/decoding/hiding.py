@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.errors import BadValue
 from shelftalk.tasks.ragged import Ragged, ragged
 
 
@@ -22,6 +23,7 @@ class Hidden:
 
     `excluded` [R]: item numbers of each request (seen, unwanted), repeats allowed. `masks` [G, I] bool: the items of which a request of
     mask g may be given some; `mask_of` [R] int: the mask of each request, -1 for none. Without masks every item is allowed.
+    Raises BadValue for a number that is no item's, and for masks of another shape or that no request has.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Hidden:
         self.requests = len(excluded)
         self._trie = trie
         self._removed = np.sort(trie.ranks_of(trie.removed))
-        self._mask_of = np.full(self.requests, -1) if mask_of is None or masks is None else np.asarray(mask_of)
+        _check_masks(trie, self.requests, masks, mask_of)
+        self._mask_of = np.full(self.requests, -1) if mask_of is None else np.asarray(mask_of)
         self._before = _counted(trie, masks)  # [G, I + 1] items of lower rank that are masked or removed
         rows = excluded if isinstance(excluded, Ragged) else ragged(excluded)
+        _check_numbers(trie, rows.values)
         self._keys = self._single(rows.owner, trie.ranks_of(rows.values))
 
     def open(self, request: np.ndarray, nodes: np.ndarray) -> np.ndarray:
@@ -87,6 +91,23 @@ class Hidden:
             return removed
         mask = self._mask_of[request]
         return np.where(mask >= 0, self._before[mask, last] - self._before[mask, first], removed)
+
+
+def _check_numbers(trie: Trie, items: np.ndarray) -> None:
+    """Raises BadValue for a number that is no item's: -1 would hide the last one."""
+    if (wrong := (items < 0) | (items >= trie.items)).any():
+        raise BadValue(f"{items[wrong][0]} is no item of the trie, whose items are 0 to {trie.items - 1}; leave it out.")
+
+
+def _check_masks(trie: Trie, requests: int, masks: np.ndarray | None, mask_of: np.ndarray | None) -> None:
+    """Raises BadValue for masks of another shape, masks that no request is told to have, or requests of masks that are not there."""
+    if masks is None and mask_of is None:
+        return
+    together = masks is not None and mask_of is not None and masks.shape[1:] == (trie.items,) and mask_of.shape == (requests,)
+    if not together or int(np.max(mask_of, initial=-1)) >= len(masks):  # type: ignore[arg-type]
+        raise BadValue(
+            f"masks are [G, {trie.items}] bool and `mask_of` [{requests}] of their numbers, or -1; give both in this shape, or none."
+        )
 
 
 def _counted(trie: Trie, masks: np.ndarray | None) -> np.ndarray:

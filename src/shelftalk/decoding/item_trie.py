@@ -184,7 +184,7 @@ def open_trie(folder: Path) -> ItemTrie:
             for field in fields(ItemTrie)
         }
     except (OSError, ValueError, EOFError) as error:
-        raise UnreadableFile(f'"{folder}" is not a whole item trie ({error}); save it again.') from None
+        raise UnreadableFile(f'"{folder}" is not a whole item trie ({error}); delete that folder, and the trie is made anew.') from None
     return ItemTrie(**arrays)
 
 

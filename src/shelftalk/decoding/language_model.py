@@ -17,11 +17,12 @@ from shelftalk.decoding.exact import exact_top
 from shelftalk.decoding.found import Found
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
-from shelftalk.decoding.scoring import score_items
+from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded, Prefilled
+from shelftalk.recommender import check_wanted
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
@@ -73,6 +74,8 @@ class LanguageModelRecommender:
         self.on_batch = on_batch
         self.row_of = {item: row for row, item in enumerate(index.item_ids)}
         self.trie: Trie = trie if trie is not None else trie_of(backbone, index)
+        if self.trie.items != len(index.item_ids):
+            raise SettingsError(f"the trie holds {self.trie.items} items and the index {len(index.item_ids)}; give the trie of this index.")
         backbone.model.eval()
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
@@ -81,11 +84,13 @@ class LanguageModelRecommender:
 
         Raises SettingsError where an exact search meets its limit.
         """
+        check_wanted(k)
         rankings: list[Ranking] = [Ranking("", (), ())] * len(requests)
-        for places, prefilled, hidden in self.read(requests):
-            found = self._search(prefilled, hidden, k)
-            for place, items, scores in zip(places, found.items, found.scores, strict=True):
-                rankings[place] = self._ranking(requests[place], items, scores, k)
+        with self.backbone.precision():  # once around all of it: weights are cast once, not at every call
+            for places, prefilled, hidden in self.read(requests):
+                found = self._search(prefilled, hidden, k)
+                for place, items, scores in zip(places, found.items, found.scores, strict=True):
+                    rankings[place] = self._ranking(requests[place], items, scores, k)
         return rankings
 
     def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled, Hidden]]:
@@ -132,10 +137,8 @@ class LanguageModelRecommender:
         with self.backbone.precision():
             for places, prefilled in self._batches(task, requests):
                 wanted = [rows[place] for place in places]
-                table = np.full((len(wanted), max(map(len, wanted))), -1)
-                for number, row in enumerate(wanted):
-                    table[number, : len(row)] = row
-                for place, row, found in zip(places, wanted, score_items(prefilled, self.trie, table), strict=True):
+                table = score_items(prefilled, self.trie, candidate_table(wanted))
+                for place, row, found in zip(places, wanted, table, strict=True):
                     scores[place] = found[: len(row)]
         return scores
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shelftalk.decoding.item_trie import ItemTrie
-from shelftalk.errors import DuplicateName
+from shelftalk.errors import BadValue, DuplicateName
 from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, stacked
 
 
@@ -40,13 +40,13 @@ class LiveTrie:
 
     Answers what an ItemTrie answers, so searches and scorers take either. Immutable as that is: `with_names`, `without` and `again`
     give another one that shares the old arrays, and a server swaps one for the next while searches still run.
-    Raises DuplicateName where an added name is another's beginning or the whole of it.
+    Raises DuplicateName where an added name is another's beginning or the whole of it, and BadValue for a removed item that is not there.
     """
 
     def __init__(self, base: ItemTrie, added: Sequence[Sequence[int]] = (), removed: Iterable[int] = ()) -> None:
         self.base = base
         self.added = tuple(tuple(map(int, name)) for name in added)
-        self.removed = np.unique(np.fromiter(removed, np.int64))
+        self.removed = self._numbers(removed)
         root: int | _Node = base.root
         for place, name in enumerate(self.added):
             root = self._insert(root, name, 0, base.items + place)
@@ -67,8 +67,15 @@ class LiveTrie:
     def _but(self, removed: set[int]) -> LiveTrie:
         """The same names, of which others are removed."""
         other = copy.copy(self)
-        other.removed = np.array(sorted(removed), np.int64)
+        other.removed = self._numbers(removed)
         return other
+
+    def _numbers(self, items: Iterable[int]) -> np.ndarray:
+        """Sorted, each once."""
+        numbers = np.unique(np.fromiter(items, np.int64))
+        if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < self.items:
+            raise BadValue(f"the items to be removed must be among 0 to {self.items - 1}; leave out what is not there.")
+        return numbers
 
     def __len__(self) -> int:
         """Number of nodes, copies included."""

@@ -182,7 +182,13 @@ def generation_config(model: PreTrainedModel, trie: Trie, end: int, beams: int =
 
     Greedy, or a beam search of `beams` that returns all of them with `sequences_scores`, the sums of their log-probabilities (no
     length penalty, no heuristic end). `settings`: any field of GenerationConfig, such as do_sample=True or num_return_sequences=5.
+
+    Raises SettingsError for less than one beam and for a field that GenerationConfig does not have.
     """
+    if beams < 1:
+        raise SettingsError(f"beams={beams} is no number of beams; give 1 (greedy) or more.")
+    if strange := settings.keys() - GenerationConfig().to_dict().keys():
+        raise SettingsError(f'"{min(strange)}" is no field of GenerationConfig; mend the name or leave it out.')
     fixed: dict[str, Any] = {
         "max_new_tokens": longest_name(trie),
         "do_sample": False,

@@ -18,7 +18,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError
-from shelftalk.recommender import Rater
+from shelftalk.recommender import Rater, check_wanted
 from shelftalk.records import Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
@@ -76,6 +76,7 @@ class AlignedWithPrior:
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The k best items of the pool by the combined score. Raises as every recommender does, and as `Prior` scores are checked."""
+        check_wanted(k)
         pools = self._pools(requests, k)
         return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self.weights["retrieval"].weight, k)
 

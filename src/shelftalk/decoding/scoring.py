@@ -5,6 +5,8 @@ Legend: R requests, C candidates, N prefixes of all requests; scores in nats.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -15,28 +17,47 @@ from shelftalk.tasks.ragged import Ragged
 
 SAID_AT_ONCE = 512
 """Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""
+CANDIDATES_AT_ONCE = 512
+"""Candidates of a request that share their prefixes; what a tree of tokens costs grows with the square of its nodes."""
 
 
 def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.ndarray:
     """[R, C] float64: the log-probability of each candidate's whole name behind each prompt.
 
     `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's candidates share are
-    said once, however many candidates share them.
+    said once, however many candidates share them (once for every CANDIDATES_AT_ONCE of them in the order of the trie).
     """
     tree = Tree(prefilled)
-    request, column = np.nonzero(candidates >= 0)
     scores = np.full(candidates.shape, -np.inf)
-    if not len(request):
-        return scores
-    leaf = trie.leaves_of(candidates[request, column])
+    ranks = np.where(candidates >= 0, trie.ranks_of(np.maximum(candidates, 0)), trie.items)
+    order = np.argsort(ranks, axis=1, kind="stable")  # neighbours share prefixes
+    for start in range(0, order.shape[1], CANDIDATES_AT_ONCE):
+        columns = order[:, start : start + CANDIDATES_AT_ONCE]
+        request, place = np.nonzero(np.take_along_axis(candidates, columns, 1) >= 0)
+        if len(request):
+            chosen = request, columns[request, place]
+            scores[chosen] = _scored(tree, trie, request, trie.leaves_of(candidates[chosen]))
+            tree.crop(0)
+    return scores
+
+
+def candidate_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """[R, C] rows of item numbers, at least one, filled up by -1."""
+    table = np.full((len(rows), max(map(len, rows))), -1)
+    for number, row in enumerate(rows):
+        table[number, : len(row)] = row
+    return table
+
+
+def _scored(tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """[leaves] the log-probability of each name; requests ascend."""
     prefixes = _Prefixes(tree, trie, request, leaf)
     totals = prefixes.worth(request, leaf)
     tails = trie.tails(leaf)
     long = np.flatnonzero(tails.lengths > 0)
     if len(long):
         totals[long] += _tail_scores(tree, trie, request[long], leaf[long], prefixes.behind(request[long], leaf[long]), tails.take(long))
-    scores[request, column] = totals
-    return scores
+    return totals
 
 
 class _Prefixes:

@@ -29,7 +29,7 @@ class DecodingSettings(BaseModel):
     length_penalty: float = Field(0.0, ge=0, le=2)
     """Items found by beams are put in order by log-probability / (tokens of the name) to this power; 0: by log-probability."""
     exact_limit: int = Field(0, ge=0)
-    """Most tokens that an exact search may read behind one prompt before it is given up with a message; 0: no limit."""
+    """Tokens that an exact search may read behind one prompt before it is given up with a message; 0: no limit."""
     batch_size: int = Field(16, ge=1)
     """Requests decoded at once."""
     ranking_prompt: Literal["ranking", "retrieval"] = "retrieval"

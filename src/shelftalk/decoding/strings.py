@@ -9,20 +9,19 @@ Scores are log-probabilities in nats.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
-import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from shelftalk.decoding.any_model import answering, check_agreement, encoded, not_finite, wrapped
+from shelftalk.decoding.any_model import answering, check_agreement, encoded, wrapped
 from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.exact import exact_top, score_catalogue
 from shelftalk.decoding.found import Found
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie
 from shelftalk.decoding.live_trie import LiveTrie
-from shelftalk.decoding.scoring import score_items
+from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import Finish
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
 from shelftalk.models.backbone import Encoded, Prefilled
@@ -82,6 +81,7 @@ class ConstrainedDecoder:
     def add(self, strings: Sequence[str]) -> None:
         """More strings, behind those there are; one that was removed takes its old place. What was built is kept: it costs what is
         new. Raises as the constructor does."""
+        _check_list(strings)
         gone = set(self.trie.removed.tolist())
         back = [self._number[text] for text in strings if self._number.get(text) in gone]
         new = [text for text in strings if self._number.get(text) not in gone]
@@ -123,7 +123,7 @@ class ConstrainedDecoder:
         given, or a mask over `strings`, [S] bool for all prompts or [R, S] for each. Both are kept inside the search, so k strings
         come back if k may be said. Raises UnknownItem for a string that never was in the list.
         """
-        _check_search(k, search, beams, length_penalty)
+        _check_search(k, search, beams, length_penalty, finish, exact_limit)
         masks, excluded_numbers = self._masks(allowed, len(prompts)), self._excluded(excluded, len(prompts))
         answers: list[Scored] = [[] for _ in prompts]
         with answering(self._backbone.model):
@@ -144,7 +144,7 @@ class ConstrainedDecoder:
         rows = [self._numbers(row, live=True) for row in candidates]
         answers: list[Scored] = [[] for _ in prompts]
         for places, prefilled in self._reading(prompts):
-            table = _table([rows[place] for place in places])
+            table = candidate_table([rows[place] for place in places])
             scores = score_items(prefilled, self.trie, table)
             for place, items, found in zip(places.tolist(), table, scores, strict=True):
                 order = np.argsort(-found, kind="stable")
@@ -174,6 +174,7 @@ class ConstrainedDecoder:
         return self.trie if isinstance(self.trie, LiveTrie) else LiveTrie(self.trie)  # type: ignore[arg-type]
 
     def _numbers(self, strings: Sequence[str], live: bool) -> list[int]:
+        _check_list(strings)
         gone = set(self.trie.removed.tolist()) if live else set()
         for text in strings:
             if text not in self._number or self._number[text] in gone:
@@ -196,7 +197,8 @@ class ConstrainedDecoder:
             return None
         live = self._live
         if not isinstance(allowed, np.ndarray):
-            allowed = np.isin(live, self._numbers(allowed, live=False))
+            texts = all(isinstance(text, str) for text in allowed)
+            allowed = np.isin(live, self._numbers(allowed, live=False)) if texts else np.array(allowed)
         if allowed.dtype != bool or allowed.shape not in ((len(live),), (prompts, len(live))):
             raise BadValue(f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, {len(live)}].")
         masks = np.zeros((len(np.atleast_2d(allowed)), len(self._texts)), bool)
@@ -208,6 +210,7 @@ class ConstrainedDecoder:
     def _encoded(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         if isinstance(prompts, str):
             raise BadValue("one prompt was given in place of a list of prompts; put it in a list.")
+        _check_prompts(prompts, self._backbone.model.get_input_embeddings().weight.shape[0])
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         ids = iter(self._backbone.tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else [])
         rows = [list(next(ids)) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
@@ -233,10 +236,7 @@ class ConstrainedDecoder:
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
-            prefilled = self._backbone.prefill([prompts[place] for place in places])
-            if not torch.isfinite(prefilled.states).all():
-                raise not_finite(self._backbone.model)
-            yield places, prefilled
+            yield places, self._backbone.prefill([prompts[place] for place in places])
             if self.on_batch:
                 self.on_batch(start + len(places), len(prompts))
 
@@ -272,15 +272,33 @@ def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: s
 
 def _check_texts(strings: Sequence[str], known: dict[str, int]) -> None:
     """Raises BadValue or DuplicateName for an empty string or one that comes twice."""
-    if isinstance(strings, str):
-        raise BadValue("one string was given in place of a list of strings; put it in a list.")
+    _check_list(strings)
     seen: set[str] = set()
     for text in strings:
+        if not isinstance(text, str):
+            raise BadValue(f"{text!r} is among the strings and is no text; give texts alone.")
         if not text:
             raise BadValue("an empty string is among the strings, and nothing would be said for it; leave it out.")
         if text in seen or text in known:
             raise DuplicateName(f'"{_short(text)}" is among the strings twice; give each once.')
         seen.add(text)
+
+
+def _check_prompts(prompts: Sequence[Prompt], vocabulary: int) -> None:
+    """Raises BadValue for what is neither text nor token ids of the model."""
+    for prompt in prompts:
+        if isinstance(prompt, int | np.integer):
+            raise BadValue("the token ids of one prompt were given in place of a list of prompts; put them in a list.")
+        if not hasattr(prompt, "__len__"):
+            raise BadValue(f"{prompt!r} is no prompt; give a text or a list of token ids.")
+        if not isinstance(prompt, str) and len(prompt) and not 0 <= min(prompt) <= max(prompt) < vocabulary:
+            raise BadValue(f"a prompt holds a token id that this model does not have (0 to {vocabulary - 1}); use its own tokenizer.")
+
+
+def _check_list(strings: Sequence[str]) -> None:
+    """Raises BadValue for a text in place of a list, which would be read as a list of its letters."""
+    if isinstance(strings, str):
+        raise BadValue("one string was given in place of a list of strings; put it in a list.")
 
 
 def _same_tokens(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> DuplicateName:
@@ -303,11 +321,13 @@ def _end(tokenizer: PreTrainedTokenizerBase, end: int | None) -> int:
 # --- searching -------------------------------------------------------------------------------------------------------------------
 
 
-def _check_search(k: int, search: str, beams: int, length_penalty: float) -> None:
+def _check_search(k: int, search: str, beams: int, length_penalty: float, finish: str, exact_limit: int) -> None:
     if search not in ("beam", "exact"):
         raise SettingsError(f'search="{search}" is not known; choose "beam" or "exact".')
-    if k < 1 or beams < 1 or length_penalty < 0:
-        raise SettingsError("k and beams must be at least 1, and length_penalty not negative; change what is not.")
+    if finish not in get_args(Finish):
+        raise SettingsError(f'finish="{finish}" is not known; choose "replay" or "retire".')
+    if k < 1 or beams < 1 or length_penalty < 0 or exact_limit < 0:
+        raise SettingsError("k and beams must be at least 1, length_penalty and exact_limit not negative; change what is not.")
     if search == "exact" and length_penalty:
         raise SettingsError('an exact search is by log-probability alone; leave length_penalty at 0 or choose search="beam".')
 
@@ -329,14 +349,6 @@ def _proven(prefilled: Prefilled, trie: Trie, hidden: Hidden, k: int, limit: int
             'an end; raise exact_limit or choose search="beam".'
         )
     return found
-
-
-def _table(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """[R, C] the rows, filled up by -1."""
-    table = np.full((len(rows), max(map(len, rows))), -1)
-    for number, row in enumerate(rows):
-        table[number, : len(row)] = row
-    return table
 
 
 def _short(text: str) -> str:

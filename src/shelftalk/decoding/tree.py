@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Prefilled
 from shelftalk.tasks.ragged import Ragged, bounds_of, side_by_side
 
@@ -69,9 +70,12 @@ class Tree:
         return Said(Ragged(node, lines.bounds), states[torch.from_numpy(owner), torch.from_numpy(place)])
 
     def log_probs_of(self, states: torch.Tensor, owner: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """[C] float64 nats: each token after the state of its owner; owners ascend."""
+        """[C] float64 nats: each token after the state of its owner; owners ascend. Raises SettingsError where one is not finite: a
+        search would drop such items in silence, and a score of them be no number."""
         device = states.device
         found = self.prefilled.backbone.log_probs_of(states, torch.from_numpy(owner).to(device), torch.from_numpy(tokens).to(device))
+        if not found.isfinite().all():
+            raise overflow()
         return found.double().cpu().numpy()
 
     def keep(self, rows: np.ndarray) -> None:
@@ -82,6 +86,22 @@ class Tree:
         """Forget all tree nodes from number `nodes` on."""
         self.prefilled.crop(nodes)
         self.grown = nodes
+
+    def forget_leaves(self, row: np.ndarray, leaf: np.ndarray, before: int) -> None:
+        """Forget what leads to leaves among the lines [N] that were said `inner_first` when there were `before` nodes: memory grows with
+        the prefixes that several items share, not with the lengths of names."""
+        self.crop(before + int(np.bincount(row[~leaf]).max(initial=0)))
+
+
+def inner_first(row: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """Places of lines [N], in each row those that do not end at a leaf [N] in front: nothing is ever said behind the others, so they can
+    be forgotten when they have been scored. Rows ascend."""
+    return np.lexsort((leaf, row))
+
+
+def overflow() -> SettingsError:
+    """The error for a model whose states are more than its precision holds."""
+    return SettingsError("a log-probability of the model is not finite, so its states overflow; open it in bfloat16 or float32.")
 
 
 def jump_lines(tokens: np.ndarray, tails: Ragged) -> Ragged:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import AddedToken
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -29,7 +30,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from shelftalk.errors import MissingFile, SettingsError
+from shelftalk.errors import MissingFile, SettingsError, UnreadableFile
 from shelftalk.models.backbone import TEXT_WORDS, Backbone, rounded_up
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
@@ -48,6 +49,7 @@ def load_backbone(folder: Path, precision: Precision = "auto") -> Backbone:
         raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.')
     settings = PretrainedSettings(name=str(folder))
     config, tokenizer = read_config(settings), read_tokenizer(settings)
+    check_config(config, tokenizer, str(folder))
     return _backbone(_released(settings, config).to(device()).eval(), tokenizer, precision)
 
 
@@ -205,6 +207,8 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
         more = {**more, "gguf_file": file.name}
     try:
         return opener.from_pretrained(str(file.parent) if file else settings.name, revision=settings.revision, **more)
+    except SafetensorError as error:
+        raise UnreadableFile(f'the weights of "{settings.name}" are damaged or cut short ({error}); fetch or train it again.') from None
     except (OSError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise MissingFile(

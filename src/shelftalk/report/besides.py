@@ -160,7 +160,8 @@ def search_error(folder: RunFolder, experiment: WordingExperiment) -> tuple[tupl
     rows = tuple(_search_error_row(known.filter(beams=beams, finish=finish)) for beams, finish in ways.iter_rows())
     sentences = [
         f"{numbers.count(table['user'].n_unique())} users of the validation part, drawn by the run's seed, answered by beams and by exact "
-        "search, which finds the ten items that the model itself holds for the likeliest."
+        "search, which finds the ten items that the model itself holds for the likeliest. Names of one symbol are one step, which any ten "
+        'beams find; "most nats behind" is the worst request, its tenth item found against the true tenth.'
     ]
     if unknown := table.filter(~pl.col("proven"))["user"].n_unique():
         sentences.append(f"For {numbers.count(unknown)} of them it met its limit before it was done: they are left out.")

@@ -214,6 +214,45 @@ def _best_rule(step: int) -> altair.Chart:
     return marked
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A measurement in a plane: `x` a number or a word. One that has no value stands at the foot, hollow."""
+
+    x: float | str
+    value: float | None
+    tip: str
+    marked: bool = False
+
+
+def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: bool = False) -> Panel:
+    """A dot for each measurement, the marked ones in colour; those without a value as hollow triangles along the foot."""
+    values = [dot.value for dot in dots if dot.value is not None]
+    foot = min(values) - 0.08 * (max(values) - min(values) or abs(values[0]) or 1.0)
+    rows = [
+        {
+            "x": dot.x, "value": foot if dot.value is None else dot.value, "tip": dot.tip, "known": dot.value is not None,
+            "colour": ACCENT if dot.marked else GREY,
+        }
+        for dot in dots
+    ]  # fmt: skip
+    words = any(isinstance(dot.x, str) for dot in dots)
+    scale = altair.Scale(type="log", nice=False, padding=12) if logarithmic else altair.Scale(zero=False, padding=12)
+    numbered = altair.X("x:Q", title=x_title, scale=scale, axis=altair.Axis(tickCount=4, grid=False, labelOverlap=True, format="~g"))
+    x = altair.X("x:N", title=x_title, sort=None, axis=altair.Axis(labelAngle=0, grid=False)) if words else numbered
+    figures = altair.Axis(tickCount=5, grid=True, labelExpr=FIGURE)
+    base = altair.Chart({"values": rows}).encode(
+        x=x,
+        y=altair.Y("value:Q", title=None, scale=altair.Scale(zero=False, padding=6), axis=figures),
+        color=altair.Color("colour:N", scale=None),
+        description="tip:N",
+    )
+    chart = altair.layer(
+        base.transform_filter("datum.known").mark_point(filled=True, size=60, opacity=1),
+        base.transform_filter("!datum.known").mark_point(filled=False, shape="triangle-down", size=50, opacity=1),
+    )
+    return _panel(chart.properties(width=WIDTH, height=170), heading, [dot.tip for dot in dots if dot.marked])
+
+
 def stage_panels(stages: Sequence[Stage]) -> list[Panel]:
     """One panel, a bar per stage, a skipped one as an outline; none where no time is known."""
     rows = [_stage_row(stage) for stage in stages if numbers.known(stage.seconds)]
