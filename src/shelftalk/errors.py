@@ -20,6 +20,7 @@ ShelftalkError                 anything a user can mend; exit code 2
 │  ├─ AnotherExperiment        the folder holds the run of another experiment
 │  ├─ StageMissing             an earlier stage has not been run
 │  └─ NoSpace                  no space left on the device
+├─ HubError                    a hub: no token, no network, a refusal
 └─ IllegalMove                 decoding left the item trie: a defect of ours, never of the data
 """
 
@@ -107,6 +108,10 @@ class StageMissing(RunError):
 
 class NoSpace(RunError):
     """No space left on the device."""
+
+
+class HubError(ShelftalkError):
+    """A hub cannot be reached, or refuses."""
 
 
 class IllegalMove(ShelftalkError):

@@ -1,0 +1,143 @@
+"""The model card: what the report says about a run, for those who meet the model without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from shelftalk.experiment import Experiment
+from shelftalk.report import numbers, tables
+from shelftalk.report.content import Fact, ModelRow, ReportContent, TaskResults
+from shelftalk.report.headline import headline
+from shelftalk.report.markdown import escaped, markdown_table
+from shelftalk.report.tables import Cell, Table
+
+OURS = "aligned"
+"""The model that a published folder is."""
+VERSIONS = ("shelftalk", "python", "torch", "transformers", "tokenizers")
+FOLDER_HOLDS = (
+    "Weights, tokenizer, item names, settings and wordings, and the catalogue's ids and texts (`catalogue.parquet`), which prompts and "
+    "filters need. No history and no id of any user. What a training has seen can be partly read out of its weights."
+)
+LICENCE = (
+    "None is named here, since it is not shelftalk's to give: add `license:` to the first lines of this page. The texts of the items "
+    "belong to whoever made the catalogue, and terms of the data may bind the model too."
+)
+MOVIELENS = "MovieLens may not be redistributed, nor used commercially, without permission: see its terms before this folder is given away."
+USE = """\
+```python
+{imported}from shelftalk.publishing import open_recommender
+from shelftalk.records import Request
+
+model = open_recommender({folder})
+model.recommend([Request("anyone", history={history})], k=10)
+```"""
+WHOSE = (
+    'This folder answers as "aligned" in the tables below. "aligned+prior", where it stands there, needs its priors beside, which stand '
+    "on who took what and are no part of this folder."
+)
+CATALOGUE_ALONE = "It knows the items of its catalogue and no others."
+
+
+def model_card(content: ReportContent, experiment: Experiment, history: Iterable[str], folder: str, repository: str | None = None) -> str:
+    """README.md of a published folder: the front matter of a hub, then data, protocol, figures with intervals, limits and use.
+
+    `history`: some item ids for the example, which opens the `folder`, or fetches the `repository` of a hub where one is named.
+    """
+    opened = f"huggingface_hub.snapshot_download({repository!r})" if repository else repr(folder)
+    example = USE.format(
+        imported="import huggingface_hub\n\n" if repository else "",
+        folder=opened,
+        history=repr(tuple(history)),
+    )
+    backbone = {"backbone": str(content.model["backbone"]).replace(experiment.pretrained.name, plain_name(experiment.pretrained.name))}
+    sections = (
+        [f"# {escaped(content.title)}", *(f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings), _opening(content)],
+        ["## Use", example],
+        ["## Results", WHOSE, escaped(headline(content), 2000), *(block for task in content.tasks for block in _task(task))],
+        ["## Limits", _bullets([CATALOGUE_ALONE, *content.left_out, *tables.caveats(content)])],
+        ["## Data", _facts(content.data), *([MOVIELENS] if experiment.data.bundled_name else [])],
+        ["## The model", _facts({**content.model, **backbone}), *([_bullets(content.chosen)] if content.chosen else [])],
+        ["## What is in this folder", FOLDER_HOLDS],
+        ["## Licence", LICENCE],
+        ["## Versions", _facts({label: content.machine[label] for label in VERSIONS if label in content.machine})],
+    )
+    text = "\n\n".join(block for section in sections for block in section)
+    return f"---\n{_front_matter(content, experiment)}\n---\n\n{text}\n"
+
+
+def base_model(experiment: Experiment) -> str | None:
+    """The hub's name of what training began with; None for the nano model, random weights, or a model from a folder or file."""
+    name = experiment.pretrained.name
+    return name if name and not experiment.pretrained.random_weights and plain_name(name) == name else None
+
+
+def plain_name(name: str) -> str:
+    """A path of this machine as its last part alone; anything else, such as the name of a model on a hub, as it is."""
+    path = Path(name)
+    return path.name if path.is_absolute() or path.exists() or name.startswith((".", "~")) else name
+
+
+def _front_matter(content: ReportContent, experiment: Experiment) -> str:
+    """The data set is named with the results and not under `datasets:`, where only names of the hub may stand."""
+    from huggingface_hub import ModelCardData
+
+    return ModelCardData(
+        library_name="transformers",
+        tags=["shelftalk", "recommendation", "generative-recommendation"],
+        base_model=base_model(experiment),
+        model_name=content.title,
+        eval_results=[result for task in content.tasks for result in _results(content, task)] or None,
+    ).to_yaml()
+
+
+def _results(content: ReportContent, task: TaskResults) -> list[Any]:
+    """The figures of the model that the folder is, for the model index; their names carry the intervals."""
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type=task.task,
+            task_name=task.task,
+            dataset_type=numbers.shorten(_source(content)),
+            dataset_name=numbers.shorten(_source(content)),
+            dataset_split="test",
+            metric_type=metric,
+            metric_name=_named(row, metric),
+            metric_value=round(value, 6),
+        )
+        for row in task.rows
+        if row.model == OURS
+        for metric, value in row.metrics.items()
+        if value is not None and numbers.known(value)
+    ]
+
+
+def _named(row: ModelRow, metric: str) -> str:
+    ends = numbers.interval(row.intervals.get(metric))
+    return numbers.metric_name(metric) + (f", 95 % interval {ends}" if ends else "")
+
+
+def _opening(content: ReportContent) -> str:
+    return (
+        f"A language model that recommends: it answers with items of one catalogue and with nothing else. Made by shelftalk "
+        f"{content.version}, seed {content.seed}, from {escaped(_source(content))}; this card was written by the program on {content.when}."
+    )
+
+
+def _source(content: ReportContent) -> str:
+    return str(content.data["source"])
+
+
+def _task(task: TaskResults) -> list[str]:
+    means = f"{task.protocol} Means over {numbers.count(task.n)} {task.unit}, 95 % intervals in brackets."
+    return [f"### {escaped(numbers.title(task.task))}", escaped(means, 800), markdown_table(tables.result_table(task))]
+
+
+def _facts(facts: Mapping[str, Fact]) -> str:
+    return markdown_table(Table(("fact", "value"), tuple((Cell(label), Cell(value)) for label, value in tables.facts(facts)), words=2))
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {escaped(sentence, 600)}" for sentence in sentences)

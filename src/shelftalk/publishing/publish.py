@@ -1,0 +1,129 @@
+"""From a finished run to a folder that stands alone: assembled beside, opened once, renamed into place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from shelftalk import __version__, parts
+from shelftalk.assemble import TRIE_FOLDER, RunParts, save_generation_settings
+from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
+from shelftalk.publishing.card import OURS, model_card, plain_name
+from shelftalk.publishing.contents import CARD, CATALOGUE, EXPERIMENT, FACTS, INDEX, TEMPLATES, hashes, published_facts
+from shelftalk.publishing.opening import open_recommender
+from shelftalk.report.from_run import content_of
+from shelftalk.runs import RunFolder, beside, space_needed, write_json
+
+SHOWN_ITEMS = 2
+"""Items in the history of the card's example."""
+
+
+def publish(run: Path, to: Path | None = None, repository: str | None = None) -> Path:
+    """Assemble the published folder of a finished run, RUN/published by default, and return its path.
+
+    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained or refitted, and the run
+    is left as it is.
+    The folder is opened before it gets its name, so what stands there works. Raises StageMissing where the model is not there or its
+    figures are not, SettingsError where prompts name users, and AnotherExperiment where model and run do not belong together or `to`
+    holds something else than a published model.
+    """
+    folder, to = RunFolder(run), to or run / "published"
+    _check_target(to)
+    _check_figures(folder)
+    found = RunParts(folder, load_experiment(folder.experiment))
+    _check_run(found)
+    with space_needed(to.absolute()), beside(to) as part:
+        _fill(part, found)
+        _write_card(part, found, to.name, repository)
+        open_recommender(part)
+    return to
+
+
+def _fill(part: Path, found: RunParts) -> None:
+    """Everything but the card, the facts with the hashes last."""
+    model = found.run.model
+    shutil.copytree(model, part, ignore=shutil.ignore_patterns(FACTS, VECTORS_FILE, TRIE_FOLDER))
+    trie = found.language_model.trie
+    trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
+    save_generation_settings(part, found.backbone, trie, found.experiment.decoding.beams)
+    found.split.dataset.items.write_parquet(part / CATALOGUE)
+    served = [task for task in parts.SERVED if task in found.served]
+    (part / TEMPLATES).mkdir()
+    for task in served:
+        rows = [asdict(template) for template in found.served[task].templates]
+        (part / TEMPLATES / f"{task}.toml").write_text(tomli_w.dumps({"template": rows}), "utf-8")
+    (part / EXPERIMENT).write_text(without_paths(found.experiment).toml(), "utf-8")
+    write_json(part / FACTS, {**_facts(found, served), "files": hashes(part)})
+
+
+def _write_card(part: Path, found: RunParts, folder: str, repository: str | None) -> None:
+    card = model_card(content_of(found), found.experiment, found.split.dataset.item_ids[:SHOWN_ITEMS], folder, repository)
+    (part / CARD).write_text(card, "utf-8")
+
+
+def _facts(found: RunParts, served: Sequence[str]) -> Mapping[str, Any]:
+    prior = found.run.record("recommend.aligned+prior") if "aligned+prior" in found.experiment.models else None
+    return {
+        "shelftalk": __version__,
+        "split": found.split.fingerprint(),
+        "scheme": found.index.scheme,
+        "tasks": served,
+        "words": asdict(found.context.words),
+        "ratings": list(found.context.rating_texts.items()) if "rating" in served else [],
+        "weights": prior.facts.get("weights", []) if prior else [],  # runs of version 0.1.0 tell them in sentences alone
+    }
+
+
+def without_paths(experiment: Experiment) -> Experiment:
+    """The experiment with the last part of every path of this machine: a published folder tells nobody how a disk is laid out."""
+    data = {key: Path(value).name for key in ("interactions", "items", "folder") if (value := getattr(experiment.data, key))}
+    tasks = {
+        task: settings.model_copy(update={"templates": settings.templates and plain_name(settings.templates)})
+        for task, settings in experiment.tasks.items()
+    }
+    changed = {
+        "data": experiment.data.model_copy(update=data),
+        "tasks": tasks,
+        "index": experiment.index.model_copy(update={"encoder": plain_name(experiment.index.encoder)}),
+        "pretrained": experiment.pretrained.model_copy(update={"name": plain_name(experiment.pretrained.name)}),
+    }
+    return experiment.model_copy(update=changed)
+
+
+def _check_figures(folder: RunFolder) -> None:
+    """Raises StageMissing where the run has no figures of its model as it is now."""
+    evaluated, train = folder.needed("evaluate"), folder.needed("train")
+    asked = folder.needed(f"recommend.{OURS}")
+    if asked.inputs["built on"] != train.fingerprint or evaluated.inputs["recommend"].get(OURS) != asked.fingerprint:
+        raise StageMissing(
+            f'the figures in "{folder.path}" are not those of its model as it is now; run `shelftalk run` again with "{OURS}" among '
+            "the models, then publish."
+        )
+
+
+def _check_run(found: RunParts) -> None:
+    """Raises where the model is not the one of this run's index, or could not be asked without the users of its training."""
+    if found.experiment.text.user_ids:
+        raise SettingsError(
+            "the prompts of this run name users (text.user_ids = true), and a published folder holds none; train with "
+            "text.user_ids = false to publish a model."
+        )
+    trained = ItemIndex.load(found.run.model / INDEX)
+    if (trained.item_ids, trained.names, trained.words) != (found.index.item_ids, found.index.names, found.index.words):
+        raise AnotherExperiment(
+            f'the items of the model in "{found.run.model}" have other names than those of "{found.run.item_index}"; '
+            "run `shelftalk train` again before publishing."
+        )
+
+
+def _check_target(to: Path) -> None:
+    """Raises AnotherExperiment where something stands that is no published model: the folder is replaced as a whole."""
+    if to.exists() and published_facts(to) is None and not (to.is_dir() and not any(to.iterdir())):
+        raise AnotherExperiment(f'"{to}" is there and is no published model; choose another --to, or remove it.')

@@ -1,0 +1,87 @@
+"""The model card: valid front matter, the figures of the run with their intervals, an example that runs."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from shelftalk.assemble import RunParts
+from shelftalk.experiment import load_experiment
+from shelftalk.publishing.card import MOVIELENS, model_card
+from shelftalk.report.content import ReportContent
+from shelftalk.report.from_run import content_of
+from shelftalk.report.numbers import figure
+from shelftalk.runs import RunFolder
+
+
+@pytest.fixture(scope="module")
+def content(run: RunFolder) -> ReportContent:
+    return content_of(RunParts(run, load_experiment(run.experiment)))
+
+
+def test_the_front_matter_holds_the_models_own_figures(run: RunFolder, published: Path) -> None:
+    data = ModelCard.load(published / "README.md").data
+    assert data.library_name == "transformers" and "recommendation" in data.tags
+    assert data.get("license") is None and data.get("base_model") is None and data.model_name == "tiny"
+    metrics = json.loads(run.metrics.read_text())
+    told = {(result.task_type, result.metric_type): result for result in data.eval_results}
+    shown = {(task, metric): value for task in metrics for metric, value in metrics[task]["aligned"].items() if metric != "ndcg@1"}
+    assert {key: result.metric_value for key, result in told.items()} == pytest.approx(shown, abs=1e-6)
+    for (task, metric), result in told.items():
+        low, high = metrics[task]["aligned.ci"][metric]
+        assert result.metric_name.endswith(f"95 % interval [{figure(low)}, {figure(high)}]")
+        assert result.dataset_name == "shop-data"
+
+
+def test_the_card_tells_data_protocol_limits_and_versions(published: Path) -> None:
+    card = (published / "README.md").read_text("utf-8")
+    headings = ["Use", "Results", "Limits", "Data", "The model", "What is in this folder", "Licence", "Versions"]
+    assert re.findall(r"^## (.*)", card, re.MULTILINE) == headings
+    for said in (
+        "Each user's last interaction is the test",
+        "Leave-one-out lets a model learn",
+        "SHA-256 of items.parquet",
+        "transformers |",
+    ):
+        assert said in card
+    assert MOVIELENS not in card
+
+
+def test_the_example_of_the_card_runs(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = re.search(r"```python\n(.*?)```", (published / "README.md").read_text("utf-8"), re.DOTALL)
+    assert example is not None
+    monkeypatch.chdir(published.parent)
+    held: dict[str, object] = {}
+    exec(example[1].replace("model.recommend", "answers = model.recommend"), held)
+    assert len(held["answers"][0].items) == 10  # type: ignore[index]
+
+
+def test_the_card_says_whose_figures_the_folder_has_before_any_of_them(published: Path) -> None:
+    card = (published / "README.md").read_text("utf-8")
+    assert card.index('This folder answers as "aligned"') < card.index("Recall@10 .")
+
+
+def test_the_example_of_a_repository_fetches_it(content: ReportContent) -> None:
+    card = model_card(content, load_experiment(None), ["a", "b"], "folder", "owner/model")
+    assert "open_recommender(huggingface_hub.snapshot_download('owner/model'))" in card and MOVIELENS in card
+
+
+def test_foreign_texts_and_warnings_cannot_break_the_card(content: ReportContent, tmp_path: Path) -> None:
+    evil = "--- \n---\nlicense: mit\n| <script> `x`"
+    changed = replace(content, title=evil, warnings=("the index leaks",), data={**content.data, "source": evil})
+    (tmp_path / "README.md").write_text(model_card(changed, load_experiment(None), ["it's\n```"], "folder"), "utf-8")
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.get("license") is None and card.data.library_name == "transformers"
+    assert "**Warning:** the index leaks" in card.text and "<script>" not in card.text
+
+
+def test_a_folder_of_this_machine_is_not_named_as_the_backbone(content: ReportContent, tmp_path: Path) -> None:
+    name = str(tmp_path / "smol")
+    experiment = load_experiment(None, {"pretrained": {"name": name}})
+    card = model_card(replace(content, model={**content.model, "backbone": f"{name}, revision main"}), experiment, ["a"], "folder")
+    assert str(tmp_path) not in card and "smol, revision main" in card
