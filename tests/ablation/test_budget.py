@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from shelftalk.ablation.asking import drawn_users, per_user_tables
 from shelftalk.ablation.grid import Variant
-from shelftalk.ablation.running import Run, prepare, run_of, samples_for
+from shelftalk.ablation.running import Run, prepare, run_of
 from shelftalk.assemble import new_backbone
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.splitting import Split
+from shelftalk.equal_tokens.asking import drawn_users, per_user_tables
+from shelftalk.equal_tokens.training_run import samples_for
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import load_experiment
 from shelftalk.tasks.mixture import epoch_samples

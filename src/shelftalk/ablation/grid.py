@@ -12,16 +12,13 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shelftalk.data.splitting import Part
+from shelftalk.equal_tokens.dotted import at_path, leaves, nested
+from shelftalk.equal_tokens.training_run import effective
 from shelftalk.errors import DuplicateName, SettingsError, UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment, read_toml, validated
-from shelftalk.parts import SERVED
 
 ITEM_KNN = "item_knn"
 """The row of the table that is no variant and knows no seed."""
-EFFECTIVE = ("data", "split", "index", "text", "tasks", "nano", "pretrained", "training", "decoding")
-"""The sections of an experiment that can make two variants differ."""
-NOT_TRAINED_BY = ("epochs", "max_steps", "patience")
-"""Settings of training that give way to the budget of tokens."""
 
 
 class AblationSettings(BaseModel):
@@ -114,7 +111,7 @@ def load_grid(path: str | Path, seeds: Sequence[int] | None = None, data: str | 
         values["ablation"] = {"name": Path(path).stem, **values.get("ablation", {}), **({"seeds": tuple(seeds)} if seeds else {})}
     file = validated(GridFile, values, "", f'the grid file "{path}"')
     base = Path(path).parent / file.ablation.experiment if file.ablation.experiment else None
-    common = laid_over(_nested(file.settings), {"data": {"folder": str(data)}} if data else {})
+    common = laid_over(nested(file.settings), {"data": {"folder": str(data)}} if data else {})
     variants = tuple(_variant(name, settings, base, common, path) for name, settings in _named(file))
     if not variants:
         raise SettingsError(f'"{path}" has no variants; add a [[variant]] with a name, or a [grid] of lists of values.')
@@ -137,15 +134,15 @@ def _named(file: GridFile) -> Iterator[tuple[str, dict[str, Any]]]:
         name = table.get("name")
         if not isinstance(name, str) or not name.strip():
             raise SettingsError(f'variant {number} has no name; begin it with name = "...".')
-        yield name, _nested({key: value for key, value in table.items() if key != "name"})
-    axes = [(path, values) for path, values in _leaves(_nested(file.grid))]
+        yield name, nested({key: value for key, value in table.items() if key != "name"})
+    axes = [(path, values) for path, values in leaves(nested(file.grid))]
     for path, values in axes:
         if not isinstance(values, list) or not values:
             raise SettingsError(f"grid.{'.'.join(path)} is not a list of values; write every value to try between [ and ].")
     for values in itertools.product(*(values for _, values in axes)) if axes else ():
         chosen: dict[str, Any] = {}
         for (path, _), value in zip(axes, values, strict=True):
-            chosen = laid_over(chosen, _at(path, value))
+            chosen = laid_over(chosen, at_path(path, value))
         yield ", ".join(f"{'.'.join(path)}={_said(value)}" for (path, _), value in zip(axes, values, strict=True)), chosen
 
 
@@ -187,46 +184,6 @@ def _check_unlike(variants: Sequence[Variant]) -> None:
             if other == told:
                 raise SettingsError(f'the variants "{name}" and "{variant.name}" are the same experiment; leave one of them out.')
         known.append((variant.name, told))
-
-
-def effective(experiment: Experiment) -> dict[str, Any]:
-    """What a run of the grid depends on, seed and budget aside.
-
-    Of a task that is off and not asked nothing is left. [nano] counts as its defaults where a pretrained model takes its place, and
-    [pretrained] where none is named. Settings of the index are compared as they are written: two variants that differ in one which
-    their scheme does not read count as unlike, though they train the same model.
-    """
-    values = experiment.model_dump(mode="json", include=set(EFFECTIVE))
-    values["tasks"] = {name: task for name, task in values["tasks"].items() if task["weight"] > 0 or name in SERVED}
-    unread = "nano" if experiment.pretrained.name else "pretrained"
-    values[unread] = type(getattr(experiment, unread))().model_dump(mode="json")
-    values["training"] = {name: value for name, value in values["training"].items() if name not in NOT_TRAINED_BY}
-    return values
-
-
-def _nested(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Quoted dotted keys as nested tables; a key that holds a colon is a part of the user's own and stays whole."""
-    nested: dict[str, Any] = {}
-    for key, value in table.items():
-        inner = _nested(value) if isinstance(value, Mapping) else value
-        nested = laid_over(nested, {key: inner} if ":" in key else _at(key.split("."), inner))
-    return nested
-
-
-def _at(path: Sequence[str], value: Any) -> dict[str, Any]:
-    """`value` at the end of a path of tables."""
-    for key in reversed(path):
-        value = {key: value}
-    found: dict[str, Any] = value
-    return found
-
-
-def _leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, (*above, key))
-        else:
-            yield (*above, key), value
 
 
 def _said(value: Any) -> str:

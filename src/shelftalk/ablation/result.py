@@ -11,7 +11,8 @@ import polars as pl
 
 from shelftalk.ablation.grid import ITEM_KNN, AblationSettings, Grid
 from shelftalk.ablation.intervals import SeedNoise, gap, holm, pooled_noise
-from shelftalk.ablation.running import Run, tables_of
+from shelftalk.ablation.running import Run
+from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.runs import RunFolder

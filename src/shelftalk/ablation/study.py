@@ -14,6 +14,7 @@ from shelftalk.ablation.report import write_reports
 from shelftalk.ablation.result import COMPARED, Ablation, result_of
 from shelftalk.ablation.running import Run, run_of
 from shelftalk.assemble import family
+from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.runs import beside, space_needed
@@ -92,7 +93,7 @@ def _run(run: Run, grid: Grid, progress: OnProgress) -> str:
     with _told_by_name(run):
         trained = running.train(run, grid.settings.tokens, progress)
         asked = running.ask(run, grid.settings, progress)
-    tables = running.tables_of(run.folder)
+    tables = tables_of(run.folder)
     shown = [(task, metrics[-1]) for task, metrics in COMPARED.items() if task in tables]
     figures = [f"{task} {metric} {summarise(tables[task], task)[metric]:.4f}" for task, metric in shown]
     cost = f"{trained.facts['tokens']:,} tokens in {trained.seconds:.0f} s"

@@ -87,16 +87,20 @@ class _ShelfTrainer(Trainer):
 
 
 class _Report(TrainerCallback):
-    """Tells the caller (step, all steps, text) after every step."""
+    """Tells the caller (step, all steps, text) after every step, and (step, loss) after every validation."""
 
-    def __init__(self, on_step: Callable[[int, int, str], None]) -> None:
+    def __init__(self, on_step: Callable[[int, int, str], None], on_validation: Callable[[int, float], None]) -> None:
         self.on_step = on_step
+        self.on_validation = on_validation
         self.text = ""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
         named = {"loss": "loss", "eval_loss": "validation loss"}
         if known := [f"{title} {logs[key]:.3f}" for key, title in named.items() if logs and key in logs]:
             self.text = ", ".join(known)
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: dict[str, float], **_: Any) -> None:
+        self.on_validation(state.global_step, metrics["eval_loss"])
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.on_step(state.global_step, state.max_steps, self.text)
@@ -110,11 +114,13 @@ def train(
     settings: TrainingSettings,
     seed: int,
     on_step: Callable[[int, int, str], None] = lambda step, steps, text: None,
+    on_validation: Callable[[int, float], None] = lambda step, loss: None,
 ) -> TrainingResult:
     """Train `backbone` in place, through `epochs` in order, and leave it with the weights of the best validation.
 
     Checkpoints stand in `folder`; where it holds a whole one, training continues behind it and ends as an uninterrupted run
-    would have. Raises SettingsError where the loss stops being a number.
+    would have. `on_validation` hears (step, the loss that chooses the checkpoint) and may raise to end it all. Raises SettingsError
+    where the loss stops being a number.
     """
     transformers_logging.disable_progress_bar()  # our own bar tells what is going on
     transformers_logging.set_verbosity_error()  # it warns that tied output embeddings are not in a checkpoint, which is as it should be
@@ -132,7 +138,7 @@ def train(
         judged_by,
         args=_arguments(folder, settings, number, seed, backbone.fp16),
         train_dataset=steps,
-        callbacks=[EarlyStoppingCallback(settings.patience), _Report(on_step)],
+        callbacks=[EarlyStoppingCallback(settings.patience), _Report(on_step, on_validation)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)

@@ -1,8 +1,8 @@
-"""What a run of the grid is asked: the same requests of the same users in every run, answers measured per user."""
+"""What a trained model is asked: the same requests of the same users for all that are compared, answers measured per user."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,18 @@ def per_user_tables(
     ratings: int = 0,
     seed: int = 0,
     on_task: Callable[[Task], None] = unheard,
+    only: Collection[str] = (),
 ) -> dict[str, pl.DataFrame]:
     """Task -> a row per user (or rating), for each task that the model answers and the data supports.
 
     `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users. `on_task` is told which
-    task is asked next.
+    task is asked next. `only` names the tasks to ask, all without a name.
     """
     places = drawn_users(split, users, seed)
     able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
     able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
     tables = {}
-    for task in (task for task, can in able.items() if can):
+    for task in (task for task, can in able.items() if can and (not only or task in only)):
         requests, truths = _drawn(split, task, part, places, ratings, seed)
         if requests:
             on_task(task)
