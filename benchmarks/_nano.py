@@ -14,10 +14,10 @@ import polars as pl
 
 from benchmarks.harness import data_hash
 from shelftalk import stages
-from shelftalk.ablation.asking import per_user_tables
 from shelftalk.assemble import RunParts
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
+from shelftalk.equal_tokens.asking import per_user_tables
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import Backbone, Encoded

@@ -16,9 +16,10 @@ from benchmarks.item_knn import BEAUTY
 from shelftalk.ablation.grid import Grid, load_grid
 from shelftalk.ablation.intervals import gap
 from shelftalk.ablation.result import COMPARED, Ablation, VariantGap
-from shelftalk.ablation.running import run_of, tables_of
+from shelftalk.ablation.running import run_of
 from shelftalk.ablation.study import ablate
 from shelftalk.console import Progress
+from shelftalk.equal_tokens.training_run import tables_of
 
 GAIN = "retrieval ndcg@10"
 CLAIMS = [

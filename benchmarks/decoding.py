@@ -45,7 +45,7 @@ CLAIMS = [
 ]
 SEED = 0
 BEAMS = 20
-USERS = {"nano": 16, "smollm2": 4}
+USERS = {"nano": 16, "smollm2": 2}
 REFERENCE_USERS = 3
 
 

@@ -39,8 +39,9 @@ LAYERS = (
     ("parts",),
     ("experiment",),
     ("assemble",),
-    ("stages",),
-    ("console", "inspecting", "ablation", "probing", "planning"),
+    ("stages", "publishing"),
+    ("equal_tokens",),
+    ("console", "inspecting", "ablation", "tuning", "probing", "planning"),
     ("cli",),
     ("__main__",),
 )

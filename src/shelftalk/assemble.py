@@ -11,10 +11,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shelftalk import parts
 from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
-from shelftalk.errors import AnotherExperiment, SettingsError
+from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
 from shelftalk.runs import RunFolder, write_json
@@ -25,12 +27,15 @@ from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Words
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
+    from shelftalk.decoding.item_trie import ItemTrie, Trie
     from shelftalk.decoding.language_model import LanguageModelRecommender
     from shelftalk.decoding.prior import AlignedWithPrior
     from shelftalk.models.backbone import Backbone
 
 TRIE_FOLDER = "item_trie"
 """In a model folder: the item names as the model's tokens."""
+CHECKED_NAMES = 100
+"""About how many names of a kept trie are held against the index when a model is opened."""
 
 
 @dataclass
@@ -103,7 +108,11 @@ class RunParts:
         from shelftalk.decoding.language_model import LanguageModelRecommender
 
         kept, backbone = self.run.model / TRIE_FOLDER, self.backbone
-        trie = open_trie(kept) if kept.exists() else trie_of(backbone, self.index)  # models of version 0.1.0 have none
+        if kept.exists():
+            trie = open_trie(kept)
+            check_trie(trie, kept, backbone, self.index)
+        else:  # models of version 0.1.0 have none
+            trie = trie_of(backbone, self.index)
         return LanguageModelRecommender(backbone, self.index, self.served, self.experiment.decoding, on_batch=self.asking, trie=trie)
 
 
@@ -216,18 +225,51 @@ def save_model_facts(folder: Path, found: RunParts, backbone: Backbone) -> None:
     from shelftalk.decoding.item_trie import trie_of
 
     found.index.save(folder / "item_index.parquet")
-    trie_of(backbone, found.index, os.cpu_count() or 1).save(folder / TRIE_FOLDER)
+    trie = trie_of(backbone, found.index, os.cpu_count() or 1)
+    trie.save(folder / TRIE_FOLDER)
+    save_generation_settings(folder, backbone, trie, found.experiment.decoding.beams)
     templates = {name: [asdict(template) for template in task.templates] for name, task in found.tasks.items()}
     facts = {"split": found.split.fingerprint(), "scheme": found.index.scheme, "templates": templates}
     write_json(folder / "shelftalk.json", facts)
 
 
+def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams: int) -> None:
+    """A generation_config.json for `generate` with the trie's logits processor; nothing in it is a released model's own."""
+    from shelftalk.decoding.logits_processor import generation_config
+
+    end = backbone.tokenizer.eos_token_id
+    generation_config(backbone.model, trie, backbone.pad if end is None else end, beams).save_pretrained(folder)
+
+
 def check_model(folder: Path, split: Split) -> None:
-    """Raises AnotherExperiment where the model was trained on another split than the run's."""
-    if json.loads((folder / "shelftalk.json").read_text())["split"] != split.fingerprint():
+    """Raises AnotherExperiment where the model was trained on another split than the run's, and MissingFile or UnreadableFile where
+    the folder does not say on which."""
+    facts = folder / "shelftalk.json"
+    try:
+        trained_on = json.loads(facts.read_text("utf-8"))["split"]
+    except FileNotFoundError:
+        raise MissingFile(f'"{folder}" holds no trained model; run `shelftalk train` first or mend the path.') from None
+    except (ValueError, KeyError):
+        raise UnreadableFile(f'"{facts}" is damaged; copy it again, or remove stages/train.json and run `shelftalk train`.') from None
+    if trained_on != split.fingerprint():
         raise AnotherExperiment(
             f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
         )
+
+
+def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemIndex) -> None:
+    """Raises AnotherExperiment where the trie of `folder` holds other names than the index (see `holds_names`)."""
+    if not holds_names(trie, backbone, index):
+        raise AnotherExperiment(f'"{folder}" holds the names of another item index; delete that folder, and its trie is made anew.')
+
+
+def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
+    """Whether the trie holds the index's names as the backbone reads them, by their number and by a few of them."""
+    if trie.items != len(index.item_ids):
+        return False
+    rows = range(0, len(index.item_ids), max(1, len(index.item_ids) // CHECKED_NAMES))
+    wanted, kept = backbone.encode_names([index.segments(index.item_ids[row]) for row in rows]), trie.names(np.array(rows))
+    return np.array_equal(kept.bounds, wanted.bounds) and np.array_equal(kept.values, wanted.values)
 
 
 def build_popularity(found: RunParts) -> tuple[Any, list[str]]:

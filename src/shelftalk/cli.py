@@ -166,6 +166,35 @@ def ablate(
     _guarded(work)
 
 
+@app.command()
+def tune(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) that is tuned.")],
+    space: Annotated[Path, typer.Argument(help="Space file (TOML): settings with ranges or choices, trials, tokens each.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The search's folder; by default runs/tuning/NAME.")] = None,
+    trials: Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the file's number.")] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Search a declared space of settings on the validation part, and write the best as an experiment. The same command goes on."""
+
+    def work() -> None:
+        from shelftalk.console import Progress, print_tables
+        from shelftalk.tuning.report import as_json as result_as_json
+        from shelftalk.tuning.report import printed_tables
+        from shelftalk.tuning.space import load_space
+        from shelftalk.tuning.study import tune
+
+        wanted = load_space(experiment, space, trials, data)
+        with Progress() as progress:
+            found, page = tune(wanted, out or Path("runs") / "tuning" / wanted.settings.name, progress, progress.say)
+        if as_json:
+            typer.echo(result_as_json(found), nl=False)
+        else:
+            print_tables(printed_tables(found), f"Report: {page}")
+
+    _guarded(work)
+
+
 @app.command("plan")
 def plan_command(
     experiment: ExperimentFile = None,
@@ -226,6 +255,27 @@ def probe(
             typer.echo(json.dumps(found, indent=1))
         else:
             print_tables(tables(found), f"Report: {path}")
+
+    _guarded(work)
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path | None, typer.Option("--to", help="The folder to make; by default RUN/published.")] = None,
+    push: Annotated[str | None, typer.Option("--push", help="Upload it to the hub as this repository: owner/model.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Everyone may read the repository; private without it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """One folder that is a recommender by itself: model, item names, catalogue texts, wordings, settings and a model card."""
+
+    def work() -> None:
+        from shelftalk.publishing.contents import told
+        from shelftalk.publishing.hub import push as push_folder
+        from shelftalk.publishing.publish import publish as publish_run
+
+        folder = publish_run(run, to, push)
+        typer.echo(told(folder, push_folder(folder, push, public) if push else None, as_json))
 
     _guarded(work)
 

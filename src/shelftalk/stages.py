@@ -163,6 +163,9 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "seed": experiment.seed,
     }
 
+    if not (folder.model / "config.json").exists():
+        folder.manifest("train").unlink(missing_ok=True)  # a training whose model is gone is not finished
+
     def work() -> dict[str, Any]:
         folder.keep_checkpoints_of(inputs)
         spent = TimeSpent(folder.training_time)
@@ -258,7 +261,8 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
             _measure_search(found)
         if not needs_model:  # a language model says how many requests it has answered
             progress(stage, 1, 1, FINISHED)
-        return {"tasks": answered, "chosen": chosen}
+        weights = {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
+        return {"tasks": answered, "chosen": chosen, **weights}
 
     return folder.do(stage, inputs, work)
 

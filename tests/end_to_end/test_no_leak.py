@@ -15,7 +15,7 @@ from shelftalk.tasks.mixture import write_epoch
 from shelftalk.testing.worlds import replace_held_out, tiny_world
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name != "ablations")
+FILES = sorted(path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name not in ("ablations", "tuning"))
 
 
 GRIDS = [(path.stem, variant) for path in sorted((ROOT / "experiments/ablations").glob("*.toml")) for variant in load_grid(path).variants]
