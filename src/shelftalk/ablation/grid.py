@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from shelftalk.data.splitting import Part
 from shelftalk.equal_tokens.dotted import at_path, leaves, nested
+from shelftalk.equal_tokens.settings import Seeds
 from shelftalk.equal_tokens.training_run import effective
 from shelftalk.errors import DuplicateName, SettingsError, UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment, read_toml, validated
@@ -30,7 +31,7 @@ class AblationSettings(BaseModel):
     """Name of the ablation; its folder is runs/ablations/NAME."""
     experiment: str | None = None
     """The base experiment's file, relative to the grid file; the bundled MovieLens experiment without one. Its seed divides the data."""
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    seeds: Seeds = Field((0, 1, 2), min_length=1)
     """Each variant is trained once with each: names of items, samples, their order and starting weights are drawn from it."""
     tokens: int = Field(1_000_000, ge=1)
     """Training tokens that every run reads, prompts and targets together: whole samples until the sum reaches it."""
@@ -46,13 +47,6 @@ class AblationSettings(BaseModel):
     """Whether item_knn, fitted on the base experiment's data, stands in the table too."""
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples behind each 95 % interval."""
-
-    @field_validator("seeds", mode="after")
-    @classmethod
-    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed is named twice, and a run repeated with its seed is no second run")
-        return seeds
 
 
 class GridFile(BaseModel):

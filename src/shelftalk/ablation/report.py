@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from shelftalk import __version__
 from shelftalk.ablation.grid import ITEM_KNN
 from shelftalk.ablation.result import COSTS, Ablation, VariantGap, VariantResult
 from shelftalk.evaluation.metrics import RATING_METRICS
-from shelftalk.machine import hardware_facts
 from shelftalk.report import numbers, plots
 from shelftalk.report.content import Difference
-from shelftalk.report.markdown import escaped, markdown_table
-from shelftalk.report.render import environment
+from shelftalk.report.markdown import page_of
+from shelftalk.report.render import environment, origin
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runs import beside, space_needed
 
@@ -47,25 +43,21 @@ def write_reports(found: Ablation, out: Path) -> Path:
 def as_json(found: Ablation) -> str:
     """The record itself, with what it was measured on."""
     gaps = [{**asdict(gap), "clear": gap.clear} for gap in found.gaps]
-    return json.dumps({**asdict(found), "gaps": gaps, **_origin()}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({**asdict(found), "gaps": gaps, **origin()}, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_markdown(found: Ablation) -> str:
     """The tables and the sentences that they need."""
-    blocks = [f"# {escaped(found.name)}", escaped(lede(found), 2000)]
-    for title, table in tables(found).items():
-        blocks += [f"## {title}", markdown_table(table)]
-    blocks += ["## How to read it", "\n".join(f"- {escaped(sentence, 600)}" for sentence in found.sentences)]
-    return "\n\n".join(blocks) + "\n"
+    return page_of(found.name, lede(found), tables(found), found.sentences)
 
 
 def as_html(found: Ablation) -> str:
     """One page without any reference to the outside; names of variants are escaped."""
     template = environment().get_template("ablation.html.jinja")
     panels = [plots.difference_panel(*drawn) for drawn in _drawn(found)]
-    origin = _origin()
+    measured_on = origin()
     return template.render(
-        found=found, lede=lede(found), tables=tables(found), panels=panels, origin=origin, machine=facts(origin["machine"])
+        found=found, lede=lede(found), tables=tables(found), panels=panels, origin=measured_on, machine=facts(measured_on["machine"])
     )
 
 
@@ -171,12 +163,3 @@ def _heading(name: str) -> str:
 
 def _plain(gap: VariantGap, baseline: str) -> Difference:
     return Difference(gap.variant, baseline, gap.metric, gap.value, gap.low, gap.high, gap.p_holm)
-
-
-def _origin() -> Mapping[str, Any]:
-    """When and on what the report was written."""
-    return {
-        "version": __version__,
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": hardware_facts(),
-    }

@@ -11,7 +11,7 @@ Legend: R requests, B beams, N beams of all requests, C candidates for the next 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,12 +20,12 @@ from shelftalk.decoding.found import Found, answer
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.decoding.settings import Finish
-from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
+from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Columns, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
 from shelftalk.models.backbone import Prefilled
 
 
 @dataclass
-class _Beams:
+class _Beams(Columns):
     """[N] each, by request: row of the tree, trie node, tokens on the way to it, score; whether it stands at a leaf and whether what
     leads to it has been said; its last tree node (its parent's, before it has spoken) and the place of its state in
     `_Search.states`. Of a leaf: what it is worth after each further token, in `_Search.replay` from `at` to `end`."""
@@ -40,13 +40,6 @@ class _Beams:
     state: np.ndarray
     at: np.ndarray
     end: np.ndarray
-
-    def take(self, places: np.ndarray) -> _Beams:
-        return _Beams(*(getattr(self, field.name)[places] for field in fields(self)))
-
-    def where(self, chosen: np.ndarray) -> _Beams:
-        """Those of a mask [N] bool."""
-        return self.take(np.flatnonzero(chosen))
 
 
 def beam_search(
@@ -91,8 +84,8 @@ class _Search:
         waits = np.zeros(len(self.requests), bool)
         waits[self.beams.row[~self.beams.spoken]] = True
         now, later = self.beams.where(~waits[self.beams.row]), self.beams.where(waits[self.beams.row])
-        next_ones = self._apart(self._children(now)) if self.retire else self._pruned(_joined(self._children(now), self._replayed(now)))
-        both = _joined(later, next_ones)
+        next_ones = self._apart(self._children(now)) if self.retire else self._pruned(self._children(now).joined(self._replayed(now)))
+        both = later.joined(next_ones)
         self.beams = both.take(np.argsort(both.row, kind="stable"))
         self._say()
         self._part()
@@ -129,7 +122,7 @@ class _Search:
         worst = np.full(self.hidden.requests, -np.inf)
         worst[rows[full]] = self.done.score[(first + number - 1)[full]]
         children = children.where(children.score > worst[self.requests[children.row]])
-        return _joined(self._pruned(children.where(children.leaf)), self._pruned(children.where(~children.leaf)))
+        return self._pruned(children.where(children.leaf)).joined(self._pruned(children.where(~children.leaf)))
 
     def _say(self) -> None:
         """Beams that have not spoken say their token, those at a leaf the rest of the name as well, as far as the call has room."""
@@ -179,12 +172,8 @@ class _Search:
         ahead = gone.at < gone.end
         gone.score[ahead] = self.replay[gone.end[ahead] - 1]
         gone.row = self.requests[gone.row]
-        self.done, self.beams = _joined(self.done, gone), self.beams.where(~decided)
+        self.done, self.beams = self.done.joined(gone), self.beams.where(~decided)
         if goes_on.any() and goes_on.mean() <= SHRINK:
             rows = np.flatnonzero(goes_on)
             self.tree.keep(rows)
             self.beams.row, self.requests = np.searchsorted(rows, self.beams.row), self.requests[rows]
-
-
-def _joined(one: _Beams, other: _Beams) -> _Beams:
-    return _Beams(*(np.concatenate([getattr(one, field.name), getattr(other, field.name)]) for field in fields(_Beams)))

@@ -5,7 +5,7 @@ Legend: R requests, K places, I items, N nodes, C children; scores in nats.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ import torch
 from shelftalk.decoding.found import Found, answer
 from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie
-from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
+from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Columns, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
 from shelftalk.models.backbone import Prefilled
 from shelftalk.tasks.ragged import Ragged, slices
 
@@ -28,16 +28,13 @@ class Exact(Found):
 
 
 @dataclass
-class _Open:
+class _Open(Columns):
     """[N] each: prefixes that have not been said yet. Their token's log-probability is in the score, which no name below can beat."""
 
     row: np.ndarray
     node: np.ndarray
     tree: np.ndarray
     score: np.ndarray
-
-    def take(self, places: np.ndarray) -> _Open:
-        return _Open(*(getattr(self, field.name)[places] for field in fields(self)))
 
 
 def exact_top(prefilled: Prefilled, trie: Trie, hidden: Hidden, k: int, width: int = SAID_AT_ONCE, limit: int = 0) -> Exact:
@@ -84,12 +81,12 @@ class _BestFirst:
         places, tails = places[said_now], tails.take(said_now)
         left = np.ones(len(self.open.row), bool)
         left[places] = False
-        now, self.open = self.open.take(places), self.open.take(np.flatnonzero(left))
+        now, self.open = self.open.take(places), self.open.where(left)
         leaf, before = self.trie.is_leaf(now.node), self.tree.grown
         said = self.tree.say(now.row, now.tree, jump_lines(self.trie.tokens_to(now.node), tails))
         self.tree.forget_leaves(now.row, leaf, before)
         np.add.at(self.said, self.requests[now.row], said.lines.lengths)
-        self._finish(now.take(np.flatnonzero(leaf)), said, leaf, tails.take(np.flatnonzero(leaf)))
+        self._finish(now.where(leaf), said, leaf, tails.take(np.flatnonzero(leaf)))
         inner, ends = np.flatnonzero(~leaf), said.ends[~leaf]
         self._widen(now.row[inner], now.node[inner], said.nodes[ends], now.score[inner], said.states[torch.from_numpy(ends)])
 
@@ -109,7 +106,7 @@ class _BestFirst:
         whole = self.trie.is_leaf(child)
         whole[whole] = self.trie.tails(child[whole]).lengths == 0
         self._found(new.row[whole], child[whole], score[whole])
-        self.open = _Open(*(np.concatenate([getattr(self.open, f.name), getattr(new, f.name)[~whole]]) for f in fields(_Open)))
+        self.open = self.open.joined(new.where(~whole))
         self._narrow()
 
     def _found(self, row: np.ndarray, leaf: np.ndarray, score: np.ndarray) -> None:
@@ -129,7 +126,7 @@ class _BestFirst:
             spent = self.said[self.requests] >= self.limit
             self.proven[self.requests[np.unique(self.open.row[keeps & spent[self.open.row]])]] = False
             keeps &= ~spent[self.open.row]
-        self.open = self.open.take(np.flatnonzero(keeps))
+        self.open = self.open.where(keeps)
         rows = np.unique(self.open.row)
         if 0 < len(rows) <= SHRINK * len(self.requests):
             self.tree.keep(rows)

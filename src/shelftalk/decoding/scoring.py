@@ -15,7 +15,7 @@ from shelftalk.decoding.tree import PROMPT, Tree, jump_lines
 from shelftalk.models.backbone import Prefilled
 from shelftalk.tasks.ragged import Ragged
 
-SAID_AT_ONCE = 512
+TAILS_AT_ONCE = 512
 """Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""
 CANDIDATES_AT_ONCE = 512
 """Candidates of a request that share their prefixes; what a tree of tokens costs grows with the square of its nodes."""
@@ -119,7 +119,7 @@ def _tail_scores(
     """[leaves] the log-probability of each tail behind its leaf; requests ascend, no tail is empty."""
     floor = tree.grown
     before = np.cumsum(tails.lengths) - tails.lengths
-    part = (before - before[np.searchsorted(request, request)]) // SAID_AT_ONCE  # counted within each request
+    part = (before - before[np.searchsorted(request, request)]) // TAILS_AT_ONCE  # counted within each request
     totals = np.empty(len(leaf))
     for number in range(int(part.max()) + 1):
         here = np.flatnonzero(part == number)

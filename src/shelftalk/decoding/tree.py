@@ -5,7 +5,8 @@ Legend: R requests, N lines (a line is a run of tokens said one behind the other
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import numpy as np
 import torch
@@ -21,6 +22,23 @@ SHRINK = 0.75
 """Requests that are done leave the batch when no more than this share of it still searches."""
 SAID_AT_ONCE = 64
 """Tokens that a search says behind a prompt in one call, more or less: all prompts say as many, or the rest is padding."""
+
+
+@dataclass
+class Columns:
+    """Arrays of one length, a row per beam or prefix: rows are chosen and joined for all of them at once."""
+
+    def take(self, places: np.ndarray) -> Self:
+        """The rows `places`, in that order."""
+        return type(self)(*(getattr(self, field.name)[places] for field in fields(self)))
+
+    def where(self, chosen: np.ndarray) -> Self:
+        """The rows of a mask [N] bool."""
+        return self.take(np.flatnonzero(chosen))
+
+    def joined(self, other: Self) -> Self:
+        """These rows, then the other's."""
+        return type(self)(*(np.concatenate([getattr(self, field.name), getattr(other, field.name)]) for field in fields(self)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -31,6 +31,15 @@ def render_markdown(content: ReportContent) -> str:
     return "\n\n".join(block for section in sections for block in section) + "\n"
 
 
+def page_of(name: str, lede: str, shown: Mapping[str, Table], sentences: Iterable[str]) -> str:
+    """A comparison of trainings as Markdown: what came out, the tables by their titles, and how to read them."""
+    blocks = [f"# {escaped(name)}", escaped(lede, 2000)]
+    for title, table in shown.items():
+        blocks += [f"## {title}", markdown_table(table)]
+    blocks += ["## How to read it", _bullets(sentences, 900)]
+    return "\n\n".join(blocks) + "\n"
+
+
 def escaped(text: str, limit: int = 120) -> str:
     """Foreign text as one line of plain Markdown."""
     line = MARKUP.sub(r"\\\1", numbers.shorten(text, limit).replace("&", "&amp;"))
@@ -49,8 +58,8 @@ def _cell(cell: Cell) -> str:
     return f"{text} {escaped(cell.note)}" if cell.note else text
 
 
-def _bullets(sentences: Iterable[str]) -> str:
-    return "\n".join(f"- {escaped(sentence, 600)}" for sentence in sentences)
+def _bullets(sentences: Iterable[str], limit: int = 600) -> str:
+    return "\n".join(f"- {escaped(sentence, limit)}" for sentence in sentences)
 
 
 def _opening(content: ReportContent) -> list[str]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from pydantic import TypeAdapter
 
+from shelftalk import __version__
+from shelftalk.machine import hardware_facts
 from shelftalk.report import headline, numbers, plots, tables
 from shelftalk.report.content import ReportContent
 from shelftalk.report.markdown import render_markdown
@@ -38,6 +43,11 @@ def environment() -> jinja2.Environment:
     )
     found.filters |= FILTERS
     return found
+
+
+def origin() -> Mapping[str, Any]:
+    """With which version, when and on what a report is written."""
+    return {"version": __version__, "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": hardware_facts()}
 
 
 def render_html(content: ReportContent) -> str:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from shelftalk import __version__
-from shelftalk.machine import hardware_facts
 from shelftalk.report import numbers, plots
-from shelftalk.report.markdown import escaped, markdown_table
-from shelftalk.report.render import environment
+from shelftalk.report.markdown import page_of
+from shelftalk.report.render import environment, origin
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runs import beside, space_needed
 from shelftalk.tuning.result import Finalist, Tuned, Tuning
@@ -37,30 +32,26 @@ def write_reports(found: Tuning, out: Path) -> Path:
 
 def as_json(found: Tuning) -> str:
     """The record itself, with what it was measured on."""
-    return json.dumps({**asdict(found), **_origin()}, indent=1, ensure_ascii=False) + "\n"
+    return json.dumps({**asdict(found), **origin()}, indent=1, ensure_ascii=False) + "\n"
 
 
 def as_markdown(found: Tuning) -> str:
     """The tables and the sentences that they need."""
-    blocks = [f"# {escaped(found.name)}", escaped(lede(found), 2000)]
-    for title, table in tables(found).items():
-        blocks += [f"## {title}", markdown_table(table)]
-    blocks += ["## How to read it", "\n".join(f"- {escaped(sentence, 900)}" for sentence in found.sentences)]
-    return "\n\n".join(blocks) + "\n"
+    return page_of(found.name, lede(found), tables(found), found.sentences)
 
 
 def as_html(found: Tuning) -> str:
     """One page without any reference to the outside; names and values are escaped."""
     template = environment().get_template("tuning.html.jinja")
-    origin = _origin()
+    measured_on = origin()
     return template.render(
         found=found,
         lede=lede(found),
         note=NOTE,
         tables=tables(found),
         panels=panels(found),
-        origin=origin,
-        machine=facts(origin["machine"]),
+        origin=measured_on,
+        machine=facts(measured_on["machine"]),
     )
 
 
@@ -171,12 +162,3 @@ def _trials(found: Tuning) -> Table:
 def _top(found: Tuning) -> float:
     values = [trial.value for trial in found.trials if trial.value is not None]
     return min(values) if found.lower_is_better else max(values)
-
-
-def _origin() -> Mapping[str, Any]:
-    """When and on what the report was written."""
-    return {
-        "version": __version__,
-        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "machine": hardware_facts(),
-    }

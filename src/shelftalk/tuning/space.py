@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shelftalk.equal_tokens.dotted import at_path, nested
+from shelftalk.equal_tokens.settings import Seeds
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import RATING_METRICS, Task, metric_names
 from shelftalk.experiment import Experiment, laid_over, load_experiment, read_toml, validated
@@ -57,15 +58,8 @@ class TuningSettings(BaseModel):
     """Trials that must have been finished before one is pruned."""
     finalists: int = Field(3, ge=1)
     """The best trials, each trained again with every one of `seeds`; the experiment as it is, is always one more."""
-    seeds: tuple[int, ...] = ()
+    seeds: Seeds = ()
     """Seeds of the final trainings, the choice is by the mean over them; by default the three numbers after the experiment's seed."""
-
-    @field_validator("seeds", mode="after")
-    @classmethod
-    def _each_seed_once(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(seeds)) < len(seeds):
-            raise ValueError("a seed is named twice, and a run repeated with its seed is no second run")
-        return seeds
 
     @field_validator("metric", mode="after")
     @classmethod
