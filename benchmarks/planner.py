@@ -91,12 +91,12 @@ def _flan(folder: Path) -> Path:
 
 def _measure(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Both sides of one model; ratios are estimated by measured."""
-    from shelftalk.planning.plan import Hardware, plan
+    from shelftalk.planning.plan import HERE, Hardware, plan
 
     path = folder / "experiment.toml"
     path.write_text(experiment.toml(), encoding="utf-8")
     planned = plan(experiment, Hardware())
-    estimated = planned.memory["here"]["peak"], planned.times[-1]["hours"] * 3600 / planned.training["steps"]
+    estimated = planned.memory[HERE]["peak"], planned.times[-1]["hours"] * 3600 / planned.training["steps"]
     done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True, capture_output=True, text=True)
     measured = json.loads(done.stdout.splitlines()[-1])
     return {

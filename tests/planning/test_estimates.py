@@ -23,7 +23,6 @@ from shelftalk.training.settings import TrainingSettings
 GB = 10**9
 MODEL = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0).model
 WEIGHTS = 4 * sum(weight.numel() for weight in MODEL.parameters())
-LORA = memory.Lora(4, 100)
 BATCH = Trace(kept=20 * GB, logits=GB, flops=10**12, tokens=4096, samples=16)
 SPARE = Trace(kept=2 * GB, logits=GB, flops=10**12, tokens=4096, samples=16)
 
@@ -47,27 +46,45 @@ def test_adafactor_holds_a_row_and_a_column_for_each_matrix() -> None:
     assert states == 4 * (100 + 50 + 7 + 3 * 5000)
 
 
-def test_adapters_are_counted_layer_by_layer() -> None:
-    linear = [part for part in MODEL.modules() if isinstance(part, torch.nn.Linear) and part is not MODEL.get_output_embeddings()]
-    assert memory.lora(MODEL, 2, 0).trainable == 2 * sum(sum(part.weight.shape) for part in linear)
-    assert memory.lora(MODEL, 2, 5).trainable - memory.lora(MODEL, 2, 0).trainable == 5 * 32  # one matrix: they are tied
+def test_frozen_weights_have_neither_gradients_nor_a_place_in_the_optimizer() -> None:
+    model = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0).model
+    model.requires_grad_(False)
+    model.model.norm.requires_grad_(True)
+    found = memory.training_memory(model, BATCH, GB, "adamw", 1)
+    assert (found.weights, found.gradients, found.optimizer) == (WEIGHTS, 4 * 32, 2 * 4 * 32)
+
+
+def test_several_gpus_divide_weights_gradients_optimizer_and_the_rows_of_a_batch() -> None:
+    found = fit().each_of(8)
+    whole_layers = memory.GATHERED * 4 * memory.largest_layer(MODEL)
+    assert (found.weights - whole_layers, found.gradients, found.optimizer) == (WEIGHTS / 8, WEIGHTS / 8, 2 * WEIGHTS / 8)
+    assert (found.activations, found.logits) == (20 * GB * 2 / 16, GB * 2 / 16)  # two of sixteen rows
+    assert memory.smaller(BATCH, 3).samples == 6  # who has most
+
+
+def test_adapters_or_several_gpus_are_named_where_no_other_setting_helps() -> None:
+    wide = Trace(kept=20 * GB, logits=GB, flops=1, tokens=4096, samples=1)
+    tight, light = Gpu("small", 8, 1, 1, ""), fit(SPARE, SPARE)
+    assert 'set pretrained.adaptation = "lora" (about 4 GB)' in what_fits(fit(wide, wide), tight, adapters=light)
+    many = Trace(kept=900 * GB, logits=GB, flops=1, tokens=4096, samples=64)
+    assert what_fits(fit(many, many), GPUS["h200"]) and not what_fits(fit(many, many), GPUS["h200"], gpus=8)
 
 
 def test_what_fits_is_not_refused() -> None:
-    assert what_fits(fit(), LORA, GPUS["a100-80gb"]) == ""
+    assert what_fits(fit(), GPUS["a100-80gb"]) == ""
 
 
 def test_the_first_change_that_makes_it_fit_is_named() -> None:
-    assert "set training.gradient_checkpointing = true (" in what_fits(fit(), LORA, Gpu("small", 8, 1, 1, ""))
-    both = what_fits(fit(spare=BATCH), LORA, Gpu("small", 8, 1, 1, ""))
+    assert "set training.gradient_checkpointing = true (" in what_fits(fit(), Gpu("small", 8, 1, 1, ""))
+    both = what_fits(fit(spare=BATCH), Gpu("small", 8, 1, 1, ""))
     assert "set training.batch_tokens = 1024 and training.gradient_accumulation = 4 (" in both
     wide = Trace(kept=20 * GB, logits=GB, flops=1, tokens=4096, samples=1)  # one sample: no batch is smaller
-    assert "choose --gpu rtx-3090" in what_fits(fit(wide, wide), LORA, Gpu("small", 8, 1, 1, ""))
+    assert "choose --gpu rtx-3090" in what_fits(fit(wide, wide), Gpu("small", 8, 1, 1, ""))
 
 
 def test_what_fits_no_gpu_says_so() -> None:
     huge = Trace(kept=900 * GB, logits=GB, flops=1, tokens=4096, samples=1)
-    assert "no setting or GPU of the table" in what_fits(fit(huge, huge), LORA, GPUS["h200"])
+    assert "no setting or GPU of the table" in what_fits(fit(huge, huge), GPUS["h200"])
 
 
 def test_hours_follow_from_operations_rate_and_number() -> None:
@@ -79,7 +96,7 @@ def test_hours_follow_from_operations_rate_and_number() -> None:
 def test_a_step_takes_its_products_and_what_is_moved() -> None:
     rate = time.Rate(flops=1e12, bandwidth=1e10)
     batch = Trace(kept=10**9, logits=0, flops=10**12, tokens=1, samples=1)
-    assert time.step_seconds(batch, 10**8, rate, False) == pytest.approx(3 + 0.3 + 0.28)
+    assert time.step_seconds(batch, 10**8, rate, 3) == pytest.approx(3 + 0.3 + 0.28)
 
 
 def test_this_processor_is_measured() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from shelftalk import stages
 from shelftalk.assemble import RunParts, new_backbone
@@ -17,11 +18,14 @@ from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Encoded
 from shelftalk.planning.counting import count_samples
 from shelftalk.planning.gpus import GPUS
-from shelftalk.planning.plan import TOGETHER, Hardware, Plan, plan
+from shelftalk.planning.memory import trainable
+from shelftalk.planning.plan import HERE, TOGETHER, Hardware, Plan, backbone_adapted_otherwise, backbone_to_plan, plan, typical_and_largest
 from shelftalk.runs import RunFolder
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
 from shelftalk.testing.worlds import tiny_world
+from shelftalk.training.batching import Steps
+from shelftalk.training.packing import NO_SHARED_ROWS
 from tests.end_to_end.tiny import call, merged, save_world, write_experiment
 
 T5 = {"tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}}}
@@ -106,18 +110,63 @@ def test_some_users_stand_for_all(planned: Plan, some: Plan) -> None:
 
 def test_the_plan_has_all_its_parts_and_survives_json(planned: Plan) -> None:
     values = json.loads(json.dumps(planned.values()))
-    assert values["memory"]["full"]["peak"] > values["memory"]["full"]["weights"] > 0
+    alone, divided, here = values["memory"].values()
+    assert alone["peak"] > alone["weights"] > 0 and divided["gradients"] == pytest.approx(alone["gradients"] / 8, rel=0.01)
+    assert list(values["memory"]) == ["one GPU, full", "each of 8 GPUs, full, all divided", HERE] and here["peak"] > 0
     assert values["trie"]["items"] == 60 and values["trie"]["nodes"] > 60 and values["trie"]["bytes"] > 0
     assert {row["where"] for row in values["times"]} >= {"1 x a100-80gb", "8 x a100-80gb"}
     one, eight = (next(row for row in values["times"] if row["where"] == f"{n} x a100-80gb") for n in (1, 8))
     assert one["cost"] == pytest.approx(one["hours"] * 2.0) and eight["cost"] == pytest.approx(eight["hours"] * 8 * 2.0)
     assert eight["hours"] * 8 * TOGETHER == pytest.approx(one["hours"])
-    assert values["refused"] == [] and any("estimates only" in sentence for sentence in values["assumptions"])
+    assert values["refused"] == [] and any("are estimates" in sentence for sentence in values["assumptions"])
 
 
 def test_a_pretrained_t5_is_planned_without_any_of_its_weights(world: Path, flan: str) -> None:
     found = plan(experiment(world, pretrained={"name": flan}, **T5), Hardware())  # the folder holds no weights
     assert found.model["family"] == "encoder-decoder" and found.model["trained context"] == 512 and not found.refused
+
+
+def lora(flan: str) -> dict[str, Any]:
+    return {"name": flan, "random_weights": True, "adaptation": "lora", "lora_rank": 3, "lora_targets": ["q", "wo"]}
+
+
+def test_adapters_are_planned_as_they_are_made(world: Path, flan: str, tmp_path: Path) -> None:
+    settings = experiment(world, pretrained=lora(flan), **T5)
+    found, folder = plan(settings, Hardware(lora_rank=9)), RunFolder(tmp_path)
+    stages.prepare(folder, settings)
+    stages.index(folder, settings)
+    model = new_backbone(RunParts(folder, settings)).model
+    trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    assert found.model["trainable, LoRA, rank 3"] == trained < found.model["trainable, full"] / 2
+    assert found.model["parameters"] == sum(weight.numel() for weight in model.parameters())
+    adapted, full, here = found.memory.values()
+    assert adapted["gradients"] == 4 * trained == adapted["optimizer"] / 2 and here["gradients"] == 4 * trained
+    assert adapted["weights"] == 4 * found.model["parameters"] and full["gradients"] == 4 * found.model["trainable, full"]
+    assert [row["training"] for row in found.times] == ["LoRA, rank 3", "full", "LoRA, rank 3"]
+
+
+def test_full_training_is_compared_with_adapters_of_the_rank_that_was_asked_for(world: Path, flan: str, real: RunParts) -> None:
+    found = RunParts(real.run, experiment(world, pretrained={"name": flan}, **T5))
+    model = backbone_to_plan(found).model
+    shapes = [part.weight.shape for part in model.modules() if isinstance(part, torch.nn.Linear) and part is not model.lm_head]
+    trained = {}
+    for rank in (2, 4):
+        other = backbone_adapted_otherwise(found, rank)
+        assert other is not None
+        trained[rank] = sum(shape.numel() for shape in trainable(other.model))
+    assert trained[4] - trained[2] == 2 * sum(map(sum, shapes))
+    assert backbone_adapted_otherwise(real, 4) is None  # the nano model takes none
+
+
+def test_rows_that_samples_share_are_planned_as_they_are_packed(world: Path, real: RunParts) -> None:
+    samples = count_samples(real, new_backbone(real), 10**6).samples
+    steps = Steps(new_backbone(real), [samples], 1024, 0, row_tokens=512)
+    batches = typical_and_largest(samples, 1024, 512)
+    assert batches.number == len(steps) < typical_and_largest(samples, 1024).number
+    most = max(steps.counts(), key=lambda count: count.targets).targets
+    assert sum(int(row.bears_loss.sum()) for row in batches.largest[1]) == most
+    found = plan(experiment(world, training={"row_tokens": 512, "batch_tokens": 1024}), Hardware())
+    assert found.training["steps"] < plan(experiment(world, training={"batch_tokens": 1024}), Hardware()).training["steps"]
 
 
 def test_hours_of_fp32_follow_from_the_peak_of_fp32(planned: Plan, some: Plan) -> None:
@@ -135,11 +184,11 @@ def test_each_thing_that_cannot_work_is_refused_in_a_sentence(world: Path, flan:
     unrated.mkdir()
     pl.read_parquet(world / "interactions.parquet").drop("rating").write_parquet(unrated / "interactions.parquet")
     pl.read_parquet(world / "items.parquet").write_parquet(unrated / "items.parquet")
-    changes = {"decoding": {"beams": 5}, "training": {"precision": "fp16", "judged_by": ["rating"]}}
+    changes = {"decoding": {"beams": 5}, "training": {"precision": "fp16", "judged_by": ["rating"], "row_tokens": 512}}
     found = plan(experiment(unrated, **merged({"pretrained": {"name": flan}, **T5}, changes)), Hardware())
-    for words in ("overflow fp16", "decoding.beams = 20", "training.judged_by names no task"):
+    for words in ("overflow fp16", "decoding.beams = 20", "training.judged_by names no task", NO_SHARED_ROWS):
         assert len([sentence for sentence in found.refused if words in sentence]) == 1, words
-    assert len(found.refused) == 3
+    assert len(found.refused) == 4
 
 
 def test_samples_that_an_encoder_decoder_cannot_learn_from_are_refused_before_anything_is_written(

@@ -8,8 +8,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.nano import build_nano
-from shelftalk.models.settings import NanoSettings
+from shelftalk.models.pretrained import start_from_pretrained
+from shelftalk.models.settings import NanoSettings, PretrainedSettings
 from shelftalk.planning.tracing import Paper, like
+from shelftalk.testing.t5_folder import SMALL, save_flan_t5
+from shelftalk.training.packing import side_by_side
 
 FAMILIES = ("decoder-only", "encoder-decoder")
 
@@ -17,6 +20,17 @@ FAMILIES = ("decoder-only", "encoder-decoder")
 def nano(family: str, layers: int = 2) -> Backbone:
     settings = NanoSettings(family=family, vocabulary=300, width=32, layers=layers, heads=2)  # type: ignore[arg-type]
     backbone = build_nano(["some text"], ["<i_1>"], settings, 0)
+    backbone.model.train()
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def flan_lora(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny FLAN-T5 with adapters."""
+    texts = ["Amber tea Bold lamps Calm boots No. 1 2 3", "abcdefghijklmnopqrstuvwxyz 0 1 2 3 4 5 6 7 8 9 . , :"] * 3
+    folder = save_flan_t5(tmp_path_factory.mktemp("flan"), texts, SMALL, 320, 150)
+    settings = PretrainedSettings(name=str(folder), random_weights=True, adaptation="lora", lora_rank=4)
+    backbone = start_from_pretrained(settings, ["<i_1>", "<i_2>"], {}, "fp32", 0)
     backbone.model.train()
     return backbone
 
@@ -41,10 +55,30 @@ def kept_by(backbone: Backbone, samples: list[Encoded]) -> int:
 def test_what_is_kept_for_the_way_back_is_what_a_real_batch_keeps(family: str) -> None:
     backbone, samples = nano(family), [like(60, 20, 12)] * 5
     trace = Paper(backbone, bf16=False).trace(samples)
-    scores = trace.logits // 3
+    scores = trace.logits // 2
     # a causal model is told "causal" by name where it computes, and by a mask where it is traced: of account where it is so narrow
     tolerance = 0.03 if family == "encoder-decoder" else 0.15
     assert trace.kept + scores == pytest.approx(kept_by(backbone, samples), rel=tolerance)
+
+
+def test_logits_are_two_tables_over_the_labels_in_the_precision_of_the_products() -> None:
+    backbone = nano("decoder-only")
+    labels, vocabulary = 256, backbone.model.config.vocab_size  # sixty, filled up
+    for bf16, number in ((False, 4), (True, 2)):
+        assert Paper(backbone, bf16).trace([like(60, 20, 12)] * 5).logits == 2 * number * labels * vocabulary
+
+
+def test_rows_that_samples_share_are_traced_with_their_mask() -> None:
+    backbone = nano("decoder-only")
+    shared = [side_by_side([like(6, 20, 12)] * 2)] * 2
+    trace = Paper(backbone, False).trace(shared)
+    assert trace.kept + trace.logits // 2 == pytest.approx(kept_by(backbone, shared), rel=0.02) and trace.samples == 2
+
+
+def test_frozen_weights_with_adapters_are_traced_as_a_real_batch_keeps_them(flan_lora: Backbone) -> None:
+    samples = [like(60, 20, 12)] * 5
+    trace = Paper(flan_lora, bf16=False).trace(samples)
+    assert trace.kept + trace.logits // 2 == pytest.approx(kept_by(flan_lora, samples), rel=0.05)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -81,19 +81,23 @@ def start_from_pretrained(
 
 
 def on_paper(settings: PretrainedSettings, symbols: Sequence[str]) -> Backbone:
-    """The same without any weight: shapes and tokenizer, for planning. Nothing is computed with it."""
+    """The same without any weight: shapes, tokenizer and adapters, for planning. Nothing is computed with it."""
     config, tokenizer = read_config(settings), read_tokenizer(settings)
     check_config(config, tokenizer, settings.name)
+    known = len(tokenizer)
     with torch.device("meta"):
-        return adapted(from_random_weights(config), tokenizer, symbols, "fp32")
+        backbone = adapted(from_random_weights(config), tokenizer, symbols, "fp32")
+        if settings.adaptation == "lora":
+            add_adapters(backbone.model, range(known, len(tokenizer)), settings)
+    return backbone
 
 
 def without_values(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same shapes, made where the caller's context puts new tensors."""
-    twin = type(model)(copy.deepcopy(model.config))
-    if model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
-        _own_output_layer(twin)
-    return twin
+    """A model of the same shapes, ties and adapters, its tensors made where the caller's context puts new ones."""
+    empty: dict[int, torch.Tensor] = {id(buffer): torch.empty(buffer.shape, dtype=buffer.dtype) for buffer in model.buffers()}
+    for weight in model.parameters():
+        empty[id(weight)] = torch.nn.Parameter(torch.empty(weight.shape, dtype=weight.dtype), weight.requires_grad)
+    return copy.deepcopy(model, empty)  # all else is copied; a tensor is what stands for it here
 
 
 def enable_checkpointing(model: PreTrainedModel) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedModel
 
 from shelftalk.planning.gpus import GPUS, Gpu
-from shelftalk.planning.memory import Lora, Memory, full_memory, lora_memory, smaller
+from shelftalk.planning.memory import Memory, Optimizer, sharded, smaller, training_memory
 from shelftalk.planning.tracing import Trace
 from shelftalk.training.settings import TrainingSettings
 
@@ -27,33 +27,37 @@ class Fit:
     checkpointed: Trace
     base: int
 
-    def memory(self, checkpointing: bool | None = None, optimizer: str = "", parts: int = 1) -> Memory:
+    def memory(self, checkpointing: bool | None = None, optimizer: Optimizer | None = None, parts: int = 1) -> Memory:
         """With the settings' own checkpointing and optimiser where none is given, and each batch cut into `parts`."""
-        spare = self.settings.gradient_checkpointing if checkpointing is None else checkpointing
-        batch = smaller(self.checkpointed if spare else self.plain, parts)
+        batch = smaller(self._batch(checkpointing), parts)
         chosen = optimizer or self.settings.optimizer
-        return full_memory(self.model, batch, self.base, chosen, self.settings.gradient_accumulation * parts)  # type: ignore[arg-type]
+        return training_memory(self.model, batch, self.base, chosen, self.settings.gradient_accumulation * parts)
 
-    def adapters(self, lora: Lora) -> Memory:
-        """With adapters in place of all weights."""
-        batch = self.checkpointed if self.settings.gradient_checkpointing else self.plain
-        return lora_memory(self.model, lora, batch, self.base, self.settings.gradient_accumulation)
+    def each_of(self, gpus: int) -> Memory:
+        """What each of so many GPUs needs where all is divided among them, every batch by its rows."""
+        return sharded(self.memory(), smaller(self._batch(None), gpus), self.model, gpus)
+
+    def _batch(self, checkpointing: bool | None) -> Trace:
+        spare = self.settings.gradient_checkpointing if checkpointing is None else checkpointing
+        return self.checkpointed if spare else self.plain
 
 
-def what_fits(fit: Fit, lora: Lora, gpu: Gpu) -> str:
-    """ "" where the training fits the GPU, else a sentence that names the first change of settings that would make it fit."""
+def what_fits(fit: Fit, gpu: Gpu, gpus: int = 1, adapters: Fit | None = None) -> str:
+    """ "" where the training fits the GPU, or so many of them together, else a sentence that names the first change of settings that
+    would make it fit; `adapters` is the same training with them, where it has none."""
     need = fit.memory().peak
-    if fits(need, gpu):
+    if fits(need, gpu) or (gpus > 1 and fits(fit.each_of(gpus).peak, gpu)):
         return ""
     refusal = f"Training needs about {need / 1e9:.0f} GB, and {gpu.name} has {gpu.memory:g} GB; "
     for changes, changed in _changes(fit):
         if fits(changed.peak, gpu):
             return f"{refusal}set {changes} (about {changed.peak / 1e9:.0f} GB)."
+    if adapters is not None and fits(adapters.memory().peak, gpu):
+        return f'{refusal}set pretrained.adaptation = "lora" (about {adapters.memory().peak / 1e9:.0f} GB).'
     larger = [other.name for other in GPUS.values() if fits(need, other)]
     if larger:
         return f"{refusal}no setting makes it fit: choose --gpu {larger[0]}."
-    small = fit.adapters(lora).peak
-    return f"{refusal}no setting or GPU of the table makes it fit, and adapters (about {small / 1e9:.0f} GB) are not built yet."
+    return f"{refusal}no setting or GPU of the table makes it fit; divide it among several with --gpus."
 
 
 def fits(need: int, gpu: Gpu) -> bool:
@@ -64,7 +68,8 @@ def fits(need: int, gpu: Gpu) -> bool:
 def _changes(fit: Fit) -> list[tuple[str, Memory]]:
     """Changes of settings in words, from the one that costs least on, and the memory with them."""
     found = []
-    for optimizer in dict.fromkeys((fit.settings.optimizer, "adafactor")):
+    optimizers: dict[Optimizer, None] = dict.fromkeys((fit.settings.optimizer, "adafactor"))
+    for optimizer in optimizers:
         for parts in CUTS:
             for checkpointing in sorted({fit.settings.gradient_checkpointing, True}):
                 words = ["training.gradient_checkpointing = true"] if checkpointing and not fit.settings.gradient_checkpointing else []

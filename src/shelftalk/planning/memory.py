@@ -1,8 +1,8 @@
-"""How much memory training takes, from the shapes of the weights and the trace of its largest batch. Bytes throughout."""
+"""How much memory training takes, from the weights, which of them are trained, and the trace of its largest batch. Bytes throughout."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,14 +10,15 @@ from transformers import PreTrainedModel
 
 from shelftalk.planning.tracing import FP32, Trace
 
-HALF = 2
-"""Bytes of a bf16 number."""
+Optimizer = Literal["adamw", "adafactor"]
+GATHERED = 2
+"""Layers whose whole weights a GPU holds at once where each holds a share: the one it computes and the next one on its way."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`base`: what is there before any model; `activations`: kept for the way back, at the largest batch; `logits`: scores over the
-    vocabulary and their gradients."""
+    """`base`: what is there before any model; `activations`: kept for the way back, at the largest batch; `logits`: the scores of
+    its labels over the vocabulary and their gradients."""
 
     base: int
     weights: int
@@ -40,35 +41,33 @@ class Memory:
         return {**parts, "peak": self.peak}
 
 
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters on every linear layer, after Hu et al. (ICLR 2022): `trainable` weights, new symbols' rows among them."""
-
-    rank: int
-    trainable: int
+def trainable(model: PreTrainedModel) -> list[torch.Size]:
+    """Shapes of the weights that are trained: all of them, or adapters and the rows of new tokens."""
+    return [weight.shape for weight in model.parameters() if weight.requires_grad]
 
 
-def full_memory(model: PreTrainedModel, largest: Trace, base: int, optimizer: Literal["adamw", "adafactor"], accumulation: int) -> Memory:
-    """Every weight is trained, in fp32."""
-    shapes = [weight.shape for weight in model.parameters()]
-    weights = FP32 * sum(shape.numel() for shape in shapes)
-    states = 2 * weights if optimizer == "adamw" else adafactor_states(shapes)
-    return Memory(base, weights, weights, states, largest.kept, largest.logits, accumulation > 1)
+def training_memory(model: PreTrainedModel, largest: Trace, base: int, optimizer: Optimizer, accumulation: int) -> Memory:
+    """All weights in fp32, as they are held whatever products are computed in; gradients and what the optimiser keeps for those that
+    are trained."""
+    shapes = trainable(model)
+    trained = FP32 * sum(shape.numel() for shape in shapes)
+    states = 2 * trained if optimizer == "adamw" else adafactor_states(shapes)
+    weights = FP32 * sum(weight.numel() for weight in model.parameters())
+    return Memory(base, weights, trained, states, largest.kept, largest.logits, accumulation > 1)
 
 
-def lora_memory(model: PreTrainedModel, adapters: Lora, largest: Trace, base: int, accumulation: int) -> Memory:
-    """Frozen weights in bf16, adapters in fp32 with AdamW."""
-    weights = HALF * sum(weight.numel() for weight in model.parameters()) + FP32 * adapters.trainable
-    trained = FP32 * adapters.trainable
-    return Memory(base, weights, trained, 2 * trained, largest.kept, largest.logits, accumulation > 1)
+def sharded(whole: Memory, share: Trace, model: PreTrainedModel, gpus: int) -> Memory:
+    """What each of some GPUs needs where weights, gradients and optimiser are divided among them (FSDP, ZeRO stage 3; Rajbhandari et
+    al., SC 2020), with `share` of the largest batch. Every layer is put together again while it is computed."""
+    divided = {part: -(-getattr(whole, part) // gpus) for part in ("weights", "gradients", "optimizer")}
+    divided["weights"] += GATHERED * FP32 * largest_layer(model)
+    return replace(whole, **divided, activations=share.kept, logits=share.logits)
 
 
-def lora(model: PreTrainedModel, rank: int, new_symbols: int) -> Lora:
-    """`rank` rows and columns for each linear layer but the output, and the whole rows of the new symbols."""
-    output = model.get_output_embeddings()
-    linear = [part for part in model.modules() if isinstance(part, torch.nn.Linear) and part is not output]
-    rows = len({id(layer.weight) for layer in (output, model.get_input_embeddings())}) * new_symbols * model.config.hidden_size
-    return Lora(rank, sum(rank * (part.in_features + part.out_features) for part in linear) + rows)
+def largest_layer(model: PreTrainedModel) -> int:
+    """Weights of the largest part that is divided as one: a layer, or an embedding, which in a small model is larger."""
+    parts = [model.get_input_embeddings(), *(part for part in model.modules() if type(part).__name__ in (model._no_split_modules or ()))]
+    return max(sum(weight.numel() for weight in part.parameters()) for part in parts)
 
 
 def adafactor_states(shapes: list[torch.Size]) -> int:
@@ -78,6 +77,7 @@ def adafactor_states(shapes: list[torch.Size]) -> int:
 
 
 def smaller(batch: Trace, parts: int) -> Trace:
-    """A batch of one `parts`-th of the samples, one at least."""
-    parts = min(parts, batch.samples)
-    return Trace(batch.kept // parts, batch.logits // parts, batch.flops // parts, batch.tokens // parts, max(1, batch.samples // parts))
+    """A batch of one `parts`-th of the rows, rounded up, one at least."""
+    rows = -(-batch.samples // parts)
+    kept, logits, flops, tokens = (number * rows // batch.samples for number in (batch.kept, batch.logits, batch.flops, batch.tokens))
+    return Trace(kept, logits, flops, tokens, rows)

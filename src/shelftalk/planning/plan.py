@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
+from transformers import PreTrainedModel
 
 from shelftalk import machine, stages
 from shelftalk.assemble import RunParts, family, new_backbone, symbols
@@ -35,7 +36,7 @@ from shelftalk.planning.gpus import Gpu, gpu_named
 from shelftalk.planning.tracing import Paper, Trace
 from shelftalk.runs import RunFolder
 from shelftalk.training.batching import length_batches
-from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 
 USERS = 2000
 """Users whose samples are looked at; the rest is scaled."""
@@ -43,6 +44,8 @@ GPU_BASE = 10**9
 """Bytes of a GPU that the driver and its kernels take: an assumption."""
 SAMPLE = 400
 """Bytes of a sample in memory beside its tokens, five bytes each."""
+HERE = "this machine's processor"
+"""Its memory's name in a plan."""
 TOGETHER = 0.9
 """Share of its speed that a GPU keeps beside others: an assumption."""
 
@@ -71,7 +74,7 @@ class Plan:
     trie: Mapping[str, int]
     training: Mapping[str, int]
     memory: Mapping[str, Mapping[str, int]]
-    """"full" and "lora" on one GPU and "here" on this machine, in bytes by part."""
+    """Where and how -> bytes by part; first one GPU and the experiment as it is, last this machine."""
     times: Sequence[Mapping[str, Any]]
     refused: Sequence[str]
     assumptions: Sequence[str]
@@ -102,6 +105,16 @@ def backbone_to_plan(found: RunParts) -> Backbone:
     return _to_try(found, "fp32")  # a precision that is refused is told among other refusals
 
 
+def backbone_adapted_otherwise(found: RunParts, lora_rank: int) -> Backbone | None:
+    """The model of the experiment with adapters of a rank where it has none, and without any where it has them: to compare with. None
+    for the nano model, which takes no adapters."""
+    start = found.experiment.pretrained
+    if not start.name:
+        return None
+    other = {"adaptation": "full"} if start.adaptation == "lora" else {"adaptation": "lora", "lora_rank": lora_rank}
+    return on_paper(start.model_copy(update=other), symbols(found))
+
+
 def _to_try(found: RunParts, precision: Precision) -> Backbone:
     """A backbone that nobody needs afterwards; weights that were released are as fast as random ones, which need not be fetched."""
     experiment = found.experiment
@@ -125,9 +138,13 @@ class Batches:
     number: int
 
 
-def typical_and_largest(samples: Sequence[Encoded], batch_tokens: int) -> Batches:
-    """As training would make batches of these samples."""
-    batches = [[samples[place] for place in batch] for batch in length_batches(samples, batch_tokens)]
+def typical_and_largest(samples: Sequence[Encoded], batch_tokens: int, row_tokens: int = 0) -> Batches:
+    """As training would make batches of these samples, in rows that they share where `row_tokens` is above 0."""
+    rows: Sequence[Encoded] = samples
+    if row_tokens:
+        shared = packed_rows([len(sample) for sample in samples], row_tokens)
+        rows = [side_by_side([samples[place] for place in row]) for row in shared]
+    batches = [[rows[place] for place in batch] for batch in length_batches(rows, batch_tokens)]
     typical = [batches[int(len(batches) * eighth / 8)] for eighth in (1, 3, 5, 7)]
     most = max(batches, key=lambda batch: sum(int(sample.bears_loss.sum()) for sample in batch))
     return Batches(typical, [batches[0], most], len(batches))
@@ -139,32 +156,68 @@ def _plan(found: RunParts, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
     counted = count_samples(found, backbone, users)
     if not counted.samples:
         raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
-    batches = typical_and_largest(counted.samples, settings.batch_tokens)
+    batches = typical_and_largest(counted.samples, settings.batch_tokens, settings.row_tokens if backbone.family == "decoder-only" else 0)
     number = math.ceil(batches.number * counted.scale) * settings.epochs
     steps = math.ceil(number / settings.gradient_accumulation)
     steps = min(steps, settings.max_steps or steps)
     costs = batch_costs(backbone, settings.precision != "fp32", batches)
-    fit = Fit(backbone.model, settings, costs.largest, costs.largest_checkpointed, GPU_BASE)
-    adapters = memory.lora(backbone.model, hardware.lora_rank, len(found.index.vocabulary))
+    both = _both_ways(found, backbone, costs, batches, hardware.lora_rank)
     here = _here(found, backbone, counted, batches, costs)
-    flops = costs.flops * steps * settings.gradient_accumulation
+    forward_passes = steps * settings.gradient_accumulation
     hours_here = here.seconds * settings.gradient_accumulation * steps / 3600
     return Plan(
         experiment=experiment.name,
-        model=_model(experiment, backbone, adapters),
+        model=_model(experiment, backbone) | {f"trainable, {name}": way.trained for name, way in both.items()},
         looked_at=_looked_at(counted),
         tasks={name: _task_row(count) for name, count in counted.tasks.items()},
         cut=cut_texts(found),
         trie=trie_size(found.index, backbone),
         training=_training(counted, settings.epochs, steps),
-        memory={"full": fit.memory().rows(), "lora": fit.adapters(adapters).rows(), "here": here.memory.rows()},
+        memory=_memory(both, here.memory, hardware.gpus),
         times=[
-            *_bought(flops, hardware, gpu, settings),
-            {"where": here.where, "training": "full", "hours": hours_here, "cost": None},
+            *(row for name, way in both.items() for row in _bought(name, way, forward_passes, hardware, gpu)),
+            {"where": here.where, "training": next(iter(both)), "hours": hours_here, "cost": None},
         ],
-        refused=_refused(found, backbone, fit, adapters, gpu),
+        refused=_refused(found, backbone, both, hardware.gpus, gpu),
         assumptions=[*_assumptions(hardware, gpu, settings.precision), here.note],
     )
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train the model: every weight, or adapters."""
+
+    fit: Fit
+    flops: float
+    """Operations of a forward pass over a typical batch."""
+    adapters: bool
+
+    @property
+    def trained(self) -> int:
+        return sum(shape.numel() for shape in memory.trainable(self.fit.model))
+
+
+def _both_ways(found: RunParts, backbone: Backbone, costs: Costs, batches: Batches, lora_rank: int) -> dict[str, Way]:
+    """By name: first as the experiment has it, then the other way, where the model can be trained in two."""
+    settings, start = found.experiment.training, found.experiment.pretrained
+
+    def way(model: PreTrainedModel, costs: Costs, adapters: bool) -> Way:
+        return Way(Fit(model, settings, costs.largest, costs.largest_checkpointed, GPU_BASE), costs.flops, adapters)
+
+    has = start.adaptation == "lora"
+    names = {False: "full", True: f"LoRA, rank {start.lora_rank if has else lora_rank}"}
+    both = {names[has]: way(backbone.model, costs, has)}
+    if other := backbone_adapted_otherwise(found, lora_rank):
+        both[names[not has]] = way(other.model, batch_costs(other, settings.precision != "fp32", batches), not has)
+    return both
+
+
+def _memory(both: Mapping[str, Way], here: memory.Memory, gpus: int) -> dict[str, dict[str, int]]:
+    """By where and how, bytes by part: on one GPU; on each of several that share all of it; here."""
+    found = {f"one GPU, {name}": way.fit.memory().rows() for name, way in both.items()}
+    if gpus > 1:
+        found |= {f"each of {gpus} GPUs, {name}, all divided": way.fit.each_of(gpus).rows() for name, way in both.items()}
+    return {**found, HERE: here.rows()}
 
 
 @dataclass(frozen=True)
@@ -220,7 +273,9 @@ def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batche
         seconds = time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical, settings)
         return Here(where, need, seconds, note)
     rate = time.measured_rate(bf16)
-    each = [time.step_seconds(trace, backbone.parameters, rate, settings.gradient_checkpointing) for trace in costs.typical]
+    trained = sum(shape.numel() for shape in memory.trainable(backbone.model))
+    passes = time.passes(settings.gradient_checkpointing, trained < backbone.parameters)
+    each = [time.step_seconds(trace, trained, rate, passes) for trace in costs.typical]
     note = (
         f"Hours on this processor are worked out from rates measured just now: {rate.flops / 1e9:.0f} x 10^9 operations and "
         f"{rate.bandwidth / 1e9:.1f} GB of memory a second."
@@ -228,19 +283,17 @@ def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batche
     return Here(where, need, sum(each) / len(each), note)
 
 
-def _bought(flops: float, hardware: Hardware, gpu: Gpu, settings: TrainingSettings) -> list[dict[str, Any]]:
-    rows = []
-    for adapters in (False, True):
-        for gpus in sorted({1, hardware.gpus}):
-            work = flops * time.passes(settings.gradient_checkpointing, adapters)
-            hours = time.gpu_seconds(work, gpu.peak(settings.precision), gpus, hardware.utilisation, TOGETHER) / 3600
-            cost = None if hardware.price is None else hours * gpus * hardware.price
-            training = f"LoRA, rank {hardware.lora_rank}" if adapters else "full"
-            rows.append({"where": f"{gpus} x {gpu.name}", "training": training, "hours": hours, "cost": cost})
+def _bought(name: str, way: Way, forward_passes: int, hardware: Hardware, gpu: Gpu) -> list[dict[str, Any]]:
+    rows, settings = [], way.fit.settings
+    for gpus in sorted({1, hardware.gpus}):
+        work = way.flops * forward_passes * time.passes(settings.gradient_checkpointing, way.adapters)
+        hours = time.gpu_seconds(work, gpu.peak(settings.precision), gpus, hardware.utilisation, TOGETHER) / 3600
+        cost = None if hardware.price is None else hours * gpus * hardware.price
+        rows.append({"where": f"{gpus} x {gpu.name}", "training": name, "hours": hours, "cost": cost})
     return rows
 
 
-def _model(experiment: Experiment, backbone: Backbone, adapters: memory.Lora) -> dict[str, Any]:
+def _model(experiment: Experiment, backbone: Backbone) -> dict[str, Any]:
     start = experiment.pretrained
     return {
         "name": (start.name + (", random weights" if start.random_weights else "")) or "nano, from scratch",
@@ -248,7 +301,6 @@ def _model(experiment: Experiment, backbone: Backbone, adapters: memory.Lora) ->
         "parameters": backbone.parameters,
         "vocabulary": len(backbone.tokenizer),
         "trained context": trained_context(backbone),
-        f"trainable with LoRA of rank {adapters.rank}": adapters.trainable,
     }
 
 
@@ -276,7 +328,7 @@ def _looked_at(counted: Counted) -> str:
     )
 
 
-def _refused(found: RunParts, backbone: Backbone, fit: Fit, adapters: memory.Lora, gpu: Gpu) -> list[str]:
+def _refused(found: RunParts, backbone: Backbone, both: Mapping[str, Way], gpus: int, gpu: Gpu) -> list[str]:
     """What cannot work, one sentence each."""
     experiment = found.experiment
     sentences = [fp16_refusal(experiment.training.precision, backbone.family, gpu=True)]
@@ -287,7 +339,10 @@ def _refused(found: RunParts, backbone: Backbone, fit: Fit, adapters: memory.Lor
         )
     if not set(experiment.training.judged_by) & set(found.served):
         sentences.append(f"training.judged_by names no task that is validated; choose among {', '.join(found.served)}.")
-    sentences.append(what_fits(fit, adapters, gpu))
+    if experiment.training.row_tokens and backbone.family != "decoder-only":
+        sentences.append(NO_SHARED_ROWS)
+    planned, *others = both.values()
+    sentences.append(what_fits(planned.fit, gpu, gpus, next((way.fit for way in others if way.adapters), None)))
     return [sentence for sentence in sentences if sentence]
 
 
@@ -298,7 +353,8 @@ def _assumptions(hardware: Hardware, gpu: Gpu, precision: Precision) -> list[str
         f"A GPU is assumed to reach {hardware.utilisation:.0%} of its peak{together}; {gpu.name} has {gpu.peak(precision):g} x 10^12 "
         f"{kind} operations a second ({gpu.source}). Answering the test part comes on top of the hours.",
         "Activations are traced with the processor's kernels; a GPU's attention keeps less.",
-        "Adapters (LoRA) and several GPUs are estimates only: this version trains all weights, on one GPU or the processor.",
+        "GPUs were not at hand where this was made: memory on them and hours are estimates. Where all is divided (launch/fsdp.yaml) each "
+        "holds its share of weights, gradients and optimiser; with launch/ddp.yaml each holds all of them.",
     ]
 
 

@@ -46,12 +46,11 @@ def _tasks(plan: Plan) -> Table:
 
 def _memory(plan: Plan) -> Table:
     table = Table(title="memory at the highest moment, in GB", title_justify="left")
-    titles = {"full": "one GPU, all weights", "lora": "one GPU, LoRA (estimate only)", "here": "this machine's processor"}
     table.add_column("")
-    for title in titles.values():
+    for title in plan.memory:
         table.add_column(title, justify="right")
-    for part in plan.memory["full"]:
-        table.add_row(part, *(f"{plan.memory[name][part] / 1e9:.2f}" for name in titles))
+    for part in next(iter(plan.memory.values())):
+        table.add_row(part, *(f"{parts[part] / 1e9:.2f}" for parts in plan.memory.values()))
     return table
 
 

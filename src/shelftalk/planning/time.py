@@ -44,11 +44,11 @@ def gpu_seconds(flops: float, peak: float, gpus: int, utilisation: float, togeth
     return flops / (peak * 1e12 * utilisation * gpus * (together if gpus > 1 else 1))
 
 
-def step_seconds(batch: Trace, weights: int, rate: Rate, checkpointing: bool) -> float:
-    """Seconds of a step on the processor: its products, the activations moved and AdamW's pass over the weights, which stands for
-    Adafactor's too."""
-    products = batch.flops * passes(checkpointing, adapters=False) / rate.flops
-    moved = TRAFFIC * (batch.kept + batch.logits) + FP32 * OPTIMIZER_TRAFFIC * weights
+def step_seconds(batch: Trace, trained: int, rate: Rate, forward_passes: int) -> float:
+    """Seconds of a step on the processor: its products, the activations moved and AdamW's pass over the `trained` weights, which
+    stands for Adafactor's too."""
+    products = batch.flops * forward_passes / rate.flops
+    moved = TRAFFIC * (batch.kept + batch.logits) + FP32 * OPTIMIZER_TRAFFIC * trained
     return products + moved / rate.bandwidth
 
 

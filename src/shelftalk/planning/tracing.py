@@ -18,14 +18,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.pretrained import enable_checkpointing, without_values
 
-FP32 = 4
-"""Bytes of a number."""
+FP32, HALF = 4, 2
+"""Bytes of a number, and of one in bf16."""
 
 
 @dataclass(frozen=True)
 class Trace:
-    """One batch: `kept` bytes for the way back (logits aside), `logits` bytes of the scores over the vocabulary and their
-    gradients, `flops` operations of the forward pass, `tokens` with padding, `samples`."""
+    """One batch: `kept` bytes for the way back (logits aside), `logits` bytes of the labels' scores over the vocabulary and their
+    gradients, `flops` operations of the forward pass, `tokens` with padding, `samples` or the rows that they share."""
 
     kept: int
     logits: int
@@ -41,6 +41,7 @@ class Paper:
         self._mode = FakeTensorMode()
         with self._mode:
             self._twin = type(backbone)(without_values(backbone.model).train(), backbone.tokenizer, bf16)
+        self._number = HALF if bf16 else FP32
         if checkpointing:
             enable_checkpointing(self._twin.model)
         self._backbone = backbone
@@ -55,9 +56,10 @@ class Paper:
             # the last operation leaves out labels that do not count; how many there are is a value, which nothing has here
             with suppress(DynamicOutputShapeException):
                 self._twin.label_log_probs(shaped)
-        scores = FP32 * batch["labels"].numel() * self._twin.model.get_output_embeddings().weight.shape[0]
+        # scores are computed where there is a label, and kept once, in the products' precision; so is their gradient (LabelScores)
+        scores = self._number * batch["labels"].numel() * self._twin.model.config.vocab_size
         tokens = sum(tensor.numel() for name, tensor in batch.items() if name.endswith("input_ids"))
-        return Trace(max(0, kept.bytes - scores), 3 * scores, counter.get_total_flops(), tokens, len(samples))
+        return Trace(max(0, kept.bytes - scores), 2 * scores, counter.get_total_flops(), tokens, len(samples))
 
 
 class _Kept:

@@ -14,6 +14,8 @@ import numpy as np
 
 from shelftalk.models.backbone import Encoded
 
+NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0."
+
 
 def packed_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     """Places of samples of `lengths` [N] in rows of at most `row_tokens` tokens (a longer sample stands alone).
