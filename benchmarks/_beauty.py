@@ -21,8 +21,8 @@ from shelftalk.runs import RunFolder
 KEPT = Path("runs/benchmarks")
 SCHEMES = ("titles", "semantic")
 MODELS = ("nano", "smollm2")
-STEPS = {("nano", "titles"): 1500, ("nano", "semantic"): 1000, ("smollm2", "titles"): 60, ("smollm2", "semantic"): 30}
-"""Training steps of each model: enough that its answers are those of a trained one, not of a good one (SmolLM2 sees 1 to 5 % of an
+STEPS = {("nano", "titles"): 1500, ("nano", "semantic"): 1000, ("smollm2", "titles"): 60, ("smollm2", "semantic"): 240}
+"""Training steps of each model: enough that its answers are those of a trained one, not of a good one (SmolLM2 sees 1 to 30 % of an
 epoch)."""
 QUICK = 8
 """By how much --quick shortens the training."""
