@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from shelftalk import parts
+from shelftalk import parts, seeds
 from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile
+from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
+from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
+from shelftalk.processes import these
 from shelftalk.runs import RunFolder, write_json
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.marks import all_marks
@@ -34,6 +37,8 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 TRIE_FOLDER = "item_trie"
 """In a model folder: the item names as the model's tokens."""
+TRACKING_FOLDER = "tensorboard"
+"""In a run's folder: what TensorBoard draws of its training."""
 CHECKED_NAMES = 100
 """About how many names of a kept trie are held against the index when a model is opened."""
 
@@ -113,7 +118,10 @@ class RunParts:
             check_trie(trie, kept, backbone, self.index)
         else:  # models of version 0.1.0 have none
             trie = trie_of(backbone, self.index)
-        return LanguageModelRecommender(backbone, self.index, self.served, self.experiment.decoding, on_batch=self.asking, trie=trie)
+        settings, shared = self.experiment.decoding, these()
+        return LanguageModelRecommender(
+            backbone, self.index, self.served, settings, on_batch=self.asking, trie=trie, processes=shared
+        )
 
 
 def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
@@ -150,10 +158,41 @@ def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) ->
     validation = {
         name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in found.served
     }
-    result = train(backbone, epochs, validation, found.run.checkpoints, experiment.training, experiment.seed, on_step)
+    result = train(
+        backbone,
+        epochs,
+        validation,
+        found.run.checkpoints,
+        experiment.training,
+        experiment.seed,
+        on_step,
+        quality=validation_quality(found, backbone),
+        tracking=found.run.path / TRACKING_FOLDER,
+    )
     sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
     start = experiment.pretrained.model_dump(mode="json")
     return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
+
+
+def validation_quality(found: RunParts, backbone: Backbone) -> Callable[[], dict[str, float]] | None:
+    """Asks the backbone as it stands for the lists of `training.validation_users`, on the validation part and drawn by seed, and
+    measures them; None where nobody is to be asked."""
+    wanted, seed = found.experiment.training.validation_users, found.experiment.seed
+    if not wanted:
+        return None
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+
+    requests, truths = found.split.retrieval_requests("validation")
+    drawn = seeds.generator(seed, "validation users").permutation(len(requests))[:wanted].tolist()
+    requests, truths = [requests[place] for place in drawn], [truths[place] for place in drawn]
+    # the trie is built once
+    model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding, processes=these())
+
+    def measured() -> dict[str, float]:
+        lists = model.recommend(requests, LIST_LENGTH)
+        return summarise(evaluate_retrieval(lists, requests, truths, found.split.dataset.item_ids), "retrieval")
+
+    return measured
 
 
 def new_backbone(found: RunParts) -> Backbone:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -309,17 +310,21 @@ def _do(
     def work() -> None:
         from shelftalk import stages
         from shelftalk.console import Progress, print_summary
+        from shelftalk.processes import these
         from shelftalk.runs import RunFolder
 
-        experiment = _experiment(path, seed, models, data, interactions, items)
-        folder = RunFolder(out or Path("runs") / experiment.name)
-        with Progress() as progress:
-            if stage != "run":
-                stages.claim(folder, experiment)
-            done = getattr(stages, stage)(folder, experiment, progress)
-        print_summary(folder, done if isinstance(done, list) else [done], as_json)
+        with these().together() as processes:
+            with processes.first_alone():
+                experiment = _experiment(path, seed, models, data, interactions, items)
+            folder = RunFolder(out or Path("runs") / experiment.name)
+            with Progress() if processes.first else nullcontext(stages.silent) as progress:
+                if stage != "run":
+                    stages.claim(folder, experiment)
+                done = getattr(stages, stage)(folder, experiment, progress)
+        if processes.first:
+            print_summary(folder, done if isinstance(done, list) else [done], as_json)
 
-    _guarded(work)
+    _guarded(work, alone=False)
 
 
 def _experiment(
@@ -341,11 +346,14 @@ def _experiment(
     return load_experiment(path, given)
 
 
-def _guarded(work: Callable[[], None]) -> None:
-    """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost."""
+def _guarded(work: Callable[[], None], alone: bool = True) -> None:
+    """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost. `alone`: several
+    processes cannot do it together."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported: ours are enough
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of every retry; what comes of them is told in one sentence
+    if alone and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _stop("SettingsError: only run and its stages are done by several processes; start this command without the launcher.", 2)
     try:
         work()
     except ShelftalkError as error:

@@ -114,6 +114,10 @@ class HubError(ShelftalkError):
     """A hub cannot be reached, or refuses."""
 
 
+class ProcessEnded(ShelftalkError):
+    """Of several processes that do one run, another has ended."""
+
+
 class IllegalMove(ShelftalkError):
     """Decoding left the item trie."""
 

@@ -17,11 +17,12 @@ from shelftalk.data.sources import DataSettings
 from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
+from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
-from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.settings import BY_LOSS, TrainingSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
@@ -95,6 +96,9 @@ class Experiment(BaseModel):
         for name in training.judged_by:
             if name not in parts.SERVED:
                 raise UnknownPart(f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}')
+        known, best_by = (BY_LOSS, *metric_names("retrieval")), training.best_by
+        if best_by not in known:
+            raise UnknownPart(f'training.best_by names "{best_by}", which is no metric of retrieval; {nearest(best_by, known)}')
         return training
 
     @field_validator("prior", mode="after")

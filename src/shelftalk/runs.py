@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk.errors import DataError, NoSpace, StageMissing
+from shelftalk.processes import these
 
 KEPT_EVERY = 1.0
 """Seconds between two writings of the time that a work has taken so far."""
@@ -105,17 +107,27 @@ class RunFolder:
             )
         return record
 
-    def do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> StageRecord:
+    def do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]], together: bool = False) -> StageRecord:
         """Run `work`, unless the stage was finished with the same inputs. Its manifest is removed first and written last.
 
-        Where the facts that `work` returns have "seconds_before" (see TimeSpent), the stage's time holds them too.
-        Data that is refused is refused before anything is written: then what the folder held before still holds.
+        Of several processes the first works and the others find it done; or they work `together`, and the first alone writes.
+        Where the facts that `work` returns have "seconds_before" (see TimeSpent), the stage's time holds them too. Data that is
+        refused is refused before anything is written: then what the folder held before still holds.
         """
+        if not together:
+            with these().first_alone():
+                return self._do(stage, inputs, work)
+        record = self._do(stage, inputs, work)
+        these().meet()
+        return record
+
+    def _do(self, stage: str, inputs: dict[str, Any], work: Callable[[], dict[str, Any]]) -> StageRecord:
         known = self.record(stage)
         if known is not None and known.inputs == json.loads(json.dumps(inputs)):
             return StageRecord(known.name, known.inputs, known.seconds, known.peak_gigabytes, known.facts, skipped=True)
         with space_needed(self.path):
-            self.manifest(stage).unlink(missing_ok=True)
+            if these().first:
+                self.manifest(stage).unlink(missing_ok=True)
             start = time.perf_counter()
             try:
                 facts = work()
@@ -190,7 +202,14 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path`, file or folder, when the block ends well; nothing is lost when it does not."""
+    """A path to write to, which becomes `path`, file or folder, when the block ends well; nothing is lost when it does not.
+
+    Of several processes the first alone writes: what the others write goes nowhere.
+    """
+    if not these().first:
+        with tempfile.TemporaryDirectory() as nowhere:
+            yield Path(nowhere) / path.name
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     _remove(part)

@@ -1,7 +1,8 @@
 """The stages of a run, in order: prepare, index, write, train, recommend, evaluate, report.
 
 Each is a function from files to files that may be called alone. A stage whose inputs are unchanged is skipped: its manifest in
-stages/ names them, and those of the stages that it builds on.
+stages/ names them, and those of the stages that it builds on. Several processes (processes.py) train, and ask the language model,
+together; all else is done by the first of them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
+from shelftalk.processes import these
 from shelftalk.records import Ranking
 from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, space_needed, write_json
 from shelftalk.tasks.mixture import write_epoch, write_samples
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import read_templates
+from shelftalk.training.settings import WATCHING, check_trackers
 
 SETTINGS_OF = {
     "prepare": ("seed", "data", "split"),
@@ -49,7 +52,11 @@ def silent(stage: str, done: int, total: int, text: str) -> None:
 
 def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
     """The whole way. Without a model that needs training, index, write and train are left out."""
+    if experiment.needs_training and folder.record("train") is None:
+        check_trackers(experiment.training.trackers)
     claim(folder, experiment)
+    if experiment.needs_training:
+        family(experiment)  # a model that cannot be found is told at once, not when its stage comes
     records = [prepare(folder, experiment, progress)]
     if experiment.needs_training:
         records += [stage(folder, experiment, progress) for stage in (index, write, train)]
@@ -63,6 +70,11 @@ def claim(folder: RunFolder, experiment: Experiment) -> None:
     The models to evaluate, and how they are asked and evaluated, may change within a folder; what a finished stage or a
     training that has begun stands on may not.
     """
+    with these().first_alone():
+        _claim(folder, experiment)
+
+
+def _claim(folder: RunFolder, experiment: Experiment) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
     if folder.experiment.exists():
@@ -159,7 +171,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "write": folder.needed("write").fingerprint,
         "nano": experiment.nano.model_dump(mode="json"),
         "pretrained": experiment.pretrained.model_dump(mode="json"),
-        "training": experiment.training.model_dump(mode="json"),
+        "training": experiment.training.model_dump(mode="json", exclude=set(WATCHING)),
         "seed": experiment.seed,
     }
 
@@ -167,7 +179,9 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         folder.manifest("train").unlink(missing_ok=True)  # a training whose model is gone is not finished
 
     def work() -> dict[str, Any]:
-        folder.keep_checkpoints_of(inputs)
+        check_trackers(experiment.training.trackers)
+        with these().first_alone():
+            folder.keep_checkpoints_of(inputs)
         spent = TimeSpent(folder.training_time)
 
         def on_step(done: int, total: int, text: str) -> None:
@@ -181,7 +195,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
             save_model_facts(part, found, backbone)
         return {**facts, "seconds_before": spent.before}
 
-    return folder.do("train", inputs, work)
+    return folder.do("train", inputs, work, together=True)
 
 
 def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
@@ -264,7 +278,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         weights = {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
         return {"tasks": answered, "chosen": chosen, **weights}
 
-    return folder.do(stage, inputs, work)
+    return folder.do(stage, inputs, work, together=needs_model)
 
 
 def _save_index(named: ItemIndex, folder: RunFolder) -> None:
@@ -365,7 +379,8 @@ def _settled(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
     """The experiment's settings that the folder's files stand on already."""
     begun = [stage for stage in SETTINGS_OF if folder.record(stage) is not None]
     begun += ["train"] if folder.checkpoints.exists() else []
-    return experiment.model_dump(mode="json", include={name for stage in begun for name in SETTINGS_OF[stage]})
+    bound = {name for stage in begun for name in SETTINGS_OF[stage]}
+    return experiment.model_dump(mode="json", include=bound, exclude={"training": set(WATCHING)})
 
 
 def _different(one: Any, other: Any, name: str = "") -> list[str]:

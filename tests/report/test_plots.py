@@ -1,7 +1,8 @@
 from dataclasses import replace
 
 from shelftalk.report import plots
-from shelftalk.report.content import CurvePoint, ModelRow, ReportContent, Stage
+from shelftalk.report.content import CurvePoint, ModelRow, QualityPoint, ReportContent, Stage
+from shelftalk.report.render import render_html
 from shelftalk.report.tables import slice_groups
 
 
@@ -57,6 +58,21 @@ def test_a_curve_without_validation_is_drawn_and_losses_that_are_no_numbers_are_
     points = tuple(CurvePoint(step, step * 10, "all", "training", loss) for step, loss in enumerate(losses))
     (panel,) = plots.curve_panels(replace(content, curves=points, best_step=None))
     assert [key.label for key in panel.legend] == ["training"] and "loss 2.000" in panel.svg
+
+
+def test_quality_during_training_is_drawn_metric_by_metric_where_it_was_measured(content: ReportContent) -> None:
+    values = {"ndcg@10": (0.01, 0.05, 0.04), "recall@10": (0.02, 0.11, 0.09)}
+    points = tuple(
+        QualityPoint(step, 10 * step, metric, value)
+        for place, step in enumerate((10, 20, 30)) for metric, value in ((name, values[name][place]) for name in values)
+    )  # fmt: skip
+    asked = replace(content, quality=points, best_step=20)
+    assert [panel.heading for panel in plots.quality_panels(asked)] == ["NDCG@10, validation", "Recall@10, validation"]
+    for panel, figures in zip(plots.quality_panels(asked), ((".0100", ".0500", ".0400"), (".0200", ".1100", ".0900")), strict=True):
+        assert panel.svg.count('aria-roledescription="point"') == 3 and all(figure in panel.svg for figure in figures)
+        assert "kept: step 20" in panel.svg
+    assert "Recommendation quality during training" in render_html(asked)
+    assert plots.quality_panels(content) == [] and "Recommendation quality during training" not in render_html(content)
 
 
 def test_nothing_measured_gives_no_panel(content: ReportContent) -> None:

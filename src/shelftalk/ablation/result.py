@@ -171,7 +171,7 @@ def _sentences(grid: Grid, rows: Sequence[Mapping[str, Any]], gaps: Sequence[Var
     told = [
         f"Every run read {min(reading):,} to {max(reading):,} training tokens, prompts and targets together; how many of them bear "
         "loss is left to each mixture and stands among the costs.",
-        "No run stopped early. As in a normal run, the weights are those of the best validation loss (tasks of training.judged_by), "
+        "No run stopped early. As in a normal run, the weights are those of the best validation (training.judged_by, training.best_by), "
         "so a run may be evaluated as it was before its last step.",
         "Differences are paired: the same users, held-out items and candidates under every variant and seed. "
         + (

@@ -6,8 +6,9 @@ Legend: R requests, I items, C candidates, V rating texts.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded, Prefilled
+from shelftalk.processes import ALONE, Processes
 from shelftalk.recommender import check_wanted
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +55,8 @@ class LanguageModelRecommender:
 
     `tasks`: the served tasks by name, whose renderer made the training samples too. `trie`: that of the index's names, where it has been
     built already (`ItemTrie.save`). `held_out_wording`: ask in the first wording that training held out instead of the first that it
-    saw. `on_batch` is called with (done, all) requests, for progress.
+    saw. `on_batch` is called with (done, all) requests, for progress. `processes`: those among which the requests of every call are
+    divided; all of them make the same calls, and each gets all answers.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class LanguageModelRecommender:
         held_out_wording: bool = False,
         on_batch: Callable[[int, int], None] | None = None,
         trie: Trie | None = None,
+        processes: Processes = ALONE,
     ) -> None:
         self.name = name
         self.backbone = backbone
@@ -72,6 +78,7 @@ class LanguageModelRecommender:
         self.settings = settings
         self.held_out_wording = held_out_wording
         self.on_batch = on_batch
+        self.processes = processes
         self.row_of = {item: row for row, item in enumerate(index.item_ids)}
         self.trie: Trie = trie if trie is not None else trie_of(backbone, index)
         if self.trie.items != len(index.item_ids):
@@ -85,16 +92,17 @@ class LanguageModelRecommender:
         Raises SettingsError where an exact search meets its limit.
         """
         check_wanted(k)
-        rankings: list[Ranking] = [Ranking("", (), ())] * len(requests)
+        rankings: dict[int, Ranking] = {}
         with self.backbone.precision():  # once around all of it: weights are cast once, not at every call
             for places, prefilled, hidden in self.read(requests):
                 found = self._search(prefilled, hidden, k)
-                for place, items, scores in zip(places, found.items, found.scores, strict=True):
+                for place, items, scores in zip(places.tolist(), found.items, found.scores, strict=True):
                     rankings[place] = self._ranking(requests[place], items, scores, k)
-        return rankings
+        return self._whole(rankings)
 
     def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled, Hidden]]:
-        """The retrieval prompts batch by batch, for a search: places of its requests, their prompts, and what each may not be given."""
+        """The retrieval prompts batch by batch, for a search: places of its requests, their prompts, and what each may not be given.
+        Of several processes each reads its own share."""
         for places, prefilled in self._batches("retrieval", requests):
             yield places, prefilled, self._hidden([requests[place] for place in places])
 
@@ -112,10 +120,12 @@ class LanguageModelRecommender:
         """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""
         texts = self.tasks["rating"].context.rating_texts
         trie = build_trie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
-        values, scores = np.array(list(texts)), np.zeros((len(requests), len(texts)))
+        values, found = np.array(list(texts)), dict[int, np.ndarray]()
         with self.backbone.precision():
             for places, prefilled in self._batches("rating", requests):
-                scores[places] = score_items(prefilled, trie, np.tile(np.arange(len(values)), (len(places), 1)))
+                table = score_items(prefilled, trie, np.tile(np.arange(len(values)), (len(places), 1)))
+                found |= zip(places.tolist(), table, strict=True)
+        scores = np.reshape(self._whole(found), (len(requests), len(values)))
         chances = np.exp(scores - scores.max(axis=1, keepdims=True))
         return Ratings(values, chances / chances.sum(axis=1, keepdims=True))
 
@@ -133,14 +143,14 @@ class LanguageModelRecommender:
 
     def log_probs(self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str = "retrieval") -> list[np.ndarray]:
         """For each request, the log-probability in nats of each of the catalogue rows `rows[r]` as the answer of `task`."""
-        scores: list[np.ndarray] = [np.zeros(0)] * len(requests)
+        scores: dict[int, np.ndarray] = {}
         with self.backbone.precision():
             for places, prefilled in self._batches(task, requests):
                 wanted = [rows[place] for place in places]
                 table = score_items(prefilled, self.trie, candidate_table(wanted))
-                for place, row, found in zip(places, wanted, table, strict=True):
+                for place, row, found in zip(places.tolist(), wanted, table, strict=True):
                     scores[place] = found[: len(row)]
-        return scores
+        return self._whole(scores)
 
     def prompt(self, task: str, request: Request) -> list[Segment]:
         """What the model is shown."""
@@ -170,14 +180,20 @@ class LanguageModelRecommender:
         return Hidden(self.trie, excluded, masks, np.array([-1 if r.filter is None else number[r.filter] for r in requests]))
 
     def _batches(self, task: str, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled]]:
-        """Places of the requests of each batch, and their prompts read: prompts of like length together, so that little is padding."""
+        """Places of the requests of each batch of this process, and their prompts read: prompts of like length together, so that
+        little is padding."""
         prompts = self._prompts(task, requests)
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-        for start in range(0, len(order), self.settings.batch_size):
+        for start in self.processes.mine(range(0, len(order), self.settings.batch_size)):
             places = order[start : start + self.settings.batch_size]
             yield places, self.backbone.prefill([prompts[place] for place in places])
             if self.on_batch:
                 self.on_batch(start + len(places), len(requests))
+
+    def _whole(self, mine: Mapping[int, T]) -> list[T]:
+        """The answers in the order of the requests, the other processes' among them."""
+        found = {place: answer for part in self.processes.gathered(dict(mine)) for place, answer in part.items()}
+        return [found[place] for place in range(len(found))]
 
     def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
         for request in requests:

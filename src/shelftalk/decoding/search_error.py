@@ -43,6 +43,7 @@ def search_error(
             columns = {"place": places, "proven": exact.proven, "missing": missing, "shortfall": shortfall, "tokens": exact.said}
             parts.append(pl.DataFrame(columns).with_columns(beams=pl.lit(width), finish=pl.lit(finish)))
     users = pl.Series("user", [request.user for request in requests], dtype=pl.String)
+    parts = [part for share in model.processes.gathered(parts) for part in share]
     table = pl.concat(parts).sort("place", maintain_order=True)
     return table.select(users.gather(table["place"]), "beams", "finish", "proven", "missing", "shortfall", "tokens")
 

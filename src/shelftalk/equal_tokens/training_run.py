@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import polars as pl
 import psutil
 
 from shelftalk import stages
-from shelftalk.assemble import Asking, RunParts, new_backbone, save_model_facts
+from shelftalk.assemble import Asking, RunParts, new_backbone, save_model_facts, validation_quality
 from shelftalk.data.splitting import Part
 from shelftalk.equal_tokens.asking import per_user_tables
 from shelftalk.experiment import Experiment
@@ -24,6 +24,7 @@ from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, fingerprin
 from shelftalk.stages import OnProgress
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.tasks.templates import read_templates
+from shelftalk.training.settings import WATCHING
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.models.backbone import Backbone
@@ -33,13 +34,14 @@ ENDLESS = 1_000_000
 """More validations than any training has: nobody stops early, so that all read the same number of tokens."""
 EFFECTIVE = ("data", "split", "index", "text", "tasks", "nano", "pretrained", "training", "decoding")
 """The sections of an experiment that can make two trainings differ."""
-NOT_TRAINED_BY = ("epochs", "max_steps", "patience")
-"""Settings of training that give way to the budget of tokens."""
-OnValidation = Callable[[int, float], None]
-"""(steps done, validation loss in nats per target, summed over the tasks that judge); what it raises ends the training."""
+NOT_TRAINED_BY = ("epochs", "max_steps", "patience", *WATCHING)
+"""Settings of training that give way to the budget of tokens, and those that nothing is trained by."""
+OnValidation = Callable[[int, Mapping[str, float]], None]
+"""(steps done, metrics: "loss" is the validation loss in nats per target, summed over the tasks that judge); what it raises ends
+the training."""
 
 
-def unwatched(step: int, loss: float) -> None:
+def unwatched(step: int, metrics: Mapping[str, float]) -> None:
     """A validation that nobody waits for."""
 
 
@@ -212,6 +214,7 @@ def _trained(run: TokenRun, tokens: int, progress: OnProgress, on_validation: On
             experiment.seed,
             on_step,
             on_validation,
+            validation_quality(found, backbone),
         )
     seconds = time.perf_counter() - start
     with beside(run.folder.model) as part:

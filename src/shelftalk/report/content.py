@@ -124,6 +124,20 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
+class QualityPoint:
+    """Recommendation quality at one validation, of the users who are asked during training."""
+
+    step: int
+    """Optimizer steps done."""
+    tokens: int
+    """Tokens seen so far."""
+    metric: str
+    """A metric of retrieval."""
+    value: float
+    """Its mean over those users, on the validation part."""
+
+
+@dataclass(frozen=True)
 class ShownSample:
     """One training sample as the model sees it."""
 
@@ -285,6 +299,8 @@ class ReportContent:
     """The same models on parts of the users."""
     curves: tuple[CurvePoint, ...] = ()
     """Losses during training."""
+    quality: tuple[QualityPoint, ...] = ()
+    """Recommendation quality during training, of the metrics that are shown; empty where nobody was asked."""
     best_step: int | None = None
     """The step whose checkpoint was kept."""
     samples: tuple[ShownSample, ...] = ()

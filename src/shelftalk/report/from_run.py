@@ -23,6 +23,7 @@ from shelftalk.report.content import (
     Interval,
     Link,
     ModelRow,
+    QualityPoint,
     Recommendation,
     ReportContent,
     ShownSample,
@@ -144,6 +145,7 @@ def content_of(found: FinishedRun) -> ReportContent:
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
         slices=_slices(found),
         curves=_curves(trained["train"], experiment.tasks) if trained else (),
+        quality=_quality(trained["train"]) if trained else (),
         best_step=trained["train"].facts["best_step"] if trained else None,
         samples=_samples(found) if trained else (),
         users=_users(found),
@@ -261,6 +263,13 @@ def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
 def _point(row: Mapping[str, Any]) -> CurvePoint:
     summed = row["task"] == "all" and row["part"] == "validation"
     return CurvePoint(row["step"], row["tokens"], ADDED_UP if summed else row["task"], row["part"], row["loss"])
+
+
+def _quality(train: StageRecord) -> tuple[QualityPoint, ...]:
+    """The metrics in which models are compared, and the one that chose the checkpoint; folders of version 0.1.0 have none."""
+    shown = (*COMPARED["retrieval"], run_facts.best_by(train))
+    rows = [row for row in train.facts.get("quality", ()) if row["metric"] in shown]
+    return tuple(QualityPoint(row["step"], row["tokens"], row["metric"], row["value"]) for row in rows)
 
 
 def _samples(found: FinishedRun) -> tuple[ShownSample, ...]:

@@ -17,7 +17,7 @@ from typing import Any
 import altair
 
 from shelftalk.report import numbers
-from shelftalk.report.content import CurvePoint, Difference, ModelRow, ReportContent, SliceRow, Stage, TaskResults
+from shelftalk.report.content import CurvePoint, Difference, ModelRow, QualityPoint, ReportContent, SliceRow, Stage, TaskResults
 from shelftalk.report.tables import SliceGroup, stage_time
 
 WIDTH = 300  # pixels; a panel fits a telephone, wider pages set several side by side
@@ -182,14 +182,27 @@ def curve_panels(content: ReportContent) -> list[Panel]:
     return [_curve_panel([point for point in content.curves if point.task == task], content.best_step) for task in tasks]
 
 
+def quality_panels(content: ReportContent) -> list[Panel]:
+    """One panel per metric of recommendation quality that was measured during training, the kept step marked."""
+    panels = []
+    for metric in dict.fromkeys(point.metric for point in content.quality):
+        rows = [_quality_row(point) for point in content.quality if point.metric == metric]
+        panels.append(_lines_panel(f"{numbers.metric_name(metric)}, validation", rows, content.best_step))
+    return panels
+
+
 def _curve_panel(points: Sequence[CurvePoint], best_step: int | None) -> Panel:
     heading = "All tasks together" if points[0].task == "all" else numbers.title(points[0].task)
-    rows = [_curve_row(point) for point in points if numbers.known(point.loss)]
+    return _lines_panel(heading, [_curve_row(point) for point in points if numbers.known(point.loss)], best_step)
+
+
+def _lines_panel(heading: str, rows: Sequence[Row], best_step: int | None) -> Panel:
+    """Rows of step, value, part and tip."""
     parts = [part for part in ("training", "validation") if any(row["part"] == part for row in rows)]
     colours = {"training": GREY, "validation": ACCENT}
     base = altair.Chart({"values": rows}).encode(
         x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4, format=",d", grid=False)),
-        y=altair.Y("loss:Q", title=None, scale=altair.Scale(zero=False, padding=6), axis=altair.Axis(tickCount=5, grid=True)),
+        y=altair.Y("value:Q", title=None, scale=altair.Scale(zero=False, padding=6), axis=altair.Axis(tickCount=5, grid=True)),
         color=altair.Color("part:N", scale=altair.Scale(domain=parts, range=[colours[part] for part in parts]), legend=None),
     )
     dots = base.transform_filter("datum.part == 'validation'").mark_point(filled=True, size=45, opacity=1)
@@ -204,7 +217,12 @@ def _curve_panel(points: Sequence[CurvePoint], best_step: int | None) -> Panel:
 
 def _curve_row(point: CurvePoint) -> Row:
     tip = f"{point.part}, step {numbers.count(point.step)}, {numbers.count(point.tokens)} tokens: loss {point.loss:.3f}"
-    return {"step": point.step, "loss": point.loss, "part": point.part, "tip": tip}
+    return {"step": point.step, "value": point.loss, "part": point.part, "tip": tip}
+
+
+def _quality_row(point: QualityPoint) -> Row:
+    tip = f"validation, step {numbers.count(point.step)}: {numbers.metric_name(point.metric)} {numbers.figure(point.value)}"
+    return {"step": point.step, "value": point.value, "part": "validation", "tip": tip}
 
 
 def _best_rule(step: int) -> altair.Chart:

@@ -57,6 +57,7 @@ def render_html(content: ReportContent) -> str:
         "metric_panels": {task.task: plots.metric_panels(task) for task in content.tasks},
         "slice_panels": plots.slice_panels(groups),
         "curve_panels": plots.curve_panels(content),
+        "quality_panels": plots.quality_panels(content),
         "stage_panels": plots.stage_panels(content.stages),
     }
     template = environment().get_template("report.html.jinja")

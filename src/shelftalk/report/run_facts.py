@@ -50,10 +50,16 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
         "steps": facts["steps"],
         "tokens read": facts["tokens"],
         "tokens that bore loss": facts["targets"],
-        "checkpoint kept": f"step {facts['best_step']:,}, by validation loss",
+        "checkpoint kept": f"step {facts['best_step']:,}, by validation {best_by(train)}",
         "stopped early": facts["stopped_early"],
         **({"continued from step": facts["resumed_from"]} if facts["resumed_from"] else {}),
     }
+
+
+def best_by(train: StageRecord) -> str:
+    """What chose the checkpoint: "loss" or a metric of retrieval; folders of version 0.1.0 do not say."""
+    chosen: str = train.inputs["training"].get("best_by", "loss")
+    return chosen
 
 
 def backbone_name(train: StageRecord) -> str:

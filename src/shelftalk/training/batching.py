@@ -15,8 +15,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, rounded_up
-from shelftalk.training.packing import packed_rows, side_by_side
+from shelftalk.models.backbone import LENGTH_STEP, NOT_COUNTED, Backbone, Encoded, rounded_up
+from shelftalk.processes import ALONE, Processes
+from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,23 @@ class Steps(TorchDataset):
 
     Every epoch is looked at once to plan the steps, and again when its turn comes; what is kept of it is where its samples go.
     With `row_tokens` short samples share rows of so many tokens (see packing.py); raises SettingsError for an encoder-decoder.
+    The steps are the same for any number of `processes`, each of which is given its share of every batch.
     """
 
-    def __init__(self, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], batch_tokens: int, seed: int, row_tokens: int = 0) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        epochs: Sequence[Sequence[Encoded]],
+        batch_tokens: int,
+        seed: int,
+        row_tokens: int = 0,
+        processes: Processes = ALONE,
+    ) -> None:
         if row_tokens and backbone.family != "decoder-only":
-            raise SettingsError("an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0.")
+            raise SettingsError(NO_SHARED_ROWS)
         self._backbone = backbone
         self._epochs = epochs
+        self._processes = processes
         self._batches: list[tuple[int, list[list[int]]]] = []  # (epoch, rows of places)
         self._counts: list[StepCounts] = []
         self.epoch_ends: list[int] = []
@@ -82,7 +93,7 @@ class Steps(TorchDataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        return self._backbone.collate([side_by_side([samples[place] for place in row]) for row in rows])
+        return share_of([side_by_side([samples[place] for place in row]) for row in rows], self._backbone, self._processes)
 
     def samples(self, step: int) -> list[Encoded]:
         """The samples of one step."""
@@ -93,6 +104,16 @@ class Steps(TorchDataset):
     def counts(self) -> list[StepCounts]:
         """What each step reads."""
         return self._counts
+
+
+def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: Processes) -> dict[str, torch.Tensor]:
+    """The rows of a batch that are this process's, collated. Where it has none it reads the first one without any label that counts:
+    all processes must take every step."""
+    mine = processes.mine(batch)
+    tensors = backbone.collate(mine or batch[:1])
+    if not mine:
+        tensors["labels"] = torch.full_like(tensors["labels"], NOT_COUNTED)
+    return tensors
 
 
 def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from shelftalk.errors import SettingsError
 from shelftalk.models.settings import Precision
+
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+BY_LOSS = "loss"
+"""What `best_by` says where no metric is named."""
+WATCHING = ("trackers",)
+"""Settings that change who is told of a training, and nothing of what is trained."""
 
 
 class TrainingSettings(BaseModel):
@@ -44,8 +53,33 @@ class TrainingSettings(BaseModel):
     judged_by: tuple[str, ...] = Field(("retrieval", "rating"), min_length=1)
     """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early. Ranking is not among them
     since candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
+    validation_users: int = Field(0, ge=0)
+    """Users whose lists are made at every validation, on the validation part and drawn once by seed: recommendation quality beside
+    the loss; 0: none. It costs what `shelftalk recommend` costs for so many users."""
+    best_by: str = BY_LOSS
+    """What chooses the best checkpoint and stops training early: "loss", or a metric of retrieval such as "ndcg@10", which needs
+    `validation_users`."""
     patience: int = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
     precision: Precision = "auto"
     """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else fp32. Weights are fp32
     in any case. fp16 needs a GPU and is refused for T5, whose activations overflow it."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Who draws the curve while a run is trained: "tensorboard" in the run's folder, "mlflow" and "wandb" where their own environment
+    variables say; (): nobody. May change in a folder that holds a training."""
+
+    @model_validator(mode="after")
+    def _quality_is_measured(self) -> TrainingSettings:
+        if self.best_by != BY_LOSS and not self.validation_users:
+            raise ValueError(f'best_by = "{self.best_by}" needs lists to measure; set training.validation_users = 200 or so')
+        return self
+
+
+def check_trackers(trackers: Iterable[Tracker]) -> None:
+    """Raises SettingsError for a tracker whose package is not installed."""
+    for name in trackers:
+        found = find_spec(name)
+        if found is None or found.origin is None:  # a folder of that name, which some trackers write, is no package
+            raise SettingsError(
+                f'training.trackers names "{name}", which is not installed; run `pip install {name}` or take it out of the list.'
+            )

@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -166,9 +166,9 @@ def _tried(trial: optuna.Trial, space: Space, out: Path, progress: OnProgress) -
     """Value, state and reason. A trial whose values do not go together, or whose loss is no number, has failed, and that is a result."""
     sign, losses = (1 if space.settings.lower_is_better else -1), []
 
-    def on_validation(step: int, loss: float) -> None:
-        losses.append(loss)
-        trial.report(sign * loss, len(losses))  # by number: trials with larger batches have fewer steps
+    def on_validation(step: int, metrics: Mapping[str, float]) -> None:
+        losses.append(metrics["loss"])
+        trial.report(sign * losses[-1], len(losses))  # by number: trials with larger batches have fewer steps
         if trial.should_prune():
             raise _Pruned
 

@@ -1,0 +1,234 @@
+"""Validation by recommendation quality: what is asked, what it chooses, and that the training does not notice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shelftalk import stages
+from shelftalk.assemble import RunParts, new_backbone, train_backbone, validation_quality
+from shelftalk.data.splitting import Split
+from shelftalk.decoding.language_model import LanguageModelRecommender
+from shelftalk.errors import SettingsError, UnknownPart
+from shelftalk.evaluation.evaluator import evaluate_retrieval
+from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.models.backbone import Backbone
+from shelftalk.runs import RunFolder
+from shelftalk.testing.worlds import tiny_world
+from shelftalk.training.quality import quality_of
+from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.trainer import TrainingResult, train
+from tests.end_to_end.tiny import save_world, write_experiment
+from tests.models.test_lora import folder_of
+from tests.training.test_trainer import PowerCut, cut_at, lesson, new, same, weights
+
+BY_NDCG: dict[str, Any] = {"best_by": "ndcg@10", "validation_users": 1}
+
+
+@dataclass
+class Judge:
+    """Gives the values one after another, whatever the model says, and keeps the weights that it saw."""
+
+    backbone: Backbone
+    values: Iterable[float]
+    seen: list[list[torch.Tensor]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.values = iter(self.values)
+
+    def __call__(self) -> dict[str, float]:
+        assert not self.backbone.model.training and not torch.is_grad_enabled()
+        self.seen.append(weights(self.backbone))
+        return {"recall@10": 0.5, "ndcg@10": next(iter(self.values))}
+
+
+def trained(
+    folder: Path, backbone: Backbone, quality: Callable[[], Mapping[str, float]] | None, told: Any = (), **settings: Any
+) -> TrainingResult:
+    """Lessons whose validation loss falls all the time."""
+    lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
+    values = {"epochs": 4, "batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), **settings}
+    chosen = TrainingSettings(precision="fp32", **values)
+    return train(backbone, [lessons] * chosen.epochs, {"retrieval": lessons[:12]}, folder, chosen, 0, *told, quality=quality)
+
+
+def steps_of(result: TrainingResult) -> list[int]:
+    """Of the validations."""
+    return [row["step"] for row in result.quality if row["metric"] == "ndcg@10"]
+
+
+def checkpoints(folder: Path) -> list[int]:
+    return sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize("values", [(0.1, 0.4, 0.3, 0.2), (0.4, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.0, 0.4, 0.4, 0.4)])
+def test_the_weights_kept_are_those_of_the_best_quality_and_best_and_last_checkpoints_are_there(
+    values: tuple[float, ...], tmp_path: Path
+) -> None:
+    backbone = new()
+    judge = Judge(backbone, values)
+    result = trained(tmp_path, backbone, judge, patience=10, **BY_NDCG)
+    best = values.index(max(values))
+    losses = [row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "all"]
+    assert losses.index(min(losses)) == 3, "the loss would have chosen another"
+    assert [row["value"] for row in result.quality if row["metric"] == "ndcg@10"] == list(values)
+    assert result.best_step == steps_of(result)[best]
+    assert all(torch.equal(kept, seen) for kept, seen in zip(weights(backbone), judge.seen[best], strict=True))
+    others = judge.seen[3 if best != 3 else 0]
+    assert not all(torch.equal(kept, seen) for kept, seen in zip(weights(backbone), others, strict=True))
+    assert checkpoints(tmp_path)[-1] == result.steps and result.best_step in checkpoints(tmp_path)
+    assert len(checkpoints(tmp_path)) == 2
+
+
+def test_quality_that_is_only_watched_leaves_the_choice_to_the_loss(tmp_path: Path) -> None:
+    backbone = new()
+    result = trained(tmp_path, backbone, Judge(backbone, (0.4, 0.3, 0.2, 0.1)), patience=1, validation_users=1)
+    assert result.best_step == result.steps and not result.stopped_early and len(steps_of(result)) == 4
+
+
+def test_training_stops_when_quality_no_longer_improves_and_asked_again_stands_where_it_ended(tmp_path: Path) -> None:
+    backbone = new()
+    result = trained(tmp_path, backbone, Judge(backbone, (0.4, 0.5, 0.3, 0.2)), patience=1, **BY_NDCG)
+    assert result.stopped_early and steps_of(result) == [step for step in steps_of(result) if step <= result.steps]
+    assert len(steps_of(result)) == 3 and result.best_step == steps_of(result)[1]
+    again = new()
+    second = trained(tmp_path, again, Judge(again, ()), patience=1, **BY_NDCG)
+    assert (second.steps, second.best_step, second.stopped_early) == (result.steps, result.best_step, True)
+    assert same(again, backbone) and second.quality == result.quality
+
+
+def test_the_caller_hears_of_quality_as_progress_and_at_every_validation(tmp_path: Path) -> None:
+    backbone, texts, heard = new(), list[str](), list[tuple[int, Mapping[str, float]]]()
+    told = (lambda done, steps, text: texts.append(text), lambda step, metrics: heard.append((step, metrics)))
+    result = trained(tmp_path, backbone, Judge(backbone, (0.125,) * 4), told, patience=10, **BY_NDCG)
+    assert [step for step, _ in heard] == steps_of(result)
+    for (_, metrics), row in zip(heard, [row for row in result.curve if row["task"] == "retrieval"], strict=True):
+        assert metrics == {"retrieval_loss": row["loss"], "loss": row["loss"], "recall@10": 0.5, "ndcg@10": 0.125}
+    assert any("validation loss" in text and "validation ndcg@10 0.125" in text for text in texts)
+
+
+def noisy() -> dict[str, float]:
+    """Draws from every source of chance there is."""
+    return {"ndcg@10": float(torch.rand(3).sum() + np.random.rand() + random.random())}
+
+
+def test_asking_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
+    plain, asked = new(dropout=0.2), new(dropout=0.2)
+    trained(tmp_path / "plain", plain, None)
+    trained(tmp_path / "asked", asked, noisy)
+    assert same(plain, asked)
+
+
+def test_modes_and_chance_are_as_they_were_even_where_asking_fails() -> None:
+    backbone = new()
+    backbone.model.train()
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index]
+
+    def fails() -> dict[str, float]:
+        noisy()
+        raise PowerCut
+
+    with pytest.raises(PowerCut):
+        quality_of(backbone.model, fails)
+    assert backbone.model.training and torch.is_grad_enabled() and quality_of(backbone.model, None) == {}
+    after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # type: ignore[index]
+    assert torch.equal(before[0], after[0]) and np.array_equal(before[1], after[1]) and before[2] == after[2]
+
+
+# --- through the recommender -------------------------------------------------------------------------------------------
+
+KINDS: dict[str, dict[str, Any]] = {
+    "decoder-only": {},
+    "encoder-decoder": {"nano": {"family": "encoder-decoder"}, "tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}}},
+    "checkpointing": {"training": {"gradient_checkpointing": True}},
+    "adapters": {"pretrained": {"random_weights": True, "adaptation": "lora", "lora_rank": 4, "lora_dropout": 0.1}},
+}
+
+
+def prepared(kind: str, folder: Path, **training: Any) -> RunParts:
+    """A tiny run whose samples are written."""
+    changes = {name: dict(table) for name, table in KINDS[kind].items()}
+    if kind == "adapters":
+        changes["pretrained"]["name"] = folder_of("tied")
+    told = {"epochs": 1, "max_steps": 8, "validation_users": 7, "best_by": "ndcg@10", "patience": 10, "precision": "fp32"}
+    changes["training"] = {**told, **changes.get("training", {}), **training}
+    changes["nano"] = {"dropout": 0.2, **changes.get("nano", {})}
+    world = save_world(tiny_world(users=30, items=50), folder / "data")
+    experiment: Experiment = load_experiment(write_experiment(folder / "tiny.toml", world, **changes))
+    run = RunFolder(folder / "run")
+    for stage in (stages.prepare, stages.index, stages.write):
+        stage(run, experiment)
+    return RunParts(run, experiment)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_interrupted_training_that_asks_ends_as_an_uninterrupted_one(kind: str, tmp_path: Path) -> None:
+    found = prepared(kind, tmp_path)
+    whole, expected = train_backbone(found, lambda *_: None)
+    assert len({row["value"] for row in expected["quality"] if row["metric"] == "ndcg@20"}) > 1, "the model that learns is asked"
+    found.run.checkpoints.rename(tmp_path / "whole")
+    with pytest.raises(PowerCut):
+        train_backbone(found, cut_at(expected["steps"] - 1))
+    resumed, facts = train_backbone(found, lambda *_: None)
+    assert facts["resumed_from"] > 0 and same(resumed, whole)
+    assert all(facts[name] == expected[name] for name in ("quality", "curve", "steps", "best_step"))
+
+
+def test_users_of_the_validation_part_are_asked_and_their_lists_measured_by_the_evaluator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, parts = prepared("decoder-only", tmp_path, validation_users=1000), []
+    original = Split.retrieval_requests
+    monkeypatch.setattr(Split, "retrieval_requests", lambda self, part: parts.append(part) or original(self, part))
+    backbone = new_backbone(found)
+    quality = validation_quality(found, backbone)
+    assert quality is not None and set(parts) == {"validation"}
+    requests, truths = found.split.retrieval_requests("validation")
+    model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
+    table = evaluate_retrieval(model.recommend(requests, 20), requests, truths, found.split.dataset.item_ids)
+    assert quality()["ndcg@10"] == pytest.approx(table["ndcg@10"].mean())
+    assert quality()["recall@20"] == pytest.approx(table["recall@20"].mean())
+
+
+def test_the_same_few_users_are_asked_every_time_and_others_with_another_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, users = prepared("decoder-only", tmp_path, validation_users=5), list[list[str]]()
+    original = LanguageModelRecommender.recommend
+
+    def watched(self: LanguageModelRecommender, requests: Any, k: int) -> Any:
+        users.append([request.user for request in requests])
+        return original(self, requests, k)
+
+    monkeypatch.setattr(LanguageModelRecommender, "recommend", watched)
+    backbone = new_backbone(found)
+    for seed in (3, 3, 4):
+        other = RunParts(found.run, found.experiment.model_copy(update={"seed": seed}))
+        quality = validation_quality(other, backbone)
+        assert quality is not None
+        quality()
+    assert users[0] == users[1] != users[2] and len(set(users[0])) == 5
+
+
+def test_nobody_is_asked_by_default(tmp_path: Path) -> None:
+    assert TrainingSettings().validation_users == 0
+    found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
+    assert validation_quality(found, new()) is None
+
+
+# --- settings ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_best_checkpoint_is_chosen_by_must_be_measured(tmp_path: Path) -> None:
+    with pytest.raises(UnknownPart, match=r'best_by names "ndcg@11", which is no metric of retrieval; did you mean "ndcg@1'):
+        load_experiment(None, {"training": {"best_by": "ndcg@11", "validation_users": 5}})
+    with pytest.raises(SettingsError, match="set training.validation_users = 200"):
+        load_experiment(None, {"training": {"best_by": "ndcg@10"}})
+    with pytest.raises(SettingsError, match='set training.best_by = "loss"'):
+        trained(tmp_path, new(), None, **BY_NDCG)
+    assert load_experiment(None, {"training": {"best_by": "recall@10", "validation_users": 5}}).training.best_by == "recall@10"

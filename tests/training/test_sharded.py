@@ -1,0 +1,60 @@
+"""Weights spread over two processes (FSDP2 on loopback): the loss and every gradient are those of one process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.test_several_processes import environments
+from tests.training.test_trainer import FAMILIES
+
+PROGRAM = """
+import sys, torch
+torch.set_num_threads(1)
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from shelftalk.processes import these
+from shelftalk.training.batching import share_of
+from shelftalk.training.trainer import _answering_with_its_loss
+from tests.training.test_trainer import lesson, new
+
+family, rows = sys.argv[1], int(sys.argv[2])
+with these().together() as processes:
+    backbone = new(family)
+    batch = [lesson(backbone, start, 2 + start % 3) for start in range(rows)]
+    alone = backbone.loss(backbone.collate(batch))
+    alone.backward()
+    wanted = {name: weight.grad.clone() for name, weight in backbone.model.named_parameters()}
+    backbone.model.zero_grad()
+    mesh = init_device_mesh("cpu", (processes.count,))
+    blocks = [layer for layer in backbone.model.modules() if type(layer).__name__ in ("LlamaDecoderLayer", "T5Block")]
+    assert len(blocks) >= 2
+    with _answering_with_its_loss(backbone):
+        for block in blocks:
+            fully_shard(block, mesh=mesh)
+        fully_shard(backbone.model, mesh=mesh)
+        loss = backbone.model(batch=share_of(batch, backbone, processes))
+        (loss * processes.count).backward()
+    torch.testing.assert_close(torch.tensor(sum(processes.gathered(loss.item()))), alone.detach(), atol=1e-4, rtol=1e-5)
+    for name, weight in backbone.model.named_parameters():
+        torch.testing.assert_close(weight.grad.full_tensor(), wanted[name], atol=1e-5, rtol=1e-4)
+    print("compared", len(wanted))
+"""
+
+
+@pytest.mark.parametrize("rows", [5, 1])  # of a single row one process has none
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(family: str, rows: int) -> None:
+    root = str(Path(__file__).parents[2])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, family, str(rows)], env=env, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        for env in environments(2)
+    ]
+    told = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], told[0][1][-2000:] + told[1][1][-2000:]
+    assert all(out.startswith("compared") for out, _ in told)
