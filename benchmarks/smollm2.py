@@ -40,7 +40,7 @@ CLAIMS = [
     "At every validation, and so at equal tokens, the released start's validation loss is below the random start's",
     "--quick: with every index, with the auxiliary tasks and without, the validation loss falls and all answers are valid",
 ]
-STEPS = int(os.environ.get("SHELFTALK_SMOLLM2_STEPS", "450"))
+STEPS = int(os.environ.get("SHELFTALK_SMOLLM2_STEPS", "700"))
 """Of each start: about 45 minutes on two cores."""
 USERS = int(os.environ.get("SHELFTALK_SMOLLM2_USERS", "200"))
 """Asked of each group."""

@@ -77,11 +77,12 @@ class Processes:
 
     def join(self) -> None:
         """Take this process's device and meet the others, with the settings that `accelerate launch` left in the environment."""
+        if self.count == 1:
+            return
+        from accelerate import PartialState
         from torch import cuda, distributed
 
-        if self.count > 1 and not distributed.is_initialized():
-            from accelerate import PartialState
-
+        if not distributed.is_initialized():
             PartialState(cpu=not cuda.is_available(), timeout=PATIENCE)
 
 

@@ -95,7 +95,7 @@ class RunFolder:
         """The manifest of a finished stage, or None."""
         try:
             return StageRecord(**json.loads(self.manifest(stage).read_text()))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def needed(self, stage: str) -> StageRecord:

@@ -52,11 +52,10 @@ def silent(stage: str, done: int, total: int, text: str) -> None:
 
 def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
     """The whole way. Without a model that needs training, index, write and train are left out."""
-    if experiment.needs_training and folder.record("train") is None:
+    if experiment.needs_training and folder.record("train") is None:  # what training lacks is told now, not when its stage comes
         check_trackers(experiment.training.trackers)
+        family(experiment)
     claim(folder, experiment)
-    if experiment.needs_training:
-        family(experiment)  # a model that cannot be found is told at once, not when its stage comes
     records = [prepare(folder, experiment, progress)]
     if experiment.needs_training:
         records += [stage(folder, experiment, progress) for stage in (index, write, train)]

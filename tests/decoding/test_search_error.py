@@ -18,6 +18,7 @@ from shelftalk.decoding.search_error import search_error
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.indexing import atomic
 from shelftalk.indexing.item_index import IndexSettings
+from shelftalk.processes import ALONE
 from shelftalk.records import Request
 from shelftalk.testing.exams import exam_split
 
@@ -33,6 +34,7 @@ class TableModel:
         self.trie: Trie = build_trie(names)
         self.settings = DecodingSettings(beams=8)
         self.backbone = TableBackbone(seed, sharpness)
+        self.processes = ALONE
 
     def prefilled(self, places: Sequence[int]) -> TablePrefilled:
         return self.backbone.prefill([[place] for place in places])
