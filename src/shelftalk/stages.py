@@ -189,9 +189,10 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
         found = RunParts(folder, experiment)
         backbone, facts = train_backbone(found, on_step)
-        with beside(folder.model) as part:
-            backbone.save(part)
-            save_model_facts(part, found, backbone)
+        if these().first:  # the others may hold a part of the weights, and need not write gigabytes to throw them away
+            with beside(folder.model) as part:
+                backbone.save(part)
+                save_model_facts(part, found, backbone)
         return {**facts, "seconds_before": spent.before}
 
     return folder.do("train", inputs, work, together=True)
