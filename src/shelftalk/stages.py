@@ -53,8 +53,9 @@ def silent(stage: str, done: int, total: int, text: str) -> None:
 def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
     """The whole way. Without a model that needs training, index, write and train are left out."""
     if experiment.needs_training and folder.record("train") is None:  # what training lacks is told now, not when its stage comes
-        check_trackers(experiment.training.trackers)
-        family(experiment)
+        with these().first_alone():
+            check_trackers(experiment.training.trackers)
+            family(experiment)
     claim(folder, experiment)
     records = [prepare(folder, experiment, progress)]
     if experiment.needs_training:

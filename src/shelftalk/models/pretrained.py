@@ -177,6 +177,7 @@ def adapted(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, symbols:
         tokenizer.add_tokens([AddedToken(word, normalized=False) for word in TEXT_WORDS], special_tokens=False)
     tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in symbols], special_tokens=True)
     _grow(model, known, len(tokenizer))
+    model.set_input_embeddings(model.get_input_embeddings())  # a T5's three names of it become one module, as sharding needs
     return _backbone(model, tokenizer, precision)
 
 

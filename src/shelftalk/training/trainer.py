@@ -119,6 +119,11 @@ class _ShelfTrainer(Trainer):
         self.state.log_history.append({**told, "step": step})
         self.control = self.callback_handler.on_log(self.args, self.state, self.control, told)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Each process writes its own; the file by which a checkpoint counts as whole comes when all have."""
+        super()._save_rng_state(output_dir)
+        self.processes.meet()
+
     @torch.no_grad()
     def _mean_loss(self, samples: Sequence[Encoded]) -> float:
         self.model.eval()
@@ -207,7 +212,7 @@ def train(
         )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
-    if checkpoint and had_stopped_early(checkpoint, settings.patience):
+    if checkpoint and (had_stopped_early(checkpoint, settings.patience) or step_of(checkpoint) >= number):
         trainer.args.max_steps = step_of(checkpoint)  # it ended here: no step is left, and only the best weights are loaded
         trainer.train_dataset = Subset(steps, range(min(len(steps), accumulated * step_of(checkpoint))))
     if settings.gradient_checkpointing:
@@ -289,6 +294,7 @@ def _arguments(folder: Path, settings: TrainingSettings, steps: int, seed: int, 
         disable_tqdm=True,
         seed=seeds.number(seed, "training") % 2**31,
         ddp_find_unused_parameters=False,
+        log_level_replica="error",
         use_cpu=not torch.cuda.is_available(),
     )
     if arguments.n_gpu > 1:  # one process uses one device: the Trainer would cut our batches up among all that it sees
