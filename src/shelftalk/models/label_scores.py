@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch.autograd.function import once_differentiable
 
-CHUNK = 64
-"""Labels at a time: their logits in fp32, some megabytes, stay in the processor's cache."""
+CHUNK = 16
+"""Labels at a time on a processor: their scores in fp32, a few megabytes, stay in its cache."""
+GPU_CHUNK = 1024
 
 
 class LabelScores(torch.autograd.Function):
@@ -22,25 +24,30 @@ class LabelScores(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labels = labels[:, None]
-        picked, total = (torch.empty(len(labels), dtype=torch.float32, device=logits.device) for _ in range(2))
-        for some in _chunks(len(labels)):
-            scores = logits[some].float()
-            total[some] = scores.logsumexp(-1)
-            picked[some] = scores.gather(1, labels[some])[:, 0]
+        picked, total = (torch.empty(len(labels), 1, dtype=torch.float32, device=logits.device) for _ in range(2))
+        for some, scores in _in_full_precision(logits):
+            picked[some] = scores.gather(1, labels[some])
+            highest = scores.amax(1, keepdim=True)
+            total[some] = scores.sub_(highest).exp_().sum(1, keepdim=True).log_().add_(highest)
         ctx.save_for_backward(logits, labels, total)
-        return picked - total
+        return (picked - total)[:, 0]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, None]:
         logits, labels, total = ctx.saved_tensors
-        slopes = torch.empty_like(logits)
-        for some in _chunks(len(labels)):
-            part = slope[some, None]
-            probabilities = (logits[some].float() - total[some, None]).exp_()
-            slopes[some] = probabilities.mul_(-part).scatter_add_(1, labels[some], part).to(logits.dtype)
+        slopes, slope = torch.empty_like(logits), slope[:, None]
+        for some, scores in _in_full_precision(logits):
+            scores.sub_(total[some]).exp_().mul_(-slope[some])
+            slopes[some] = scores.scatter_add_(1, labels[some], slope[some])
         return slopes, None
 
 
-def _chunks(number: int) -> list[slice]:
-    return [slice(start, start + CHUNK) for start in range(0, number, CHUNK)]
+def _in_full_precision(logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Some rows at a time, their place beside them: an fp32 copy to work in, whose memory the next rows take."""
+    chunk = CHUNK if logits.device.type == "cpu" else GPU_CHUNK
+    room = torch.empty(min(chunk, len(logits)), logits.shape[1], dtype=torch.float32, device=logits.device)
+    for start in range(0, len(logits), chunk):
+        some = slice(start, start + chunk)
+        rows = logits[some]
+        yield some, room[: len(rows)].copy_(rows)
