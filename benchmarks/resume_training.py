@@ -138,7 +138,8 @@ def _killed(bench: Bench, out: Path, draw: np.random.Generator) -> dict[str, Any
     would fall behind the end whenever the machine is faster than before.
     """
     newest = max(whole_checkpoints(out), default=0)
-    behind, after = int(draw.integers(newest, STEPS)), float(draw.uniform(0, bench.seconds * EVERY / STEPS))
+    ahead = min(newest, STEPS - EVERY)  # a training killed after its last checkpoint is killed again on the way to its end
+    behind, after = int(draw.integers(ahead, STEPS)), float(draw.uniform(0, bench.seconds * EVERY / STEPS))
     with _started(bench.experiment, out) as process:
         while process.poll() is None and max(whole_checkpoints(out), default=0) < behind - behind % EVERY:
             time.sleep(0.01)
