@@ -122,11 +122,11 @@ def _interrupted(bench: Bench, out: Path, kills: int, draw: np.random.Generator)
     killed: list[dict[str, Any]] = []
     while len(killed) < kills and (left := _killed(bench, out, draw)):
         killed.append(left)
-    newest = max(whole_checkpoints(out), default=0)
     to_the_end("train", bench.experiment, out, SEED)
     end = _end(out)
     same = {what: end[what] == bench.end[what] for what in ("weights", "states", "validation")}
-    found = {"family": bench.family, "killed": killed, **same, "continued": end["resumed_from"] == newest or not killed}
+    continued = not killed or end["resumed_from"] == killed[-1]["newest checkpoint"]
+    found = {"family": bench.family, "killed": killed, **same, "continued": continued}
     shutil.rmtree(out)
     return {"run": out.name, **found, "resumed_from": end["resumed_from"]}
 
@@ -145,14 +145,14 @@ def _killed(bench: Bench, out: Path, draw: np.random.Generator) -> dict[str, Any
             time.sleep(0.01)
         time.sleep(after)
         process.kill()
-        if process.wait() == 0:
+        if process.wait() == 0 or (out / "stages" / "train.json").exists():  # too late: all was written
             return {}
     whole, begun = whole_checkpoints(out), list(out.glob("checkpoints/checkpoint-*"))
     return {"newest checkpoint": max(whole, default=0), "seconds behind": round(after, 2), "half-written": len(begun) - len(whole)}
 
 
 def _started(experiment: Path, out: Path) -> subprocess.Popen[str]:
-    """The command, as soon as it has said that it trains."""
+    """The command, as soon as it has said that it trains, or when it has ended well."""
     process = subprocess.Popen(
         command("train", experiment, out, SEED), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
     )
@@ -162,6 +162,8 @@ def _started(experiment: Path, out: Path) -> subprocess.Popen[str]:
         if line.startswith("train:"):
             return process
         said.append(line)
+    if process.wait() == 0:
+        return process
     raise RuntimeError(f"the training ended with {process.wait()} before it had begun: {''.join(said)}")
 
 
