@@ -148,7 +148,10 @@ def reads_text_vectors(scheme: str) -> bool:
 
 
 def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
-    """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in checkpoints/."""
+    """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in checkpoints/.
+
+    A served task that is neither trained nor judged by is not validated: its prompts can cost more than the training's own.
+    """
     from shelftalk.training.batching import Epochs
     from shelftalk.training.trainer import train
 
@@ -156,7 +159,7 @@ def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) ->
     on_step(0, 1, "reading samples")
     epochs = Epochs(lambda number: backbone.encode_samples(read_samples(found.run.epoch(number))), experiment.training.epochs)
     validation = {
-        name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in found.served
+        name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in validated(found)
     }
     result = train(
         backbone,
@@ -172,6 +175,12 @@ def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) ->
     sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
     start = experiment.pretrained.model_dump(mode="json")
     return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
+
+
+def validated(found: RunParts) -> list[str]:
+    """Served tasks whose loss is measured at every validation: those that are trained, and those that a training is judged by."""
+    tasks, judged_by = found.experiment.tasks, found.experiment.training.judged_by
+    return [name for name in found.served if tasks[name].weight > 0 or name in judged_by]
 
 
 def validation_quality(found: RunParts, backbone: Backbone) -> Callable[[], dict[str, float]] | None:

@@ -62,6 +62,14 @@ def test_several_gpus_divide_weights_gradients_optimizer_and_the_rows_of_a_batch
     assert memory.smaller(BATCH, 3).samples == 6  # who has most
 
 
+def test_what_cannot_be_spread_is_planned_whole_on_every_gpu() -> None:
+    found = fit(optimizer="adafactor").each_of(8)
+    assert (found.weights, found.gradients) == (WEIGHTS, 2 * WEIGHTS)
+    assert (found.activations, found.logits) == (20 * GB * 2 / 16, GB * 2 / 16)
+    asked, alone = fit(validation_users=100).each_of(8), fit().each_of(8)
+    assert (asked.weights, asked.optimizer) == (WEIGHTS, 2 * WEIGHTS) and asked.peak > alone.peak
+
+
 def test_adapters_or_several_gpus_are_named_where_no_other_setting_helps() -> None:
     wide = Trace(kept=20 * GB, logits=GB, flops=1, tokens=4096, samples=1)
     tight, light = Gpu("small", 8, 1, 1, ""), fit(SPARE, SPARE)

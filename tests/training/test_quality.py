@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts, new_backbone, train_backbone, validation_quality
+from shelftalk.assemble import RunParts, new_backbone, train_backbone, validated, validation_quality
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.errors import SettingsError, UnknownPart
@@ -23,7 +23,7 @@ from shelftalk.models.backbone import Backbone
 from shelftalk.runs import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.quality import quality_of
-from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.settings import TrainingSettings, refused_where_spread
 from shelftalk.training.trainer import TrainingResult, train
 from tests.end_to_end.tiny import save_world, write_experiment
 from tests.models.test_lora import folder_of
@@ -219,6 +219,26 @@ def test_nobody_is_asked_by_default(tmp_path: Path) -> None:
     assert TrainingSettings().validation_users == 0
     found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
     assert validation_quality(found, new()) is None
+
+
+def test_a_task_that_is_neither_trained_nor_judged_by_is_not_validated(tmp_path: Path) -> None:
+    found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
+    assert list(found.served) == ["retrieval", "ranking", "rating"]
+    off = {**found.experiment.tasks, "ranking": found.experiment.tasks["ranking"].model_copy(update={"weight": 0.0})}
+    training = found.experiment.training.model_copy(update={"judged_by": ("retrieval",)})
+    alone = RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": training}))
+    _, facts = train_backbone(alone, lambda *_: None)
+    tasks = {row["task"] for row in facts["curve"] if row["part"] == "validation"}
+    assert tasks >= {"retrieval", "rating"} and "ranking" not in tasks
+    judged = training.model_copy(update={"judged_by": ("ranking",)})
+    assert validated(RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": judged}))) == list(found.served)
+
+
+def test_what_weights_spread_over_processes_do_not_allow_is_said_with_its_remedy() -> None:
+    assert refused_where_spread(TrainingSettings(), adapters=False) == ""
+    said = refused_where_spread(TrainingSettings(validation_users=5, optimizer="adafactor"), adapters=False)
+    assert "lists cannot be asked" in said and 'set training.validation_users = 0 and training.optimizer = "adamw"' in said
+    assert "adapters cannot be trained; set pretrained.adaptation" in refused_where_spread(TrainingSettings(), adapters=True)
 
 
 # --- settings ----------------------------------------------------------------------------------------------------------

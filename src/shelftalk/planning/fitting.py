@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedModel
 
+from shelftalk.models.lora import has_adapters
 from shelftalk.planning.gpus import GPUS, Gpu
-from shelftalk.planning.memory import Memory, Optimizer, sharded, smaller, training_memory
+from shelftalk.planning.memory import Memory, Optimizer, replicated, sharded, smaller, training_memory
 from shelftalk.planning.tracing import Trace
-from shelftalk.training.settings import TrainingSettings
+from shelftalk.training.settings import TrainingSettings, refused_where_spread
 
 USABLE = 0.95
 """Share of a GPU's memory that may be planned for."""
@@ -33,9 +34,15 @@ class Fit:
         chosen = optimizer or self.settings.optimizer
         return training_memory(self.model, batch, self.base, chosen, self.settings.gradient_accumulation * parts)
 
+    @property
+    def spreads(self) -> bool:
+        """Whether weights, gradients and optimiser can be divided among GPUs (launch/fsdp.yaml), or only the rows of a batch."""
+        return not refused_where_spread(self.settings, has_adapters(self.model))
+
     def each_of(self, gpus: int) -> Memory:
-        """What each of so many GPUs needs where all is divided among them, every batch by its rows."""
-        return sharded(self.memory(), smaller(self._batch(None), gpus), self.model, gpus)
+        """What each of so many GPUs needs: where it `spreads` all is divided among them, else every batch by its rows (launch/ddp.yaml)."""
+        share = smaller(self._batch(None), gpus)
+        return sharded(self.memory(), share, self.model, gpus) if self.spreads else replicated(self.memory(), share)
 
     def _batch(self, checkpointing: bool | None) -> Trace:
         spare = self.settings.gradient_checkpointing if checkpointing is None else checkpointing

@@ -64,6 +64,12 @@ def sharded(whole: Memory, share: Trace, model: PreTrainedModel, gpus: int) -> M
     return replace(whole, **divided, activations=share.kept, logits=share.logits)
 
 
+def replicated(whole: Memory, share: Trace) -> Memory:
+    """What each of some GPUs needs where each holds all, with `share` of the largest batch (DDP). Gradients stand a second time in the
+    buckets by which they are brought together."""
+    return replace(whole, gradients=2 * whole.gradients, activations=share.kept, logits=share.logits)
+
+
 def largest_layer(model: PreTrainedModel) -> int:
     """Weights of the largest part that is divided as one: a layer, or an embedding, which in a small model is larger."""
     parts = [model.get_input_embeddings(), *(part for part in model.modules() if type(part).__name__ in (model._no_split_modules or ()))]

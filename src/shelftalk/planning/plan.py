@@ -213,10 +213,12 @@ def _both_ways(found: RunParts, backbone: Backbone, costs: Costs, batches: Batch
 
 
 def _memory(both: Mapping[str, Way], here: memory.Memory, gpus: int) -> dict[str, dict[str, int]]:
-    """By where and how, bytes by part: on one GPU; on each of several that share all of it; here."""
+    """By where and how, bytes by part: on one GPU; on each of several that share all of it, or where it cannot be, the batches; here."""
     found = {f"one GPU, {name}": way.fit.memory().rows() for name, way in both.items()}
     if gpus > 1:
-        found |= {f"each of {gpus} GPUs, {name}, all divided": way.fit.each_of(gpus).rows() for name, way in both.items()}
+        for name, way in both.items():
+            divided = "all divided" if way.fit.spreads else "batches divided"
+            found[f"each of {gpus} GPUs, {name}, {divided}"] = way.fit.each_of(gpus).rows()
     return {**found, HERE: here.rows()}
 
 
@@ -354,7 +356,8 @@ def _assumptions(hardware: Hardware, gpu: Gpu, precision: Precision) -> list[str
         f"{kind} operations a second ({gpu.source}). Answering the test part comes on top of the hours.",
         "Activations are traced with the processor's kernels; a GPU's attention keeps less.",
         "GPUs were not at hand where this was made: memory on them and hours are estimates. Where all is divided (launch/fsdp.yaml) each "
-        "holds its share of weights, gradients and optimiser; with launch/ddp.yaml each holds all of them.",
+        "holds its share of weights, gradients and optimiser; where only batches are (launch/ddp.yaml) each holds all of them. Adapters, "
+        "Adafactor and training.validation_users allow only the latter.",
     ]
 
 

@@ -75,6 +75,20 @@ class TrainingSettings(BaseModel):
         return self
 
 
+def refused_where_spread(settings: TrainingSettings, adapters: bool) -> str:
+    """Why such a training cannot run where weights are spread over processes (FSDP, DeepSpeed), in a sentence with the remedy; "" where
+    it can."""
+    remedies = [
+        ("adapters cannot be trained", 'pretrained.adaptation = "full"', adapters),
+        ("lists cannot be asked for during the training", "training.validation_users = 0", settings.validation_users > 0),
+        ("Adafactor cannot sum whole rows", 'training.optimizer = "adamw"', settings.optimizer == "adafactor"),
+    ]
+    if not (asked := [(why, remedy) for why, remedy, given in remedies if given]):
+        return ""
+    reasons, changes = (" and ".join(words) for words in zip(*asked, strict=True))
+    return f"where weights are spread over processes (FSDP, DeepSpeed), {reasons}; set {changes}, or start it with torchrun alone."
+
+
 def check_trackers(trackers: Iterable[Tracker]) -> None:
     """Raises SettingsError for a tracker whose package is not installed."""
     for name in trackers:

@@ -30,7 +30,7 @@ from shelftalk.processes import Processes, these
 from shelftalk.training.batching import StepCounts, Steps, length_batches, share_of
 from shelftalk.training.checkpoints import had_stopped_early, last_complete, step_of
 from shelftalk.training.quality import Quality, quality_of
-from shelftalk.training.settings import BY_LOSS, TrainingSettings
+from shelftalk.training.settings import BY_LOSS, TrainingSettings, refused_where_spread
 from shelftalk.training.trackers import by_name, own_callbacks
 
 OnValidation = Callable[[int, Mapping[str, float]], None]
@@ -204,12 +204,8 @@ def train(
             *(own_callbacks(settings.trackers, tracking) if tracking else []),
         ],
     )
-    if _is_sharded(trainer) and (quality is not None or has_adapters(backbone.model) or settings.optimizer == "adafactor"):
-        raise SettingsError(
-            "where weights are spread over processes (FSDP, DeepSpeed), adapters cannot be trained, lists not be asked for during the "
-            'training, and Adafactor not sum whole rows; start it with torchrun alone, or set pretrained.adaptation = "full", '
-            'training.validation_users = 0 and training.optimizer = "adamw".'
-        )
+    if _is_sharded(trainer) and (refusal := refused_where_spread(settings, has_adapters(backbone.model))):
+        raise SettingsError(refusal)
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if checkpoint and (had_stopped_early(checkpoint, settings.patience) or step_of(checkpoint) >= number):
