@@ -15,6 +15,8 @@ from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
 from shelftalk.records import Segment
+from shelftalk.training import trainer
+from shelftalk.training.checkpoints import last_complete
 from shelftalk.training.settings import TrainingSettings
 from shelftalk.training.trainer import TrainingResult, train
 
@@ -217,6 +219,19 @@ def test_a_finished_training_asked_for_again_gives_the_same_weights(tmp_path: Pa
     first, _ = trained(tmp_path, epochs=2)
     again, result = trained(tmp_path, epochs=2)
     assert result.resumed_from == result.steps and same(first, again)
+
+
+def test_whole_and_spread_checkpoints_do_not_continue_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained(tmp_path, epochs=1)
+    checkpoint = last_complete(tmp_path)
+    assert checkpoint is not None
+    with monkeypatch.context() as launched:
+        launched.setattr(trainer, "_is_sharded", lambda _: True)
+        with pytest.raises(SettingsError, match=r"hold weights whole, and this launch holds them spread over processes; .*--out"):
+            trained(tmp_path, epochs=2)
+    (checkpoint / "optimizer.pt").rename(checkpoint / "optimizer.bin")
+    with pytest.raises(SettingsError, match="hold weights spread over processes, and this launch holds them whole"):
+        trained(tmp_path, epochs=2)
 
 
 def test_a_folder_may_move_between_two_parts_of_a_training(tmp_path: Path) -> None:

@@ -6,7 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+from shelftalk.errors import SettingsError
+
 _LAST_WRITTEN = "trainer_state.json"  # the Trainer writes it after weights, optimiser and random states
+_WHOLE_OPTIMIZER = "optimizer.pt"  # where weights are spread, optimisers are saved by FSDP or DeepSpeed under names of their own
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -23,6 +26,18 @@ def had_stopped_early(checkpoint: Path, patience: int) -> bool:
     state = json.loads((checkpoint / _LAST_WRITTEN).read_text())
     kept = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
     return kept.get("early_stopping_patience_counter", 0) >= patience
+
+
+def check_kind(checkpoint: Path, spread: bool) -> None:
+    """Raises SettingsError where the checkpoint of weights that are spread over processes (FSDP, DeepSpeed) is to be continued whole, or
+    the other way about."""
+    if (checkpoint / _WHOLE_OPTIMIZER).exists() != spread:
+        return
+    written, asked = ("whole", "spread over processes") if spread else ("spread over processes", "whole")
+    raise SettingsError(
+        f"the checkpoints in {checkpoint.parent} hold weights {written}, and this launch holds them {asked}; continue the training as it "
+        "was begun, or train anew in another folder (--out)."
+    )
 
 
 def step_of(checkpoint: Path) -> int:

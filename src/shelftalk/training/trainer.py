@@ -28,7 +28,7 @@ from shelftalk.models.lora import has_adapters, merge, trained_part
 from shelftalk.models.pretrained import enable_checkpointing, from_random_weights
 from shelftalk.processes import Processes, these
 from shelftalk.training.batching import StepCounts, Steps, length_batches, share_of
-from shelftalk.training.checkpoints import had_stopped_early, last_complete, step_of
+from shelftalk.training.checkpoints import check_kind, had_stopped_early, last_complete, step_of
 from shelftalk.training.quality import Quality, quality_of
 from shelftalk.training.settings import BY_LOSS, TrainingSettings, refused_where_spread
 from shelftalk.training.trackers import by_name, own_callbacks
@@ -206,6 +206,8 @@ def train(
     )
     if _is_sharded(trainer) and (refusal := refused_where_spread(settings, has_adapters(backbone.model))):
         raise SettingsError(refusal)
+    if checkpoint:
+        check_kind(checkpoint, _is_sharded(trainer))
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(ProgressCallback)
     if checkpoint and (had_stopped_early(checkpoint, settings.patience) or step_of(checkpoint) >= number):
