@@ -17,6 +17,7 @@ from shelftalk.indexing import titles
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
+from shelftalk.processes import Processes
 from shelftalk.records import Request
 from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
@@ -176,3 +177,12 @@ def test_progress_is_told_after_each_batch():
     model.on_batch = lambda done, of: told.append((done, of))
     model.recommend(split.retrieval_requests("test")[0][:20], 3)
     assert told == [(8, 20), (16, 20), (20, 20)]
+
+
+@pytest.mark.parametrize("number", [20, 25])  # an odd number of batches, and an even one
+def test_of_several_processes_the_first_tells_of_all_requests(number: int):
+    split = exam_split()
+    model, told = untrained(split, exam_index(split)), []
+    model.on_batch, model.processes = lambda done, of: told.append((done, of)), Processes(0, 2)
+    assert len(list(model._batches("retrieval", split.retrieval_requests("test")[0][:number]))) == 2
+    assert told == [(16, number), (number, number)]

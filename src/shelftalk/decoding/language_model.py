@@ -184,11 +184,12 @@ class LanguageModelRecommender:
         little is padding."""
         prompts = self._prompts(task, requests)
         order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
-        for start in self.processes.mine(range(0, len(order), self.settings.batch_size)):
+        together = self.settings.batch_size * self.processes.count  # the others are taken to be as far: the first has no fewer batches
+        for turn, start in enumerate(self.processes.mine(range(0, len(order), self.settings.batch_size)), 1):
             places = order[start : start + self.settings.batch_size]
             yield places, self.backbone.prefill([prompts[place] for place in places])
             if self.on_batch:
-                self.on_batch(start + len(places), len(requests))
+                self.on_batch(min(turn * together, len(requests)), len(requests))
 
     def _whole(self, mine: Mapping[int, T]) -> list[T]:
         """The answers in the order of the requests, the other processes' among them."""
