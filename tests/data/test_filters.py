@@ -117,6 +117,10 @@ def test_a_catalogue_without_labels_says_so():
         allowed(bare, Filter(brands=("OPI",)))
     with pytest.raises(UnknownLabel, match="no item has any category"):
         allowed(bare, Filter(categories=("Nails",)))
+    unpriced = data.items.with_columns(price=pl.lit(None, pl.Float64))
+    for wanted in (Filter(min_price=0.0), Filter(max_price=20.0)):
+        with pytest.raises(UnknownLabel, match="no item of the catalogue has a price; leave min_price and max_price out"):
+            allowed(unpriced, wanted)
 
 
 @pytest.mark.parametrize("stranger", ["nowhere", ""])

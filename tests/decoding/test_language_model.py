@@ -12,7 +12,7 @@ import torch
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.errors import UnknownItem
+from shelftalk.errors import UnknownItem, UnknownPart
 from shelftalk.indexing import titles
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 from shelftalk.models.nano import build_nano
@@ -169,6 +169,14 @@ def test_an_item_of_another_catalogue_is_told(model: LanguageModelRecommender, a
     request = replace(request, **{where: "i-of-another" if where == "item" else ("i-of-another",)})
     with pytest.raises(UnknownItem, match="i-of-another"):
         model.recommend([request], 3) if ask == "recommend" else getattr(model, ask)([request])
+
+
+def test_a_task_that_the_model_does_not_serve_is_named():
+    split = exam_split()
+    model = untrained(split, exam_index(split))
+    model.tasks = {"retrieval": model.tasks["retrieval"]}
+    with pytest.raises(UnknownPart, match="not trained to serve rating; it serves retrieval"):
+        model.rate([Request("u", ("i1",), item="i2")])
 
 
 def test_progress_is_told_after_each_batch():

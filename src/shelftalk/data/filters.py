@@ -29,8 +29,8 @@ LISTS_KEPT = 16
 def allowed(items: pl.DataFrame, wanted: Filter) -> np.ndarray:
     """[I] bool, read-only, in catalogue order: which items pass all conditions of the filter.
 
-    `items` is the catalogue frame of a Dataset. What is derived from it is kept as long as the frame itself is. Raises
-    UnknownLabel for a category or brand that no item has, and UnknownItem for an id of `only` that is not in the catalogue.
+    `items` is the catalogue frame of a Dataset. What is derived from it is kept as long as the frame itself is. Raises UnknownLabel for a
+    category or brand that no item has and for a price where no item has one, UnknownItem for an id of `only` that is not in the catalogue.
     """
     return _conditions_of(items).mask(wanted)
 
@@ -81,7 +81,9 @@ class _Conditions:
 
     @cached_property
     def price(self) -> np.ndarray:
-        """[I] float64, NaN where there is none: no comparison with it holds."""
+        """[I] float64, NaN where there is none: no comparison with it holds. Raises UnknownLabel where no item has one."""
+        if self.items["price"].null_count() == len(self.items):
+            raise UnknownLabel("no item of the catalogue has a price; leave min_price and max_price out of the filter.")
         return self.items["price"].fill_null(float("nan")).to_numpy()
 
     @cached_property

@@ -20,7 +20,7 @@ from shelftalk.decoding.hiding import Hidden
 from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.errors import SettingsError, UnknownItem
+from shelftalk.errors import SettingsError, UnknownItem, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded, Prefilled
 from shelftalk.processes import ALONE, Processes
@@ -118,7 +118,7 @@ class LanguageModelRecommender:
 
     def ratings(self, requests: Sequence[Request]) -> Ratings:
         """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""
-        texts = self.tasks["rating"].context.rating_texts
+        texts = self._task("rating").context.rating_texts
         trie = build_trie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
         values, found = np.array(list(texts)), dict[int, np.ndarray]()
         with self.backbone.precision():
@@ -154,7 +154,7 @@ class LanguageModelRecommender:
 
     def prompt(self, task: str, request: Request) -> list[Segment]:
         """What the model is shown."""
-        return self.tasks[task].prompt(request, self._template(task))
+        return self._task(task).prompt(request, self._template(task))
 
     def _search(self, prefilled: Prefilled, hidden: Hidden, k: int) -> Found:
         settings = self.settings
@@ -175,7 +175,7 @@ class LanguageModelRecommender:
         if not filters:
             return Hidden(self.trie, excluded)
         number = {wanted: place for place, wanted in enumerate(filters)}
-        catalogue = self.tasks["retrieval"].context.split.dataset.items
+        catalogue = self._task("retrieval").context.split.dataset.items
         masks = np.stack([allowed(catalogue, wanted) for wanted in filters])
         return Hidden(self.trie, excluded, masks, np.array([-1 if r.filter is None else number[r.filter] for r in requests]))
 
@@ -200,11 +200,16 @@ class LanguageModelRecommender:
         for request in requests:
             for item in (*request.history, *([request.item] if task == "rating" else [])):
                 self._row(item)  # raises for a stranger
-        return self.backbone.encode_samples(self.tasks[task].prompts(requests, self._template(task)))
+        return self.backbone.encode_samples(self._task(task).prompts(requests, self._template(task)))
 
     def _template(self, task: str) -> Template:
-        served = self.tasks[task]
+        served = self._task(task)
         return served.held_out[0] if self.held_out_wording else served.seen[0]
+
+    def _task(self, name: str) -> ServedTask:
+        if name not in self.tasks:
+            raise UnknownPart(f'"{self.name}" was not trained to serve {name}; it serves {", ".join(self.tasks)}.')
+        return self.tasks[name]
 
     def _row(self, item: str) -> int:
         if item not in self.row_of:
