@@ -178,9 +178,11 @@ def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) ->
 
 
 def validated(found: RunParts) -> list[str]:
-    """Served tasks whose loss is measured at every validation: those that are trained, and those that a training is judged by."""
+    """Served tasks whose loss is measured at every validation: those that are trained, or those that the training is judged by where
+    none of these is trained. A loss that nothing lowers, added to one that is trained, would only blur which weights are best."""
     tasks, judged_by = found.experiment.tasks, found.experiment.training.judged_by
-    return [name for name in found.served if tasks[name].weight > 0 or name in judged_by]
+    trained = [name for name in found.served if tasks[name].weight > 0]
+    return trained if set(trained) & set(judged_by) else [name for name in found.served if name in {*trained, *judged_by}]
 
 
 def validation_quality(found: RunParts, backbone: Backbone) -> Callable[[], dict[str, float]] | None:

@@ -234,6 +234,16 @@ def test_a_task_that_is_neither_trained_nor_judged_by_is_not_validated(tmp_path:
     assert validated(RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": judged}))) == list(found.served)
 
 
+def test_a_task_that_is_not_trained_does_not_judge_beside_one_that_is(tmp_path: Path) -> None:
+    found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
+    both = found.experiment.training.model_copy(update={"judged_by": ("retrieval", "rating")})
+    off = {**found.experiment.tasks, "rating": found.experiment.tasks["rating"].model_copy(update={"weight": 0.0})}
+    _, facts = train_backbone(RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": both})), lambda *_: None)
+    validations = [row for row in facts["curve"] if row["part"] == "validation"]
+    losses = {task: [row["loss"] for row in validations if row["task"] == task] for task in {row["task"] for row in validations}}
+    assert "rating" not in losses and losses["all"] == losses["retrieval"]
+
+
 def test_what_weights_spread_over_processes_do_not_allow_is_said_with_its_remedy() -> None:
     assert refused_where_spread(TrainingSettings(), adapters=False) == ""
     said = refused_where_spread(TrainingSettings(validation_users=5, optimizer="adafactor"), adapters=False)

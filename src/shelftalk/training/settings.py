@@ -51,8 +51,9 @@ class TrainingSettings(BaseModel):
     validation_samples: int = Field(500, ge=1)
     """Validation samples per served task, drawn once by seed."""
     judged_by: tuple[str, ...] = Field(("retrieval", "rating"), min_length=1)
-    """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early. Ranking is not among them
-    since candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
+    """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early; one that is not trained
+    (weight 0) counts only where none of them is. Ranking is not among them since candidates are scored behind the retrieval prompt
+    (decoding.ranking_prompt)."""
     validation_users: int = Field(0, ge=0)
     """Users whose lists are made at every validation, on the validation part and drawn once by seed: recommendation quality beside
     the loss; 0: none. It costs what `shelftalk recommend` costs for so many users."""
