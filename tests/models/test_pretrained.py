@@ -144,6 +144,14 @@ def test_a_model_that_is_nowhere_is_one_sentence_with_the_remedy() -> None:
         load_backbone(Path("no-such-folder"))
 
 
+def test_a_folder_that_holds_no_whole_model_is_not_blamed_on_the_network(tmp_path: Path) -> None:
+    settings = flan(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": ')
+    with pytest.raises(MissingFile, match=r"holds no model that can be read \(.+\); fetch it whole, or mend the path") as caught:
+        read_config(settings)
+    assert "hub" not in str(caught.value) and "network" not in str(caught.value)
+
+
 def test_a_folder_without_weights_is_refused_unless_random_ones_are_wanted(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="safetensors"):
         start(flan(tmp_path).model_copy(update={"random_weights": False}))

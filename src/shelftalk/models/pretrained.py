@@ -215,7 +215,9 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
     except SafetensorError as error:
         raise UnreadableFile(f'the weights of "{settings.name}" are damaged or cut short ({error}); fetch or train it again.') from None
     except (OSError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        if Path(settings.name).exists():
+            raise MissingFile(f'"{settings.name}" holds no model that can be read ({reason}); fetch it whole, or mend the path.') from None
         raise MissingFile(
             f'the model "{settings.name}" can be read neither from a folder nor from the hub ({reason}); check pretrained.name and the '
             "network, or fetch the model on another machine and give the path of its folder."
