@@ -249,6 +249,21 @@ def family(experiment: Experiment) -> str:
     return found
 
 
+def check_backbone(experiment: Experiment) -> None:
+    """What can be known of a backbone that this machine is to train before a weight is read and a stage has run.
+
+    Raises as `family` does, and SettingsError for a precision that this machine or the family does not have and for adapters that
+    the model does not take.
+    """
+    from shelftalk.models.hardware import product_type
+
+    product_type(experiment.training.precision, family(experiment))
+    if experiment.pretrained.adaptation == "lora":
+        from shelftalk.models.pretrained import on_paper
+
+        on_paper(experiment.pretrained, ())
+
+
 def symbol_texts(found: RunParts) -> dict[str, list[str]]:
     """Symbol -> the texts of the items whose names hold it, as the experiment shows them in or beside those names."""
     texts: dict[str, list[str]] = {}

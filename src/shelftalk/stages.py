@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import Asking, RunParts, build_index, family, save_model_facts, train_backbone
+from shelftalk.assemble import Asking, RunParts, build_index, check_backbone, family, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
@@ -55,7 +55,7 @@ def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent
     if experiment.needs_training and folder.record("train") is None:  # what training lacks is told now, not when its stage comes
         with these().first_alone():
             check_trackers(experiment.training.trackers)
-            family(experiment)
+            check_backbone(experiment)
     claim(folder, experiment)
     records = [prepare(folder, experiment, progress)]
     if experiment.needs_training:

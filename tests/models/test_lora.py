@@ -14,12 +14,16 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig
 
+from shelftalk import stages
+from shelftalk.assemble import check_backbone
 from shelftalk.errors import SettingsError
+from shelftalk.experiment import load_experiment
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.lora import has_adapters, merge, trained_part
 from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.pretrained import load_backbone, read_tokenizer, start_from_pretrained
 from shelftalk.models.settings import PretrainedSettings
+from shelftalk.runs import RunFolder
 from shelftalk.testing.model_exams import SAMPLES, SYMBOLS, TEXTS, BackboneExam
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
 from shelftalk.training.settings import TrainingSettings
@@ -162,6 +166,21 @@ def test_layers_are_chosen_by_name() -> None:
     with pytest.raises(SettingsError, match=r'pretrained\.lora_targets.*choose among down_proj, .*or "all-linear"') as caught:
         start("tied", lora_targets=("query",))
     assert "\n" not in str(caught.value)
+
+
+def test_what_the_model_or_the_machine_cannot_do_is_told_before_any_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    model = {"name": folder_of("tied"), "random_weights": True, "adaptation": "lora"}
+    for pretrained, precision, words in (
+        ({**model, "lora_targets": ["query"]}, "fp32", "choose among down_proj"),
+        (model, "fp16", "fp16 products need a GPU"),
+        ({}, "fp16", "fp16 products need a GPU"),
+    ):
+        experiment = load_experiment(None, {"pretrained": pretrained, "training": {"precision": precision, "trackers": []}})
+        with pytest.raises(SettingsError, match=words):
+            stages.run(RunFolder(tmp_path / "run"), experiment)
+        assert not (tmp_path / "run").exists()
+    check_backbone(load_experiment(None, {"pretrained": {**model, "lora_targets": ["q_proj"]}}))
 
 
 def test_adapters_without_a_pretrained_model_are_refused() -> None:

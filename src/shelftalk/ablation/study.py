@@ -13,7 +13,7 @@ from shelftalk.ablation.grid import Grid
 from shelftalk.ablation.report import write_reports
 from shelftalk.ablation.result import COMPARED, Ablation, result_of
 from shelftalk.ablation.running import Run, run_of
-from shelftalk.assemble import family
+from shelftalk.assemble import check_backbone
 from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
@@ -76,7 +76,7 @@ def _check(runs: Sequence[Run]) -> None:
     for run in {run.variant.name: run for run in runs}.values():
         found = run.parts
         with _told_by_name(run):
-            family(run.experiment)
+            check_backbone(run.experiment)
             found.served  # noqa: B018 - builds every task
         splits[run.variant.name] = found.split.fingerprint()
     first, *others = splits

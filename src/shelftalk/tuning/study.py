@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shelftalk.assemble import family
+from shelftalk.assemble import check_backbone
 from shelftalk.data.sources import source_hashes
 from shelftalk.equal_tokens import training_run
 from shelftalk.errors import AnotherExperiment, SettingsError
@@ -81,7 +81,7 @@ def _check(space: Space, out: Path, progress: OnProgress) -> None:
     progress("prepare", 0, 1, space.base.name)
     run = run_in(space.base, space.base.seed, out, AS_IT_IS)
     training_run.prepare(run)
-    family(run.experiment)
+    check_backbone(run.experiment)
     if space.settings.task not in run.parts.served:
         raise SettingsError(
             f'tuning.metric is "{space.settings.metric}", and {run.parts.split.why_no_rating_task}; name a metric of another task.'
