@@ -29,6 +29,7 @@ from shelftalk.models.pretrained import enable_checkpointing, from_random_weight
 from shelftalk.processes import Processes, these
 from shelftalk.training.batching import StepCounts, Steps, length_batches, share_of
 from shelftalk.training.checkpoints import check_kind, had_stopped_early, last_complete, step_of
+from shelftalk.training.memory import freed_memory_kept
 from shelftalk.training.quality import Quality, quality_of
 from shelftalk.training.settings import BY_LOSS, TrainingSettings, refused_where_spread
 from shelftalk.training.trackers import by_name, own_callbacks
@@ -215,7 +216,7 @@ def train(
         trainer.train_dataset = Subset(steps, range(min(len(steps), accumulated * step_of(checkpoint))))
     if settings.gradient_checkpointing:
         enable_checkpointing(backbone.model)
-    with _answering_with_its_loss(backbone):
+    with freed_memory_kept(), _answering_with_its_loss(backbone):
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if _is_sharded(trainer):
             backbone.model = _whole_model(trainer)
