@@ -35,6 +35,7 @@ def untrained(
     family: str = "decoder-only",
     settings: DecodingSettings = SETTINGS,
     held_out_wording: bool = False,
+    vocabulary: int = 320,
 ) -> LanguageModelRecommender:
     context = exam_context(split, index)
     tasks: dict[str, ServedTask] = {
@@ -43,7 +44,7 @@ def untrained(
         "rating": RatingTask(RatingSettings(max_history=4), context),
     }
     texts = [sample.text for task in tasks.values() for sample in task.samples(0)[:20]]
-    size = NanoSettings(family=family, vocabulary=320, width=32, layers=2, heads=2)
+    size = NanoSettings(family=family, vocabulary=vocabulary, width=32, layers=2, heads=2)
     backbone = build_nano(texts, index.vocabulary, size, seed=0)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -111,30 +112,45 @@ def model() -> LanguageModelRecommender:
     return untrained(exam_split(), exam_index(exam_split()))
 
 
-def test_a_ranking_score_is_the_log_probability_of_the_name_behind_the_prompt(model: LanguageModelRecommender):
+@pytest.mark.parametrize("prompt", ["retrieval", "ranking"])
+def test_a_ranking_score_is_the_log_probability_of_the_name_after_the_prompt_that_is_set(
+    model: LanguageModelRecommender, prompt: str
+):
     request = exam_split().ranking_requests("test")[0][0]
-    (ranking,) = model.rank([request])
+    (ranking,) = model.searching(ranking_prompt=prompt).rank([request])
     for item, score in list(zip(ranking.items, ranking.scores, strict=True))[:10]:
-        sample = [*model.prompt("retrieval", request), *model.index.segments(item, bears_loss=True)]
+        sample = [*model.prompt(prompt, request), *model.index.segments(item, bears_loss=True)]
         with torch.no_grad():
             loss = float(model.backbone.loss(model.backbone.collate([model.backbone.encode(sample)])))
         assert score == pytest.approx(-loss, abs=1e-4)
 
 
-def test_a_rating_is_the_expected_value_over_the_rating_texts(model: LanguageModelRecommender):
-    request = exam_split().rating_requests("test")[0][0]
-    prompt = model.prompt("rating", request)
-    chances = []
+def rating_probabilities(model: LanguageModelRecommender, request: Request) -> np.ndarray:
+    """[V] of each rating text, scaled to sum to one, token by token."""
+    sample = model.backbone.encode(model.prompt("rating", request))
+    likelihoods = []
     for text in model.tasks["rating"].context.rating_texts.values():
-        sample = model.backbone.encode(prompt)
         tokens = model.backbone.tokens(text, symbols=False)
         chain = torch.arange(-1, len(tokens) - 1)[None]
         prefilled = model.backbone.prefill([sample])
         following = torch.cat([prefilled.log_probs[:, None], prefilled.extend(chain, torch.tensor([tokens]))], dim=1)[0]
-        chances.append(math.exp(sum(float(following[place, token]) for place, token in enumerate(tokens))))
-    values = list(model.tasks["rating"].context.rating_texts)
-    expected = sum(value * chance for value, chance in zip(values, chances, strict=True)) / sum(chances)
-    assert model.rate([request])[0] == pytest.approx(expected, abs=1e-4)
+        steps = [float(following[place, token]) for place, token in enumerate(tokens)]
+        likelihoods.append(math.exp(sum(steps)))
+    return np.array(likelihoods) / sum(likelihoods)
+
+
+def test_a_rating_is_the_expected_value_over_the_rating_texts_and_not_the_likeliest_of_them():
+    model = untrained(exam_split(), exam_index(exam_split()), vocabulary=400)  # most rating texts are a token
+    with torch.no_grad():
+        model.backbone.model.get_input_embeddings().weight.mul_(0.2)  # no token is far likelier than another
+    requests = exam_split().rating_requests("test")[0][:5]
+    values = np.array(list(model.tasks["rating"].context.rating_texts))
+    probabilities = np.stack([rating_probabilities(model, request) for request in requests])  # [R, V]
+    means, modes = probabilities @ values, values[probabilities.argmax(axis=1)]
+    assert (abs(means - modes) > 0.4).all()
+    assert model.rate(requests) == pytest.approx(means.tolist(), abs=1e-4)
+    variances = probabilities @ values**2 - means**2
+    assert model.ratings(requests).deviations == pytest.approx(np.sqrt(variances), abs=1e-4)
 
 
 def test_more_items_than_beams_can_be_asked_for(model: LanguageModelRecommender):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import Popularity, fit_popularity
 from shelftalk.baselines.scored_catalogue import scored_catalogue
-from shelftalk.data.splitting import Split
+from shelftalk.data.splitting import Part, Split
 from shelftalk.decoding.prior import FLOOR, AlignedWithPrior
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
@@ -118,6 +118,62 @@ def test_the_weight_with_the_best_validation_figure_is_chosen():
         values = [single[task].value for single in singles]
         assert chosen[task] == singles[values.index(better(values))][task]
         assert len(set(values)) > 1
+
+
+class Knowing(LikeAModel):
+    """A model and a prior in one: what a part of the split holds out has by far the best score, and its true rating."""
+
+    name = "knowing"
+
+    def __init__(self, split: Split, part: Part, ranking_prompt: str = "retrieval") -> None:
+        super().__init__(split)
+        self.settings = SimpleNamespace(ranking_prompt=ranking_prompt)
+        self.truth = {r.user: item for r, item in zip(*split.retrieval_requests(part), strict=True)}
+        self.value = {(r.user, r.item): value for r, value in zip(*split.rating_requests(part), strict=True)}
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] probabilities."""
+        known = np.array([self.row_of[self.truth[request.user]] for request in requests])
+        shares = np.full((len(requests), len(self.row_of)), 0.1 / len(self.row_of))
+        shares[np.arange(len(requests)), known] += 0.9
+        return shares
+
+    def log_probs(self, requests: Sequence[Request], rows: Any, task: str = "retrieval") -> list[np.ndarray]:
+        return [np.log(scores[row]) for scores, row in zip(self.scores(requests), rows, strict=True)]
+
+    def rate(self, requests: Sequence[Request]) -> list[float]:
+        return [self.value.get((request.user, request.item), 1.0) for request in requests]
+
+
+def test_the_weights_are_those_that_validation_prefers_where_the_test_part_prefers_others():
+    split, tasks = exam_split(), ("retrieval", "ranking", "rating")
+    on: dict[Part, Knowing] = {part: Knowing(split, part) for part in ("validation", "test")}
+    for model, prior, best in ((on["validation"], on["test"], 0.0), (on["test"], on["validation"], 1.0)):
+        both = AlignedWithPrior(cast(Any, model), prior, prior, PriorSettings(weights=(0.0, 1.0)))
+        assert [(w.task, w.weight, w.metric, w.value) for w in both.choose(split, tasks, seed=0).describe()] == [
+            ("retrieval", best, "ndcg@10", 1.0), ("ranking", best, "ndcg@10", 1.0), ("rating", best, "rmse", 0.0)
+        ]  # fmt: skip
+
+
+class PromptMatters(Knowing):
+    """Knows the items to be found after the ranking prompt, and nothing after the other."""
+
+    def log_probs(self, requests: Sequence[Request], rows: Any, task: str = "retrieval") -> list[np.ndarray]:
+        known = super().log_probs(requests, rows)
+        return known if task == "ranking" else [np.zeros_like(scores) for scores in known]
+
+
+def test_candidates_are_scored_and_weighed_after_the_ranking_prompt_that_is_set():
+    split, popular = exam_split(), fit_popularity(exam_split())
+    requests, truths = split.ranking_requests("validation")
+    for prompt, knows in (("ranking", True), ("retrieval", False)):
+        model: Any = PromptMatters(split, "validation", prompt)
+        both = AlignedWithPrior(model, popular, None, PriorSettings(weights=(0.0, 1.0)))
+        both.choose(split, ["ranking"], seed=0)
+        assert (both.weights["ranking"].weight == 0.0 and both.weights["ranking"].value == 1.0) == knows
+        both.weights["ranking"] = replace(both.weights["ranking"], weight=0.0)
+        firsts = [ranking.items[0] for ranking in both.rank(requests)]
+        assert (firsts == truths) == knows
 
 
 def test_the_names_told_are_those_of_the_priors():
