@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(name: str, quick: bool, console: Console) -> int:
     """Run one, keep its result, print its claims."""
+    measured = harness.code()  # before: a commit made while it runs is not what is measured
     result = module(name).main(quick)
-    path = harness.write_result(name, quick, result.seed, result.claims, result.runs, result.data)
+    path = harness.write_result(name, quick, result.seed, result.claims, result.runs, result.data, measured)
     console.print(_table(name, result))
     console.print(f"Written: {path}", soft_wrap=True, markup=False)
     return 0 if all(claim.holds for claim in result.claims) else 1

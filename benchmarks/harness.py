@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ import psutil
 from shelftalk.machine import processor, versions
 
 RESULTS = Path(__file__).parent / "results"
+REPOSITORY = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,21 @@ def machine() -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = round(psutil.virtual_memory().total / 1e9, 1)
     return {"cores": cores, "memory": memory, "processor": processor(), "bf16": has_bf16()}
+
+
+def code(repository: Path = REPOSITORY) -> dict[str, Any]:
+    """The commit that is checked out, and whether a file other than results differs from it; None for both without git."""
+    try:
+        commit = _git(repository, "rev-parse", "HEAD").strip()
+        changed = _git(repository, "status", "--porcelain", "--", ".", ":!benchmarks/results")
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
+    return {"commit": commit, "changed": bool(changed)}
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def data_hash(paths: Iterable[Path]) -> str:
@@ -87,13 +104,18 @@ def write_result(
     claims: Sequence[Claim],
     runs: Sequence[dict[str, Any]],
     data: dict[str, str] | None = None,
+    measured: dict[str, Any] | None = None,
     folder: Path = RESULTS,
 ) -> Path:
-    """Write NAME.json, or NAME.quick.json, into `folder` and return its path. Written beside and renamed."""
+    """Write NAME.json, or NAME.quick.json, into `folder` and return its path. Written beside and renamed.
+
+    `measured` is what `code` returned when the measurement began; None asks now.
+    """
     content = {
         "name": name,
         "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "quick": quick,
+        "code": measured or code(),
         "machine": machine(),
         "versions": versions(),
         "seed": seed,

@@ -1,6 +1,9 @@
 """Benchmarks keep what was measured, on what, and stop with 1 where a claim does not hold."""
 
+import ast
 import json
+import os
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,6 +34,8 @@ def test_a_benchmark_whose_claims_hold_exits_0_and_keeps_what_it_ran_on(monkeypa
     assert (kept["name"], kept["seed"], kept["quick"], kept["data"]) == ("toy-one", 7, False, {"toys": "ab12"})
     assert {"cores", "memory", "processor", "bf16"} == set(kept["machine"])
     assert {"python", "torch", "polars"} <= set(kept["versions"])
+    assert kept["code"] == harness.code()
+    assert kept["machine"]["cores"] >= 1 and kept["machine"]["processor"]
     assert "It is fast." in capsys.readouterr().out
 
 
@@ -52,6 +57,80 @@ def test_a_value_that_is_no_number_is_refused_and_leaves_the_earlier_file(tmp_pa
     with pytest.raises(ValueError):
         harness.write_result("toy", False, 0, [Claim("c", float("nan"), "> 0", False)], [], folder=tmp_path)
     assert (tmp_path / "toy.json").read_text() == kept
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = {f"GIT_{who}_{what}": "a@x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    command = ["git", "-C", str(folder), *arguments]
+    run = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | identity)
+    return run.stdout.strip()
+
+
+def test_a_result_names_the_commit_and_whether_files_differ_from_it_results_aside(tmp_path):
+    assert harness.code(tmp_path) == {"commit": None, "changed": None}  # an unpacked archive
+    git(tmp_path, "init", "-q")
+    (tmp_path / "code.py").write_text("1")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "one")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    assert harness.code(tmp_path) == {"commit": head, "changed": False}
+    (tmp_path / "benchmarks" / "results").mkdir(parents=True)
+    (tmp_path / "benchmarks" / "results" / "a.json").write_text("{}")
+    assert harness.code(tmp_path) == {"commit": head, "changed": False}
+    (tmp_path / "code.py").write_text("2")
+    assert harness.code(tmp_path) == {"commit": head, "changed": True}
+
+
+def test_the_commit_is_that_at_the_beginning_of_the_measurement(monkeypatch, tmp_path):
+    heads = iter(["first", "second"])
+    monkeypatch.setattr(harness, "code", lambda: {"commit": next(heads), "changed": False})
+    _, kept = _run(monkeypatch, tmp_path, [])
+    assert kept["code"]["commit"] == "first"
+
+
+def modules() -> dict[str, ast.Module]:
+    folder = Path(command.__file__).parent
+    return {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))}
+
+
+def settled(claim: ast.Call | ast.Tuple) -> bool:
+    """Whether value or `holds` of a claim, its second and last parts, is written down instead of measured."""
+    parts = claim.args if isinstance(claim, ast.Call) else claim.elts
+    kept = {keyword.arg: keyword.value for keyword in claim.keywords} if isinstance(claim, ast.Call) else {}
+    judged = [*parts[1:2], *parts[3:4]] if isinstance(claim, ast.Call) else [parts[0], parts[-1]]
+    judged += [value for name, value in kept.items() if name in ("value", "holds")]
+    return any(not any(isinstance(node, ast.Name) for node in ast.walk(part)) for part in judged)
+
+
+def claims_in(tree: ast.Module) -> list[ast.Call | ast.Tuple]:
+    """Claims as they are made: Claim(...), or value, target and `holds` in a row where a function makes several."""
+    made: list[ast.Call | ast.Tuple] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Claim":
+            if not any(isinstance(argument, ast.Starred) for argument in node.args):
+                made.append(node)
+        elif isinstance(node, ast.Tuple) and len(node.elts) == 3 and isinstance(node.elts[2], ast.Compare):
+            made.append(node)
+    return made
+
+
+def test_no_claim_holds_because_somebody_wrote_so():
+    found = {name: claims_in(tree) for name, tree in modules().items()}
+    assert sum(map(len, found.values())) > 60
+    assert [f"{name}:{one.lineno}" for name, claims in found.items() for one in claims if settled(one)] == []
+    for written in ('Claim(C[0], x, "> 0", True)', "Claim(C, 4.3, '> 4', x > 4)", 'Claim(C, x, "", holds=True)'):
+        assert [settled(claim) for claim in claims_in(ast.parse(written))] == [True]
+
+
+def test_a_benchmark_that_reads_data_keeps_its_hash():
+    """The probe makes its own world, and no other does."""
+    kept = {}
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Result":
+                kept[name] = len(node.args) + len(node.keywords)
+    assert set(kept) >= {f"{name.replace('-', '_')}.py" for name in command.names()}
+    assert {name for name, arguments in kept.items() if arguments < 4} == {"probe.py"}
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones(capsys):
