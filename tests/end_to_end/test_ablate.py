@@ -15,7 +15,7 @@ import torch
 
 from shelftalk.ablation.grid import load_grid
 from shelftalk.ablation.study import ablate
-from tests.end_to_end.tiny import call, write_experiment
+from tests.end_to_end.tiny import call, sealed_test_part, write_experiment
 
 TOKENS = 9000
 GRID = f"""
@@ -25,7 +25,6 @@ seeds = [0, 1]
 tokens = {TOKENS}
 users = 20
 ratings = 15
-part = "validation"
 baseline = "all on"
 compare_item_knn = true
 resamples = 200
@@ -68,10 +67,11 @@ def figures(found: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def study(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished ablation; never to be changed."""
+    """A finished ablation that says nothing of its part, so it is validation; never to be changed."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("study")
-    called = call("ablate", grid_file(folder, world), "--out", folder / "out", "--json")
+    with sealed_test_part():
+        called = call("ablate", grid_file(folder, world), "--out", folder / "out", "--json")
     assert called.exit_code == 0, called.output
     assert json.loads(called.stdout)["variants"] == result(folder / "out")["variants"]
     return folder

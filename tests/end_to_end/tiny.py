@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tomli_w
 from typer.testing import CliRunner, Result
 
 from shelftalk.cli import app
 from shelftalk.data.dataset import Dataset
+from shelftalk.data.splitting import Part, Split
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
@@ -59,3 +62,20 @@ def done_again(result: Result) -> set[str]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def sealed_test_part() -> Iterator[None]:
+    """Asking a split for what its test part holds out is an error."""
+
+    def validation_only(requests: Callable[..., Any]) -> Callable[..., Any]:
+        def asked(split: Split, part: Part) -> Any:
+            assert part == "validation", "something looks at the test part"
+            return requests(split, part)
+
+        return asked
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("retrieval_requests", "ranking_requests", "rating_requests"):
+            patch.setattr(Split, name, validation_only(getattr(Split, name)))
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import torch
 
 from shelftalk import stages
 from shelftalk.data.dataset import Dataset
-from shelftalk.data.splitting import TEST, VALIDATION, Part, Split
+from shelftalk.data.splitting import TEST, VALIDATION, Split
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import load_experiment
 from shelftalk.stages import OnProgress, silent
@@ -24,7 +23,7 @@ from shelftalk.testing.worlds import tiny_world
 from shelftalk.tuning.search import search
 from shelftalk.tuning.space import Space, load_space
 from shelftalk.tuning.study import claim, tune
-from tests.end_to_end.tiny import call, save_world, write_experiment
+from tests.end_to_end.tiny import call, save_world, sealed_test_part, write_experiment
 
 SPACE = """
 [tuning]
@@ -89,21 +88,11 @@ def study(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("study")
     space_file(folder, world)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("retrieval_requests", "ranking_requests", "rating_requests"):
-            patch.setattr(Split, name, never_of_the_test_part(getattr(Split, name)))
+    with sealed_test_part():
         called = call("tune", folder / "tiny.toml", folder / "space.toml", "--out", folder / "out", "--json")
     assert called.exit_code == 0, called.output
     assert told(json.loads(called.stdout)) == told(result(folder / "out"))
     return folder
-
-
-def never_of_the_test_part(requests: Callable[..., Any]) -> Callable[..., Any]:
-    def asked(split: Split, part: Part) -> Any:
-        assert part == "validation", "the tuner looks at the test part"
-        return requests(split, part)
-
-    return asked
 
 
 @pytest.fixture
