@@ -213,3 +213,10 @@ def test_splitting_the_replaced_data_anew_divides_the_ratings_alike():
     anew = split_leave_one_out(replaced.dataset, SplitSettings(), seed=3)
     assert np.array_equal(anew.rating_part, SPLIT.rating_part)
     assert visible_in_training(replace(anew, candidates={})) == visible_in_training(SPLIT)
+
+
+def test_a_split_comes_back_from_a_folder_whose_name_is_a_pattern(tmp_path):
+    folder = tmp_path / "runs [1] *"
+    folder.mkdir()
+    SPLIT.save(folder)
+    assert Split.load(folder).fingerprint() == SPLIT.fingerprint()

@@ -53,8 +53,9 @@ def _knowing(rankings: list[Ranking], truths: list[str]) -> list[Ranking]:
     return known
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compared(split: Split, answers: Any) -> Comparison:
+    """Made for each test, so that `make mutants` knows which tests depend on it."""
     return compare(split, answers, RESAMPLES, SEED)
 
 
