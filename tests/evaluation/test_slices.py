@@ -59,6 +59,11 @@ def test_one_event_is_singular():
     assert labels(slices, "item popularity") == {"1 event": 1}
 
 
+def test_a_slice_of_one_count_is_plural_where_the_count_is():
+    slices = slice_metrics(frame("ab", [3, 3]), {"a": 2, "b": 3, "c": 1, "d": 1, "e": 2, "f": 3}, "ranking")
+    assert labels(slices, "item popularity") == {"2 events": 1, "3 or more events": 1}
+
+
 def test_rating_slices_count_users_not_ratings():
     requests = [Request("u", (), item=item) for item in "abf"]
     slices = slice_metrics(evaluate_rating([3.0, 4.0, 5.0], requests, [3.0, 3.0, 3.0]), POPULARITY, "rating")
