@@ -65,9 +65,9 @@ def asked(split: Split, part: Part, number: int, seed: int) -> tuple[list[Reques
 
 
 def prefilled(model: LanguageModelRecommender, requests: list[Request]) -> tuple[Any, Any]:
-    """The prompts of one batch, read, and what is hidden from each."""
+    """The prompts of one batch, read, and what is excluded for each."""
     prompts = model.backbone.encode_samples(model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0]))
-    return model.backbone.prefill(prompts), model._hidden(requests)
+    return model.backbone.prefill(prompts), model._exclusions(requests)
 
 
 def _experiment(model: str, scheme: str, quick: bool) -> Experiment:

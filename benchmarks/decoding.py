@@ -8,11 +8,12 @@ Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano 
 - generate with our TrieLogitsProcessor;
 - generate without constraints, as many tokens as our answers' names have on average.
 
-`generate` ends a beam at its end token and then gives its place away, a plain beam search keeps it, so the two may differ in the last
-items of a list; the share in common is stated. What the mask costs within our search (the children of a prefix, their tokens, which of
-them are open) is measured by a clock around every call of the trie and of what is hidden; what all costs that is not the model (the mask,
-prompts made into tokens, the choice of the best, the books of beams and tails) by one around every call of the model. A plain reference
-search in Python, which reads every beam's whole text anew at each step, is the check of the scores.
+`generate` ends a beam at its end token and then gives its place away, a plain beam search keeps it, so the
+two may differ in the last items of a list; the share in common is stated. What the mask costs within our
+search (the children of a prefix, their tokens, which of them are allowed) is measured by a clock around every
+call of the trie and of the exclusions; what all costs that is not the model (the mask, prompts made into
+tokens, the choice of the best, the books of beams and tails) by one around every call of the model. A plain
+reference search in Python, which reads every beam's whole text anew at each step, is the check of the scores.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.decoding import TrieLogitsProcessor, generation_config
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.found import Found
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.decoded_tree import DecodedTree
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import ItemTrie
 from shelftalk.decoding.language_model import LanguageModelRecommender
-from shelftalk.decoding.tree import Tree
+from shelftalk.decoding.top_items import TopItems
 from shelftalk.models.backbone import Encoded
 from shelftalk.records import Request
 
@@ -64,10 +65,10 @@ class Case:
     follows: dict[tuple[int, ...], list[int]]
     items_below: Counter[tuple[int, ...]]
 
-    def ours(self) -> Found:
+    def ours(self) -> TopItems:
         with self.model.backbone.precision():
-            read, hidden = prefilled(self.model, self.requests)
-            return beam_search(read, self.model.trie, hidden, BEAMS)
+            read, exclusions = prefilled(self.model, self.requests)
+            return beam_search(read, self.model.trie, exclusions, BEAMS)
 
 
 def main(quick: bool) -> Result:
@@ -161,8 +162,8 @@ def _generated(case: Case, way: str, length: int) -> tuple[np.ndarray, np.ndarra
     model, backbone = case.model, case.model.backbone
     prompts = backbone.encode_samples(model.tasks["retrieval"].prompts(case.requests, model.tasks["retrieval"].seen[0]))
     ids, mask = _left_padded(prompts, backbone.pad)
-    hidden = model._hidden(case.requests)
-    processor = TrieLogitsProcessor(model.trie, case.end, ids.shape[1], hidden)
+    exclusions = model._exclusions(case.requests)
+    processor = TrieLogitsProcessor(model.trie, case.end, ids.shape[1], exclusions)
     inside = _Clocked(processor)
     config = generation_config(backbone.model, model.trie, case.end, BEAMS)
     more: dict[str, Any] = {}
@@ -197,22 +198,22 @@ class _Clocked(torch.nn.Module):
 
 
 class _Allowed:
-    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes; where hidden items of a user begin so, what is left of it."""
+    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes; where excluded items of a user begin so, what is left of it."""
 
     def __init__(self, case: Case, prompt_length: int) -> None:
         model = case.model
         self.follows, self.items_below, self.start, self.end = case.follows, case.items_below, prompt_length, case.end
-        self.hidden: list[Counter[tuple[int, ...]]] = []
+        self.excluded: list[Counter[tuple[int, ...]]] = []
         for request in case.requests:
             names = model.trie.names(np.unique([model.row_of[item] for item in request.history]))
-            self.hidden.append(_prefixes(tuple(names[row].tolist()) for row in range(len(names))))
+            self.excluded.append(_prefixes(tuple(names[row].tolist()) for row in range(len(names))))
 
     def __call__(self, batch: int, ids: torch.Tensor) -> list[int]:
         prefix = tuple(ids[self.start :].tolist())
-        tokens, hidden = self.follows.get(prefix, [self.end]), self.hidden[batch]
-        if prefix not in hidden:
+        tokens, excluded = self.follows.get(prefix, [self.end]), self.excluded[batch]
+        if prefix not in excluded:
             return tokens
-        return [token for token in tokens if self.items_below[*prefix, token] > hidden[*prefix, token]] or [self.end]
+        return [token for token in tokens if self.items_below[*prefix, token] > excluded[*prefix, token]] or [self.end]
 
 
 def _prefixes(names: Iterable[tuple[int, ...]]) -> Counter[tuple[int, ...]]:
@@ -240,8 +241,9 @@ def _left_padded(prompts: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, to
 # --- checks -------------------------------------------------------------------------------------------------------------------------
 
 
-MASK = ((ItemTrie, "children"), (ItemTrie, "tokens_to"), (ItemTrie, "is_leaf"), (ItemTrie, "tails"), (Hidden, "open"))
-MODEL = ((Tree, "say"), (Tree, "log_probs_of"), (Tree, "keep"))
+TRIE_METHODS = ("children", "tokens_to", "is_leaf", "tails", "tail_lengths")
+MASK = (*((ItemTrie, name) for name in TRIE_METHODS), (Exclusions, "allows_below"))
+MODEL = ((DecodedTree, "decode"), (DecodedTree, "log_probs"), (DecodedTree, "select"))
 
 
 def _share(case: Case, methods: Sequence[tuple[type, str]]) -> float:
@@ -271,11 +273,11 @@ def _share(case: Case, methods: Sequence[tuple[type, str]]) -> float:
             setattr(kind, name, call)
 
 
-def _in_common(found: Found, items: np.ndarray) -> float:
+def _in_common(found: TopItems, items: np.ndarray) -> float:
     return float(np.mean([len(set(ours[:10]) & set(theirs[:10])) / 10 for ours, theirs in zip(found.items, items, strict=True)]))
 
 
-def _apart(found: Found, theirs: tuple[np.ndarray, np.ndarray, float]) -> float:
+def _apart(found: TopItems, theirs: tuple[np.ndarray, np.ndarray, float]) -> float:
     """The largest difference in nats between the two scores of an item that both found."""
     apart = [0.0]
     for ours, scores, items, others in zip(found.items, found.scores, theirs[0], theirs[1], strict=True):
@@ -289,8 +291,8 @@ def _reference(case: Case) -> dict[str, Any]:
     """Ours against a plain beam search in Python that reads every beam's text anew, both in fp32."""
     model, requests = case.model, case.requests[:REFERENCE_USERS]
     was, model.backbone.bf16 = model.backbone.bf16, False
-    read, hidden = prefilled(model, requests)
-    ours = beam_search(read, model.trie, hidden, BEAMS)
+    read, exclusions = prefilled(model, requests)
+    ours = beam_search(read, model.trie, exclusions, BEAMS)
     names = model.trie.names(np.arange(model.trie.items))
     rows = [tuple(names[item].tolist()) for item in range(len(names))]
     prompts = model.backbone.encode_samples(model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0]))
@@ -306,7 +308,7 @@ def _reference(case: Case) -> dict[str, Any]:
 
 
 def _plain_search(model: LanguageModelRecommender, prompt: list[int], names: Sequence[tuple[int, ...]]) -> dict[int, float]:
-    """Token by token, whole names staying in the beam; `names` are () for hidden items."""
+    """Token by token, whole names staying in the beam; `names` are () for excluded items."""
     item_of = {name: item for item, name in enumerate(names) if name}
     follows = _next_tokens(item_of)
     beam: dict[tuple[int, ...], float] = {(): 0.0}

@@ -23,9 +23,10 @@ from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.assemble import RunParts
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.exact import Exact, exact_top, score_catalogue
-from shelftalk.decoding.found import Found
+from shelftalk.decoding.catalogue_scores import score_catalogue
+from shelftalk.decoding.exact_search import ExactTopItems, exact_top
 from shelftalk.decoding.settings import Finish
+from shelftalk.decoding.top_items import TopItems
 
 CLAIMS = [
     "The exact top 20 of the 12,101 items costs at most five times a search with 20 beams, on semantic codes",
@@ -78,11 +79,11 @@ def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
     """Medians of the seconds per user, prompts already read; the two by turns."""
     model = found.language_model
     requests, _ = asked(found.split, "test", USERS[name], SEED)
-    read, hidden = prefilled(model, requests)
-    ways: dict[str, Callable[[], Found]] = {
-        "beams": lambda: beam_search(read, model.trie, hidden, BEAMS),
-        "beams, retire": lambda: beam_search(read, model.trie, hidden, BEAMS, finish="retire"),
-        "exact": lambda: exact_top(read, model.trie, hidden, BEAMS, limit=LIMIT[name]),
+    read, exclusions = prefilled(model, requests)
+    ways: dict[str, Callable[[], TopItems]] = {
+        "beams": lambda: beam_search(read, model.trie, exclusions, BEAMS),
+        "beams, retire": lambda: beam_search(read, model.trie, exclusions, BEAMS, finish="retire"),
+        "exact": lambda: exact_top(read, model.trie, exclusions, BEAMS, limit=LIMIT[name]),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     said, proven = 0.0, 0
@@ -92,8 +93,8 @@ def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
             with model.backbone.precision():
                 answer = run()
             seconds[way].append((time.perf_counter() - start) / len(requests))
-            if isinstance(answer, Exact):
-                said, proven = float(answer.said.mean()), int(answer.proven.sum())
+            if isinstance(answer, ExactTopItems):
+                said, proven = float(answer.tokens_decoded.mean()), int(answer.proven.sum())
             print(f"{name}: {way} {seconds[way][-1]:.3f} s a user", flush=True)
     median = {way: statistics.median(values) for way, values in seconds.items()}
     ratio = round(median["exact"] / median["beams"], 2)
@@ -107,11 +108,11 @@ def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
     model = found.language_model
     was, model.backbone.bf16 = model.backbone.bf16, model.backbone.bf16 and not check
     requests, _ = asked(found.split, "test", users, SEED)
-    read, hidden = prefilled(model, requests)
+    read, exclusions = prefilled(model, requests)
     start = time.perf_counter()
     scores = score_catalogue(read, model.trie)
     seconds = (time.perf_counter() - start) / users
-    exact = exact_top(read, model.trie, hidden, BEAMS)
+    exact = exact_top(read, model.trie, exclusions, BEAMS)
     for row, request in enumerate(requests):
         scores[row, [model.row_of[item] for item in request.history]] = -np.inf
     apart = float(np.abs(-np.sort(-scores, axis=1)[:, :BEAMS] - exact.scores).max())
@@ -133,12 +134,12 @@ def _errors(found: RunParts, name: str, users: int) -> list[dict[str, Any]]:
     wrong = 0
     proven: list[bool] = []
     for batch in batches:
-        read, hidden = prefilled(model, requests[batch])
-        exact = exact_top(read, model.trie, hidden, 10, limit=LIMIT[name])
+        read, exclusions = prefilled(model, requests[batch])
+        exact = exact_top(read, model.trie, exclusions, 10, limit=LIMIT[name])
         proven += exact.proven.tolist()
         lists["exact"] += list(exact.items)
         for beams, finish, penalty in ways:
-            items = beam_search(read, model.trie, hidden, beams, penalty, finish).items
+            items = beam_search(read, model.trie, exclusions, beams, penalty, finish).items
             lists[beams, finish, penalty] += list(items[:, :10])
             wrong += _wrong(items, requests[batch], model.row_of)
     rows = [{"beams": beams, "finish": finish, "length penalty": penalty} for beams, finish, penalty in ways]

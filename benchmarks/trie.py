@@ -31,7 +31,7 @@ from benchmarks.item_knn import BEAUTY
 from shelftalk.tasks.ragged import Ragged
 
 if TYPE_CHECKING:  # torch is loaded only where it is used
-    from shelftalk.decoding.hiding import Hidden
+    from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import ItemTrie
 
 CLAIMS = [
@@ -262,7 +262,7 @@ def open_it(folder: str) -> dict[str, Any]:
 def step_costs(folder: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """The trie's part of a beam step by catalogue size and depth, and the mean of CLAIMED_DEPTHS; what a batch costs before its first
     step stands beside the mean."""
-    from shelftalk.decoding.hiding import Hidden
+    from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import build_trie, open_trie
 
     rows = []
@@ -272,15 +272,15 @@ def step_costs(folder: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
         trie = open_trie(Path(folder, f"trie{items}"))
         seen = [draw.integers(0, items, SEEN).tolist() for _ in range(REQUESTS)]
         limits = (trie, seen, draw.random((1, items)) < 0.5, np.zeros(REQUESTS, np.int64))
-        of_size = _steps_of(trie, Hidden(*limits), draw)
+        of_size = _steps_of(trie, Exclusions(*limits), draw)
         claimed = [row for row in of_size if row["depth"] in CLAIMED_DEPTHS]
         means = [statistics.fmean(row[name] for row in claimed) for name in ("candidates", "milliseconds")]
-        before = {"milliseconds before the first step": round(_milliseconds(partial(Hidden, *limits)), 3)}
+        before = {"milliseconds before the first step": round(_milliseconds(partial(Exclusions, *limits)), 3)}
         rows += [*of_size, _step_row(items, "mean", REQUESTS * BEAMS, *means) | before]
     return rows
 
 
-def _steps_of(trie: ItemTrie, hidden: Hidden, draw: np.random.Generator) -> list[dict[str, Any]]:
+def _steps_of(trie: ItemTrie, exclusions: Exclusions, draw: np.random.Generator) -> list[dict[str, Any]]:
     """Beams stand at inner nodes drawn by the items below them; at the root there is one for each request."""
     rows, level = [], np.array([trie.root])
     for depth in DEPTHS:
@@ -289,15 +289,16 @@ def _steps_of(trie: ItemTrie, hidden: Hidden, draw: np.random.Generator) -> list
         nodes = draw.choice(inner, REQUESTS * (BEAMS if depth else 1), p=(last - first) / (last - first).sum())
         request = np.repeat(np.arange(REQUESTS), len(nodes) // REQUESTS)
         candidates = len(trie.children(nodes)[1])
-        rows.append(_step_row(trie.items, depth, len(nodes), candidates, _milliseconds(partial(_step_once, trie, hidden, request, nodes))))
+        step = partial(_step_once, trie, exclusions, request, nodes)
+        rows.append(_step_row(trie.items, depth, len(nodes), candidates, _milliseconds(step)))
         level = trie.children(inner)[1]
     return rows
 
 
-def _step_once(trie: ItemTrie, hidden: Hidden, request: np.ndarray, nodes: np.ndarray) -> None:
-    """Children, which of them are open to the request, and their tokens: what beam search asks of the trie in a step."""
+def _step_once(trie: ItemTrie, exclusions: Exclusions, request: np.ndarray, nodes: np.ndarray) -> None:
+    """Children, which of them the request may be given, and their tokens: what beam search looks up in a step."""
     origin, child = trie.children(nodes)
-    trie.tokens_to(child[hidden.open(request[origin], child)])
+    trie.tokens_to(child[exclusions.allows_below(request[origin], child)])
 
 
 def _step_row(items: int, depth: int | str, beams: int, candidates: float, milliseconds: float) -> dict[str, Any]:
@@ -322,7 +323,7 @@ def _milliseconds(work: Callable[[], Any], rounds: int = 9) -> float:
 
 def change(folder: str) -> dict[str, Any]:
     """Milliseconds to add CHANGED items to the opened trie and to take CHANGED out, and what the next batch pays."""
-    from shelftalk.decoding.hiding import Hidden
+    from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import open_trie
     from shelftalk.decoding.live_trie import LiveTrie
 
@@ -339,7 +340,7 @@ def change(folder: str) -> dict[str, Any]:
         "items": trie.items,
         "adding milliseconds": round(_milliseconds(lambda: live.with_names(names)), 3),
         "removing milliseconds": round(_milliseconds(lambda: grown.without(gone)), 3),
-        "hiding what was removed, milliseconds a batch": round(_milliseconds(lambda: Hidden(changed, nobody)), 3),
+        "hiding what was removed, milliseconds a batch": round(_milliseconds(lambda: Exclusions(changed, nobody)), 3),
     }
 
 

@@ -1,5 +1,6 @@
-"""A language model that is a table: what may follow a text is drawn by a hash of the text, so every path has its own chances, and
-a search over it costs nothing. Independent of every real backbone, it is what the searches are checked against."""
+"""A language model that is a table: what may follow a text is drawn by a hash of the text, so every path has
+its own probabilities, and a search over it costs nothing. Independent of every real backbone, it is what the
+searches are checked against."""
 
 from __future__ import annotations
 
@@ -24,52 +25,59 @@ class TableBackbone:
         return len(self.texts) - 1
 
     def after(self, text: tuple[int, ...]) -> np.ndarray:
-        """[V] the log-probability of each token behind a text."""
-        logits = np.random.default_rng([self.seed, zlib.crc32(bytes(token % 251 for token in text))]).normal(size=VOCABULARY)
+        """[V] the log-probability of each token after a text."""
+        logits = np.random.default_rng([self.seed, zlib.crc32(bytes(token % 251 for token in text))]).normal(
+            size=VOCABULARY
+        )
         logits *= self.sharpness
         return logits - np.log(np.exp(logits).sum())
 
     def log_probs_of(self, states: torch.Tensor, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         assert (owner[1:] >= owner[:-1]).all(), "owners ascend"
         table = {number: self.after(self.texts[number]) for number in set(states[owner, 0].long().tolist())}
-        return torch.tensor([table[n][t] for n, t in zip(states[owner, 0].long().tolist(), tokens.tolist(), strict=True)])
+        return torch.tensor(
+            [table[n][t] for n, t in zip(states[owner, 0].long().tolist(), tokens.tolist(), strict=True)]
+        )
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> TablePrefilled:
         return TablePrefilled(self, [tuple(prompt) for prompt in prompts])
 
 
 class TablePrefilled:
-    """Checks, too, that a search keeps the rules: parents come first, and no crop forgets a node that is grown behind later."""
+    """Checks, too, that a search keeps the rules: parents come first, and no crop drops a node after which
+    another is decoded later."""
 
     def __init__(self, backbone: TableBackbone, prompts: list[tuple[int, ...]]) -> None:
         self.backbone = backbone
         self.paths: list[list[tuple[int, ...]]] = [[] for _ in prompts]
         self.prompts = prompts
         self.calls = 0
-        self.most = 0  # nodes that are kept behind a prompt
+        self.most_nodes = 0  # that were kept after a prompt
         self.tokens = 0
 
     @property
     def states(self) -> torch.Tensor:
         return torch.tensor([[self.backbone.state(prompt)] for prompt in self.prompts], dtype=torch.float64)
 
-    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def decode(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         assert parents.shape == tokens.shape == (len(self.prompts), parents.shape[1])
         states = torch.zeros(*parents.shape, 1, dtype=torch.float64)
         for row, (prompt, paths) in enumerate(zip(self.prompts, self.paths, strict=True)):
-            for place, (parent, token) in enumerate(zip(parents[row].tolist(), tokens[row].tolist(), strict=True)):
+            for node, (parent, token) in enumerate(
+                zip(parents[row].tolist(), tokens[row].tolist(), strict=True)
+            ):
                 assert -1 <= parent < len(paths), "a parent comes before its children"
                 paths.append((*(paths[parent] if parent >= 0 else prompt), token))
-                states[row, place] = self.backbone.state(paths[-1])
+                states[row, node] = self.backbone.state(paths[-1])
         self.calls += 1
-        self.most = max(self.most, *map(len, self.paths))
+        self.most_nodes = max(self.most_nodes, *map(len, self.paths))
         self.tokens += parents.numel()
         return states
 
     def select(self, rows: torch.Tensor) -> TablePrefilled:
-        chosen = TablePrefilled(self.backbone, [self.prompts[row] for row in rows.tolist()])
-        chosen.paths = [list(self.paths[row]) for row in rows.tolist()]
-        return chosen
+        selected = TablePrefilled(self.backbone, [self.prompts[row] for row in rows.tolist()])
+        selected.paths = [list(self.paths[row]) for row in rows.tolist()]
+        return selected
 
     def crop(self, nodes: int) -> None:
         self.paths = [paths[:nodes] for paths in self.paths]

@@ -92,7 +92,7 @@ class TestNamedByTitles(RecommenderExam):
 
 
 class TestRankingPrompt(RankerExam):
-    """Candidates scored behind the prompt that lists them."""
+    """Candidates scored after the prompt that lists them."""
 
     tolerance = 1e-4
 

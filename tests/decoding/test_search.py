@@ -1,4 +1,5 @@
-"""Beam search, exact search and scoring against brute force and against a plain search in Python loops, over random catalogues."""
+"""Beam search, exact search and scoring against brute force and against a plain search in Python loops, over
+random catalogues."""
 
 from __future__ import annotations
 
@@ -12,12 +13,13 @@ from table_model import TableBackbone, TablePrefilled
 
 from shelftalk.decoding import scoring
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.exact import exact_top, score_catalogue
-from shelftalk.decoding.found import answer
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.catalogue_scores import score_catalogue
+from shelftalk.decoding.exact_search import exact_top
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie, build_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.decoding.scoring import score_items
+from shelftalk.decoding.top_items import TopItems, top_items
 from shelftalk.errors import IllegalMove
 
 END = 11
@@ -28,72 +30,88 @@ CATALOGUES = NAMES.map(lambda names: [(*name, END) for name in names])
 
 
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled, list[set[int]], Hidden]:
-    """Names, their trie (grown by some of them, or not), prompts, what is hidden from each, and that as Hidden."""
+def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled, list[set[int]], Exclusions]:
+    """Names, their trie (some of them added to it later, or not), prompts, what each may not be given, and
+    that as Exclusions."""
     names = draw(CATALOGUES)
     built = draw(st.integers(1, len(names)))
-    trie: Trie = LiveTrie(build_trie(names[:built]), names[built:]) if draw(st.booleans()) else build_trie(names)
+    trie: Trie = (
+        LiveTrie(build_trie(names[:built]), names[built:]) if draw(st.booleans()) else build_trie(names)
+    )
     requests = draw(st.integers(1, 4))
     backbone = TableBackbone(draw(st.integers(0, 1000)), draw(st.sampled_from([0.5, 2.0, 6.0])))
     numbers = st.sets(st.integers(0, len(names) - 1))
     excluded = [draw(numbers) for _ in range(requests)]
     masks = np.array([[draw(st.booleans()) for _ in names] for _ in range(2)])
-    mask_of = np.array([draw(st.integers(-1, 1)) for _ in range(requests)])
-    gone = [one | (set(np.flatnonzero(~masks[of]).tolist()) if of >= 0 else set()) for one, of in zip(excluded, mask_of, strict=True)]
-    hidden = Hidden(trie, [sorted(row) for row in excluded], masks, mask_of)
-    return names, trie, backbone.prefill([[request] for request in range(requests)]), gone, hidden
+    mask_index = np.array([draw(st.integers(-1, 1)) for _ in range(requests)])
+    gone = [
+        one | (set(np.flatnonzero(~masks[of]).tolist()) if of >= 0 else set())
+        for one, of in zip(excluded, mask_index, strict=True)
+    ]
+    exclusions = Exclusions(trie, [sorted(row) for row in excluded], masks, mask_index)
+    return names, trie, backbone.prefill([[request] for request in range(requests)]), gone, exclusions
 
 
 def plain_search(
-    prefilled: TablePrefilled, request: int, names: Sequence[tuple[int, ...]], hidden: set[int], beams: int
+    prefilled: TablePrefilled, request: int, names: Sequence[tuple[int, ...]], excluded: set[int], beams: int
 ) -> dict[int, float]:
-    """Beam search without a trie: all live names' prefixes, one token at a time, whole names staying in the beam."""
-    live = [name for number, name in enumerate(names) if number not in hidden]
+    """Beam search without a trie: all live names' prefixes, one token at a time, whole names staying in the
+    beam."""
+    live = [name for number, name in enumerate(names) if number not in excluded]
     beam: dict[tuple[int, ...], float] = {(): 0.0} if live else {}
     for depth in range(1, max(map(len, names)) + 1):
-        grown: dict[tuple[int, ...], float] = {}
+        candidates: dict[tuple[int, ...], float] = {}
         for prefix in {name[:depth] for name in live}:
             if len(prefix) == depth and prefix[:-1] in beam:
-                grown[prefix] = beam[prefix[:-1]] + float(prefilled.backbone.after((*prefilled.prompts[request], *prefix[:-1]))[prefix[-1]])
-        grown |= {prefix: score for prefix, score in beam.items() if prefix in live and len(prefix) < depth}
-        beam = dict(sorted(grown.items(), key=lambda pair: -pair[1])[:beams])
+                candidates[prefix] = beam[prefix[:-1]] + float(
+                    prefilled.backbone.after((*prefilled.prompts[request], *prefix[:-1]))[prefix[-1]]
+                )
+        candidates |= {
+            prefix: score for prefix, score in beam.items() if prefix in live and len(prefix) < depth
+        }
+        beam = dict(sorted(candidates.items(), key=lambda pair: -pair[1])[:beams])
     return {list(names).index(name): score for name, score in beam.items()}
 
 
-def found_of(found, request: int) -> dict[int, float]:
-    row = found.items[request]
-    return dict(zip(row[row >= 0].tolist(), found.scores[request][row >= 0].tolist(), strict=True))
+def scores_of(top: TopItems, request: int) -> dict[int, float]:
+    """Item -> score, best first."""
+    row = top.items[request]
+    return dict(zip(row[row >= 0].tolist(), top.scores[request][row >= 0].tolist(), strict=True))
 
 
 @given(worlds(), st.integers(1, 12))
 @settings(max_examples=300, deadline=None)
 def test_jumping_forward_finds_what_the_plain_search_finds(world, beams):
-    names, trie, prefilled, gone, hidden = world
-    found = beam_search(prefilled, trie, hidden, beams)
-    for request, hides in enumerate(gone):
-        assert found_of(found, request) == pytest.approx(plain_search(prefilled, request, names, hides, beams), abs=EXACT)
+    names, trie, prefilled, gone, exclusions = world
+    top = beam_search(prefilled, trie, exclusions, beams)
+    for request, excluded in enumerate(gone):
+        assert scores_of(top, request) == pytest.approx(
+            plain_search(prefilled, request, names, excluded, beams), abs=EXACT
+        )
 
 
 @given(worlds(), st.sampled_from(["replay", "retire"]))
 @settings(max_examples=150, deadline=None)
 def test_with_a_place_for_every_item_the_beam_is_the_whole_catalogue(world, finish):
-    names, trie, prefilled, gone, hidden = world
-    found = beam_search(prefilled, trie, hidden, len(names), finish=finish)
-    for request, hides in enumerate(gone):
-        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
-        assert found_of(found, request) == pytest.approx(exact, abs=EXACT)
-        assert list(found_of(found, request).values()) == sorted(found_of(found, request).values(), reverse=True)
+    names, trie, prefilled, gone, exclusions = world
+    top = beam_search(prefilled, trie, exclusions, len(names), finish=finish)
+    for request, excluded in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
+        assert scores_of(top, request) == pytest.approx(exact, abs=EXACT)
+        assert list(scores_of(top, request).values()) == sorted(
+            scores_of(top, request).values(), reverse=True
+        )
 
 
 @given(worlds(), st.integers(1, 8))
 @settings(max_examples=150, deadline=None)
 def test_as_many_items_come_back_as_there_are(world, beams):
-    names, trie, prefilled, gone, hidden = world
+    names, trie, prefilled, gone, exclusions = world
     for finish in ("replay", "retire"):
-        found = beam_search(prefilled, trie, hidden, beams, finish=finish)
-        for request, hides in enumerate(gone):
-            items = found_of(found, request)
-            assert len(items) == min(beams, len(names) - len(hides)) and not set(items) & hides
+        top = beam_search(prefilled, trie, exclusions, beams, finish=finish)
+        for request, excluded in enumerate(gone):
+            items = scores_of(top, request)
+            assert len(items) == min(beams, len(names) - len(excluded)) and not set(items) & excluded
             for item, score in items.items():
                 assert score == pytest.approx(prefilled.name_score(request, names[item]), abs=EXACT)
 
@@ -101,26 +119,26 @@ def test_as_many_items_come_back_as_there_are(world, beams):
 @given(worlds(), st.integers(1, 12), st.integers(1, 6))
 @settings(max_examples=300, deadline=None)
 def test_the_exact_top_is_that_of_brute_force(world, k, width):
-    names, trie, prefilled, gone, hidden = world
-    found = exact_top(prefilled, trie, hidden, k, width)
-    assert found.proven.all()
-    for request, hides in enumerate(gone):
-        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
+    names, trie, prefilled, gone, exclusions = world
+    top = exact_top(prefilled, trie, exclusions, k, width)
+    assert top.proven.all()
+    for request, excluded in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
         best = dict(sorted(exact.items(), key=lambda pair: -pair[1])[:k])
-        assert found_of(found, request) == pytest.approx(best, abs=EXACT)
+        assert scores_of(top, request) == pytest.approx(best, abs=EXACT)
 
 
 @given(worlds(), st.integers(1, 5), st.integers(1, 4))
 @settings(max_examples=100, deadline=None)
 def test_a_search_that_met_its_limit_says_so(world, k, limit):
-    names, trie, prefilled, gone, hidden = world
-    found = exact_top(prefilled, trie, hidden, k, 2, limit)
-    for request, hides in enumerate(gone):
-        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in hides}
+    names, trie, prefilled, gone, exclusions = world
+    top = exact_top(prefilled, trie, exclusions, k, 2, limit)
+    for request, excluded in enumerate(gone):
+        exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
         best = dict(sorted(exact.items(), key=lambda pair: -pair[1])[:k])
-        if found.proven[request]:
-            assert found_of(found, request) == pytest.approx(best, abs=EXACT)
-        assert set(found_of(found, request)) <= set(exact)
+        if top.proven[request]:
+            assert scores_of(top, request) == pytest.approx(best, abs=EXACT)
+        assert set(scores_of(top, request)) <= set(exact)
 
 
 @given(worlds(), st.integers(1, 9))
@@ -153,26 +171,27 @@ def test_long_tails_are_scored_in_one_call():
     backbone = TableBackbone(0)
     prefilled = backbone.prefill([[1], [2]])
     trie = build_trie(names)
-    beam_search(prefilled, trie, Hidden(trie, [[], []]), 4)
+    beam_search(prefilled, trie, Exclusions(trie, [[], []]), 4)
     assert prefilled.calls == 1
 
 
 @pytest.mark.parametrize("length", [50, 200])
-def test_what_is_kept_behind_a_prompt_does_not_grow_with_the_length_of_names(length):
-    names = [(token, other, *[token % 4] * length, END) for token in range(8) for other in range(8)]  # two tokens decide
+def test_what_is_kept_after_a_prompt_does_not_grow_with_the_length_of_names(length):
+    # two tokens decide
+    names = [(token, other, *[token % 4] * length, END) for token in range(8) for other in range(8)]
     trie = build_trie(names)
     searches = [
-        lambda prefilled: beam_search(prefilled, trie, Hidden(trie, [[], []]), 8),
-        lambda prefilled: beam_search(prefilled, trie, Hidden(trie, [[], []]), 8, finish="retire"),
-        lambda prefilled: exact_top(prefilled, trie, Hidden(trie, [[], []]), 60),
+        lambda prefilled: beam_search(prefilled, trie, Exclusions(trie, [[], []]), 8),
+        lambda prefilled: beam_search(prefilled, trie, Exclusions(trie, [[], []]), 8, finish="retire"),
+        lambda prefilled: exact_top(prefilled, trie, Exclusions(trie, [[], []]), 60),
     ]
     for search in searches:
         prefilled = TableBackbone(0).prefill([[1], [2]])
         search(prefilled)
-        assert prefilled.most <= 8 + max(64, length + 2)  # the inner nodes, and one call
+        assert prefilled.most_nodes <= 8 + max(64, length + 2)  # the inner nodes, and one call
 
 
-def test_names_that_part_after_a_thousand_tokens_are_scored():
+def test_names_that_differ_after_a_thousand_tokens_are_scored():
     names = [(*[1] * 1100, END), (*[1] * 1100, 2, END)]
     prefilled, trie = TableBackbone(0, 0.1).prefill([[0]]), build_trie(names)
     exact = [prefilled.name_score(0, name) for name in names]
@@ -181,15 +200,16 @@ def test_names_that_part_after_a_thousand_tokens_are_scored():
 
 
 def test_a_prefix_of_one_item_is_replayed_and_pruned_as_in_the_plain_search():
-    """The first token decides items 0 and 1; items 2 and 3 share theirs. With two beams, item 0 leaves when its tail turns out bad."""
+    """The first token decides items 0 and 1; items 2 and 3 share theirs. With two beams, item 0 leaves when
+    its tail turns out bad."""
     names = [(0, 0, 0, END), (1, 1, 1, END), (2, 2, END), (2, 3, END)]
     changed, better = 0, 0.0
     for seed in range(200):
         prefilled = TableBackbone(seed, 4.0).prefill([[0]])
         trie = build_trie(names)
-        replayed = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2), 0)
+        replayed = scores_of(beam_search(prefilled, trie, Exclusions(trie, [[]]), 2), 0)
         assert replayed == pytest.approx(plain_search(prefilled, 0, names, set(), 2), abs=EXACT)
-        retired = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2, finish="retire"), 0)
+        retired = scores_of(beam_search(prefilled, trie, Exclusions(trie, [[]]), 2, finish="retire"), 0)
         changed += set(replayed) != set(retired)
         better += sum(retired.values()) - sum(replayed.values())
     assert changed > 10 and better > 0  # the two modes do differ, and the wider one finds more
@@ -199,31 +219,33 @@ def test_length_penalty_puts_longer_names_in_front_of_equals():
     names = [(0, END), (1, 1, 1, 1, END)]
     trie = build_trie(names)
     prefilled = TableBackbone(3).prefill([[0]])
-    plain = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2), 0)
-    mean = found_of(beam_search(prefilled, trie, Hidden(trie, [[]]), 2, length_penalty=1.0), 0)
+    plain = scores_of(beam_search(prefilled, trie, Exclusions(trie, [[]]), 2), 0)
+    mean = scores_of(beam_search(prefilled, trie, Exclusions(trie, [[]]), 2, length_penalty=1.0), 0)
     assert mean == pytest.approx({item: score / len(names[item]) for item, score in plain.items()})
 
 
 def test_nothing_is_read_for_no_items():
     trie = build_trie([(token, other, END) for token in range(4) for other in range(4)])
     prefilled = TableBackbone(0).prefill([[0]])
-    found = exact_top(prefilled, trie, Hidden(trie, [[]]), 0)
-    assert found.items.shape == (1, 0) and prefilled.calls == 0
+    top = exact_top(prefilled, trie, Exclusions(trie, [[]]), 0)
+    assert top.items.shape == (1, 0) and prefilled.calls == 0
 
 
 def test_where_nothing_is_left_nothing_comes_back():
     trie = build_trie([(0, END)])
-    hidden = Hidden(trie, [[0]])
-    assert found_of(beam_search(TableBackbone(0).prefill([[0]]), trie, hidden, 3), 0) == {}
-    assert found_of(exact_top(TableBackbone(0).prefill([[0]]), trie, hidden, 3), 0) == {}
+    exclusions = Exclusions(trie, [[0]])
+    assert scores_of(beam_search(TableBackbone(0).prefill([[0]]), trie, exclusions, 3), 0) == {}
+    assert scores_of(exact_top(TableBackbone(0).prefill([[0]]), trie, exclusions, 3), 0) == {}
 
 
 @pytest.mark.parametrize(
-    ("items", "scores"), [([1, 1], [0.0, -1.0]), ([0, 1], [0.0, -1.0]), ([1, 2], [0.0, -np.inf]), ([1, -1], [0.0, -1.0])]
+    ("items", "scores"),
+    [([1, 1], [0.0, -1.0]), ([0, 1], [0.0, -1.0]), ([1, 2], [0.0, -np.inf]), ([1, -1], [0.0, -1.0])],
 )
-def test_an_answer_that_is_hidden_twice_or_impossible_raises(items, scores):
+def test_a_result_that_is_excluded_twice_or_impossible_raises(items, scores):
     trie = build_trie([(0, END), (1, END), (2, END)])
-    hidden = Hidden(trie, [[0]])
-    assert answer(hidden, np.array([0, 0]), np.array([1, 2]), np.array([-1.0, -2.0]), 2).items.tolist() == [[1, 2]]
+    exclusions = Exclusions(trie, [[0]])
+    valid = top_items(exclusions, np.array([0, 0]), np.array([1, 2]), np.array([-1.0, -2.0]), 2)
+    assert valid.items.tolist() == [[1, 2]]
     with pytest.raises(IllegalMove):
-        answer(hidden, np.array([0, 0]), np.array(items), np.array(scores), 2)
+        top_items(exclusions, np.array([0, 0]), np.array(items), np.array(scores), 2)

@@ -1,4 +1,5 @@
-"""The error of beams: what brute force says is missing, and by how much, over random catalogues; and by a real model, row by row."""
+"""The error of beams: what brute force says is missing, and by how much, over random catalogues; and by a
+real model, row by row."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from table_model import TableBackbone, TablePrefilled
 from test_language_model import untrained
 
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie, build_trie
 from shelftalk.decoding.search_error import search_error
 from shelftalk.decoding.settings import DecodingSettings
@@ -27,10 +28,17 @@ K = 5
 
 
 class TableModel:
-    """As much of a language model recommender as is measured: prompts in two batches, the longer half first, as prompts are sorted."""
+    """As much of a language model recommender as is measured: prompts in two batches, the longer half first,
+    as prompts are sorted."""
 
-    def __init__(self, names: Sequence[tuple[int, ...]], hidden: Sequence[Sequence[int]], seed: int, sharpness: float = 2.0) -> None:
-        self.names, self.hidden = names, hidden
+    def __init__(
+        self,
+        names: Sequence[tuple[int, ...]],
+        excluded: Sequence[Sequence[int]],
+        seed: int,
+        sharpness: float = 2.0,
+    ) -> None:
+        self.names, self.excluded = names, excluded
         self.trie: Trie = build_trie(names)
         self.settings = DecodingSettings(beams=8)
         self.backbone = TableBackbone(seed, sharpness)
@@ -39,13 +47,17 @@ class TableModel:
     def prefilled(self, places: Sequence[int]) -> TablePrefilled:
         return self.backbone.prefill([[place] for place in places])
 
-    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Any, Hidden]]:
+    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Any, Exclusions]]:
         half = len(requests) // 2
         for places in (np.arange(half, len(requests)), np.arange(half)):
-            yield places, self.prefilled(places.tolist()), Hidden(self.trie, [self.hidden[place] for place in places])
+            yield (
+                places,
+                self.prefilled(places.tolist()),
+                Exclusions(self.trie, [self.excluded[place] for place in places]),
+            )
 
     def true_top(self, place: int) -> list[tuple[float, int]]:
-        live = set(range(len(self.names))) - set(self.hidden[place])
+        live = set(range(len(self.names))) - set(self.excluded[place])
         prefilled = self.prefilled([place])
         return sorted(((prefilled.name_score(0, self.names[item]), item) for item in live), reverse=True)[:K]
 
@@ -54,11 +66,15 @@ def world(seed: int, sharpness: float = 2.0, requests: int = 6) -> tuple[TableMo
     draw = np.random.default_rng(seed)
     names = sorted({(*draw.integers(0, 4, draw.integers(1, 6)).tolist(), END) for _ in range(60)})
     names = [names[place] for place in draw.permutation(len(names))]
-    hidden = [draw.permutation(len(names))[: draw.integers(0, 20)].tolist() for _ in range(requests)]
-    return TableModel(names, hidden, seed, sharpness), [Request(f"user {place}", ()) for place in range(requests)]
+    excluded = [draw.permutation(len(names))[: draw.integers(0, 20)].tolist() for _ in range(requests)]
+    return TableModel(names, excluded, seed, sharpness), [
+        Request(f"user {place}", ()) for place in range(requests)
+    ]
 
 
-def measured(model: Any, requests: Sequence[Request], beams: Sequence[int] = (5, 12, 64), **more: int) -> pl.DataFrame:
+def measured(
+    model: Any, requests: Sequence[Request], beams: Sequence[int] = (5, 12, 64), **more: int
+) -> pl.DataFrame:
     return search_error(model, requests, beams, K, **more)
 
 
@@ -68,11 +84,15 @@ def test_what_is_missing_is_what_brute_force_misses() -> None:
         model, requests = world(seed)
         for row in measured(model, requests).iter_rows(named=True):
             place = int(row["user"].split()[1])
-            hidden = Hidden(model.trie, [model.hidden[place]])
-            found = beam_search(model.prefilled([place]), model.trie, hidden, row["beams"], finish=row["finish"])  # type: ignore[arg-type]
+            exclusions = Exclusions(model.trie, [model.excluded[place]])
+            top_by_beams = beam_search(
+                model.prefilled([place]), model.trie, exclusions, row["beams"], finish=row["finish"]
+            )  # type: ignore[arg-type]
             top = model.true_top(place)
-            assert row["proven"] and row["missing"] == len({item for _, item in top} - set(found.items[0, :K].tolist()))
-            assert row["shortfall"] == pytest.approx(top[-1][0] - found.scores[0, K - 1], abs=1e-9)
+            assert row["proven"] and row["missing"] == len(
+                {item for _, item in top} - set(top_by_beams.items[0, :K].tolist())
+            )
+            assert row["shortfall"] == pytest.approx(top[-1][0] - top_by_beams.scores[0, K - 1], abs=1e-9)
             differing += row["missing"] > 0
     assert differing > 20  # there was something to find
 
@@ -81,7 +101,9 @@ def test_a_row_for_every_request_and_way_in_the_order_of_the_requests() -> None:
     model, requests = world(1)
     table = measured(model, requests, beams=(12, 2, 5))  # fewer beams than places are as many as places
     ways = [(5, "replay"), (12, "replay"), (8, "retire")]
-    assert table.select("user", "beams", "finish").rows() == [(r.user, *way) for r in requests for way in ways]
+    assert table.select("user", "beams", "finish").rows() == [
+        (r.user, *way) for r in requests for way in ways
+    ]
 
 
 def test_beams_for_the_whole_catalogue_miss_nothing() -> None:
@@ -92,14 +114,17 @@ def test_beams_for_the_whole_catalogue_miss_nothing() -> None:
 
 def test_items_that_share_the_last_place_are_not_missed() -> None:
     names = [(row // 16, row // 4 % 4, row % 4, END) for row in reversed(range(64))]
-    model, requests = TableModel(names, [[0]] * 2, seed=3, sharpness=0.0), [Request("a", ()), Request("b", ())]  # all alike
+    model, requests = (
+        TableModel(names, [[0]] * 2, seed=3, sharpness=0.0),
+        [Request("a", ()), Request("b", ())],
+    )  # all alike
     table = measured(model, requests)
     assert table["missing"].sum() == 0 and table["shortfall"].max() == pytest.approx(0, abs=1e-9)
 
 
 def test_requests_of_which_fewer_items_are_left_are_compared_over_those() -> None:
     model, requests = world(4, requests=2)
-    model.hidden = [range(len(model.names)), range(len(model.names) - 2)]
+    model.excluded = [range(len(model.names)), range(len(model.names) - 2)]
     table = measured(model, requests)
     assert table["missing"].sum() == 0 and table["shortfall"].to_list() == [0.0] * len(table)
 
@@ -113,6 +138,8 @@ def test_an_exact_search_that_met_its_limit_is_said_to_prove_nothing() -> None:
 def test_names_of_one_symbol_are_found_by_any_beam(family: str) -> None:
     split = exam_split()
     requests = split.retrieval_requests("validation")[0][:5]
-    table = search_error(untrained(split, atomic.build(split, IndexSettings(), 0), family), requests, [10], 10)
+    table = search_error(
+        untrained(split, atomic.build(split, IndexSettings(), 0), family), requests, [10], 10
+    )
     assert table["user"].to_list() == [request.user for request in requests for _ in range(2)]
     assert table["missing"].sum() == 0 and table["tokens"].sum() == 0 and table["proven"].all()

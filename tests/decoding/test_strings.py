@@ -1,4 +1,5 @@
-"""Any model over a list of strings: equal to plain forward passes, and nothing of the model or tokenizer is changed."""
+"""Any model over a list of strings: equal to plain forward passes, and nothing of the model or tokenizer is
+changed."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import FAMILIES, PROMPTS, loud, name_of, small, worth
+from small_models import FAMILIES, PROMPTS, name_log_prob, name_of, small, with_large_weights
 from transformers import (
     AutoModelForCausalLM,
     BartConfig,
@@ -41,13 +42,15 @@ from shelftalk.models.settings import PretrainedSettings
 PAGE = Path(__file__).parent.parent.parent / "docs" / "decoding.md"
 NEAR = 1e-4  # nats, in fp32
 STRINGS = ("red scarf", "red", "blue hat", "red hat", "green glove of wool", "blue hats and gloves")
-WORDS = st.lists(st.sampled_from(["red", "blue", "hat", "scarf", "of", "silk"]), min_size=1, max_size=5).map(" ".join)
+WORDS = st.lists(st.sampled_from(["red", "blue", "hat", "scarf", "of", "silk"]), min_size=1, max_size=5).map(
+    " ".join
+)
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
 def brute_force(family: str, prompt: str, strings: tuple[str, ...] | list[str]) -> dict[str, float]:
     model, tokenizer = small(family)
-    return {text: worth(model, tokenizer, prompt, name_of(tokenizer, text)) for text in strings}
+    return {text: name_log_prob(model, tokenizer, prompt, name_of(tokenizer, text)) for text in strings}
 
 
 def best(scores: dict[str, float], k: int) -> dict[str, float]:
@@ -64,44 +67,52 @@ def decoder_of(family: str, strings: tuple[str, ...] | list[str] = STRINGS, **mo
 def test_all_answers_are_those_of_brute_force(family, strings, k):
     decoder = decoder_of(family, strings)
     exact = {prompt: brute_force(family, prompt, strings) for prompt in PROMPTS}
-    by_beams, by_proof = (decoder.top(PROMPTS, k, search=search) for search in ("beam", "exact"))
+    by_beams, proven = (decoder.top(PROMPTS, k, search=search) for search in ("beam", "exact"))
     table, some = decoder.log_probs(PROMPTS), decoder.log_probs(PROMPTS, strings[:2])
     ranked = decoder.rank(PROMPTS, [strings[place:] for place in range(3)])
     for place, prompt in enumerate(PROMPTS):
-        for found in (by_beams[place], by_proof[place]):
-            assert dict(found) == pytest.approx(best(exact[prompt], k), abs=NEAR)
-            assert [score for _, score in found] == sorted((score for _, score in found), reverse=True)
+        for top in (by_beams[place], proven[place]):
+            assert dict(top) == pytest.approx(best(exact[prompt], k), abs=NEAR)
+            assert [score for _, score in top] == sorted((score for _, score in top), reverse=True)
         assert dict(zip(strings, table[place], strict=True)) == pytest.approx(exact[prompt], abs=NEAR)
         assert list(some[place]) == pytest.approx([exact[prompt][text] for text in strings[:2]], abs=NEAR)
-        assert dict(ranked[place]) == pytest.approx({text: exact[prompt][text] for text in strings[place:]}, abs=NEAR)
+        assert dict(ranked[place]) == pytest.approx(
+            {text: exact[prompt][text] for text in strings[place:]}, abs=NEAR
+        )
 
 
 @families
 def test_strange_strings_are_text_and_nothing_else(family):
     model, tokenizer = small(family)
-    long = ("gloves of silk " * 667)[:10_000] if family == "decoder-only" else "hat" + "红" * 9_997  # T5: few tokens, for the time it takes
+    long = (
+        ("gloves of silk " * 667)[:10_000] if family == "decoder-only" else "hat" + "红" * 9_997
+    )  # T5: few tokens, for the time it takes
     strange = ["</s>", "<extra_id_0>", "<pad>red", "red</s>", "r\xe9d", "红", "red\nhat", long]
     decoder = decoder_of(family, strange)
     assert len(strange[-1]) == 10_000
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()} - {tokenizer.unk_token_id}
     names = decoder.trie.names(np.arange(len(strange)))
     for number in range(len(strange)):
-        *said, end = names[number].tolist()
-        assert end == tokenizer.eos_token_id and said and not special & set(said)
-    found = dict(decoder.top(PROMPTS[:1], k=8, beams=8)[0])
+        *tokens, end = names[number].tolist()
+        assert end == tokenizer.eos_token_id and tokens and not special & set(tokens)
+    top = dict(decoder.top(PROMPTS[:1], k=8, beams=8)[0])
     for number, text in enumerate(strange):
-        assert found[text] == pytest.approx(worth(model, tokenizer, PROMPTS[0], names[number].tolist()), rel=1e-5)
+        assert top[text] == pytest.approx(
+            name_log_prob(model, tokenizer, PROMPTS[0], names[number].tolist()), rel=1e-5
+        )
 
 
 @families
-def test_a_prefix_makes_the_tokens_of_a_string_that_stands_behind_a_text(family):
+def test_a_prefix_makes_the_tokens_of_a_string_that_stands_after_a_text(family):
     model, tokenizer = small(family)
-    plain, behind = string_trie(tokenizer, ["hat"]), string_trie(tokenizer, ["hat"], prefix=" ")
-    assert behind.names(np.array([0]))[0].tolist() == name_of(tokenizer, " hat")
+    plain, after_space = string_trie(tokenizer, ["hat"]), string_trie(tokenizer, ["hat"], prefix=" ")
+    assert after_space.names(np.array([0]))[0].tolist() == name_of(tokenizer, " hat")
     if family == "decoder-only":
-        assert plain.names(np.array([0]))[0].tolist() != behind.names(np.array([0]))[0].tolist()
+        assert plain.names(np.array([0]))[0].tolist() != after_space.names(np.array([0]))[0].tolist()
     decoder = decoder_of(family, ["hat"], prefix=" ")
-    assert decoder.top(["red"], k=1)[0] == [("hat", pytest.approx(worth(model, tokenizer, "red", name_of(tokenizer, " hat")), abs=NEAR))]
+    assert decoder.top(["red"], k=1)[0] == [
+        ("hat", pytest.approx(name_log_prob(model, tokenizer, "red", name_of(tokenizer, " hat")), abs=NEAR))
+    ]
 
 
 @families
@@ -109,7 +120,7 @@ def test_another_end_closes_the_strings(family):
     model, tokenizer = small(family)
     (end,) = tokenizer.encode(",", add_special_tokens=False)[-1:]
     decoder = decoder_of(family, end=end)
-    exact = worth(model, tokenizer, "red", [*name_of(tokenizer, "red hat")[:-1], end])
+    exact = name_log_prob(model, tokenizer, "red", [*name_of(tokenizer, "red hat")[:-1], end])
     assert decoder.log_probs(["red"], ["red hat"])[0, 0] == pytest.approx(exact, abs=NEAR)
     with pytest.raises(BadValue, match="holds the end token"):
         decoder_of(family, ["red, blue"], end=end)
@@ -122,13 +133,17 @@ def test_what_is_excluded_or_not_allowed_never_comes_back(family):
     excluded = [["red"], [], list(STRINGS[1:])]
     mask = np.array([[True] * 6, [False, True] * 3, [True] * 6])
     for search in ("beam", "exact"):
-        found = decoder.top(PROMPTS, 3, search=search, excluded=excluded)
-        for place, row in enumerate(found):
+        top = decoder.top(PROMPTS, 3, search=search, excluded=excluded)
+        for place, row in enumerate(top):
             left = {text: score for text, score in exact[place].items() if text not in excluded[place]}
             assert dict(row) == pytest.approx(best(left, 3), abs=NEAR)
-        for row, scores in zip(decoder.top(PROMPTS, search=search, allowed=["red", "red hat"]), exact, strict=True):
+        for row, scores in zip(
+            decoder.top(PROMPTS, search=search, allowed=["red", "red hat"]), exact, strict=True
+        ):
             assert dict(row) == pytest.approx({text: scores[text] for text in ("red", "red hat")}, abs=NEAR)
-        assert decoder.top(PROMPTS, allowed=mask[1], search=search) == decoder.top(PROMPTS, allowed=STRINGS[1::2], search=search)
+        assert decoder.top(PROMPTS, allowed=mask[1], search=search) == decoder.top(
+            PROMPTS, allowed=STRINGS[1::2], search=search
+        )
         each = decoder.top(PROMPTS, allowed=mask, excluded=excluded, search=search)
         assert [len(row) for row in each] == [5, 3, 1]
     assert decoder.top(PROMPTS, excluded=[STRINGS] * 3) == [[], [], []]
@@ -143,10 +158,19 @@ def test_strings_join_and_leave(family):
     exact = brute_force(family, PROMPTS[0], decoder.strings)
     assert dict(decoder.top(PROMPTS[:1])[0]) == pytest.approx(exact, abs=NEAR)
     assert decoder.log_probs(PROMPTS[:1])[0].tolist() == pytest.approx(list(exact.values()), abs=NEAR)
-    assert len(decoder.top(PROMPTS[:1], excluded=[["red", "red hat"]], allowed=np.array([True, True, True, False]))[0]) == 2
+    assert (
+        len(
+            decoder.top(
+                PROMPTS[:1], excluded=[["red", "red hat"]], allowed=np.array([True, True, True, False])
+            )[0]
+        )
+        == 2
+    )
     decoder.add(["red", "blue"])
     assert decoder.strings == ["red scarf", "red", "blue hat", "red hat", "green glove of wool", "blue"]
-    assert dict(decoder.top(PROMPTS[:1])[0]) == pytest.approx(brute_force(family, PROMPTS[0], decoder.strings), abs=NEAR)
+    assert dict(decoder.top(PROMPTS[:1])[0]) == pytest.approx(
+        brute_force(family, PROMPTS[0], decoder.strings), abs=NEAR
+    )
     with pytest.raises(DuplicateName, match='"red" is among the strings twice'):
         decoder.add(["red"])
     with pytest.raises(UnknownItem, match='"cap" is not among the strings'):
@@ -158,10 +182,12 @@ def test_strings_join_and_leave(family):
 
 
 @families
-def test_batches_change_nothing_and_tell_how_far_they_are(family):
+def test_batches_change_nothing_and_report_progress(family):
     calls: list[tuple[int, int]] = []
     one = decoder_of(family, batch_size=1).top(PROMPTS, 4)
-    three = decoder_of(family, batch_size=2, on_batch=lambda done, whole: calls.append((done, whole))).top(PROMPTS, 4)
+    three = decoder_of(family, batch_size=2, on_batch=lambda done, whole: calls.append((done, whole))).top(
+        PROMPTS, 4
+    )
     for row, other in zip(one, three, strict=True):
         assert dict(row) == pytest.approx(dict(other), abs=NEAR)
     assert calls == [(2, 3), (3, 3)]
@@ -181,8 +207,8 @@ def test_prompts_may_be_none_empty_or_token_ids(family):
         decoder.top([""])
     begins = copy.deepcopy(tokenizer)
     begins.bos_token = "</s>"
-    told = ConstrainedDecoder(model, begins, STRINGS).log_probs(["", [begins.bos_token_id]])
-    assert told[0].tolist() == told[1].tolist()
+    log_probs = ConstrainedDecoder(model, begins, STRINGS).log_probs(["", [begins.bos_token_id]])
+    assert log_probs[0].tolist() == log_probs[1].tolist()
 
 
 @families
@@ -193,10 +219,15 @@ def test_the_model_and_the_tokenizer_stay_as_they_are(family):
     model.train()
     next(part for part in model.modules() if part is not model).eval()
     before = copy.deepcopy((model.state_dict(), model.config.to_dict(), model.generation_config.to_dict()))
-    modes, words = [part.training for part in model.modules()], (len(tokenizer), tokenizer.special_tokens_map, tokenizer.get_vocab())
+    modes, words = (
+        [part.training for part in model.modules()],
+        (len(tokenizer), tokenizer.special_tokens_map, tokenizer.get_vocab()),
+    )
     decoder = ConstrainedDecoder(model, tokenizer, STRINGS)
     for search in ("beam", "exact"):
-        assert dict(decoder.top(PROMPTS[:1], search=search)[0]) == pytest.approx(brute_force(family, PROMPTS[0], STRINGS), abs=NEAR)
+        assert dict(decoder.top(PROMPTS[:1], search=search)[0]) == pytest.approx(
+            brute_force(family, PROMPTS[0], STRINGS), abs=NEAR
+        )
     with pytest.raises(UnknownItem):
         decoder.rank(PROMPTS[:1], [["cap"]])
     assert [part.training for part in model.modules()] == modes
@@ -221,22 +252,31 @@ def test_states_that_overflow_in_the_middle_of_a_string_are_an_error(family):
     model, tokenizer = copy.deepcopy(small(family)[0]), small(family)[1]
     decoder = ConstrainedDecoder(model, tokenizer, STRINGS)
     rows = [name_of(tokenizer, text) for text in STRINGS]
-    (bad, *_) = (token for token in rows[0] if all(token not in row for row in rows[1:]))  # of "red scarf" alone
+    bad = next(token for token in rows[0] if all(token not in row for row in rows[1:]))  # of "red scarf" alone
     with torch.no_grad():
         model.get_input_embeddings().weight[bad] = torch.nan
-    for ask in (decoder.top, lambda prompts: decoder.top(prompts, search="exact"), decoder.log_probs, lambda p: decoder.rank(p, [STRINGS])):
+    model.train()
+    for ask in (
+        decoder.top,
+        lambda prompts: decoder.top(prompts, search="exact"),
+        decoder.log_probs,
+        lambda p: decoder.rank(p, [STRINGS]),
+    ):
         with pytest.raises(SettingsError, match="overflow"):
             ask(["red hat"])
+        assert model.training  # put back although the search broke off
 
 
 def test_length_penalty_divides_by_the_tokens_of_a_string_and_its_end():
     _, tokenizer = small("decoder-only")
     plain, mean = (dict(decoder_of("decoder-only").top(PROMPTS[:1], length_penalty=a)[0]) for a in (0.0, 1.0))
-    assert mean == pytest.approx({text: score / len(name_of(tokenizer, text)) for text, score in plain.items()})
+    assert mean == pytest.approx(
+        {text: score / len(name_of(tokenizer, text)) for text, score in plain.items()}
+    )
 
 
 @pytest.mark.parametrize(
-    ("strings", "error", "says"),
+    ("strings", "error", "message"),
     [
         ([], BadValue, "empty list of strings"),
         (["red", ""], BadValue, "an empty string is among the strings"),
@@ -245,8 +285,8 @@ def test_length_penalty_divides_by_the_tokens_of_a_string_and_its_end():
     ],
 )
 @families
-def test_strings_that_cannot_be_said_are_refused(family, strings, error, says):
-    with pytest.raises(error, match=says):
+def test_strings_that_cannot_be_generated_are_refused(family, strings, error, message):
+    with pytest.raises(error, match=message):
         decoder_of(family, strings)
 
 
@@ -280,20 +320,24 @@ def test_wrong_questions_are_answered_by_a_sentence():
         ({"allowed": "red"}, BadValue, "one string was given"),
         ({"finish": "retier"}, SettingsError, 'choose "replay" or "retire"'),
     )
-    for more, error, says in wrong:
-        with pytest.raises(error, match=re.escape(says)):
+    for more, error, message in wrong:
+        with pytest.raises(error, match=re.escape(message)):
             decoder.top(PROMPTS[:1], **more)
     for ask in (decoder.top, decoder.log_probs):
         with pytest.raises(BadValue, match="put it in a list"):
             ask(PROMPTS[0])
     letters = decoder_of("decoder-only", ["c", "a", "p"])  # a text is not read as a list of its letters
     asks = (lambda text: letters.log_probs(PROMPTS, text), lambda text: letters.rank(PROMPTS[:1], [text]))
-    for tell in (letters.add, letters.remove, *asks):
+    for call in (letters.add, letters.remove, *asks):
         with pytest.raises(BadValue, match="put it in a list"):
-            tell("cap")
+            call("cap")
     assert letters.strings == ["c", "a", "p"]
-    for prompts, says in (([1, 2], "token ids of one prompt"), ([None], "None is no prompt"), ([[1, 10**6]], "token id that this")):
-        with pytest.raises(BadValue, match=says):
+    for prompts, message in (
+        ([1, 2], "token ids of one prompt"),
+        ([None], "None is no prompt"),
+        ([[1, 10**6]], "token id that this"),
+    ):
+        with pytest.raises(BadValue, match=message):
             decoder.top(prompts)
     with pytest.raises(BadValue, match="one string was given"):
         decoder.log_probs(PROMPTS[:1], "red")
@@ -310,7 +354,14 @@ def test_wrong_questions_are_answered_by_a_sentence():
 
 
 TINY = {"vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-LLAMA = {**TINY, "intermediate_size": 32, "num_key_value_heads": 2, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
+LLAMA = {
+    **TINY,
+    "intermediate_size": 32,
+    "num_key_value_heads": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 1,
+}
 
 
 @pytest.mark.parametrize(
@@ -318,7 +369,9 @@ LLAMA = {**TINY, "intermediate_size": 32, "num_key_value_heads": 2, "pad_token_i
     [
         lambda: MistralForCausalLM(MistralConfig(**LLAMA, sliding_window=8)),
         lambda: BertLMHeadModel(BertConfig(**TINY, intermediate_size=32)),
-        lambda: BartForConditionalGeneration(BartConfig(vocab_size=400, d_model=16, encoder_layers=1, decoder_layers=1)),
+        lambda: BartForConditionalGeneration(
+            BartConfig(vocab_size=400, d_model=16, encoder_layers=1, decoder_layers=1)
+        ),
     ],
     ids=["sliding window", "both sides", "BART"],
 )
@@ -335,7 +388,9 @@ def test_what_a_run_refuses_is_refused_in_the_same_words(make, tmp_path):
 
 def test_a_model_that_the_tree_would_misread_is_refused():
     tokenizer = small("decoder-only")[1]
-    scaled = loud(GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=4.0)))  # behind the output layer
+    scaled = with_large_weights(
+        GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=4.0))
+    )  # after the output layer
     other = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=16, n_layer=1, n_head=2))
     flash = copy.deepcopy(small("decoder-only")[0])
     flash.config._attn_implementation = "flash_attention_2"
@@ -348,28 +403,34 @@ def test_a_model_that_the_tree_would_misread_is_refused():
         (broken, "overflow"),
         (object(), "is no"),
     )
-    for model, says in cases:
-        with pytest.raises(SettingsError, match=says):
+    for model, message in cases:
+        with pytest.raises(SettingsError, match=message):
             ConstrainedDecoder(model, tokenizer, STRINGS)
     with pytest.raises(SettingsError, match="is no transformers model"):
         ConstrainedDecoder(object(), tokenizer, STRINGS)
-    fine = ConstrainedDecoder(loud(GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=1.0))), tokenizer, STRINGS)
+    fine = ConstrainedDecoder(
+        with_large_weights(GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=1.0))), tokenizer, STRINGS
+    )
     assert len(fine.top(PROMPTS[:1])[0]) == 6
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: OPTForCausalLM(OPTConfig(**TINY, ffn_dim=32, word_embed_proj_dim=16)),  # a vector per place: depths count, not places
+        lambda: OPTForCausalLM(
+            OPTConfig(**TINY, ffn_dim=32, word_embed_proj_dim=16)
+        ),  # a vector per position: depths count, not cache entries
         lambda: GemmaForCausalLM(GemmaConfig(**LLAMA, head_dim=8)),
         lambda: MixtralForCausalLM(MixtralConfig(**LLAMA, num_local_experts=2)),
     ],
     ids=["OPT", "Gemma", "Mixtral"],
 )
-def test_other_decoders_are_read_as_they_read_themselves(make):
-    tokenizer, model = small("decoder-only")[1], loud(make())
-    exact = {text: worth(model, tokenizer, PROMPTS[0], name_of(tokenizer, text)) for text in STRINGS}
-    assert dict(ConstrainedDecoder(model, tokenizer, STRINGS).top(PROMPTS[:1])[0]) == pytest.approx(exact, abs=NEAR)
+def test_other_decoders_give_what_their_own_forward_pass_gives(make):
+    tokenizer, model = small("decoder-only")[1], with_large_weights(make())
+    exact = {text: name_log_prob(model, tokenizer, PROMPTS[0], name_of(tokenizer, text)) for text in STRINGS}
+    assert dict(ConstrainedDecoder(model, tokenizer, STRINGS).top(PROMPTS[:1])[0]) == pytest.approx(
+        exact, abs=NEAR
+    )
 
 
 @families

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shelftalk.models.backbone import Backbone, Encoded, Prefilled
+from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.decoder_only import DecoderOnly, _Tree
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
-from shelftalk.models.token_tree import TokenTree
+from shelftalk.models.token_tree import Prefilled, TokenTree
 from shelftalk.testing.model_exams import BackboneExam
 
 SMALL = NanoSettings(vocabulary=300, width=32, layers=2, heads=2)
@@ -40,9 +40,9 @@ class ForgetsPadding(DecoderOnly):
 
 
 class NoTree(TokenTree):
-    def grow(self, parents: torch.Tensor) -> torch.Tensor:
-        sees = super().grow(parents)
-        return torch.ones_like(sees).tril(sees.shape[2] - sees.shape[1])
+    def extend(self, parents: torch.Tensor) -> torch.Tensor:
+        mask = super().extend(parents)
+        return torch.ones_like(mask).tril(mask.shape[2] - mask.shape[1])
 
 
 class SeesSiblings(DecoderOnly):
@@ -51,7 +51,7 @@ class SeesSiblings(DecoderOnly):
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         tree = super().prefill(prompts)
         assert isinstance(tree, _Tree)
-        tree.tree = NoTree(tree.tree.above, tree.tree.depth)
+        tree.tree = NoTree(**vars(tree.tree))
         return tree
 
 

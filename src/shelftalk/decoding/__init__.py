@@ -4,7 +4,8 @@
     decoder = ConstrainedDecoder(model, tokenizer, ["red scarf", "blue hat"])
     decoder.top(["I bought gloves. Next:"], k=1)
 
-The names are looked up when they are asked for, since torch comes with them and the settings of this package load without it.
+The names are looked up when they are asked for, since torch comes with them and the settings of this package
+load without it.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from shelftalk.decoding.hiding import Hidden
+    from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.logits_processor import TrieLogitsProcessor, generation_config
     from shelftalk.decoding.strings import ConstrainedDecoder, string_trie
 
-__all__ = ["ConstrainedDecoder", "Hidden", "TrieLogitsProcessor", "generation_config", "string_trie"]
+__all__ = ["ConstrainedDecoder", "Exclusions", "TrieLogitsProcessor", "generation_config", "string_trie"]
 _FILES = {
     "ConstrainedDecoder": "strings",
-    "Hidden": "hiding",
+    "Exclusions": "exclusions",
     "TrieLogitsProcessor": "logits_processor",
     "generation_config": "logits_processor",
     "string_trie": "strings",

@@ -1,4 +1,4 @@
-"""A transformers model that somebody else has opened, behind the border: as it is, or refused in a sentence."""
+"""A transformers model that the caller has opened, wrapped as a backbone: unchanged, or refused in a sentence."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from shelftalk.decoding.tree import overflow
+from shelftalk.decoding.decoded_tree import overflow
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.decoder_only import DecoderOnly
@@ -19,15 +19,15 @@ from shelftalk.models.pretrained import check_config, check_supported, family_of
 
 ATTENTIONS = ("eager", "sdpa", "shelftalk_fp32")
 """Implementations of attention that take a mask of any shape, which a tree of tokens needs."""
-TRIED = 4
-"""Tokens by which a model is tried when it is wrapped."""
-AGREES = {torch.float64: 1e-2, torch.float32: 1e-2}
+PROBE_TOKENS = 4
+"""Tokens on which a model is tried when it is wrapped."""
+TOLERANCE = {torch.float64: 1e-2, torch.float32: 1e-2}
 """By how many nats a search may differ from the model's own forward pass, by the precision of the weights."""
-AGREES_IN_HALF = 0.5
+TOLERANCE_IN_HALF = 0.5
 
 
 def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int) -> Backbone:
-    """The backbone of a model and its tokenizer, neither of them changed. `end`: the token that fills up, where there is no pad token.
+    """The backbone of a model and its tokenizer, neither of them changed. `end`: the token to pad with, where there is no pad token.
 
     Raises SettingsError for a model that cannot be searched.
     """
@@ -40,44 +40,44 @@ def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int
         raise SettingsError(
             f'the model "{name}" attends by "{attention}", which takes no mask of a tree; call model.set_attn_implementation("sdpa") first.'
         )
-    if tokenizer.pad_token_id is None:  # a copy gets one: it fills up what nothing attends to
+    if tokenizer.pad_token_id is None:  # a copy gets one: nothing attends to it
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
     check_config(model.config, tokenizer, name)
-    kind = EncoderDecoder if family_of(model.config) == "encoder-decoder" else DecoderOnly
-    return kind(model, tokenizer)
+    backbone = EncoderDecoder if family_of(model.config) == "encoder-decoder" else DecoderOnly
+    return backbone(model, tokenizer)
 
 
 @contextmanager
-def answering(model: PreTrainedModel) -> Iterator[None]:
-    """Without dropout, and every part in its own mode again behind it."""
-    training = [part for part in model.modules() if part.training]
+def eval_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout; afterwards every module is in the mode in which it was."""
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         yield
     finally:
-        for part in training:
-            part.training = True
+        for module in training:
+            module.training = True
 
 
 @torch.no_grad()
 def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
-    """Raises SettingsError where a tree of tokens of the string `name` does not say what the model's own forward pass says: positions
-    may come from places in the cache (ALiBi), or the output may be scaled behind the output layer (Cohere, Granite)."""
-    model, ids = backbone.model, np.resize(name, TRIED).tolist()
+    """Raises SettingsError where a tree of tokens of the string `name` does not give what the model's own forward pass gives: positions
+    may be those of entries in the cache (ALiBi), or the output may be scaled after the output layer (Cohere, Granite)."""
+    model, ids = backbone.model, np.resize(name, PROBE_TOKENS).tolist()
     prompt, first, second = ids[:-1], ids[-1], ids[0]
-    with answering(model):
+    with eval_mode(model):
         prefilled = backbone.prefill([encoded(prompt)])
         parents, tokens = (torch.tensor([row], device=backbone.device) for row in ([-1, -1, 1], [second, first, second]))
-        ours = prefilled.extend(parents, tokens)[0, 2]  # the other branch stands between it and the prompt
-        theirs = _own_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
-    apart = float((theirs - ours).abs().max())
-    if not np.isfinite(apart):
+        in_tree = prefilled.extend(parents, tokens)[0, 2]  # in the cache, the other branch stands between it and the prompt
+        in_forward = _forward_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
+    difference = float((in_forward - in_tree).abs().max())
+    if not np.isfinite(difference):
         raise overflow()
-    if apart > AGREES.get(model.dtype, AGREES_IN_HALF):
+    if difference > TOLERANCE.get(model.dtype, TOLERANCE_IN_HALF):
         raise SettingsError(
-            f"searched as a tree, a {type(model).__name__} says something else than in its own forward pass (by {apart:.2f} nats), so "
-            "it is not supported; use TrieLogitsProcessor with its own generate."
+            f"searched as a tree, a {type(model).__name__} differs from its own forward pass (by {difference:.2f} nats), so it is not "
+            "supported; use TrieLogitsProcessor with its own generate."
         )
 
 
@@ -86,8 +86,8 @@ def encoded(ids: Sequence[int]) -> Encoded:
     return Encoded(np.array(ids, np.int32), np.zeros(len(ids), bool))
 
 
-def _own_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
-    """[V] what the model's own forward pass gives behind the prompt and the tokens."""
+def _forward_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
+    """[V] what the model's own forward pass gives after the prompt and the tokens."""
     model, device = backbone.model, backbone.device
     if backbone.family == "decoder-only":
         return model(input_ids=torch.tensor([[*prompt, *tokens]], device=device)).logits[0, -1]

@@ -1,12 +1,25 @@
-"""Beam search inside the item trie: valid, distinct items of which none is hidden, always.
+"""Beam search inside the item trie: valid, distinct items of which none is excluded, always.
 
-Vectorised over requests and beams: the prompt is read once per request, each beam carries its trie node, and a beam is a node of the
-tree that the backbone grows behind the prompt. *Jump-forward*: where a beam's prefix belongs to one item alone, the rest of the name is
-scored in the same call, not step by step. What such a beam is worth at each later step is then known, and it is *replayed* token by
-token where beams are pruned, so the answer is that of the plain search. Requests do not wait for each other: one with many tails to say
-says them over some calls while the others go on, so that the rectangles which the backbone reads are full.
+Vectorised over requests and beams: the prompt is read once per request, each beam stands at a trie node, and
+its tokens are nodes of the tree decoded after the prompt. *Jump-forward*: where a beam's prefix belongs to
+one item alone, a leaf, the rest of the name is decoded in one call, not token by token. The score of such a
+beam after each further token is then known, and it is *replayed* step by step where beams are pruned, so the
+result is that of the plain search. Requests do not wait for each other: one with many tails to decode does so
+over some calls while the others go on, so that the rectangles which the model reads are full.
 
-Legend: R requests, B beams, N beams of all requests, C candidates for the next step; scores in nats.
+Example: names "red scarf", "red hat" and "blue cap" (a token per word), two beams, log-probabilities in
+brackets.
+
+    step 1   expand the root   red [-1.0], blue [-0.9]: both stay
+             decode            red: its state; blue, a leaf: log p(cap | blue) is -2.0, so its replay is [-2.9]
+    step 2   expand red        red scarf [-1.2], red hat [-1.5]: whole names, nothing left to decode
+             replay blue       blue cap [-2.9]: third of two beams, pruned
+             retire            red scarf, red hat: no beam of the request is left to expand
+
+With `finish="retire"` "blue cap" is finished after step 1 and takes no beam in step 2; the best two of all
+finished names come back.
+
+Legend: R requests, N beams of all requests, C their children; scores are log-probabilities in nats.
 """
 
 from __future__ import annotations
@@ -16,164 +29,214 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from shelftalk.decoding.found import Found, answer
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.decoded_tree import (
+    COMPACT_AT,
+    PROMPT,
+    TOKENS_PER_CALL,
+    Columns,
+    DecodedTree,
+    advance,
+    is_whole_name,
+)
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.decoding.settings import Finish
-from shelftalk.decoding.tree import PROMPT, SAID_AT_ONCE, SHRINK, Columns, Said, Tree, best, fits, inner_first, jump_lines, tails_behind
-from shelftalk.models.backbone import Prefilled
+from shelftalk.decoding.top_items import TopItems, kth_score_per_row, top_items, top_k_per_row
+from shelftalk.models.token_tree import Prefilled
+from shelftalk.tasks.ragged import Ragged
 
 
 @dataclass
 class _Beams(Columns):
-    """[N] each, by request: row of the tree, trie node, tokens on the way to it, score; whether it stands at a leaf and whether what
-    leads to it has been said; its last tree node (its parent's, before it has spoken) and the place of its state in
-    `_Search.states`. Of a leaf: what it is worth after each further token, in `_Search.replay` from `at` to `end`."""
+    """[N] each, rows ascending."""
 
     row: np.ndarray
+    """The request's row in the batch; in `_BeamSearch.finished` the request itself."""
     node: np.ndarray
+    """The trie node."""
     depth: np.ndarray
+    """Tokens down to the trie node."""
     score: np.ndarray
-    leaf: np.ndarray
-    spoken: np.ndarray
-    tree: np.ndarray
+    """Log-probability of these tokens, and of those of the tail that have been replayed."""
+    is_leaf: np.ndarray
+    """Whether the prefix belongs to one item alone."""
+    is_decoded: np.ndarray
+    """Whether the last token has been decoded, or of a leaf its tail scored."""
+    tree_node: np.ndarray
+    """Tree node of the last token; before that is decoded, of its parent."""
     state: np.ndarray
-    at: np.ndarray
-    end: np.ndarray
+    """Index into `_BeamSearch.states`, likewise."""
+    replay: np.ndarray
+    """Of a decoded leaf: index into `_BeamSearch.replay_scores` of the score after its tail's next token."""
+    replay_end: np.ndarray
+    """The index after that of the score after its tail's last token."""
 
 
 def beam_search(
-    prefilled: Prefilled, trie: Trie, hidden: Hidden, beams: int, length_penalty: float = 0.0, finish: Finish = "replay"
-) -> Found:
+    prefilled: Prefilled,
+    trie: Trie,
+    exclusions: Exclusions,
+    beams: int,
+    length_penalty: float = 0.0,
+    finish: Finish = "replay",
+) -> TopItems:
     """The best `beams` items per request by the sum of their token log-probabilities.
 
-    `length_penalty` a: the items found are put in order by log-probability / (tokens of the name) ** a; 0 leaves it alone.
-    `finish`: "replay" prunes as a plain search that goes on token by token; "retire" takes an item out of the beam as soon as
-    its prefix belongs to it alone, so that its place is free for another: a wider search at the cost of more tails.
-    Raises IllegalMove should an answer not be a live, distinct item.
+    `length_penalty` a: the items found are put in order by log-probability / (tokens of the name) ** a; 0
+    leaves it alone.
+    `finish`: "replay" prunes as a plain search that goes on token by token; "retire" takes an item out of the
+    beam as soon as its prefix belongs to it alone, so that its beam is free for another: a wider search at
+    the cost of more tails.
+    Raises IllegalMove should a result not be a live, distinct item.
     """
-    search = _Search(Tree(prefilled), trie, hidden, beams, finish == "retire")
-    while search.searching:
+    search = _BeamSearch(DecodedTree(prefilled), trie, exclusions, beams, finish == "retire")
+    while search.is_running:
         search.step()
-    done = search.done
-    tokens = done.depth + trie.tails(done.node).lengths
-    return answer(hidden, done.row, trie.items_at(done.node), done.score / tokens.astype(np.float64) ** length_penalty, beams)
+    finished = search.finished
+    tokens = finished.depth + trie.tail_lengths(finished.node)
+    scores = finished.score / tokens.astype(np.float64) ** length_penalty
+    return top_items(exclusions, finished.row, trie.items_at(finished.node), scores, beams)
 
 
-class _Search:
-    """One search: the beams that still grow, those that are done, and the replay of the leaves."""
+class _BeamSearch:
+    """One search: the running beams, those that are finished, the states of inner beams and the replay of
+    leaves."""
 
-    def __init__(self, tree: Tree, trie: Trie, hidden: Hidden, beams: int, retire: bool) -> None:
-        self.tree, self.trie, self.hidden = tree, trie, hidden
-        self.width, self.retire = beams, retire
-        self.requests = np.arange(hidden.requests)  # the request of each row of the tree
-        self.states = tree.start  # of the inner beams that have spoken
-        self.replay = np.zeros(0)
-        rows = np.flatnonzero(hidden.left() > 0)
-        zero = np.zeros(len(rows), np.int64)
-        no = zero > 0
-        self.beams = _Beams(rows, zero + trie.root, zero, np.zeros(len(rows)), no, ~no, zero + PROMPT, rows, zero, zero)
-        self.done = self.beams.take(np.zeros(0, np.int64))
+    def __init__(
+        self, tree: DecodedTree, trie: Trie, exclusions: Exclusions, beams: int, retire: bool
+    ) -> None:
+        self.tree, self.trie, self.exclusions = tree, trie, exclusions
+        self.num_beams, self.retire = beams, retire
+        self.requests = np.arange(exclusions.requests)  # the request of each row of the batch
+        self.states = tree.prompt_states  # of the inner beams that have been decoded
+        self.replay_scores = np.zeros(0)
+        rows = np.flatnonzero(exclusions.num_allowed() > 0)
+        zero, no = np.zeros(len(rows), np.int64), np.zeros(len(rows), bool)
+        score, prompt = np.zeros(len(rows)), np.full(len(rows), PROMPT)
+        self.running = _Beams(rows, zero + trie.root, zero, score, no, ~no, prompt, rows, zero, zero)
+        self.finished = self.running.take(np.zeros(0, np.int64))
 
     @property
-    def searching(self) -> bool:
-        return len(self.beams.row) > 0
+    def is_running(self) -> bool:
+        return len(self.running.row) > 0
 
     def step(self) -> None:
-        """One token further for every request whose beams have all spoken; then what is still to be said, as much as fits."""
+        """One token further for each request of which all beams have been decoded; then decode what is new,
+        as much as fits."""
+        # Requests with beams still to be decoded wait.
         waits = np.zeros(len(self.requests), bool)
-        waits[self.beams.row[~self.beams.spoken]] = True
-        now, later = self.beams.where(~waits[self.beams.row]), self.beams.where(waits[self.beams.row])
-        next_ones = self._apart(self._children(now)) if self.retire else self._pruned(self._children(now).joined(self._replayed(now)))
-        both = later.joined(next_ones)
-        self.beams = both.take(np.argsort(both.row, kind="stable"))
-        self._say()
-        self._part()
+        waits[self.running.row[~self.running.is_decoded]] = True
+        ready = self.running.filter(~waits[self.running.row])
+        waiting = self.running.filter(waits[self.running.row])
 
-    def _children(self, beams: _Beams) -> _Beams:
-        """The live children of the inner beams, which have not said their token yet."""
-        inner = beams.where(~beams.leaf)
+        # Expand and prune the others.
+        candidates = self._expand(ready)
+        next_beams = (
+            self._prune_apart(candidates)
+            if self.retire
+            else self._prune(candidates.concat(self._replay(ready)))
+        )
+        beams = waiting.concat(next_beams)
+        self.running = beams.take(np.argsort(beams.row, kind="stable"))
+
+        self._decode()
+        self._retire()
+
+    def _expand(self, beams: _Beams) -> _Beams:
+        """The children of the inner beams below which an item is allowed, their last token not decoded
+        yet."""
+        inner = beams.filter(~beams.is_leaf)
         inner = inner.take(np.argsort(inner.state))
         origin, child = self.trie.children(inner.node)
-        live = self.hidden.open(self.requests[inner.row[origin]], child)
-        origin, child = origin[live], child[live]
-        said = self.tree.log_probs_of(self.states, inner.state[origin], self.trie.tokens_to(child))
-        found = inner.take(origin)
-        found.node, found.score, found.leaf = child, found.score + said, self.trie.is_leaf(child)
-        found.depth, found.spoken = found.depth + 1, np.zeros(len(child), bool)
-        return found
+        allowed = self.exclusions.allows_below(self.requests[inner.row[origin]], child)
+        origin, child = origin[allowed], child[allowed]
+        log_probs = self.tree.log_probs(self.states, inner.state[origin], self.trie.tokens_to(child))
+        children = inner.take(origin)
+        children.node, children.depth = child, children.depth + 1
+        children.score = children.score + log_probs
+        children.is_leaf, children.is_decoded = self.trie.is_leaf(child), np.zeros(len(child), bool)
+        return children
 
-    def _replayed(self, beams: _Beams) -> _Beams:
-        """The beams at leaves, one token later: a whole name stays what it is."""
-        leaves = beams.where(beams.leaf)
-        goes_on = leaves.at < leaves.end
-        leaves.score[goes_on] = self.replay[leaves.at[goes_on]]
-        leaves.at = leaves.at + goes_on
+    def _replay(self, beams: _Beams) -> _Beams:
+        """The beams at leaves, one token of their tails later; a whole name stays as it is."""
+        leaves = beams.filter(beams.is_leaf)
+        goes_on = leaves.replay < leaves.replay_end
+        leaves.score[goes_on] = self.replay_scores[leaves.replay[goes_on]]
+        leaves.replay = leaves.replay + goes_on
         return leaves
 
-    def _pruned(self, beams: _Beams) -> _Beams:
-        return beams.take(best(beams.row, beams.score, beams.node, self.width))
+    def _prune(self, beams: _Beams) -> _Beams:
+        """The best beams of each row."""
+        return beams.take(top_k_per_row(beams.row, beams.score, beams.node, self.num_beams))
 
-    def _apart(self, children: _Beams) -> _Beams:
-        """Retiring: inner beams compete among themselves, leaves among themselves, and all with what has been found."""
-        self.done = self._pruned(self.done)
-        rows, first, number = np.unique(self.done.row, return_index=True, return_counts=True)
-        full = number == self.width
-        worst = np.full(self.hidden.requests, -np.inf)
-        worst[rows[full]] = self.done.score[(first + number - 1)[full]]
-        children = children.where(children.score > worst[self.requests[children.row]])
-        return self._pruned(children.where(children.leaf)).joined(self._pruned(children.where(~children.leaf)))
+    def _prune_apart(self, children: _Beams) -> _Beams:
+        """Retiring: inner beams compete among themselves, leaves among themselves, and both with the worst of
+        a full finished list."""
+        self.finished = self._prune(self.finished)
+        worst = kth_score_per_row(
+            self.finished.row, self.finished.score, self.num_beams, self.exclusions.requests
+        )
+        children = children.filter(children.score > worst[self.requests[children.row]])
+        leaves, inner = children.filter(children.is_leaf), children.filter(~children.is_leaf)
+        return self._prune(leaves).concat(self._prune(inner))
 
-    def _say(self) -> None:
-        """Beams that have not spoken say their token, those at a leaf the rest of the name as well, as far as the call has room."""
-        silent = np.flatnonzero(~self.beams.spoken)
-        tails = tails_behind(self.trie, self.beams.node[silent])
-        whole = self.beams.leaf[silent] & (tails.lengths == 0)
-        self.beams.spoken[silent[whole]] = True
-        self.beams.at[silent], self.beams.end[silent] = 0, 0
-        chosen = np.flatnonzero(~whole)
-        room = max(SAID_AT_ONCE, self.width)
-        chosen = chosen[fits(self.beams.row[silent[chosen]], np.maximum(tails.lengths[chosen], 1), room)]
-        if not len(chosen):
+    def _decode(self) -> None:
+        """Decode the last token of new beams, and the tails of those at leaves, as much as fits into one
+        call."""
+        beams = self.running
+        new = np.flatnonzero(~beams.is_decoded)
+        whole = is_whole_name(self.trie, beams.node[new])
+        beams.is_decoded[new[whole]] = True
+        new = new[~whole]
+        if not len(new):
             return
-        chosen = chosen[inner_first(self.beams.row[silent[chosen]], self.beams.leaf[silent[chosen]])]
-        speaks, tails = silent[chosen], tails.take(chosen)
-        leaf, before = self.beams.leaf[speaks], self.tree.grown
-        lines = jump_lines(self.trie.tokens_to(self.beams.node[speaks]), tails)
-        said = self.tree.say(self.beams.row[speaks], self.beams.tree[speaks], lines)
-        self.tree.forget_leaves(self.beams.row[speaks], leaf, before)
-        self.beams.spoken[speaks] = True
-        self._keep_states(speaks[~leaf], said, said.ends[~leaf])
-        in_tail = torch.from_numpy(np.repeat(leaf, lines.lengths))
-        steps = self.tree.log_probs_of(said.states[in_tail], np.arange(len(tails.values)), tails.values)
-        self._remember(speaks[leaf], tails.take(np.flatnonzero(leaf)).bounds, steps)
+        max_tokens = max(TOKENS_PER_CALL, self.num_beams)
+        advanced = advance(
+            self.tree, self.trie, beams.row[new], beams.node[new], beams.tree_node[new], max_tokens
+        )
+        inner, leaves = new[advanced.inner], new[advanced.leaves]
+        beams.is_decoded[inner] = beams.is_decoded[leaves] = True
+        self._store_states(inner, advanced.inner_tree_nodes, advanced.inner_states)
+        self._store_replay(leaves, advanced.tail_log_probs)
 
-    def _keep_states(self, places: np.ndarray, said: Said, ends: np.ndarray) -> None:
-        """The new inner beams' tree nodes and states; states that no beam stands at any more are let go."""
-        states = torch.cat([self.states, said.states[torch.from_numpy(ends)]])
-        self.beams.tree[places], self.beams.state[places] = said.nodes[ends], len(self.states) + np.arange(len(places))
-        stands = np.flatnonzero(~self.beams.leaf & self.beams.spoken)
-        used, self.beams.state[stands] = np.unique(self.beams.state[stands], return_inverse=True)
-        self.states = states[torch.from_numpy(used)]
+    def _store_states(self, inner: np.ndarray, tree_nodes: np.ndarray, states: torch.Tensor) -> None:
+        """Where the beams `inner` stand now; states at which no beam stands any more are dropped."""
+        beams = self.running
+        beams.tree_node[inner], beams.state[inner] = tree_nodes, len(self.states) + np.arange(len(inner))
+        standing = np.flatnonzero(~beams.is_leaf & beams.is_decoded)
+        used, beams.state[standing] = np.unique(beams.state[standing], return_inverse=True)
+        self.states = torch.cat([self.states, states])[torch.from_numpy(used)]
 
-    def _remember(self, places: np.ndarray, bounds: np.ndarray, steps: np.ndarray) -> None:
-        """What the beams at `places` are worth after each token of their tails."""
-        sums = np.cumsum(np.concatenate([[0.0], steps]))
-        before = np.repeat(self.beams.score[places] - sums[bounds[:-1]], np.diff(bounds))
-        self.beams.at[places], self.beams.end[places] = len(self.replay) + bounds[:-1], len(self.replay) + bounds[1:]
-        self.replay = np.concatenate([self.replay, sums[1:] + before])
+    def _store_replay(self, leaves: np.ndarray, tail_log_probs: Ragged) -> None:
+        """The scores of the beams `leaves` after each token of their tails: score + cumulative sum of the
+        tail's log-probabilities."""
+        beams, offsets = self.running, tail_log_probs.bounds
+        sums = np.cumsum(
+            np.concatenate([[0.0], tail_log_probs.values])
+        )  # over all tails; each then starts from its own score
+        starts = np.repeat(beams.score[leaves] - sums[offsets[:-1]], tail_log_probs.lengths)
+        beams.replay[leaves] = len(self.replay_scores) + offsets[:-1]
+        beams.replay_end[leaves] = len(self.replay_scores) + offsets[1:]
+        self.replay_scores = np.concatenate([self.replay_scores, sums[1:] + starts])
 
-    def _part(self) -> None:
-        """Take leave of what is decided: requests that have no inner beam left and have said all, or, retiring, every leaf that has."""
+    def _retire(self) -> None:
+        """Move what is decided to the finished beams: all of a request whose beams are decoded leaves, or,
+        retiring, each such leaf."""
+        beams = self.running
+        decoded_leaf = beams.is_leaf & beams.is_decoded
         goes_on = np.zeros(len(self.requests), bool)
-        goes_on[self.beams.row[~(self.beams.leaf & self.beams.spoken)]] = True
-        decided = self.beams.leaf & self.beams.spoken & (self.retire | ~goes_on[self.beams.row])
-        gone = self.beams.where(decided)
-        ahead = gone.at < gone.end
-        gone.score[ahead] = self.replay[gone.end[ahead] - 1]
-        gone.row = self.requests[gone.row]
-        self.done, self.beams = self.done.joined(gone), self.beams.where(~decided)
-        if goes_on.any() and goes_on.mean() <= SHRINK:
+        goes_on[beams.row[~decoded_leaf]] = True
+        decided = decoded_leaf & (self.retire | ~goes_on[beams.row])
+
+        # A finished name has the score of its last token, whether or not it was replayed so far.
+        retired = beams.filter(decided)
+        ahead = retired.replay < retired.replay_end
+        retired.score[ahead] = self.replay_scores[retired.replay_end[ahead] - 1]
+        retired.row = self.requests[retired.row]
+        self.finished, self.running = self.finished.concat(retired), beams.filter(~decided)
+
+        # Finished requests leave the batch now and then, since the rest of it is copied.
+        if goes_on.any() and goes_on.mean() <= COMPACT_AT:
             rows = np.flatnonzero(goes_on)
-            self.tree.keep(rows)
-            self.beams.row, self.requests = np.searchsorted(rows, self.beams.row), self.requests[rows]
+            self.tree.select(rows)
+            self.running.row, self.requests = np.searchsorted(rows, self.running.row), self.requests[rows]

@@ -1,12 +1,22 @@
 """ItemTrie: all item names as token sequences in flat arrays. Its leaves are exactly the catalogue.
 
-An inner node is a prefix that several items share. As soon as a prefix belongs to one item alone it is that item's *leaf*, and the
-tokens that are still to come are the leaf's *tail* (a title of twenty tokens is often decided after six): a catalogue of a million
-titles has some two million nodes, not fifteen.
+An inner node is a prefix that several items share. As soon as a prefix belongs to one item alone it is that
+item's *leaf*, and the tokens that remain are the leaf's *tail* (a title of twenty tokens is often decided
+after six): a catalogue of a million titles has some two million nodes, not fifteen. Nodes are numbered
+breadth first from 0, the root; the children of a node are one range of nodes, sorted by token. The leaves in
+the order of their token sequences have *ranks* 0 .. I - 1, so the items below a node are one range of ranks.
 
-Legend: M nodes, I items, N nodes or items asked about, P tokens. Nodes are numbered breadth first from 0, the root; the children of a
-node are one run of nodes, sorted by token. The leaves in the order of their token sequences have *ranks* 0 .. I - 1, so the items
-below a node are one range of ranks.
+Example: item 0 is "red scarf", item 1 "blue cap", item 2 "red hat", of the tokens blue 0, cap 1, hat 2, red 3
+and scarf 4:
+
+    node   prefix       token  parent  children   ranks    leaf of  tail
+    0      (root)         -1     -1    1 : 3      0 : 3
+    1      blue            0      0    3 : 3      0 : 1    item 1   [cap]
+    2      red             3      0    3 : 5      1 : 3
+    3      red hat         2      2    5 : 5      1 : 2    item 2   []
+    4      red scarf       4      2    5 : 5      2 : 3    item 0   []
+
+Legend: M nodes, I items, N nodes or items asked about, P tokens of all tails.
 """
 
 from __future__ import annotations
@@ -23,13 +33,13 @@ from shelftalk.decoding.trie_building import build_levels
 from shelftalk.errors import UnreadableFile
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
-from shelftalk.tasks.ragged import Ragged, bounds_of, side_by_side, slices
+from shelftalk.tasks.ragged import Ragged, bounds_of, concatenated_ranges, side_by_side, slices
 
 ARRAY_FILES = "{}.npy"
 
 
 class Trie(Protocol):
-    """What searches and scorers ask of a trie: an ItemTrie, or a LiveTrie over one. See ItemTrie for each."""
+    """The methods of a trie that searches and scorers call: of an ItemTrie, or a LiveTrie over one. See ItemTrie."""
 
     @property
     def root(self) -> int: ...
@@ -54,6 +64,8 @@ class Trie(Protocol):
 
     def tails(self, leaves: np.ndarray) -> Ragged: ...
 
+    def tail_lengths(self, leaves: np.ndarray) -> np.ndarray: ...
+
     def leaves_of(self, items: np.ndarray) -> np.ndarray: ...
 
     def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]: ...
@@ -65,9 +77,11 @@ class Trie(Protocol):
 class ItemTrie:
     """Flat arrays, int32 but for `tail_bounds`.
 
-    Over nodes [M]: `token`, that leads to the node (-1 at the root); `parent` (-1 at the root); `first_child` [M + 1], the children of
-    n being first_child[n] : first_child[n + 1]; `first_rank` and `last_rank`, the ranks below it being first_rank : last_rank.
-    Over ranks [I]: `item`, its number; `leaf`, its node; `tail_bounds` [I + 1] into `tail` [P], the tokens behind the leaf.
+    Over nodes [M]: `token`, that leads to the node (-1 at the root); `parent` (-1 at the root); `first_child`
+    [M + 1], the children of n being first_child[n] : first_child[n + 1]; `first_rank` and `last_rank`, the
+    ranks below it being first_rank : last_rank.
+    Over ranks [I]: `item`, its number; `leaf`, its node; `tail_bounds` [I + 1] into `tail` [P], the tokens
+    after the leaf.
     Over items [I]: `rank`.
     """
 
@@ -103,15 +117,14 @@ class ItemTrie:
         """Tokens of the longest name."""
         return int((self._leaf_depths() + np.diff(self.tail_bounds)).max())
 
-    # --- what a search asks, by whole arrays of nodes ----------------------------------------------------------------------
+    # --- lookups by whole arrays of nodes --------------------------------------------------------------------
 
     def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """([C], [C]) for `nodes` [N]: the place in `nodes` that each child comes from, and the child; by place, then by token."""
+        """([C], [C]) for `nodes` [N]: the index into `nodes` that each child comes from, and the child; by
+        index, then by token."""
         first = self.first_child[nodes].astype(np.int64)
         number = self.first_child[nodes + 1] - first
-        origin = np.repeat(np.arange(len(nodes)), number)
-        bounds = bounds_of(number)
-        return origin, np.arange(bounds[-1]) + np.repeat(first - bounds[:-1], number)
+        return np.repeat(np.arange(len(nodes)), number), concatenated_ranges(first, number)
 
     def tokens_to(self, nodes: np.ndarray) -> np.ndarray:
         """[N] the token that leads to each node."""
@@ -130,44 +143,50 @@ class ItemTrie:
         return self.item[self.first_rank[leaves]].astype(np.int64)
 
     def tails(self, leaves: np.ndarray) -> Ragged:
-        """[N] the tokens behind each leaf; an empty row where its path is the whole name."""
+        """[N] the tokens after each leaf; an empty row where its path is the whole name."""
         ranks = self.first_rank[leaves]
         return slices(self.tail, self.tail_bounds[ranks], self.tail_bounds[ranks + 1])
+
+    def tail_lengths(self, leaves: np.ndarray) -> np.ndarray:
+        """[N] the number of tokens of each tail."""
+        ranks = self.first_rank[leaves]
+        return self.tail_bounds[ranks + 1] - self.tail_bounds[ranks]
 
     def leaves_of(self, items: np.ndarray) -> np.ndarray:
         """[N] the leaf of each item number."""
         return self.leaf[self.rank[items]].astype(np.int64)
 
     def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The ranks below each node as ranges (first [N], behind the last [N]): one for a trie that nothing was added to."""
+        """The ranks below each node as ranges first : last, each (first [N], last [N]): one for a trie that
+        nothing was added to."""
         return [(self.first_rank[nodes].astype(np.int64), self.last_rank[nodes].astype(np.int64))]
 
     def ranks_of(self, items: np.ndarray) -> np.ndarray:
         """[N] the rank of each item number."""
         return self.rank[items].astype(np.int64)
 
-    # --- whole names ---------------------------------------------------------------------------------------------------------
+    # --- whole names -----------------------------------------------------------------------------------------
 
     def names(self, items: np.ndarray) -> Ragged:
         """[N] the token sequence of each item."""
         leaves = self.leaves_of(items)
-        steps, node = [], leaves
-        while (inner := node > self.root).any():
-            steps.append(np.where(inner, self.token[node], -1))
-            node = np.where(inner, self.parent[node], self.root)
-        path = np.array(steps[::-1], np.int64).T  # [N, depth], -1 in front of a short one
-        whole = Ragged(path.ravel(), np.arange(len(items) + 1) * path.shape[1])
-        return side_by_side([whole.kept(path.ravel() >= 0), self.tails(leaves)])
+        tokens, node = [], leaves
+        while (below_root := node > self.root).any():  # from the leaves up, one token per round
+            tokens.append(np.where(below_root, self.token[node], -1))
+            node = np.where(below_root, self.parent[node], self.root)
+        path = np.array(tokens[::-1], np.int64).T  # [N, depth], -1 in front of a short one
+        padded = Ragged(path.ravel(), np.arange(len(items) + 1) * path.shape[1])
+        return side_by_side([padded.kept(path.ravel() >= 0), self.tails(leaves)])
 
     def _leaf_depths(self) -> np.ndarray:
         """[I] tokens from the root to each leaf, by rank."""
         depths, node = np.zeros(self.items, np.int64), self.leaf.astype(np.int64)
-        while (inner := node > self.root).any():
-            depths += inner
-            node = np.where(inner, self.parent[node], self.root)
+        while (below_root := node > self.root).any():
+            depths += below_root
+            node = np.where(below_root, self.parent[node], self.root)
         return depths
 
-    # --- files ---------------------------------------------------------------------------------------------------------------
+    # --- files -----------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """One .npy file per array in a new or empty folder."""
@@ -191,32 +210,39 @@ def open_trie(folder: Path) -> ItemTrie:
 def build_trie(names: Ragged | Sequence[Sequence[int]], workers: int = 1) -> ItemTrie:
     """The trie of token sequences; `names[i]` are the tokens of item i, none of them negative.
 
-    `workers` threads sort and split different first tokens at once. The result does not depend on their number. Raises ValueError for
-    no item or an empty name, and DuplicateName where a name is equal to another or its beginning: close every name by an end mark, or
-    give all of them one length.
+    `workers` threads sort and split different first tokens at once. The result does not depend on their
+    number. Raises ValueError for no item or an empty name, and DuplicateName where a name is equal to another
+    or its beginning: close every name by an end token, or give all of them one length.
     """
     tokens, bounds = _flat(names)
     if len(bounds) < 2 or (np.diff(bounds) == 0).any():
         raise ValueError("an item trie needs at least one item and no empty name")
-    levels, rows = build_levels(tokens, bounds, workers)
-    sizes = [len(level.token) for level in levels]
-    starts = bounds_of([1, *sizes])
-    parent = np.concatenate([[-1], *(start + level.parent for start, level in zip(starts, levels, strict=False))])
+    levels, item = build_levels(tokens, bounds, workers)
+
+    # Over nodes: the root, then the levels one after the other.
+    level_starts = bounds_of([1, *(len(level.token) for level in levels)])
+    above = zip(level_starts, levels, strict=False)  # each level with the first node of the level above it
+    parent = np.concatenate([[-1], *(start + level.parent for start, level in above)])
     token = np.concatenate([[-1], *(level.token for level in levels)]).astype(np.int32)
     first_rank = np.concatenate([[0], *(level.start for level in levels)]).astype(np.int32)
-    last_rank = np.concatenate([[len(rows)], *(level.stop for level in levels)]).astype(np.int32)
-    first_child = np.concatenate([[1], 1 + np.cumsum(np.bincount(parent[1:], minlength=len(parent)))]).astype(np.int32)
-    leaf, depth = np.empty(len(rows), np.int32), np.empty(len(rows), np.int32)
-    for number, (start, level) in enumerate(zip(starts[1:], levels, strict=False)):
+    last_rank = np.concatenate([[len(item)], *(level.stop for level in levels)]).astype(np.int32)
+    children = np.bincount(parent[1:], minlength=len(parent))
+    first_child = np.concatenate([[1], 1 + np.cumsum(children)]).astype(np.int32)
+    parent = parent.astype(np.int32)
+
+    # Over ranks: the node below which a rank stands alone is its leaf.
+    leaf, depth = np.empty(len(item), np.int32), np.empty(len(item), np.int32)
+    for number, (start, level) in enumerate(zip(level_starts[1:], levels, strict=False), 1):
         alone = np.flatnonzero(level.stop - level.start == 1)
-        leaf[level.start[alone]], depth[level.start[alone]] = start + alone, number + 1
-    rank = np.empty(len(rows), np.int32)
-    rank[rows] = np.arange(len(rows), dtype=np.int32)
-    tails = slices(tokens, bounds[rows] + depth, bounds[rows + 1])
+        leaf[level.start[alone]], depth[level.start[alone]] = start + alone, number
+    tails = slices(tokens, bounds[item] + depth, bounds[item + 1])
     tail = tails.values.astype(np.int32)
-    return ItemTrie(
-        token, parent.astype(np.int32), first_child, first_rank, last_rank, rows.astype(np.int32), leaf, rank, tails.bounds, tail
-    )
+
+    # Over items.
+    rank = np.empty(len(item), np.int32)
+    rank[item] = np.arange(len(item), dtype=np.int32)
+    item = item.astype(np.int32)
+    return ItemTrie(token, parent, first_child, first_rank, last_rank, item, leaf, rank, tails.bounds, tail)
 
 
 def trie_of(backbone: Backbone, index: ItemIndex, workers: int = 1) -> ItemTrie:
@@ -228,4 +254,5 @@ def _flat(names: Ragged | Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarr
     if isinstance(names, Ragged):
         return names.values, names.bounds
     lengths = np.fromiter(map(len, names), np.int64, len(names))
-    return np.fromiter((token for name in names for token in name), np.int32, int(lengths.sum())), bounds_of(lengths)
+    tokens = np.fromiter((token for name in names for token in name), np.int32, int(lengths.sum()))
+    return tokens, bounds_of(lengths)

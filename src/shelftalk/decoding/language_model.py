@@ -14,15 +14,16 @@ import numpy as np
 
 from shelftalk.data.filters import allowed
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.exact import exact_top
-from shelftalk.decoding.found import Found
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.exact_search import exact_top
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
+from shelftalk.decoding.top_items import TopItems
 from shelftalk.errors import SettingsError, UnknownItem, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.models.backbone import Backbone, Encoded, Prefilled
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.token_tree import Prefilled
 from shelftalk.processes import ALONE, Processes
 from shelftalk.recommender import check_wanted
 from shelftalk.records import Ranking, Request, Segment
@@ -94,17 +95,17 @@ class LanguageModelRecommender:
         check_wanted(k)
         rankings: dict[int, Ranking] = {}
         with self.backbone.precision():  # once around all of it: weights are cast once, not at every call
-            for places, prefilled, hidden in self.read(requests):
-                found = self._search(prefilled, hidden, k)
+            for places, prefilled, exclusions in self.read(requests):
+                found = self._search(prefilled, exclusions, k)
                 for place, items, scores in zip(places.tolist(), found.items, found.scores, strict=True):
                     rankings[place] = self._ranking(requests[place], items, scores, k)
         return self._whole(rankings)
 
-    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled, Hidden]]:
+    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled, Exclusions]]:
         """The retrieval prompts batch by batch, for a search: places of its requests, their prompts, and what each may not be given.
         Of several processes each reads its own share."""
         for places, prefilled in self._batches("retrieval", requests):
-            yield places, prefilled, self._hidden([requests[place] for place in places])
+            yield places, prefilled, self._exclusions([requests[place] for place in places])
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by their likelihood behind the prompt of `settings.ranking_prompt`."""
@@ -156,11 +157,11 @@ class LanguageModelRecommender:
         """What the model is shown."""
         return self._task(task).prompt(request, self._template(task))
 
-    def _search(self, prefilled: Prefilled, hidden: Hidden, k: int) -> Found:
+    def _search(self, prefilled: Prefilled, exclusions: Exclusions, k: int) -> TopItems:
         settings = self.settings
         if settings.search == "beam":
-            return beam_search(prefilled, self.trie, hidden, max(k, settings.beams), settings.length_penalty, settings.finish)
-        found = exact_top(prefilled, self.trie, hidden, k, limit=settings.exact_limit)
+            return beam_search(prefilled, self.trie, exclusions, max(k, settings.beams), settings.length_penalty, settings.finish)
+        found = exact_top(prefilled, self.trie, exclusions, k, limit=settings.exact_limit)
         if not found.proven.all():
             raise SettingsError(
                 f"the exact search read {settings.exact_limit} tokens behind {int((~found.proven).sum())} of {len(found.proven)} prompts "
@@ -168,16 +169,16 @@ class LanguageModelRecommender:
             )
         return found
 
-    def _hidden(self, requests: Sequence[Request]) -> Hidden:
+    def _exclusions(self, requests: Sequence[Request]) -> Exclusions:
         """What each request may not be given; requests of one filter share its mask."""
         excluded = [[self._row(item) for item in (*request.history, *request.excluded)] for request in requests]
         filters = {request.filter: 0 for request in requests if request.filter is not None}
         if not filters:
-            return Hidden(self.trie, excluded)
+            return Exclusions(self.trie, excluded)
         number = {wanted: place for place, wanted in enumerate(filters)}
         catalogue = self._task("retrieval").context.split.dataset.items
         masks = np.stack([allowed(catalogue, wanted) for wanted in filters])
-        return Hidden(self.trie, excluded, masks, np.array([-1 if r.filter is None else number[r.filter] for r in requests]))
+        return Exclusions(self.trie, excluded, masks, np.array([-1 if r.filter is None else number[r.filter] for r in requests]))
 
     def _batches(self, task: str, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Prefilled]]:
         """Places of the requests of each batch of this process, and their prompts read: prompts of like length together, so that

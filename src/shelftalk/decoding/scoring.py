@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree
 from shelftalk.decoding.item_trie import Trie
-from shelftalk.decoding.tree import PROMPT, Tree, jump_lines
-from shelftalk.models.backbone import Prefilled
-from shelftalk.tasks.ragged import Ragged
+from shelftalk.models.token_tree import Prefilled
+from shelftalk.tasks.ragged import Ragged, rank_within_row
 
 TAILS_AT_ONCE = 512
 """Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""
@@ -27,7 +27,7 @@ def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.
     `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's candidates share are
     said once, however many candidates share them (once for every CANDIDATES_AT_ONCE of them in the order of the trie).
     """
-    tree = Tree(prefilled)
+    tree = DecodedTree(prefilled)
     scores = np.full(candidates.shape, -np.inf)
     ranks = np.where(candidates >= 0, trie.ranks_of(np.maximum(candidates, 0)), trie.items)
     order = np.argsort(ranks, axis=1, kind="stable")  # neighbours share prefixes
@@ -49,7 +49,7 @@ def candidate_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return table
 
 
-def _scored(tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+def _scored(tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
     """[leaves] the log-probability of each name; requests ascend."""
     prefixes = _Prefixes(tree, trie, request, leaf)
     totals = prefixes.worth(request, leaf)
@@ -64,7 +64,7 @@ class _Prefixes:
     """The inner nodes above some leaves of each request, each said once. Keys are request * nodes + node, ascending; a parent's number
     is lower than its children's, so parents come first."""
 
-    def __init__(self, tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
+    def __init__(self, tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
         self.trie, self.nodes = trie, len(trie)
         keys, node = [np.zeros(0, np.int64)], trie.parents(leaf)
         while (inner := trie.parents(node) >= 0).any():
@@ -73,13 +73,12 @@ class _Prefixes:
         self.keys = np.unique(np.concatenate(keys))
         row, node = np.divmod(self.keys, self.nodes)
         above = self._places(row, trie.parents(node))  # [N] -1 for the prompt
-        self.tree_nodes, states = np.zeros(0, np.int64), tree.start
+        self.tree_nodes, states = np.zeros(0, np.int64), tree.prompt_states
         if len(row):
-            place = np.arange(len(row)) - np.searchsorted(row, row)
-            behind = np.where(above < 0, PROMPT, place[above])
-            said = tree.say(row, behind, Ragged(trie.tokens_to(node), np.arange(len(row) + 1)))
-            self.tree_nodes, states = said.nodes, torch.cat([tree.start, said.states])
-        self.tree, self.states, self.prompts = tree, states, len(tree.start)
+            parent = np.where(above < 0, PROMPT, rank_within_row(row)[above])
+            decoded = tree.decode(row, parent, Ragged(trie.tokens_to(node), np.arange(len(row) + 1)))
+            self.tree_nodes, states = decoded.nodes.values, torch.cat([tree.prompt_states, decoded.states])
+        self.tree, self.states, self.prompts = tree, states, len(tree.prompt_states)
         self.step = self._steps(row, node)
         self.above = above
 
@@ -109,24 +108,19 @@ class _Prefixes:
         owner = np.where(above < 0, request, self.prompts + above)
         order = np.argsort(owner, kind="stable")
         found = np.empty(len(node))
-        found[order] = self.tree.log_probs_of(self.states, owner[order], self.trie.tokens_to(node)[order])
+        found[order] = self.tree.log_probs(self.states, owner[order], self.trie.tokens_to(node)[order])
         return found
 
 
 def _tail_scores(
-    tree: Tree, trie: Trie, request: np.ndarray, leaf: np.ndarray, behind: np.ndarray, tails: Ragged
+    tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray, behind: np.ndarray, tails: Ragged
 ) -> np.ndarray:
     """[leaves] the log-probability of each tail behind its leaf; requests ascend, no tail is empty."""
-    floor = tree.grown
     before = np.cumsum(tails.lengths) - tails.lengths
     part = (before - before[np.searchsorted(request, request)]) // TAILS_AT_ONCE  # counted within each request
     totals = np.empty(len(leaf))
     for number in range(int(part.max()) + 1):
         here = np.flatnonzero(part == number)
         rows = tails.take(here)
-        lines = jump_lines(trie.tokens_to(leaf[here]), rows)
-        said = tree.say(request[here], behind[here], lines)
-        steps = tree.log_probs_of(said.states, np.arange(len(said.states)), rows.values.astype(np.int64))
-        totals[here] = np.bincount(rows.owner, steps, len(here))
-        tree.crop(floor)
+        totals[here] = tree.score_tails(request[here], behind[here], trie.tokens_to(leaf[here]), rows)
     return totals

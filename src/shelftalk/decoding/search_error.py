@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.exact import Exact, exact_top
-from shelftalk.decoding.found import Found
+from shelftalk.decoding.exact_search import ExactTopItems, exact_top
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.decoding.settings import MEASURED_LIMIT, Finish
+from shelftalk.decoding.top_items import TopItems
 from shelftalk.records import Request
 
 TIE = 1e-4
@@ -35,12 +35,12 @@ def search_error(
     replayed = sorted({max(k, width) for width in beams})
     ways: list[tuple[int, Finish]] = [*((width, "replay") for width in replayed), (max(k, model.settings.beams), "retire")]
     parts = []
-    for places, prefilled, hidden in model.read(requests):
-        exact = exact_top(prefilled, model.trie, hidden, k, limit=limit)
+    for places, prefilled, exclusions in model.read(requests):
+        exact = exact_top(prefilled, model.trie, exclusions, k, limit=limit)
         for width, finish in ways:
-            found = beam_search(prefilled, model.trie, hidden, width, finish=finish)
+            found = beam_search(prefilled, model.trie, exclusions, width, finish=finish)
             missing, shortfall = _compared(exact, found)
-            columns = {"place": places, "proven": exact.proven, "missing": missing, "shortfall": shortfall, "tokens": exact.said}
+            columns = {"place": places, "proven": exact.proven, "missing": missing, "shortfall": shortfall, "tokens": exact.tokens_decoded}
             parts.append(pl.DataFrame(columns).with_columns(beams=pl.lit(width), finish=pl.lit(finish)))
     users = pl.Series("user", [request.user for request in requests], dtype=pl.String)
     parts = [part for share in model.processes.gathered(parts) for part in share]
@@ -48,7 +48,7 @@ def search_error(
     return table.select(users.gather(table["place"]), "beams", "finish", "proven", "missing", "shortfall", "tokens")
 
 
-def _compared(exact: Exact, found: Found) -> tuple[np.ndarray, np.ndarray]:
+def _compared(exact: ExactTopItems, found: TopItems) -> tuple[np.ndarray, np.ndarray]:
     """[R] items of the true top that are missing, and [R] nats by which the last one found falls short."""
     wanted = (exact.items >= 0).sum(axis=1)  # fewer than K where fewer are left
     rows, last = np.arange(len(wanted)), np.maximum(wanted - 1, 0)

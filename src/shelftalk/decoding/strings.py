@@ -1,8 +1,8 @@
-"""Any transformers model over a list of strings: the likeliest of them behind a prompt, and the log-probability of each.
+"""Any transformers model over a list of strings: the likeliest of them after a prompt, and the log-probability of each.
 
 The model and the tokenizer stay as they are: nothing is added to them, and the model's own generation settings are not read.
 
-Legend: R prompts, S strings that are in the list now, N numbers (every string that ever was in the list has one for good), K places.
+Legend: R prompts, S strings that are in the list now, N numbers (every string that ever was in the list keeps its own).
 Scores are log-probabilities in nats.
 """
 
@@ -14,18 +14,20 @@ from typing import Literal, get_args
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from shelftalk.decoding.any_model import answering, check_agreement, encoded, wrapped
+from shelftalk.decoding.any_model import check_agreement, encoded, eval_mode, wrapped
 from shelftalk.decoding.beam_search import beam_search
-from shelftalk.decoding.exact import exact_top, score_catalogue
-from shelftalk.decoding.found import Found
-from shelftalk.decoding.hiding import Hidden
+from shelftalk.decoding.catalogue_scores import score_catalogue
+from shelftalk.decoding.exact_search import exact_top
+from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import Finish
+from shelftalk.decoding.top_items import TopItems
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
-from shelftalk.models.backbone import Encoded, Prefilled
+from shelftalk.models.backbone import Encoded
 from shelftalk.models.decoder_only import DecoderOnly
+from shelftalk.models.token_tree import Prefilled
 from shelftalk.records import Segment
 from shelftalk.tasks.ragged import Ragged, ragged, side_by_side
 
@@ -34,13 +36,13 @@ Scored = list[tuple[str, float]]
 
 
 class ConstrainedDecoder:
-    """What a language model would say if it could only say one of `strings`.
+    """What a language model would generate if it could generate only one of `strings`.
 
     `model`: a transformers model, decoder-only with full attention or of the T5 family, on the device and in the precision that it is
-    in. `tokenizer`: its own. `strings`: what may be said, each once.
+    in. `tokenizer`: its own. `strings`: what may be generated, each once.
 
-    A string is tokenised on its own, with `prefix` in front (" " where the answer goes on in the prompt's line, so that "hat" has the
-    tokens that " hat" has behind a text), and is never read as a special token, whatever it holds. It is closed by the token `end`, the
+    A string is tokenised on its own, with `prefix` before it (" " where the answer goes on in the prompt's line, so that "hat" has the
+    tokens that " hat" has after a text), and is never read as a special token, whatever it holds. It is closed by the token `end`, the
     tokenizer's end token by default: so one string may begin another, and scores include that the string ends there.
 
     A prompt is a text, tokenised as the tokenizer does by default, or a list of token ids (of a chat template, say). An empty one is
@@ -75,25 +77,25 @@ class ConstrainedDecoder:
 
     @property
     def strings(self) -> list[str]:
-        """The S strings that may be said now, in the order in which they came."""
+        """The S strings that may be generated now, in the order in which they came."""
         return [self._texts[number] for number in self._live]
 
     def add(self, strings: Sequence[str]) -> None:
-        """More strings, behind those there are; one that was removed takes its old place. What was built is kept: it costs what is
+        """More strings, after those there are; one that was removed has its old number again. What was built is kept: it costs what is
         new. Raises as the constructor does."""
         _check_list(strings)
-        gone = set(self.trie.removed.tolist())
-        back = [self._number[text] for text in strings if self._number.get(text) in gone]
-        new = [text for text in strings if self._number.get(text) not in gone]
+        removed = set(self.trie.removed.tolist())
+        restored = [self._number[text] for text in strings if self._number.get(text) in removed]
+        new = [text for text in strings if self._number.get(text) not in removed]
         _check_texts(new, self._number)
-        trie = self._live_trie().again(back)
+        trie = self._live_trie().with_restored(restored)
         if new:
             rows = _names(self._backbone.tokenizer, new, self.prefix, self.end)
             try:
                 trie = trie.with_names([rows[row].tolist() for row in range(len(rows))])
             except DuplicateName:
                 raise _same_tokens(self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end) from None
-        self._number |= {text: len(self._texts) + place for place, text in enumerate(new)}
+        self._number |= {text: number for number, text in enumerate(new, len(self._texts))}
         self._texts += new
         self.trie = trie
 
@@ -114,53 +116,55 @@ class ConstrainedDecoder:
         excluded: Sequence[Sequence[str]] | None = None,
         allowed: Sequence[str] | np.ndarray | None = None,
     ) -> list[Scored]:
-        """For each prompt the k best strings and their log-probabilities, best first; fewer only where fewer may be said.
+        """For each prompt the k best strings and their log-probabilities, best first; fewer only where fewer are allowed.
 
         `search`: "beam" keeps the best `beams` prefixes (k, where k is more) and may miss a string; "exact" finds the k likeliest of
-        all, whatever it costs, or raises SettingsError where it would read more than `exact_limit` tokens behind a prompt (0: no limit).
+        all, whatever it costs, or raises SettingsError where it would decode more than `exact_limit` tokens after a prompt (0: no limit).
         `length_penalty` a, of a beam search alone: order and score by log-probability / (tokens of the string and its end) ** a.
         `finish`: see `beam_search`. `excluded`: strings that each prompt may not be given. `allowed`: the only strings that may be
         given, or a mask over `strings`, [S] bool for all prompts or [R, S] for each. Both are kept inside the search, so k strings
-        come back if k may be said. Raises UnknownItem for a string that never was in the list.
+        come back if k are allowed. Raises UnknownItem for a string that never was in the list.
         """
         _check_search(k, search, beams, length_penalty, finish, exact_limit)
         masks, excluded_numbers = self._masks(allowed, len(prompts)), self._excluded(excluded, len(prompts))
-        answers: list[Scored] = [[] for _ in prompts]
-        with answering(self._backbone.model):
-            for places, prefilled in self._batches(self._encoded(prompts)):
-                hidden = _hidden(self.trie, excluded_numbers, masks, places)
+        results: list[Scored] = [[] for _ in prompts]
+        with eval_mode(self._backbone.model):
+            for batch, prefilled in self._batches(prompts):
+                exclusions = _exclusions(self.trie, excluded_numbers, masks, batch)
                 if search == "exact":
-                    found = _proven(prefilled, self.trie, hidden, k, exact_limit)
+                    top = _proven_top(prefilled, self.trie, exclusions, k, exact_limit)
                 else:
-                    found = beam_search(prefilled, self.trie, hidden, max(k, beams), length_penalty, finish)
-                for place, items, scores in zip(places.tolist(), found.items[:, :k], found.scores, strict=True):
-                    answers[place] = self._scored(items, scores)
-        return answers
+                    top = beam_search(prefilled, self.trie, exclusions, max(k, beams), length_penalty, finish)
+                for prompt, items, scores in zip(batch.tolist(), top.items[:, :k], top.scores, strict=True):
+                    results[prompt] = self._scored(items, scores)
+        return results
 
     def rank(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[Scored]:
         """For each prompt its own candidates, strings of the list, and their exact log-probabilities, best first."""
         if len(candidates) != len(prompts):
             raise BadValue(f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per prompt.")
         rows = [self._numbers(row, live=True) for row in candidates]
-        answers: list[Scored] = [[] for _ in prompts]
-        for places, prefilled in self._reading(prompts):
-            table = candidate_table([rows[place] for place in places])
-            scores = score_items(prefilled, self.trie, table)
-            for place, items, found in zip(places.tolist(), table, scores, strict=True):
-                order = np.argsort(-found, kind="stable")
-                answers[place] = self._scored(items[order], found[order])
-        return answers
+        results: list[Scored] = [[] for _ in prompts]
+        with eval_mode(self._backbone.model):
+            for batch, prefilled in self._batches(prompts):
+                table = candidate_table([rows[prompt] for prompt in batch])
+                log_probs = score_items(prefilled, self.trie, table)
+                for prompt, items, scores in zip(batch.tolist(), table, log_probs, strict=True):
+                    order = np.argsort(-scores, kind="stable")
+                    results[prompt] = self._scored(items[order], scores[order])
+        return results
 
     def log_probs(self, prompts: Sequence[Prompt], strings: Sequence[str] | None = None) -> np.ndarray:
         """[R, S] float64: the exact log-probability of each of `strings`, by default of all `strings` of the list, whose shared prefixes
         are read once for each prompt."""
         numbers = self._live if strings is None else np.array(self._numbers(strings, live=True), np.int64)
         scores = np.zeros((len(prompts), len(numbers)))
-        for places, prefilled in self._reading(prompts):
-            if strings is None:
-                scores[places] = score_catalogue(prefilled, self.trie)[:, numbers]
-            else:
-                scores[places] = score_items(prefilled, self.trie, np.tile(numbers, (len(places), 1)))
+        with eval_mode(self._backbone.model):
+            for batch, prefilled in self._batches(prompts):
+                if strings is None:
+                    scores[batch] = score_catalogue(prefilled, self.trie)[:, numbers]
+                else:
+                    scores[batch] = score_items(prefilled, self.trie, np.tile(numbers, (len(batch), 1)))
         return scores
 
     # --- texts and numbers -----------------------------------------------------------------------------------------------------
@@ -175,9 +179,9 @@ class ConstrainedDecoder:
 
     def _numbers(self, strings: Sequence[str], live: bool) -> list[int]:
         _check_list(strings)
-        gone = set(self.trie.removed.tolist()) if live else set()
+        removed = set(self.trie.removed.tolist()) if live else set()
         for text in strings:
-            if text not in self._number or self._number[text] in gone:
+            if text not in self._number or self._number[text] in removed:
                 raise UnknownItem(f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it out.')
         return [self._number[text] for text in strings]
 
@@ -214,10 +218,10 @@ class ConstrainedDecoder:
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         ids = iter(self._backbone.tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else [])
         rows = [list(next(ids)) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-        return [encoded(self._opened(row)) for row in rows]
+        return [encoded(self._as_prompt(row)) for row in rows]
 
-    def _opened(self, ids: list[int]) -> list[int]:
-        """The prompt as the backbone wants it: T5's without its end token, which the backbone writes itself; no other one empty."""
+    def _as_prompt(self, ids: list[int]) -> list[int]:
+        """The prompt as the backbone takes it: T5's without its end token, which the backbone adds itself; no other one empty."""
         tokenizer = self._backbone.tokenizer
         if self._backbone.family == "encoder-decoder":
             return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
@@ -227,18 +231,15 @@ class ConstrainedDecoder:
             )
         return ids or [tokenizer.bos_token_id]
 
-    def _reading(self, prompts: Sequence[Prompt]) -> Iterator[tuple[np.ndarray, Prefilled]]:
-        with answering(self._backbone.model):
-            yield from self._batches(self._encoded(prompts))
-
-    def _batches(self, prompts: Sequence[Encoded]) -> Iterator[tuple[np.ndarray, Prefilled]]:
-        """Places of the prompts of each batch, and these read: prompts of like length together, so that little is padding."""
-        order = np.argsort([-len(prompt) for prompt in prompts], kind="stable")
+    def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[np.ndarray, Prefilled]]:
+        """Indices of the prompts of each batch, and these prefilled: prompts of like length together, so that little is padding."""
+        ids = self._encoded(prompts)
+        order = np.argsort([-len(row) for row in ids], kind="stable")
         for start in range(0, len(order), self.batch_size):
-            places = order[start : start + self.batch_size]
-            yield places, self._backbone.prefill([prompts[place] for place in places])
+            batch = order[start : start + self.batch_size]
+            yield batch, self._backbone.prefill([ids[prompt] for prompt in batch])
             if self.on_batch:
-                self.on_batch(start + len(places), len(prompts))
+                self.on_batch(start + len(batch), len(prompts))
 
 
 def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str = "", end: int | None = None) -> ItemTrie:
@@ -248,7 +249,7 @@ def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], pref
     token, DuplicateName for two strings of the same tokens.
     """
     if not len(strings):
-        raise BadValue("there is nothing to say in an empty list of strings; give at least one.")
+        raise BadValue("there is nothing to generate from an empty list of strings; give at least one.")
     _check_texts(strings, {})
     end = _end(tokenizer, end)
     try:
@@ -258,7 +259,7 @@ def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], pref
 
 
 def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> Ragged:
-    """[S] the tokens of each string and the end token behind them."""
+    """[S] the tokens of each string, then the end token."""
     reader = DecoderOnly(None, tokenizer)  # reads text in the same way for every family, without asking a model
     rows = reader.encode_names([[Segment(prefix + text)] for text in strings])
     if not rows.lengths.all():
@@ -278,7 +279,7 @@ def _check_texts(strings: Sequence[str], known: dict[str, int]) -> None:
         if not isinstance(text, str):
             raise BadValue(f"{text!r} is among the strings and is no text; give texts alone.")
         if not text:
-            raise BadValue("an empty string is among the strings, and nothing would be said for it; leave it out.")
+            raise BadValue("an empty string is among the strings, and it has no token to generate; leave it out.")
         if text in seen or text in known:
             raise DuplicateName(f'"{_short(text)}" is among the strings twice; give each once.')
         seen.add(text)
@@ -308,14 +309,14 @@ def _same_tokens(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], pre
         other = seen.setdefault(rows[number].tobytes(), text)
         if other != text:
             return DuplicateName(f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; tell them apart.')
-    raise AssertionError("names that end in one mark begin each other only where they are equal")
+    raise AssertionError("names that end in one token begin each other only where they are equal")
 
 
 def _end(tokenizer: PreTrainedTokenizerBase, end: int | None) -> int:
-    found = tokenizer.eos_token_id if end is None else end
-    if found is None:
+    token = tokenizer.eos_token_id if end is None else end
+    if token is None:
         raise SettingsError("the tokenizer names no end token; give `end`, the id of a token that closes a string.")
-    return int(found)
+    return int(token)
 
 
 # --- searching -------------------------------------------------------------------------------------------------------------------
@@ -332,23 +333,26 @@ def _check_search(k: int, search: str, beams: int, length_penalty: float, finish
         raise SettingsError('an exact search is by log-probability alone; leave length_penalty at 0 or choose search="beam".')
 
 
-def _hidden(trie: Trie, excluded: Sequence[Sequence[int]], masks: np.ndarray | None, places: np.ndarray) -> Hidden:
-    rows = [excluded[place] for place in places]
+def _exclusions(
+    trie: Trie, excluded: Sequence[Sequence[int]], masks: np.ndarray | None, batch: np.ndarray
+) -> Exclusions:
+    """Those of the prompts `batch`; masks [1, N] are for all prompts, [R, N] one for each."""
+    rows = [excluded[prompt] for prompt in batch]
     if masks is None:
-        return Hidden(trie, rows)
+        return Exclusions(trie, rows)
     if len(masks) == 1:
-        return Hidden(trie, rows, masks, np.zeros(len(rows), np.int64))
-    return Hidden(trie, rows, masks[places], np.arange(len(rows)))
+        return Exclusions(trie, rows, masks, np.zeros(len(rows), np.int64))
+    return Exclusions(trie, rows, masks[batch], np.arange(len(rows)))
 
 
-def _proven(prefilled: Prefilled, trie: Trie, hidden: Hidden, k: int, limit: int) -> Found:
-    found = exact_top(prefilled, trie, hidden, k, limit=limit)
-    if not found.proven.all():
+def _proven_top(prefilled: Prefilled, trie: Trie, exclusions: Exclusions, k: int, limit: int) -> TopItems:
+    top = exact_top(prefilled, trie, exclusions, k, limit=limit)
+    if not top.proven.all():
         raise SettingsError(
-            f"the exact search read {limit} tokens behind {int((~found.proven).sum())} of {len(found.proven)} prompts without coming to "
-            'an end; raise exact_limit or choose search="beam".'
+            f"the exact search decoded {limit} tokens after {int((~top.proven).sum())} of {len(top.proven)} prompts without coming to an "
+            'end; raise exact_limit or choose search="beam".'
         )
-    return found
+    return top
 
 
 def _short(text: str) -> str:

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.label_scores import LabelScores
+from shelftalk.models.token_tree import Prefilled
 from shelftalk.records import Segment
 from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, stacked
 from shelftalk.tasks.samples import Samples
@@ -62,42 +63,6 @@ class Encoded:
     def prompt_length(self) -> int:
         """Tokens before the first that bears loss."""
         return int(self.bears_loss.argmax()) if self.bears_loss.any() else len(self.ids)
-
-
-class Prefilled(ABC):
-    """Prompts that have been read, and the tree of tokens grown behind each of them.
-
-    `states` [R, H]: the final hidden states at the prompts' ends, which the output layer of `backbone` reads.
-    """
-
-    backbone: Backbone
-    states: torch.Tensor
-
-    @cached_property
-    def log_probs(self) -> torch.Tensor:
-        """[R, V] float32 nats: what may follow each prompt."""
-        return self.backbone.log_probs(self.states)
-
-    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """As `grow`, but [R, N, V] float32: the log-probabilities of what may follow each new node."""
-        return self.backbone.log_probs(self.grow(parents, tokens))
-
-    @abstractmethod
-    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """Grow N nodes behind each prompt: node n of request r is token `tokens[r, n]` behind node `parents[r, n]`.
-
-        Nodes are numbered per request in the order in which they were grown, from 0, over all calls; -1 is the end of the
-        prompt; a parent comes before its children, in this call or an earlier one. Returns [R, N, H]: the final hidden
-        states of the new nodes.
-        """
-
-    @abstractmethod
-    def crop(self, nodes: int) -> None:
-        """Forget all nodes from number `nodes` on, of every request: the next node grown has that number."""
-
-    @abstractmethod
-    def select(self, rows: torch.Tensor) -> Prefilled:
-        """The same with the requests `rows` [R'] only (repeats allowed). Either goes on without the other."""
 
 
 class Backbone(ABC):

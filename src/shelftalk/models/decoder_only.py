@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from transformers.cache_utils import Cache
 
-from shelftalk.models.backbone import Backbone, Encoded, Prefilled, padded, padded_labels, picked_log_probs
-from shelftalk.models.token_tree import TokenTree, additive, crop, new_cache, selected
+from shelftalk.models.backbone import Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache
 
 
 class DecoderOnly(Backbone):
@@ -49,7 +48,7 @@ class DecoderOnly(Backbone):
             hidden = self.model.model(
                 ids, attention_mask=real.long(), position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
-        return _Tree(self, cache, real, hidden[:, -1], TokenTree.of_roots(len(real), real.device))
+        return _Tree(self, real, hidden[:, -1], TokenTree.empty(len(real), real.device, cache, prompt_length=real.shape[1]))
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)
@@ -65,43 +64,37 @@ def _restarting_positions(starts: Sequence[tuple[int, ...]], width: int) -> torc
 
 
 class _Tree(Prefilled):
-    """Nodes live in the key-value cache behind their prompt and see their ancestors alone: nothing is copied per beam."""
+    """Nodes stand in the key-value cache after their prompt and attend to their ancestors alone: nothing is copied per beam."""
 
     backbone: DecoderOnly
 
     def __init__(
         self,
         backbone: DecoderOnly,
-        cache: Cache,
         real: torch.Tensor,  # [R, P] bool
         states: torch.Tensor,  # [R, H]
         tree: TokenTree,
     ) -> None:
         self.backbone = backbone
-        self.cache = cache
         self.real = real
         self.states = states
         self.tree = tree
 
     @torch.no_grad()
-    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        sees = self.tree.grow(parents)[:, :, 1:]  # [R, N, M + N]: the root is the prompt
-        prompt = self.real[:, None, :].expand(-1, sees.shape[1], -1)  # [R, N, P]
-        visible = torch.cat([prompt, sees], dim=2)[:, None]  # [R, 1, N, P + M + N]
-        kind = torch.bfloat16 if self.backbone.bf16 else self.backbone.model.dtype
+    def decode(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        ancestors = self.tree.extend(parents)[:, :, 1:]  # [R, N, M + N]: the root is the prompt
+        prompt = self.real[:, None, :].expand(-1, ancestors.shape[1], -1)  # [R, N, P]
+        visible = torch.cat([prompt, ancestors], dim=2)[:, None]  # [R, 1, N, P + M + N]
+        dtype = torch.bfloat16 if self.backbone.bf16 else self.backbone.model.dtype
         with self.backbone.precision():
             return self.backbone.model.model(
                 tokens,
-                attention_mask=additive(visible, kind),
-                position_ids=self.real.sum(1, keepdim=True) + sees.sum(2) - 1,
-                past_key_values=self.cache,
+                attention_mask=additive_mask(visible, dtype),
+                position_ids=self.real.sum(1, keepdim=True) + ancestors.sum(2) - 1,
+                past_key_values=self.tree.cache,
                 use_cache=True,
             ).last_hidden_state
 
-    def crop(self, nodes: int) -> None:
-        self.tree.crop(nodes)
-        crop(self.cache, self.real.shape[1] + nodes)
-
     def select(self, rows: torch.Tensor) -> _Tree:
         """A copy of the cache; meant for the few moments when requests leave."""
-        return _Tree(self.backbone, selected(self.cache, rows), self.real[rows], self.states[rows], self.tree.select(rows))
+        return _Tree(self.backbone, self.real[rows], self.states[rows], self.tree.select(rows))

@@ -1,4 +1,4 @@
-"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node, K places of a tree."""
+"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node, K entries of a tree."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import EncoderDecoderCache
 
-from shelftalk.models.backbone import Backbone, Encoded, Prefilled, padded, padded_labels, picked_log_probs
-from shelftalk.models.token_tree import TokenTree, additive, crop, new_cache, selected
+from shelftalk.models.backbone import Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache, select_rows
 
 
 class EncoderDecoder(Backbone):
@@ -48,7 +48,7 @@ class EncoderDecoder(Backbone):
         source, mask = source.to(self.device), real.long().to(self.device)
         with self.precision():
             encoded = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
-        return _Tree.of_sources(self, encoded, additive(real.to(self.device)[:, None, None], encoded.dtype))
+        return _Tree.of_sources(self, encoded, additive_mask(real.to(self.device)[:, None, None], encoded.dtype))
 
     def _source(self, ids: np.ndarray) -> np.ndarray:
         """T5 closes a source with </s>; an empty one would leave nothing to attend to."""
@@ -71,10 +71,10 @@ class EncoderDecoder(Backbone):
 
 
 class _Tree(Prefilled):
-    """Nodes live in the decoder's own cache behind the start token and see their ancestors alone; each source's keys and values
+    """Nodes stand in the decoder's own cache after the start token and attend to their ancestors alone; each source's keys and values
     are made once for all of them.
 
-    T5 hears distances through a bias on its attention, which its decoder works out from places in the cache. In a tree those
+    T5 hears distances through a bias on its attention, which its decoder works out from entries of the cache. In a tree those
     are not depths, so the blocks are called one by one with a bias by depth.
     """
 
@@ -97,32 +97,30 @@ class _Tree(Prefilled):
     @classmethod
     def of_sources(cls, backbone: EncoderDecoder, encoded: torch.Tensor, source: torch.Tensor) -> _Tree:
         """Nothing but the start token has been read."""
-        roots = TokenTree.of_roots(len(encoded), encoded.device)
-        tree = cls(backbone, encoded, source, EncoderDecoderCache(new_cache(), new_cache()), roots)
-        start = torch.full_like(roots.above, backbone._start)  # [R, 1]
+        cache = EncoderDecoderCache(new_cache(), new_cache())
+        roots = TokenTree.empty(len(encoded), encoded.device, cache.self_attention_cache, prompt_length=1)
+        tree = cls(backbone, encoded, source, cache, roots)
+        start = torch.full_like(roots.parent, backbone._start)  # [R, 1]
         tree.states = tree._read(start, torch.ones_like(start, dtype=torch.bool)[:, None])[:, 0]
         return tree
 
     @torch.no_grad()
-    def grow(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        return self._read(tokens, self.tree.grow(parents))
-
-    def crop(self, nodes: int) -> None:
-        self.tree.crop(nodes)
-        crop(self.cache.self_attention_cache, nodes + 1)
+    def decode(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        return self._read(tokens, self.tree.extend(parents))
 
     def select(self, rows: torch.Tensor) -> _Tree:
         """A copy of the caches; meant for the few moments when requests leave."""
-        caches = [selected(cache, rows) for cache in (self.cache.self_attention_cache, self.cache.cross_attention_cache)]
         tree = self.tree.select(rows)
-        chosen = _Tree(self.backbone, self.encoded[rows], self.source[rows], EncoderDecoderCache(*caches), tree)
-        chosen.states = self.states[rows]
-        return chosen
+        cache = EncoderDecoderCache(tree.cache, select_rows(self.cache.cross_attention_cache, rows))
+        selected = _Tree(self.backbone, self.encoded[rows], self.source[rows], cache, tree)
+        selected.states = self.states[rows]
+        return selected
 
-    def _read(self, tokens: torch.Tensor, sees: torch.Tensor) -> torch.Tensor:
-        """[R, N, H] final states of tokens [R, N] that see the places `sees` [R, N, K] of the tree, whose last N are they."""
+    def _read(self, tokens: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """[R, N, H] final states of tokens [R, N] that attend to the entries `visible` [R, N, K] of the tree, the last N of
+        which are their own."""
         decoder = self.backbone.model.decoder
-        bias = self._bias(sees)
+        bias = self._bias(visible)
         with self.backbone.precision():
             hidden = decoder.embed_tokens(tokens)
             for block in decoder.block:
@@ -136,11 +134,11 @@ class _Tree(Prefilled):
                 )
             return decoder.final_layer_norm(hidden)
 
-    def _bias(self, sees: torch.Tensor) -> torch.Tensor:
-        """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where a place is not seen."""
+    def _bias(self, visible: torch.Tensor) -> torch.Tensor:
+        """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where an entry is not visible."""
         depth = self.tree.depth
-        steps = (depth[:, -sees.shape[1] :, None] - depth[:, None, :]).clamp(min=0)  # [R, N, K]
+        steps = (depth[:, -visible.shape[1] :, None] - depth[:, None, :]).clamp(min=0)  # [R, N, K]
         attention = self.backbone.model.decoder.block[0].layer[0].SelfAttention
         table = attention.compute_bias(int(depth.max()) + 1, 1)[0, :, :, 0]  # [heads, D]: D queries over the first key
         bias = table[:, steps].transpose(0, 1)
-        return bias.masked_fill(~sees[:, None], torch.finfo(bias.dtype).min)
+        return bias.masked_fill(~visible[:, None], torch.finfo(bias.dtype).min)

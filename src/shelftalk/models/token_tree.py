@@ -1,103 +1,177 @@
-"""The tree of tokens behind each prompt: who stands above whom, and key-value caches that can be cut and chosen from.
+"""Prompts that have been read, the tree of tokens decoded after each of them, and the key-value cache of that
+tree.
 
-Legend: R requests, N new nodes, K places (the root and all nodes so far). Place 0 is the root: the end of the prompt, or the
-start token of a decoder. Node n stands at place n + 1.
+A node is one token after the prompt or after another node, and attends to the prompt and to its own ancestors
+alone. Example: after one prompt, "red" (node 0), then "scarf" (1) and "hat" (2) both after "red", decoded
+with parents [-1, 0, 0]:
+
+    entry      0 root   1 red   2 scarf   3 hat        parent [0, 0, 1, 1], depth [0, 1, 2, 2]
+    red           x       x
+    scarf         x       x        x                   the ancestor mask that `TokenTree.extend` returns
+    hat           x       x                  x
+
+`crop(1)` then keeps "red" alone, in the tree and in the cache.
+
+Legend: R requests, N new nodes, K entries: the root (the end of the prompt, or a decoder's start token) and
+all nodes so far. Node n is entry n + 1. H hidden width, V vocabulary.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+if TYPE_CHECKING:
+    from shelftalk.models.backbone import Backbone
+
+
+class Prefilled(ABC):
+    """Prompts that have been read, and the tree of tokens decoded after each of them.
+
+    `states` [R, H]: the final hidden states at the prompts' ends, which the output layer of `backbone` reads.
+    """
+
+    backbone: Backbone
+    states: torch.Tensor
+    tree: TokenTree
+
+    @cached_property
+    def log_probs(self) -> torch.Tensor:
+        """[R, V] float32 nats: what may follow each prompt."""
+        return self.backbone.log_probs(self.states)
+
+    def extend(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """As `decode`, but [R, N, V] float32: the log-probabilities of what may follow each new node."""
+        return self.backbone.log_probs(self.decode(parents, tokens))
+
+    @abstractmethod
+    def decode(self, parents: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """Add N nodes to each request's tree: node n of request r is token `tokens[r, n]` after node
+        `parents[r, n]`.
+
+        Nodes are numbered per request in the order in which they were decoded, from 0, over all calls; -1 is
+        the end of the prompt; a parent comes before its children, in this call or an earlier one. Returns [R,
+        N, H]: the final hidden states of the new nodes.
+        """
+
+    def crop(self, nodes: int) -> None:
+        """Trim tree and cache to the first `nodes` nodes of every request: the next node decoded has that
+        number."""
+        self.tree.crop(nodes)
+
+    @abstractmethod
+    def select(self, rows: torch.Tensor) -> Prefilled:
+        """The same with the requests `rows` [R'] only (repeats allowed). Either can be decoded on without the
+        other."""
+
 
 @dataclass(eq=False)
 class TokenTree:
-    """`above` [R, K] int64: the place right above each place, the root above itself. `depth` [R, K] int64: steps below the root."""
+    """`parent` [R, K] int64: the entry above each entry, the root above itself. `depth` [R, K] int64: steps
+    below the root. `cache`: keys and values of `prompt_length` entries (the prompt's, the root included),
+    then of one entry per node."""
 
-    above: torch.Tensor
+    parent: torch.Tensor
     depth: torch.Tensor
+    cache: Cache
+    prompt_length: int
 
     @classmethod
-    def of_roots(cls, requests: int, device: torch.device) -> TokenTree:
-        """Nothing has been grown yet."""
-        return cls(*(torch.zeros(requests, 1, dtype=torch.int64, device=device) for _ in range(2)))
+    def empty(cls, requests: int, device: torch.device, cache: Cache, prompt_length: int) -> TokenTree:
+        """Roots alone."""
+        parent, depth = (torch.zeros(requests, 1, dtype=torch.int64, device=device) for _ in range(2))
+        return cls(parent, depth, cache, prompt_length)
 
-    def grow(self, parents: torch.Tensor) -> torch.Tensor:
-        """Add nodes behind `parents` [R, N], which count nodes from 0 and the root as -1. Returns [R, N, K + N] bool: the places
-        that each new node sees, which are those on its way from the root, itself among them."""
-        before = self.above.shape[1]
-        self.above = torch.cat([self.above, parents + 1], dim=1)
-        place = torch.arange(before, self.above.shape[1], device=parents.device).expand(parents.shape)
-        sees = torch.zeros(*parents.shape, self.above.shape[1], dtype=torch.bool, device=parents.device)
-        sees[:, :, 0] = True
-        while place.any():  # over the steps of the longest way up, vectorised over requests and nodes
-            sees.scatter_(2, place[:, :, None], True)
-            place = self.above.gather(1, place)
-        self.depth = torch.cat([self.depth, sees.sum(2) - 1], dim=1)
-        return sees
+    def extend(self, parents: torch.Tensor) -> torch.Tensor:
+        """Add nodes after `parents` [R, N], which number nodes from 0 and the root as -1. Returns the
+        ancestor mask [R, N, K + N] bool: the entries on the path from the root to each new node, both ends
+        included. The cache follows when the model is called."""
+        before = self.parent.shape[1]
+        self.parent = torch.cat([self.parent, parents + 1], dim=1)
+        entry = torch.arange(before, self.parent.shape[1], device=parents.device).expand(parents.shape)
+        mask = torch.zeros(*parents.shape, self.parent.shape[1], dtype=torch.bool, device=parents.device)
+        mask[:, :, 0] = True
+        while (
+            entry.any()
+        ):  # one step up per round, for all requests and nodes at once, until all are at the root
+            mask.scatter_(2, entry[:, :, None], True)
+            entry = self.parent.gather(1, entry)
+        self.depth = torch.cat([self.depth, mask.sum(2) - 1], dim=1)
+        return mask
 
     def crop(self, nodes: int) -> None:
-        """Keep the first `nodes` nodes."""
-        self.above, self.depth = self.above[:, : nodes + 1], self.depth[:, : nodes + 1]
+        """Keep the first `nodes` nodes, in the tree and in every layer of the cache."""
+        self.parent, self.depth = self.parent[:, : nodes + 1], self.depth[:, : nodes + 1]
+        for layer in self.cache.layers:
+            layer.crop(
+                min(0, self.prompt_length + nodes - layer.get_seq_length())
+            )  # negative: how many entries to drop
 
     def select(self, rows: torch.Tensor) -> TokenTree:
-        """The trees of the requests `rows` [R']."""
-        return TokenTree(self.above[rows], self.depth[rows])
+        """The trees of the requests `rows` [R'], with a cache of their own."""
+        return TokenTree(
+            self.parent[rows], self.depth[rows], select_rows(self.cache, rows), self.prompt_length
+        )
 
 
-class RoomyLayer(DynamicLayer):
-    """Keys and values of one layer, [R, heads, K, d] each, in memory with room to spare.
+class PreallocatedLayer(DynamicLayer):
+    """Keys and values of one layer, [R, heads, K, d] each, in buffers with spare capacity.
 
-    transformers' own layer copies all there is at every call: a seventh of a call of the nano model with 20 nodes a request.
+    transformers' own layer copies all there is at every call: a seventh of a call of the nano model with 20
+    nodes a request.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._rooms: list[torch.Tensor] = []
+        self._buffers: list[torch.Tensor] = []
 
-    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write behind what is there; returns views of all of it."""
-        if not self.is_initialized:  # a prompt, behind which perhaps nothing is ever grown: no room yet
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append to what is there; returns views of all of it."""
+        if (
+            not self.is_initialized
+        ):  # a prompt, after which perhaps nothing is ever decoded: no spare capacity yet
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
             return self.keys, self.values
         before, after = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if not self._rooms or self._rooms[0].shape[2] < after:
-            self._rooms = [_with_room(kept, 2 * after) for kept in (self.keys, self.values)]
-        for room, new in zip(self._rooms, (key_states, value_states), strict=True):
-            room[:, :, before:after] = new
-        self.keys, self.values = (room[:, :, :after] for room in self._rooms)
+        if not self._buffers or self._buffers[0].shape[2] < after:
+            self._buffers = [_with_capacity(kept, 2 * after) for kept in (self.keys, self.values)]
+        for buffer, new in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, before:after] = new
+        self.keys, self.values = (buffer[:, :, :after] for buffer in self._buffers)
         return self.keys, self.values
 
 
-def _with_room(kept: torch.Tensor, length: int) -> torch.Tensor:
-    """A copy of keys or values in memory for `length` of them."""
-    room = kept.new_empty(*kept.shape[:2], length, kept.shape[3])
-    room[:, :, : kept.shape[2]] = kept
-    return room
+def _with_capacity(kept: torch.Tensor, length: int) -> torch.Tensor:
+    """A copy of keys or values in a buffer for `length` of them."""
+    buffer = kept.new_empty(*kept.shape[:2], length, kept.shape[3])
+    buffer[:, :, : kept.shape[2]] = kept
+    return buffer
 
 
 def new_cache() -> Cache:
     """An empty key-value cache, for any number of layers."""
-    return Cache(layer_class_to_replicate=RoomyLayer)
+    return Cache(layer_class_to_replicate=PreallocatedLayer)
 
 
-def selected(cache: Cache, rows: torch.Tensor) -> Cache:
+def select_rows(cache: Cache, rows: torch.Tensor) -> Cache:
     """A copy of a cache, of the requests `rows` alone."""
-    chosen = new_cache()
+    selected = new_cache()
     for number, layer in enumerate(cache.layers):
-        chosen.update(layer.keys[rows], layer.values[rows], number)
-    return chosen
+        selected.update(layer.keys[rows], layer.values[rows], number)
+    return selected
 
 
-def crop(cache: Cache, length: int) -> None:
-    """Keep the first `length` keys and values of every layer."""
-    for layer in cache.layers:
-        layer.crop(min(0, length - layer.get_seq_length()))
-
-
-def additive(sees: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    """0 where a key is seen, the smallest number where not: a mask that every attention understands."""
-    return torch.zeros(sees.shape, dtype=kind, device=sees.device).masked_fill_(~sees, torch.finfo(kind).min)
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """0 where a key is visible, the smallest number where not: a mask that every implementation of attention
+    takes."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
+        ~visible, torch.finfo(dtype).min
+    )

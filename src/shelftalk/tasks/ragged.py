@@ -43,6 +43,11 @@ class Ragged:
         """[P] the place of each value in its row, from 0."""
         return np.arange(len(self.values)) - np.repeat(self.bounds[:-1], self.lengths)
 
+    @property
+    def ends(self) -> np.ndarray:
+        """[N] the index into `values` of the last value of each row; meant for rows of which none is empty."""
+        return self.bounds[1:] - 1
+
     def take(self, rows: np.ndarray) -> Ragged:
         """The rows of the numbers `rows`, repeats allowed."""
         return Ragged(*_gathered(self.values, self.bounds[rows], self.bounds[rows + 1]))
@@ -67,6 +72,18 @@ def ragged(rows: Iterable[Sequence[int]]) -> Ragged:
 def bounds_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
     """[N + 1] bounds of rows of these lengths."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
+
+
+def rank_within_row(rows: np.ndarray) -> np.ndarray:
+    """[P] how many values of the same row stand before each, for the row `rows` [P] of each value, ascending:
+    [0, 0, 0, 2, 2] -> [0, 1, 2, 0, 1]."""
+    return np.arange(len(rows)) - np.searchsorted(rows, rows)
+
+
+def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """[P] the numbers starts[n] : starts[n] + lengths[n] for each n in turn: [5, 0], [3, 2] -> [5, 6, 7, 0, 1]."""
+    offsets = bounds_of(lengths)
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
 
 
 def slices(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ragged:

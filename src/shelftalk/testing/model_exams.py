@@ -244,13 +244,13 @@ class BackboneExam:
     def test_log_probabilities_are_the_output_layer_over_the_states(self) -> None:
         tokens, parents = torch.tensor([[5, 9], [8, 6], [7, 7], [9, 8]]), torch.tensor([[-1, 0]] * 4)
         prefilled = self.built.prefill(self.prompts())
-        states = prefilled.grow(parents, tokens)
+        states = prefilled.decode(parents, tokens)
         assert states.shape == (4, 2, prefilled.states.shape[1])
         self.check_close(self.built.log_probs(states), self.built.prefill(self.prompts()).extend(parents, tokens))
         self.check_close(self.built.log_probs(prefilled.states), prefilled.log_probs)
 
     def test_single_log_probabilities_are_those_of_the_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        states = self.built.prefill(self.prompts()).grow(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4)).flatten(0, 1)
+        states = self.built.prefill(self.prompts()).decode(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4)).flatten(0, 1)
         table = self.built.log_probs(states)  # [8, V]
         owner, tokens = torch.tensor([0, 0, 1, 3, 3, 3, 6, 7]), torch.tensor([5, 9, 5, 0, 7, 7, 60, 8])
         for largest in (1, 3 * table.shape[1], 2**26):  # one state at a time, three, all
