@@ -28,7 +28,7 @@ from benchmarks._nano import BUNDLED
 from benchmarks._titles import titles_like
 from benchmarks.harness import Claim, Result, data_hash, highest_memory
 from benchmarks.item_knn import BEAUTY
-from shelftalk.tasks.ragged import Ragged
+from shelftalk.ragged import Ragged
 
 if TYPE_CHECKING:  # torch is loaded only where it is used
     from shelftalk.decoding.exclusions import Exclusions
@@ -174,14 +174,14 @@ def build(folder: str, items: int) -> dict[str, Any]:
 
 def _keep(folder: str, name: str, names: Ragged) -> None:
     np.save(Path(folder, f"{name}.values.npy"), names.values)
-    np.save(Path(folder, f"{name}.bounds.npy"), names.bounds)
+    np.save(Path(folder, f"{name}.offsets.npy"), names.offsets)
 
 
 def _kept(folder: str, name: str, number: int = -1) -> Ragged:
     """The first `number` names, or all."""
-    values, bounds = (np.load(Path(folder, f"{name}.{part}.npy")) for part in ("values", "bounds"))
-    bounds = bounds if number < 0 else bounds[: number + 1]
-    return Ragged(values[: bounds[-1]], bounds)
+    values, offsets = (np.load(Path(folder, f"{name}.{part}.npy")) for part in ("values", "offsets"))
+    offsets = offsets if number < 0 else offsets[: number + 1]
+    return Ragged(values[: offsets[-1]], offsets)
 
 
 def build_of_codes(number: int) -> dict[str, Any]:

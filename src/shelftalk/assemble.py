@@ -334,7 +334,7 @@ def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
         return False
     rows = range(0, len(index.item_ids), max(1, len(index.item_ids) // CHECKED_NAMES))
     wanted, kept = backbone.encode_names([index.segments(index.item_ids[row]) for row in rows]), trie.names(np.array(rows))
-    return np.array_equal(kept.bounds, wanted.bounds) and np.array_equal(kept.values, wanted.values)
+    return np.array_equal(kept.offsets, wanted.offsets) and np.array_equal(kept.values, wanted.values)
 
 
 def build_popularity(found: RunParts) -> tuple[Any, list[str]]:

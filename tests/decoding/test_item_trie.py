@@ -14,7 +14,7 @@ from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie, open_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.errors import BadValue, DuplicateName, UnreadableFile
-from shelftalk.tasks.ragged import ragged
+from shelftalk.ragged import ragged
 
 END = 9
 NAMES = st.lists(st.lists(st.integers(0, 3), max_size=5).map(tuple), min_size=1, max_size=40, unique=True)

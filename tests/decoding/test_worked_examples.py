@@ -18,7 +18,7 @@ from shelftalk.decoding.logits_processor import TrieLogitsProcessor
 from shelftalk.decoding.top_items import kth_score_per_row, top_items, top_k_per_row
 from shelftalk.decoding.trie_building import build_levels
 from shelftalk.models.token_tree import TokenTree, new_cache
-from shelftalk.tasks.ragged import Ragged, concatenated_ranges, ragged, rank_within_row
+from shelftalk.ragged import Ragged, concatenated_ranges, ragged, rank_within_row
 
 BLUE, CAP, HAT, RED, SCARF = range(5)
 NAMES = [(RED, SCARF), (BLUE, CAP), (RED, HAT)]
@@ -58,7 +58,7 @@ def test_the_trie_of_three_names(trie: ItemTrie) -> None:
 
 def test_the_levels_of_three_names() -> None:
     names = ragged(NAMES)
-    (first, second), item = build_levels(names.values, names.bounds, workers=1)
+    (first, second), item = build_levels(names.values, names.offsets, workers=1)
     assert item.tolist() == [1, 2, 0]
     assert first.token.tolist() == [BLUE, RED] and first.start.tolist() == [0, 1] and first.stop.tolist() == [1, 3]
     assert second.token.tolist() == [HAT, SCARF] and second.parent.tolist() == [1, 1]

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shelftalk.indexing.item_index import split_symbols
+from shelftalk.ragged import offsets_of
 from shelftalk.records import Sample, Segment
 from shelftalk.tasks.marks import MARKS, all_marks, mark
 from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
 from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings, _drawn_spans
-from shelftalk.tasks.ragged import bounds_of
 from shelftalk.testing.task_exams import (
     exam_context,
     exam_index,
@@ -143,7 +143,7 @@ def drawn_spans(lengths: list[int], share: float, mean: float, seed: int) -> lis
     is_masked, begins = _drawn_spans(np.array(lengths), share, mean, np.random.default_rng(seed))
     assert len(is_masked) == len(begins) == sum(lengths)
     found = []
-    for first, stop in zip(bounds_of(lengths), bounds_of(lengths)[1:], strict=False):
+    for first, stop in zip(offsets_of(lengths), offsets_of(lengths)[1:], strict=False):
         starts = [*np.flatnonzero(is_masked[first:stop] & begins[first:stop]).tolist(), stop - first]
         ends = [start + int(is_masked[first + start : first + until].sum()) for start, until in zip(starts, starts[1:], strict=False)]
         assert sum(end - start for start, end in zip(starts, ends, strict=False)) == is_masked[first:stop].sum()

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelftalk.tasks.ragged import bounds_of
+from shelftalk.ragged import offsets_of
 from shelftalk.tasks.windows import windows
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
@@ -68,9 +68,9 @@ def test_histories_are_cut_independently_of_each_other():
 
 def test_owners_stand_in_the_order_of_their_histories():
     lengths = np.array([3, 30, 1, 12])
-    owner, start, stop, _ = windows(np.stack([bounds_of(lengths)[:-1], bounds_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0))
+    owner, start, stop, _ = windows(np.stack([offsets_of(lengths)[:-1], offsets_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0))
     assert owner.tolist() == sorted(owner) and set(owner) == {0, 1, 2, 3}
-    assert np.all((start >= bounds_of(lengths)[owner]) & (stop <= bounds_of(lengths)[owner + 1]))
+    assert np.all((start >= offsets_of(lengths)[owner]) & (stop <= offsets_of(lengths)[owner + 1]))
 
 
 def test_no_history_has_no_window():

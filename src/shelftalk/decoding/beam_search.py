@@ -43,7 +43,7 @@ from shelftalk.decoding.item_trie import Trie
 from shelftalk.decoding.settings import Finish
 from shelftalk.decoding.top_items import TopItems, kth_score_per_row, top_items, top_k_per_row
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.tasks.ragged import Ragged
+from shelftalk.ragged import Ragged
 
 
 @dataclass
@@ -210,7 +210,7 @@ class _BeamSearch:
     def _store_replay(self, leaves: np.ndarray, tail_log_probs: Ragged) -> None:
         """The scores of the beams `leaves` after each token of their tails: score + cumulative sum of the
         tail's log-probabilities."""
-        beams, offsets = self.running, tail_log_probs.bounds
+        beams, offsets = self.running, tail_log_probs.offsets
         sums = np.cumsum(
             np.concatenate([[0.0], tail_log_probs.values])
         )  # over all tails; each then starts from its own score

@@ -18,7 +18,7 @@ import torch
 from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree, is_whole_name
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.tasks.ragged import Ragged, slices
+from shelftalk.ragged import Ragged, slices
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class _Walk:
         """Item scores of the leaves [N], of which scores [R, N] are given, part by part."""
         all_tails = self.trie.tails(leaves)
         for part in _parts(all_tails.lengths, self.tokens_per_call):
-            tails = slices(all_tails.values, all_tails.bounds[part], all_tails.bounds[part + 1])
+            tails = slices(all_tails.values, all_tails.offsets[part], all_tails.offsets[part + 1])
             row, parent, tokens = self._for_all_requests(parents[part], self.trie.tokens_to(leaves[part]))
             everywhere = tails.take(np.tile(np.arange(len(part)), self.requests))
             added = self.tree.score_tails(row, parent, tokens, everywhere).reshape(self.requests, len(part))

@@ -28,7 +28,7 @@ import torch
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.errors import SettingsError
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.tasks.ragged import Ragged, bounds_of, rank_within_row, side_by_side
+from shelftalk.ragged import Ragged, hstack, offsets_of, rank_within_row
 
 PROMPT = -1
 """The tree node of a prompt's end."""
@@ -76,11 +76,11 @@ class DecodedTree:
         """Decode span n after tree node `parent[n]` of request `row[n]`; no span is empty."""
         # The tokens of a request stand side by side in its row: of each span the first follows `parent`, the
         # others each other.
-        token_row = row[spans.owner]  # [P]
+        token_row = row[spans.row_ids]  # [P]
         column = rank_within_row(token_row)
         node = self.num_nodes + column
         token_parent = node - 1
-        token_parent[spans.bounds[:-1]] = parent
+        token_parent[spans.offsets[:-1]] = parent
 
         # Shorter rows are filled up with tokens that nothing follows.
         width = int(column.max()) + 1
@@ -91,7 +91,7 @@ class DecodedTree:
         rectangles = (torch.from_numpy(array).to(device) for array in (parents, tokens))
         states = self.prefilled.decode(*rectangles)[torch.from_numpy(token_row), torch.from_numpy(column)]
         self.num_nodes += width
-        return Decoded(Ragged(node, spans.bounds), states)
+        return Decoded(Ragged(node, spans.offsets), states)
 
     def log_probs(self, states: torch.Tensor, state_index: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """[C] float64 nats: each token after the state `states[state_index[c]]`; indices ascend. Raises
@@ -113,7 +113,7 @@ class DecodedTree:
         next_tokens = tails.values.astype(np.int64)
         log_probs = self.log_probs(decoded.states, np.arange(len(next_tokens)), next_tokens)
         self.crop(before)
-        return np.bincount(tails.owner, log_probs, len(tails))
+        return np.bincount(tails.row_ids, log_probs, len(tails))
 
     def select(self, rows: np.ndarray) -> None:
         """Only the requests `rows` go on."""
@@ -191,7 +191,7 @@ def advance(
         inner_tree_nodes=decoded.nodes.values[ends],
         inner_states=decoded.states[torch.from_numpy(ends)],
         leaves=chosen[is_leaf],
-        tail_log_probs=Ragged(log_probs, bounds_of(tails.lengths[is_leaf])),
+        tail_log_probs=Ragged(log_probs, offsets_of(tails.lengths[is_leaf])),
     )
 
 
@@ -208,7 +208,7 @@ def spans_to_score(tokens: np.ndarray, tails: Ragged) -> Ragged:
     first = Ragged(tokens.astype(np.int64), np.arange(len(tokens) + 1))
     last = np.zeros(len(tails.values), bool)
     last[tails.ends[tails.lengths > 0]] = True
-    return side_by_side([first, Ragged(tails.values.astype(np.int64), tails.bounds).kept(~last)])
+    return hstack([first, Ragged(tails.values.astype(np.int64), tails.offsets).filter_values(~last)])
 
 
 def first_that_fit(row: np.ndarray, length: np.ndarray, max_tokens: int) -> np.ndarray:
@@ -232,4 +232,4 @@ def _tails_of_leaves(trie: Trie, nodes: np.ndarray, is_leaf: np.ndarray) -> Ragg
     tails = trie.tails(nodes[is_leaf])
     lengths = np.zeros(len(nodes), np.int64)
     lengths[is_leaf] = tails.lengths
-    return Ragged(tails.values.astype(np.int64), bounds_of(lengths))
+    return Ragged(tails.values.astype(np.int64), offsets_of(lengths))

@@ -132,7 +132,7 @@ class _BestFirstSearch:
         tails = advanced.tail_log_probs
         np.add.at(self.tokens_decoded, self.requests[inner.row], 1)
         np.add.at(self.tokens_decoded, self.requests[leaves.row], tails.lengths)
-        tail_scores = np.bincount(tails.owner, tails.values, len(tails))
+        tail_scores = np.bincount(tails.row_ids, tails.values, len(tails))
         self._add_results(leaves.row, leaves.node, leaves.score + tail_scores)
 
         self._expand(inner, advanced.inner_tree_nodes, advanced.inner_states)

@@ -23,7 +23,7 @@ import numpy as np
 
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.errors import BadValue
-from shelftalk.tasks.ragged import Ragged, concatenated_ranges, ragged
+from shelftalk.ragged import Ragged, concatenated_ranges, ragged
 
 
 class Exclusions:
@@ -52,7 +52,7 @@ class Exclusions:
         )  # [G, I + 1] items of lower rank that are masked or removed
         rows = excluded if isinstance(excluded, Ragged) else ragged(excluded)
         _check_numbers(trie, rows.values)
-        self._keys = self._single_keys(rows.owner, trie.ranks_of(rows.values))
+        self._keys = self._single_keys(rows.row_ids, trie.ranks_of(rows.values))
 
     def allows_below(self, request: np.ndarray, nodes: np.ndarray) -> np.ndarray:
         """[N] bool: whether `request` [N] may be given an item below `nodes` [N]."""

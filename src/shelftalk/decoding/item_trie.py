@@ -33,7 +33,7 @@ from shelftalk.decoding.trie_building import build_levels
 from shelftalk.errors import UnreadableFile
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
-from shelftalk.tasks.ragged import Ragged, bounds_of, concatenated_ranges, side_by_side, slices
+from shelftalk.ragged import Ragged, concatenated_ranges, hstack, offsets_of, slices
 
 ARRAY_FILES = "{}.npy"
 
@@ -176,7 +176,7 @@ class ItemTrie:
             node = np.where(below_root, self.parent[node], self.root)
         path = np.array(tokens[::-1], np.int64).T  # [N, depth], -1 in front of a short one
         padded = Ragged(path.ravel(), np.arange(len(items) + 1) * path.shape[1])
-        return side_by_side([padded.kept(path.ravel() >= 0), self.tails(leaves)])
+        return hstack([padded.filter_values(path.ravel() >= 0), self.tails(leaves)])
 
     def _leaf_depths(self) -> np.ndarray:
         """[I] tokens from the root to each leaf, by rank."""
@@ -214,13 +214,13 @@ def build_trie(names: Ragged | Sequence[Sequence[int]], workers: int = 1) -> Ite
     number. Raises ValueError for no item or an empty name, and DuplicateName where a name is equal to another
     or its beginning: close every name by an end token, or give all of them one length.
     """
-    tokens, bounds = _flat(names)
-    if len(bounds) < 2 or (np.diff(bounds) == 0).any():
+    tokens, offsets = _flat(names)
+    if len(offsets) < 2 or (np.diff(offsets) == 0).any():
         raise ValueError("an item trie needs at least one item and no empty name")
-    levels, item = build_levels(tokens, bounds, workers)
+    levels, item = build_levels(tokens, offsets, workers)
 
     # Over nodes: the root, then the levels one after the other.
-    level_starts = bounds_of([1, *(len(level.token) for level in levels)])
+    level_starts = offsets_of([1, *(len(level.token) for level in levels)])
     above = zip(level_starts, levels, strict=False)  # each level with the first node of the level above it
     parent = np.concatenate([[-1], *(start + level.parent for start, level in above)])
     token = np.concatenate([[-1], *(level.token for level in levels)]).astype(np.int32)
@@ -235,14 +235,14 @@ def build_trie(names: Ragged | Sequence[Sequence[int]], workers: int = 1) -> Ite
     for number, (start, level) in enumerate(zip(level_starts[1:], levels, strict=False), 1):
         alone = np.flatnonzero(level.stop - level.start == 1)
         leaf[level.start[alone]], depth[level.start[alone]] = start + alone, number
-    tails = slices(tokens, bounds[item] + depth, bounds[item + 1])
+    tails = slices(tokens, offsets[item] + depth, offsets[item + 1])
     tail = tails.values.astype(np.int32)
 
     # Over items.
     rank = np.empty(len(item), np.int32)
     rank[item] = np.arange(len(item), dtype=np.int32)
     item = item.astype(np.int32)
-    return ItemTrie(token, parent, first_child, first_rank, last_rank, item, leaf, rank, tails.bounds, tail)
+    return ItemTrie(token, parent, first_child, first_rank, last_rank, item, leaf, rank, tails.offsets, tail)
 
 
 def trie_of(backbone: Backbone, index: ItemIndex, workers: int = 1) -> ItemTrie:
@@ -252,7 +252,7 @@ def trie_of(backbone: Backbone, index: ItemIndex, workers: int = 1) -> ItemTrie:
 
 def _flat(names: Ragged | Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(names, Ragged):
-        return names.values, names.bounds
+        return names.values, names.offsets
     lengths = np.fromiter(map(len, names), np.int64, len(names))
     tokens = np.fromiter((token for name in names for token in name), np.int32, int(lengths.sum()))
-    return tokens, bounds_of(lengths)
+    return tokens, offsets_of(lengths)

@@ -26,7 +26,7 @@ import numpy as np
 
 from shelftalk.decoding.item_trie import ItemTrie
 from shelftalk.errors import BadValue, DuplicateName
-from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, stacked
+from shelftalk.ragged import Ragged, offsets_of, ragged, vstack
 
 
 @dataclass
@@ -111,7 +111,7 @@ class LiveTrie:
         old_index, new_index = np.flatnonzero(~new), np.flatnonzero(new)
         old_origin, old_child = self.base.children(nodes[old_index])
         children = self._children.take(nodes[new_index] - len(self.base))
-        origin = np.concatenate([old_index[old_origin], new_index[children.owner]])
+        origin = np.concatenate([old_index[old_origin], new_index[children.row_ids]])
         child = np.concatenate([old_child, children.values])
         order = np.argsort(origin, kind="stable")
         return origin[order], child[order]
@@ -134,7 +134,7 @@ class LiveTrie:
 
     def tails(self, leaves: np.ndarray) -> Ragged:
         new, old = self._split(leaves)
-        old_then_new = stacked([self.base.tails(old), self._tail.take(leaves[new] - len(self.base))])
+        old_then_new = vstack([self.base.tails(old), self._tail.take(leaves[new] - len(self.base))])
         row = np.arange(len(leaves))
         row[new] = len(leaves) + np.arange(int(new.sum()))
         return old_then_new.take(row)
@@ -211,8 +211,8 @@ class LiveTrie:
         """Make an inner node of a leaf, with its item one token further down."""
         if not node.tail:
             raise DuplicateName(
-                f"the name of item {node.item} is the beginning of added item {by}'s; end every name in an end "
-                "token."
+                f"the name of item {node.item} is the beginning of added item {by}'s; close every name with an "
+                "end token."
             )
         node.children[node.tail[0]] = _Node(item=node.item, tail=node.tail[1:], old=node.old)
         node.item, node.tail = -1, ()
@@ -244,7 +244,7 @@ class LiveTrie:
     def _rank_new(self, nodes: Sequence[_Node]) -> None:
         """New ranks in the order of the new nodes, which is depth first: those below a node are one range."""
         new = self._item >= self.base.items
-        before = self.base.items + bounds_of(new)  # [new nodes + 1] new ranks before each
+        before = self.base.items + offsets_of(new)  # [new nodes + 1] new ranks before each
         leaves = np.flatnonzero(new)
         self._leaf[self._item[leaves] - self.base.items] = len(self.base) + leaves
         self._rank[self._item[leaves] - self.base.items] = before[leaves]

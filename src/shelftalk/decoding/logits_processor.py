@@ -25,7 +25,7 @@ from transformers import GenerationConfig, LogitsProcessor, PreTrainedModel
 from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.errors import IllegalMove, NothingLeft, SettingsError
-from shelftalk.tasks.ragged import Ragged, bounds_of, stacked
+from shelftalk.ragged import Ragged, offsets_of, vstack
 
 OUTSIDE = -1
 """The node of a row that has left the trie."""
@@ -69,7 +69,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         if sets.lengths[set_index].sum() * DENSE > scores.numel():
             return _masked(scores, sets, set_index)
         allowed = sets.take(set_index)
-        row, token = (torch.from_numpy(array).to(scores.device) for array in (allowed.owner, allowed.values))
+        row, token = (torch.from_numpy(array).to(scores.device) for array in (allowed.row_ids, allowed.values))
         processed = torch.full_like(scores, -torch.inf)
         processed[row, token] = scores[row, token]
         return processed
@@ -96,7 +96,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         single = Ragged(self._next_or_end(node, tail_position), np.arange(rows + 1))
         set_index = len(after_inner) + np.arange(rows)
         set_index[inner] = np.where(after_inner.lengths[pair] > 0, pair, set_index[inner])
-        return stacked([after_inner, single]), set_index
+        return vstack([after_inner, single]), set_index
 
     def items(
         self, sequences: torch.Tensor, scores: torch.Tensor | None = None, length_penalty: float = 0.0
@@ -137,7 +137,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         leaf = np.flatnonzero(self._at_leaf(node))
         tails = self.trie.tails(node[leaf])
         inside = tail_position[leaf] < tails.lengths
-        token[leaf[inside]] = tails.values[(tails.bounds[:-1] + tail_position[leaf])[inside]]
+        token[leaf[inside]] = tails.values[(tails.offsets[:-1] + tail_position[leaf])[inside]]
         return token
 
     def _allowed_children(self, request: np.ndarray, node: np.ndarray) -> Ragged:
@@ -146,7 +146,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         origin, child = self.trie.children(node)
         allowed = self.exclusions.allows_below(request[origin], child)
         counts = np.bincount(origin[allowed], minlength=len(node))
-        return Ragged(self.trie.tokens_to(child[allowed]), bounds_of(counts))
+        return Ragged(self.trie.tokens_to(child[allowed]), offsets_of(counts))
 
     def _at_leaf(self, node: np.ndarray) -> np.ndarray:
         """[N] bool."""
@@ -182,9 +182,9 @@ class TrieLogitsProcessor(LogitsProcessor):
         tail_position = steps - depth
         leaf = np.flatnonzero(self._at_leaf(node))
         tails = self.trie.tails(node[leaf])
-        passed = tails.kept(tails.place < np.repeat(tail_position[leaf], tails.lengths))
-        row = leaf[passed.owner]
-        node[row[generated[row, depth[row] + passed.place] != passed.values]] = OUTSIDE
+        passed = tails.filter_values(tails.positions < np.repeat(tail_position[leaf], tails.lengths))
+        row = leaf[passed.row_ids]
+        node[row[generated[row, depth[row] + passed.positions] != passed.values]] = OUTSIDE
         return node, tail_position
 
     def _child(self, node: np.ndarray, token: np.ndarray) -> np.ndarray:
@@ -203,7 +203,7 @@ def _masked(scores: torch.Tensor, sets: Ragged, set_index: np.ndarray) -> torch.
     used, mask_index = np.unique(set_index, return_inverse=True)
     allowed = sets.take(used)
     row, token, index = (
-        torch.from_numpy(array).to(scores.device) for array in (allowed.owner, allowed.values, mask_index)
+        torch.from_numpy(array).to(scores.device) for array in (allowed.row_ids, allowed.values, mask_index)
     )
     forbidden = torch.ones(len(used), scores.shape[1], dtype=torch.bool, device=scores.device)
     forbidden[row, token] = False

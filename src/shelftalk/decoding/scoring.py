@@ -13,7 +13,7 @@ import torch
 from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree
 from shelftalk.decoding.item_trie import Trie
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.tasks.ragged import Ragged, rank_within_row
+from shelftalk.ragged import Ragged, rank_within_row
 
 TAILS_AT_ONCE = 512
 """Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""

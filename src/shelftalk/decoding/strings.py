@@ -28,8 +28,8 @@ from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
 from shelftalk.models.backbone import Encoded
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.token_tree import Prefilled
+from shelftalk.ragged import Ragged, hstack, ragged
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import Ragged, ragged, side_by_side
 
 Prompt = str | Sequence[int]
 Scored = list[tuple[str, float]]
@@ -266,9 +266,9 @@ def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: s
         text = strings[int(rows.lengths.argmin())]
         raise BadValue(f'"{_short(text)}" has no token in this tokenizer; leave it out.')
     if (rows.values == end).any():
-        text = strings[int(rows.owner[(rows.values == end).argmax()])]
+        text = strings[int(rows.row_ids[(rows.values == end).argmax()])]
         raise BadValue(f'"{_short(text)}" holds the end token {end}; choose another `end`, or leave it out.')
-    return side_by_side([rows, ragged([[end]] * len(rows))])
+    return hstack([rows, ragged([[end]] * len(rows))])
 
 
 def _check_texts(strings: Sequence[str], known: dict[str, int]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.errors import IllegalMove
-from shelftalk.tasks.ragged import rank_within_row
+from shelftalk.ragged import rank_within_row
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shelftalk.errors import DuplicateName
-from shelftalk.tasks.ragged import bounds_of, concatenated_ranges
+from shelftalk.ragged import concatenated_ranges, offsets_of
 
 TOKEN_BITS = 32
 
@@ -35,11 +35,11 @@ class Level:
     stop: np.ndarray
 
 
-def build_levels(tokens: np.ndarray, bounds: np.ndarray, workers: int) -> tuple[list[Level], np.ndarray]:
-    """The levels below the root, and [I] int64 which name has each rank. `tokens` [P] and `bounds` [I + 1]
+def build_levels(tokens: np.ndarray, offsets: np.ndarray, workers: int) -> tuple[list[Level], np.ndarray]:
+    """The levels below the root, and [I] int64 which name has each rank. `tokens` [P] and `offsets` [I + 1]
     are the names, in rows."""
-    item = np.arange(len(bounds) - 1)
-    top = _split(item, tokens, bounds, np.array([0]), np.array([len(item)]), 0)
+    item = np.arange(len(offsets) - 1)
+    top = _split(item, tokens, offsets, np.array([0]), np.array([len(item)]), 0)
     if len(item) == 1:
         return [top], item
     cuts = _even_cuts(top.stop, workers)
@@ -47,7 +47,7 @@ def build_levels(tokens: np.ndarray, bounds: np.ndarray, workers: int) -> tuple[
 
     def below(part: slice) -> list[Level]:  # parts touch different ranks, so they share `item` without harm
         return _levels_below(
-            item, tokens, bounds, Level(top.token[part], top.parent[part], top.start[part], top.stop[part])
+            item, tokens, offsets, Level(top.token[part], top.parent[part], top.start[part], top.stop[part])
         )
 
     if len(parts) == 1:
@@ -57,20 +57,20 @@ def build_levels(tokens: np.ndarray, bounds: np.ndarray, workers: int) -> tuple[
     return [top, *_merged([part.stop - part.start for part in parts], levels_of_parts)], item
 
 
-def _levels_below(item: np.ndarray, tokens: np.ndarray, bounds: np.ndarray, above: Level) -> list[Level]:
+def _levels_below(item: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, above: Level) -> list[Level]:
     """The levels below the nodes of `above`, which are one token deep."""
     levels: list[Level] = []
     while True:
         shared = np.flatnonzero(above.stop - above.start > 1)
         if not len(shared):
             return levels
-        level = _split(item, tokens, bounds, above.start[shared], above.stop[shared], 1 + len(levels))
+        level = _split(item, tokens, offsets, above.start[shared], above.stop[shared], 1 + len(levels))
         above = Level(level.token, shared[level.parent], level.start, level.stop)
         levels.append(above)
 
 
 def _split(
-    item: np.ndarray, tokens: np.ndarray, bounds: np.ndarray, start: np.ndarray, stop: np.ndarray, depth: int
+    item: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, start: np.ndarray, stop: np.ndarray, depth: int
 ) -> Level:
     """Sort each group of ranks start : stop [G] by the token at `depth`, in place in `item`: its runs of one
     token are children."""
@@ -78,11 +78,11 @@ def _split(
     size = stop - start
     ranks = concatenated_ranges(start, size)  # [A]
     names = item[ranks]
-    position = bounds[names] + depth
-    if (ended := position >= bounds[names + 1]).any():
+    position = offsets[names] + depth
+    if (ended := position >= offsets[names + 1]).any():
         raise DuplicateName(
             f"the tokens of item {names[ended.argmax()]} are the beginning of another item's name, or the whole of "
-            "it; end every name in an end token and tell equal names apart."
+            "it; close every name with an end token and tell equal names apart."
         )
 
     # One sort for all groups: by group, then by token.
@@ -109,7 +109,7 @@ def _merged(above: Sequence[int], parts: Sequence[Sequence[Level]]) -> list[Leve
     the level above."""
     merged: list[Level] = []
     for depth in range(max(map(len, parts))):
-        offsets = bounds_of(above)
+        offsets = offsets_of(above)
         levels = [
             (offset, part[depth]) for offset, part in zip(offsets, parts, strict=False) if depth < len(part)
         ]

@@ -23,8 +23,8 @@ from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.token_tree import Prefilled
+from shelftalk.ragged import Ragged, offsets_of, ragged, vstack
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, stacked
 from shelftalk.tasks.samples import Samples
 
 # Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
@@ -105,7 +105,7 @@ class Backbone(ABC):
         pieces = [samples.tables.pieces[code >> 1] for code in codes.tolist()]
         tokens = ragged(self.tokens(piece.text, piece.symbols) for piece in pieces).take(place)
         loss = np.repeat(samples.text.values & 1 == 1, tokens.lengths)
-        ids, bounds = tokens.values.astype(np.int32), tokens.merged(samples.text.bounds).bounds.tolist()
+        ids, bounds = tokens.values.astype(np.int32), tokens.merge_rows(samples.text.offsets).offsets.tolist()
         return [Encoded(ids[start:stop], loss[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
 
     def encode_names(self, names: Sequence[Sequence[Segment]]) -> Ragged:
@@ -115,11 +115,11 @@ class Backbone(ABC):
         ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
         free = [text for text, symbols in ordered if not symbols]
         symbols = ragged(self._symbol_ids(text) for text, symbols in ordered if symbols)
-        rows = stacked([self._batch_ids(free), Ragged(symbols.values.astype(np.int32), symbols.bounds)])
+        rows = vstack([self._batch_ids(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
         number = {piece: place for place, piece in enumerate(ordered)}
         places = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
         tokens = rows.take(places.values)
-        return Ragged(tokens.values, tokens.merged(places.bounds).bounds)
+        return Ragged(tokens.values, tokens.merge_rows(places.offsets).offsets)
 
     def tokens(self, text: str, symbols: bool) -> list[int]:
         """Token ids of one segment's text; remembered, since items and wordings recur."""
@@ -149,7 +149,7 @@ class Backbone(ABC):
             rows = [self._text_ids(text) if self._words_to_cut.search(text) else row for text, row in zip(part, rows, strict=True)]
             lengths.append(np.fromiter(map(len, rows), np.int64))
             values.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))  # lists of numbers would take ten times as much
-        return Ragged(np.concatenate(values), bounds_of(np.concatenate(lengths)))
+        return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
     def _symbol_ids(self, run: str) -> list[int]:
         vocabulary = self._added

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from shelftalk.data.similarity import nearest_by_text
+from shelftalk.ragged import Ragged, hstack, ragged, shuffled, vstack
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import Ragged, ragged, shuffled, side_by_side, stacked
 from shelftalk.tasks.samples import NOBODY, Samples
 from shelftalk.tasks.task import Frame, Task, TaskSettings, one_each
 
@@ -57,7 +57,7 @@ class _ItemTask(Task):
         """[2 I] one line with an item's id alone, then those that bear loss: the name, without the title that a mixed one says too."""
         index, item_ids = self.context.text.index, self.context.split.dataset.item_ids
         if not index.words:
-            return stacked([self.bare_lines(np.arange(len(item_ids)), loss) for loss in (False, True)])
+            return vstack([self.bare_lines(np.arange(len(item_ids)), loss) for loss in (False, True)])
         lines = ((Segment(index.name(item), loss, index.symbols), Segment("\n")) for loss in (False, True) for item in item_ids)
         return ragged(self.context.tables.codes(line) for line in lines)
 
@@ -87,7 +87,7 @@ class NameToText(_ItemTask):
         items = numbers[self.texts.lengths[numbers] > 0]
         frame, text = self.items_frame(len(items), draw), self.texts.take(items)
         source = self.fill("source", frame, item=self.ids(items, False))
-        return self.made(frame, one_each(items), source, self.fill("target", frame, text=Ragged(text.values + 1, text.bounds)))
+        return self.made(frame, one_each(items), source, self.fill("target", frame, text=Ragged(text.values + 1, text.offsets)))
 
 
 class TextToName(_ItemTask):
@@ -118,12 +118,12 @@ class AlikeItem(_ItemTask):
         known = self._neighbours[numbers] >= 0
         items, known = numbers[known.any(axis=1)], known[known.any(axis=1)]
         alike = self._neighbours[items, draw.integers(known.sum(axis=1))]
-        options = shuffled(side_by_side([one_each(alike), self._others(items, draw)]), draw)
+        options = shuffled(hstack([one_each(alike), self._others(items, draw)]), draw)
         frame = self.items_frame(len(items), draw)
-        shown = self.bare_lines(options.values, False).merged(options.bounds)
+        shown = self.bare_lines(options.values, False).merge_rows(options.offsets)
         source = self.fill("source", frame, item=self.bare_lines(items, False), options=shown)
         answer = self.fill("target", frame, alike=self.bare_lines(alike, True))
-        return self.made(frame, side_by_side([one_each(items), options]), source, answer)
+        return self.made(frame, hstack([one_each(items), options]), source, answer)
 
     @cached_property
     def _neighbours(self) -> np.ndarray:
@@ -141,4 +141,4 @@ class AlikeItem(_ItemTask):
         again = np.triu((drawn[:, :, None] == drawn[:, None, :]), k=1).any(axis=1)  # stands further left already
         free = ~again & ~(drawn[:, :, None] == barred[:, None, :]).any(axis=2)
         kept = free & (np.cumsum(free, axis=1) <= wanted)
-        return Ragged(drawn.ravel(), np.arange(len(items) + 1) * drawn.shape[1]).kept(kept.ravel())
+        return Ragged(drawn.ravel(), np.arange(len(items) + 1) * drawn.shape[1]).filter_values(kept.ravel())

@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from shelftalk.ragged import hstack, ragged, sample_mask, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.marks import MARKS, mark
-from shelftalk.tasks.ragged import drawn_places, ragged, side_by_side, stacked
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Task, TaskSettings, one_each
 from shelftalk.tasks.windows import windows
@@ -48,17 +48,17 @@ class MaskedItems(Task):
         some = stop - start > 1  # an item alone has nothing to be told by
         items, frame = self.events(start[some], stop[some]), self.frame(numbers[owner[some]], draw)
         number = np.clip(np.round(items.lengths * self.settings.share), 1, self.settings.max_masked)
-        masked = drawn_places(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), draw)
+        masked = sample_mask(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), draw)
         marks = ragged(self.context.tables.codes([mark(place)]) for place in range(MARKS))
         before = np.concatenate([[0], np.cumsum(masked)])
-        sign = (before[:-1] - np.repeat(before[items.bounds[:-1]], items.lengths))[masked]  # the how-manieth of its window
+        sign = (before[:-1] - np.repeat(before[items.offsets[:-1]], items.lengths))[masked]  # the how-manieth of its window
 
         bare = np.repeat(frame.bare, items.lengths)
         shown = self.context.form_row(items.values, bare, False)
         shown[masked] = len(self.context.forms("line")) + sign
-        ends = side_by_side([marks, one_each(np.full(MARKS, self.context.tables.code(Segment("\n"))))])
-        history = stacked([self.context.forms("line"), ends]).take(shown).merged(items.bounds)
+        ends = hstack([marks, one_each(np.full(MARKS, self.context.tables.code(Segment("\n"))))])
+        history = vstack([self.context.forms("line"), ends]).take(shown).merge_rows(items.offsets)
         said = self.context.forms("line").take(self.context.form_row(items.values[masked], bare[masked], True))
-        hidden = side_by_side([marks.take(sign), said]).merged(before[items.bounds])
+        hidden = hstack([marks.take(sign), said]).merge_rows(before[items.offsets])
         source = self.fill("source", frame, masked_history=history)
         return self.made(frame, items, source, self.fill("target", frame, masked=hidden))

@@ -17,9 +17,9 @@ import numpy as np
 from pydantic import Field
 
 from shelftalk.indexing.item_index import split_symbols
+from shelftalk.ragged import Ragged, offsets_of, ragged, sample_mask
 from shelftalk.records import Segment
 from shelftalk.tasks.marks import MARKS, mark
-from shelftalk.tasks.ragged import Ragged, bounds_of, drawn_places, ragged
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Task, TaskSettings
 from shelftalk.tasks.windows import windows
@@ -53,7 +53,7 @@ class MaskedLanguage(Task):
         owner, start, stop, _ = windows(self.training_bounds(numbers), self.settings.max_history, draw)
         items, frame = self.events(start, stop), self.frame(numbers[owner], draw)
         rows = self.context.form_row(items.values, np.repeat(frame.bare, items.lengths), False)
-        text = self._units.take(rows).merged(items.bounds)  # a name and its line break at least
+        text = self._units.take(rows).merge_rows(items.offsets)  # a name and its line break at least
         marks = np.array(self.context.tables.codes(mark(place) for place in range(MARKS)), np.int64)
         corrupted, spans = _masked(text, marks, *_drawn_spans(text.lengths, self.settings.share, self.settings.mean_span, draw))
         source = self.fill("source", frame, corrupted=corrupted)
@@ -65,7 +65,7 @@ class MaskedLanguage(Task):
         tables, lines = self.context.tables, self.context.forms("line")
         known, place = np.unique(lines.values, return_inverse=True)
         cut = ragged(tables.codes(_cut(tables.pieces[code >> 1])) for code in known.tolist())
-        return cut.take(place).merged(lines.bounds)
+        return cut.take(place).merge_rows(lines.offsets)
 
 
 def _drawn_spans(lengths: np.ndarray, share: float, mean_span: float, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -76,10 +76,10 @@ def _drawn_spans(lengths: np.ndarray, share: float, mean_span: float, draw: np.r
     kept = lengths - masked
     number = np.clip(np.round(masked / mean_span).astype(np.int64), 1, np.minimum(np.minimum(kept, masked), MARKS))
     gaps = _composition(kept + 2, number + 1, draw)
-    bounds = bounds_of(number + 1)
+    bounds = offsets_of(number + 1)
     gaps[bounds[:-1]] -= 1  # the first and the last gap of a text may be nothing, those between two runs may not
     gaps[bounds[1:] - 1] -= 1
-    is_run = (np.arange(2 * len(gaps) - len(number)) - np.repeat(bounds_of(2 * number + 1)[:-1], 2 * number + 1)) % 2 == 1
+    is_run = (np.arange(2 * len(gaps) - len(number)) - np.repeat(offsets_of(2 * number + 1)[:-1], 2 * number + 1)) % 2 == 1
     runs = np.empty(len(is_run), np.int64)  # gap, run, gap ... run, gap of each text
     runs[is_run], runs[~is_run] = _composition(masked, number, draw), gaps
     begins = np.zeros(int(lengths.sum()), bool)
@@ -91,7 +91,7 @@ def _composition(totals: np.ndarray, parts: np.ndarray, draw: np.random.Generato
     """Each of `totals` [N] as a sum of `parts` [N] positive numbers, uniformly; all summands in one row."""
     begins = np.zeros(int(totals.sum()), bool)
     first = np.cumsum(totals) - totals
-    begins[np.delete(np.arange(len(begins)), first)] = drawn_places(totals - 1, parts - 1, draw)
+    begins[np.delete(np.arange(len(begins)), first)] = sample_mask(totals - 1, parts - 1, draw)
     begins[first] = True
     return np.diff(np.append(np.flatnonzero(begins), len(begins)))
 
@@ -99,12 +99,12 @@ def _composition(totals: np.ndarray, parts: np.ndarray, draw: np.random.Generato
 def _masked(text: Ragged, marks: np.ndarray, is_masked: np.ndarray, opens: np.ndarray) -> tuple[Ragged, Ragged]:
     """[N] the text with a mark in place of each run, and [N] each mark and behind it, bearing loss, the run."""
     before = np.concatenate([[0], np.cumsum(opens)])
-    sign = marks[(before[1:] - 1 - np.repeat(before[text.bounds[:-1]], text.lengths)).clip(0)]  # of the unit's own or next run
-    corrupted = Ragged(np.where(is_masked, sign, text.values), text.bounds).kept(~is_masked | opens)
+    sign = marks[(before[1:] - 1 - np.repeat(before[text.offsets[:-1]], text.lengths)).clip(0)]  # of the unit's own or next run
+    corrupted = Ragged(np.where(is_masked, sign, text.values), text.offsets).filter_values(~is_masked | opens)
     pairs = np.stack([sign, text.values + 1], axis=1)[is_masked].ravel()
     wanted = np.stack([opens, is_masked], axis=1)[is_masked].ravel()
-    bounds = bounds_of(Ragged(is_masked, text.bounds).kept(is_masked).lengths * 2)
-    return corrupted, Ragged(pairs, bounds).kept(wanted)
+    bounds = offsets_of(Ragged(is_masked, text.offsets).filter_values(is_masked).lengths * 2)
+    return corrupted, Ragged(pairs, bounds).filter_values(wanted)
 
 
 def _cut(segment: Segment) -> list[Segment]:

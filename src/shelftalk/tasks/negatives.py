@@ -13,7 +13,7 @@ import numpy as np
 
 from shelftalk.data.similarity import nearest_by_text
 from shelftalk.data.splitting import Split
-from shelftalk.tasks.ragged import Ragged, bounds_of
+from shelftalk.ragged import Ragged, offsets_of
 
 Kind = Literal["uniform", "popular", "category", "neighbour"]
 """Where a negative comes from: any item; any item in proportion to its training events; an item of the positive's category (items
@@ -45,7 +45,7 @@ class Negatives:
         `like` [S] is the positive of each slot, for kinds of negatives that resemble it. Each slot draws its kind by chance; where a
         kind offers nothing free after some draws, any item stands in, so that the number is always what was asked for.
         """
-        bounds = bounds_of(numbers)
+        bounds = offsets_of(numbers)
         owner = np.repeat(np.arange(len(numbers)), numbers)
         kind = draw.integers(len(self._kinds), size=len(owner))
         found = np.full(len(owner), -1, np.int64)
@@ -73,7 +73,7 @@ class Negatives:
 
     def _category(self, like: np.ndarray, otherwise: np.ndarray, draw: np.random.Generator) -> np.ndarray:
         members, category = self._categories
-        first, size = members.bounds[category[like]], members.lengths[category[like]]
+        first, size = members.offsets[category[like]], members.lengths[category[like]]
         return members.values[first + draw.integers(size)]
 
     def _neighbour(self, like: np.ndarray, otherwise: np.ndarray, draw: np.random.Generator) -> np.ndarray:
@@ -84,7 +84,7 @@ class Negatives:
     def _categories(self) -> tuple[Ragged, np.ndarray]:
         """Catalogue rows by category, and [I] the category of each."""
         _, category = np.unique(self._split.dataset.items["categories"].to_numpy().astype(str), return_inverse=True)
-        return Ragged(np.argsort(category, kind="stable"), bounds_of(np.bincount(category))), category
+        return Ragged(np.argsort(category, kind="stable"), offsets_of(np.bincount(category))), category
 
     @cached_property
     def _neighbours(self) -> np.ndarray:

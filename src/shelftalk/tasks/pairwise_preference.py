@@ -11,8 +11,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from shelftalk.ragged import Ragged, hstack
 from shelftalk.tasks.negatives import Kind, Negatives
-from shelftalk.tasks.ragged import Ragged, side_by_side
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, Task, TaskContext, TaskSettings, one_each
 from shelftalk.tasks.windows import windows
@@ -63,13 +63,13 @@ class PairwisePreference(Task):
 
     def _samples(self, frame: Frame, history: Ragged, preferred: Ragged, first: np.ndarray, second: np.ndarray) -> Samples:
         """`preferred` [N] rows of all Q answers, `first` and `second` [Q] the options in the order in which they stand."""
-        of = preferred.owner
+        of = preferred.row_ids
         each = Frame(frame.user[of], frame.wording[of], frame.bare[of])
         lines = self.context.forms("line")
         first_row, second_row = (self.context.form_row(items, each.bare, False) for items in (first, second))
         question = self.fill("question", each, first=lines.take(first_row), second=lines.take(second_row))
         said = lines.take(self.context.form_row(preferred.values, each.bare, True))
-        asked = side_by_side([question, self.fill("target", each, preferred=said)]).merged(preferred.bounds)
-        options = side_by_side([one_each(first), one_each(second)]).merged(preferred.bounds)
+        asked = hstack([question, self.fill("target", each, preferred=said)]).merge_rows(preferred.offsets)
+        options = hstack([one_each(first), one_each(second)]).merge_rows(preferred.offsets)
         source = self.fill("source", frame, history=self.lines(history, frame.bare))
-        return self.made(frame, side_by_side([history, options]), source, asked)
+        return self.made(frame, hstack([history, options]), source, asked)

@@ -8,9 +8,9 @@ from typing import ClassVar, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from shelftalk.ragged import Ragged, hstack, sample_mask, shuffled
 from shelftalk.records import Request
 from shelftalk.tasks.negatives import Kind, Negatives
-from shelftalk.tasks.ragged import Ragged, drawn_places, shuffled, side_by_side
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
 from shelftalk.tasks.templates import Template
@@ -59,7 +59,7 @@ class RankingTask(ServedTask):
         bounds = self.training_bounds(numbers)
         begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
         owner = np.repeat(np.arange(len(numbers)), length)
-        drawn = drawn_places(length, np.minimum(length, self.settings.samples_per_user), draw)
+        drawn = sample_mask(length, np.minimum(length, self.settings.samples_per_user), draw)
         place = (np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length))[drawn]
         owner, frame = owner[drawn], self.frame(numbers[owner[drawn]], draw)
         event = begin[owner] + place
@@ -70,7 +70,7 @@ class RankingTask(ServedTask):
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
         frame, history = self.asked(requests, template), self.shown(requests)
         candidates = self.rows_of([request.candidates for request in requests])
-        return self.made(frame, side_by_side([history, candidates]), self._source(frame, history, candidates))
+        return self.made(frame, hstack([history, candidates]), self._source(frame, history, candidates))
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.ranking_requests("validation")
@@ -84,13 +84,13 @@ class RankingTask(ServedTask):
         wanted = np.exp(draw.uniform(low, high, size=len(user))).astype(np.int64)
         numbers = self.negatives.most(user, np.maximum(wanted, self.settings.min_negatives))
         negatives = self.negatives.draw(user, numbers, np.repeat(positive, numbers), draw)
-        return shuffled(side_by_side([one_each(positive), negatives]), draw)
+        return shuffled(hstack([one_each(positive), negatives]), draw)
 
     def _samples(self, frame: Frame, history: Ragged, candidates: Ragged, truth: np.ndarray) -> Samples:
         answer = self.fill("target", frame, item=self.named(truth, frame))
-        return self.made(frame, side_by_side([history, candidates]), self._source(frame, history, candidates), answer)
+        return self.made(frame, hstack([history, candidates]), self._source(frame, history, candidates), answer)
 
     def _source(self, frame: Frame, history: Ragged, candidates: Ragged) -> Ragged:
         """Candidates stand by name alone, since a list of a hundred texts would be most of the prompt."""
-        listed = self.context.items_as("listed", bare=True).take(candidates.values).merged(candidates.bounds)
+        listed = self.context.items_as("listed", bare=True).take(candidates.values).merge_rows(candidates.offsets)
         return self.fill("source", frame, history=self.lines(history, frame.bare), candidates=listed)

@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
+from shelftalk.ragged import Ragged, hstack, ragged, slices, vstack
 from shelftalk.records import Request, Segment
-from shelftalk.tasks.ragged import Ragged, ragged, side_by_side, slices, stacked
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, ServedTask, TaskSettings, one_each
 from shelftalk.tasks.templates import Template
@@ -58,7 +58,7 @@ class RatingTask(ServedTask):
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
         frame, past, ratings = self.asked(requests, template), self.shown(requests), self._shown_ratings(requests)
         item = self._asked_items(requests)
-        return self.made(frame, side_by_side([past, one_each(item)]), self._source(frame, past, ratings, past.lengths, item))
+        return self.made(frame, hstack([past, one_each(item)]), self._source(frame, past, ratings, past.lengths, item))
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.rating_requests("validation")
@@ -73,13 +73,13 @@ class RatingTask(ServedTask):
         size = self.settings.max_history
         rows = [(request.ratings or (None,) * len(request.history))[-size:] for request in requests]
         values = np.array([np.nan if value is None else value for row in rows for value in row], np.float64)
-        return Ragged(values, self.shown(requests).bounds)
+        return Ragged(values, self.shown(requests).offsets)
 
     def _samples(
         self, frame: Frame, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray, value: np.ndarray
     ) -> Samples:
         answer = self.fill("target", frame, rating=one_each(self._rating_codes(value) + 1))
-        items = side_by_side([past, one_each(item)])
+        items = hstack([past, one_each(item)])
         return self.made(frame, items, self._source(frame, past, ratings, first, item), answer)
 
     def _source(self, frame: Frame, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray) -> Ragged:
@@ -94,8 +94,8 @@ class RatingTask(ServedTask):
         """[N] one line per item: with its rating where there is one to show, cut into the same segments as question and answer."""
         rows = self.context.form_row(past.values, np.repeat(frame.bare, past.lengths), False)
         known = ~np.isnan(ratings.values)
-        loss = past.place >= np.repeat(first, past.lengths)
-        rated = side_by_side(
+        loss = past.positions >= np.repeat(first, past.lengths)
+        rated = hstack(
             [
                 self.context.forms("asked").take(rows[known]),
                 one_each(self._rating_codes(ratings.values[known]) + loss[known]),
@@ -104,7 +104,7 @@ class RatingTask(ServedTask):
         )
         plain = self.context.forms("line").take(rows[~known])
         place = np.where(known, np.cumsum(known) - 1, known.sum() + np.cumsum(~known) - 1)
-        return stacked([rated, plain]).take(place).merged(past.bounds)
+        return vstack([rated, plain]).take(place).merge_rows(past.offsets)
 
     def _rating_codes(self, values: np.ndarray) -> np.ndarray:
         """Piece codes, without loss, of the scale's nearest values: a held-out rating may be one that training never saw."""

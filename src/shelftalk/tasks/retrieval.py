@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 
 from shelftalk.errors import TemplateError
+from shelftalk.ragged import Ragged, hstack
 from shelftalk.records import Request
-from shelftalk.tasks.ragged import Ragged, side_by_side
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
 from shelftalk.tasks.templates import Template
@@ -63,7 +63,7 @@ class RetrievalTask(ServedTask):
     def _samples(self, frame: Frame, history: Ragged, last: np.ndarray, first: np.ndarray | None) -> Samples:
         """The last item is the target, and so are those of the history from place `first` on."""
         answer = self.fill("target", frame, item=self.named(last, frame))
-        return self.made(frame, side_by_side([history, one_each(last)]), self._source(frame, history, first), answer)
+        return self.made(frame, hstack([history, one_each(last)]), self._source(frame, history, first), answer)
 
     def _source(self, frame: Frame, history: Ragged, first: np.ndarray | None) -> Ragged:
         return self.fill("source", frame, history=self.lines(history, frame.bare, first))

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Sample, Segment
-from shelftalk.tasks.ragged import Ragged, ragged, stacked
 
 NOBODY = -1
 """User number of a sample about items alone."""
@@ -150,8 +150,8 @@ def joined(parts: Sequence[Samples]) -> Samples:
     """Samples of the same tables, one part behind the other. At least one part."""
     return Samples(
         parts[0].tables,
-        stacked([part.text for part in parts]),
-        stacked([part.items for part in parts]),
+        vstack([part.text for part in parts]),
+        vstack([part.items for part in parts]),
         np.concatenate([part.user for part in parts]),
         np.concatenate([part.wording for part in parts]),
     )
@@ -241,7 +241,7 @@ def _dictionary(numbers: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray
 
 
 def _lists(rows: Ragged, values: pa.Array) -> pa.ListArray:
-    return pa.ListArray.from_arrays(pa.array(rows.bounds.astype(np.int32)), values)
+    return pa.ListArray.from_arrays(pa.array(rows.offsets.astype(np.int32)), values)
 
 
 def _only_chunk(column: pa.ChunkedArray, kind: pa.DataType) -> Any:

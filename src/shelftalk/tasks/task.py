@@ -20,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
+from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
 from shelftalk.records import Request, Segment
 from shelftalk.tasks.item_text import ItemText
-from shelftalk.tasks.ragged import Ragged, bounds_of, ragged, side_by_side, slices, stacked
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
 from shelftalk.tasks.templates import Template, Words, fill_columns, load_templates
 
@@ -76,7 +76,7 @@ class TaskContext:
         key = form, "all"
         if key not in self._forms:
             losses = (False, True) if form in ("line", "name") else (False,)
-            self._forms[key] = stacked([self.items_as(form, bare, loss) for loss in losses for bare in (False, True)])
+            self._forms[key] = vstack([self.items_as(form, bare, loss) for loss in losses for bare in (False, True)])
         return self._forms[key]
 
     def form_row(self, items: np.ndarray, bare: np.ndarray, bears_loss: np.ndarray | bool) -> np.ndarray:
@@ -217,9 +217,9 @@ class Task(ABC):
 
     def lines(self, items: Ragged, bare: np.ndarray, first: np.ndarray | None = None) -> Ragged:
         """[N] histories, one line per item of `items` [N]; from place `first` [N] on the names bear loss, or none does."""
-        loss = False if first is None else items.place >= np.repeat(first, items.lengths)
+        loss = False if first is None else items.positions >= np.repeat(first, items.lengths)
         rows = self.context.form_row(items.values, np.repeat(bare, items.lengths), loss)
-        return self.context.forms("line").take(rows).merged(items.bounds)
+        return self.context.forms("line").take(rows).merge_rows(items.offsets)
 
     def fill(self, part: Literal["source", "question", "target"], frame: Frame, **columns: Ragged | str) -> Ragged:
         """[N] that part of each sample's wording with its placeholders replaced."""
@@ -232,7 +232,7 @@ class Task(ABC):
             strangers = len(self.context.user_lines) - 1
             text = (self.context.user_lines.take(np.where(frame.user == NOBODY, strangers, frame.user)), *text)
         wordings = np.array([self.context.tables.wording(self.name, template.name) for template in self.templates])
-        return Samples(self.context.tables, side_by_side(text), items, frame.user, wordings[frame.wording])
+        return Samples(self.context.tables, hstack(text), items, frame.user, wordings[frame.wording])
 
 
 class ServedTask(Task):
@@ -274,7 +274,7 @@ class ServedTask(Task):
         """[N] catalogue rows of item ids. Raises KeyError for an item that is not in the catalogue."""
         row_of = self.context.split.dataset.row_of
         values = np.fromiter((row_of[item] for row in items for item in row), np.int64)
-        return Ragged(values, bounds_of([len(row) for row in items]))
+        return Ragged(values, offsets_of([len(row) for row in items]))
 
     def shown(self, requests: Sequence[Request]) -> Ragged:
         """[N] the most recent items of each history, as catalogue rows."""

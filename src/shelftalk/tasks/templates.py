@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from shelftalk.errors import MissingFile, TemplateError, nearest
+from shelftalk.ragged import Ragged, hstack, repeated, vstack
 from shelftalk.records import Segment
-from shelftalk.tasks.ragged import Ragged, repeated, side_by_side, stacked
 from shelftalk.tasks.samples import Tables
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -108,10 +108,10 @@ def fill_columns(texts: Sequence[str], choice: np.ndarray, values: Mapping[str, 
     for text, rows in zip(texts, groups, strict=True):
         parts: list[str | Ragged] = _parts(text, values)
         columns = (repeated([tables.code(Segment(p))], len(rows)) if isinstance(p, str) else p.take(rows) for p in parts)
-        filled.append(side_by_side([repeated([], len(rows)), *columns]))
+        filled.append(hstack([repeated([], len(rows)), *columns]))
     place = np.empty(len(choice), np.int64)
     place[np.concatenate(groups)] = np.arange(len(choice))
-    return stacked(filled).take(place)
+    return vstack(filled).take(place)
 
 
 def _parts(text: str, values: Mapping[str, Any]) -> list[Any]:

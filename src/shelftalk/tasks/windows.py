@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from shelftalk.tasks.ragged import bounds_of
+from shelftalk.ragged import offsets_of
 
 
 def windows(
@@ -46,4 +46,4 @@ def windows(
 def _numbered(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Owner and number, from 0, of each of `counts[u]` things."""
     owner = np.repeat(np.arange(len(counts)), counts)
-    return owner, np.arange(len(owner)) - np.repeat(bounds_of(counts)[:-1], counts)
+    return owner, np.arange(len(owner)) - np.repeat(offsets_of(counts)[:-1], counts)

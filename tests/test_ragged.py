@@ -10,35 +10,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelftalk.tasks.ragged import (
+from shelftalk.ragged import (
     Ragged,
-    bounds_of,
-    drawn_places,
+    hstack,
+    offsets_of,
     ragged,
     repeated,
+    sample_mask,
     shuffled,
-    side_by_side,
     slices,
-    stacked,
+    vstack,
 )
 
 ROWS = st.lists(st.lists(st.integers(-5, 50), max_size=5), max_size=7)
 
 
 def lists(rows: Ragged) -> list[list[int]]:
-    """The rows one by one, once it is sure that values and bounds fit each other."""
-    assert rows.values.dtype == rows.bounds.dtype == np.int64
-    assert rows.bounds[0] == 0 and rows.bounds[-1] == len(rows.values)
+    """The rows one by one, once it is sure that values and offsets fit together."""
+    assert rows.values.dtype == rows.offsets.dtype == np.int64
+    assert rows.offsets[0] == 0 and rows.offsets[-1] == len(rows.values)
     return [rows[row].tolist() for row in range(len(rows))]
 
 
 @given(ROWS)
-def test_rows_are_kept_as_they_are_and_know_their_lengths_owners_and_places(rows):
+def test_rows_are_kept_as_they_are_and_know_their_lengths_row_ids_and_positions(rows):
     made = ragged(rows)
     assert lists(made) == rows and len(made) == len(rows)
     assert made.lengths.tolist() == [len(row) for row in rows]
-    assert made.owner.tolist() == [number for number, row in enumerate(rows) for _ in row]
-    assert made.place.tolist() == [place for row in rows for place in range(len(row))]
+    assert made.row_ids.tolist() == [number for number, row in enumerate(rows) for _ in row]
+    assert made.positions.tolist() == [place for row in rows for place in range(len(row))]
 
 
 @given(st.data(), ROWS.filter(bool))
@@ -50,9 +50,9 @@ def test_rows_are_taken_in_any_order_and_again(data, rows):
 @given(st.data(), ROWS)
 def test_neighbouring_rows_are_merged(data, rows):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)))))
-    bounds = [0, *cuts, len(rows)]
-    groups = [rows[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
-    assert lists(ragged(rows).merged(np.array(bounds))) == [[value for row in group for value in row] for group in groups]
+    offsets = [0, *cuts, len(rows)]
+    groups = [rows[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
+    assert lists(ragged(rows).merge_rows(np.array(offsets))) == [[value for row in group for value in row] for group in groups]
 
 
 @given(st.data(), ROWS)
@@ -60,20 +60,20 @@ def test_values_are_kept_in_their_rows(data, rows):
     keep = [[data.draw(st.booleans()) for _ in row] for row in rows]
     flat = np.array([one for row in keep for one in row], bool)
     kept = [[value for value, one in zip(row, ones, strict=True) if one] for row, ones in zip(rows, keep, strict=True)]
-    assert lists(ragged(rows).kept(flat)) == kept
+    assert lists(ragged(rows).filter_values(flat)) == kept
 
 
 @given(st.data(), st.integers(1, 4), st.integers(0, 6))
-def test_columns_stand_side_by_side(data, columns, number):
+def test_columns_are_concatenated_row_by_row(data, columns, number):
     row = st.lists(st.integers(0, 9), max_size=4)
     made = [data.draw(st.lists(row, min_size=number, max_size=number)) for _ in range(columns)]
     joined = [[value for column in made for value in column[place]] for place in range(number)]
-    assert lists(side_by_side([ragged(column) for column in made])) == joined
+    assert lists(hstack([ragged(column) for column in made])) == joined
 
 
 @given(st.lists(ROWS, min_size=1, max_size=4))
-def test_parts_stand_one_below_the_other(parts):
-    assert lists(stacked([ragged(part) for part in parts])) == [row for part in parts for row in part]
+def test_rows_of_parts_follow_each_other(parts):
+    assert lists(vstack([ragged(part) for part in parts])) == [row for part in parts for row in part]
 
 
 @given(st.data(), st.lists(st.integers(0, 9), max_size=12))
@@ -89,21 +89,21 @@ def test_one_row_is_repeated(row, number):
 
 
 @given(st.lists(st.integers(0, 9)))
-def test_bounds_are_sums_of_lengths(lengths):
-    assert bounds_of(lengths).tolist() == [sum(lengths[:place]) for place in range(len(lengths) + 1)]
+def test_offsets_are_sums_of_lengths(lengths):
+    assert offsets_of(lengths).tolist() == [sum(lengths[:place]) for place in range(len(lengths) + 1)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=8), st.integers(0, 9))
-def test_exactly_as_many_places_of_each_row_are_drawn_as_were_asked_for(pairs, seed):
+def test_exactly_as_many_positions_of_each_row_are_drawn_as_were_asked_for(pairs, seed):
     lengths = np.array([max(pair) for pair in pairs], np.int64)
     numbers = np.array([min(pair) for pair in pairs], np.int64)
-    drawn = drawn_places(lengths, numbers, np.random.default_rng(seed))
+    drawn = sample_mask(lengths, numbers, np.random.default_rng(seed))
     assert len(drawn) == lengths.sum()
-    assert [int(drawn[a:b].sum()) for a, b in zip(bounds_of(lengths), bounds_of(lengths)[1:], strict=False)] == numbers.tolist()
+    assert [int(drawn[a:b].sum()) for a, b in zip(offsets_of(lengths), offsets_of(lengths)[1:], strict=False)] == numbers.tolist()
 
 
-def test_every_choice_of_places_is_drawn_alike():
-    drawn = drawn_places(np.full(12_000, 4), np.full(12_000, 2), np.random.default_rng(0)).reshape(-1, 4)
+def test_every_choice_of_positions_is_equally_likely():
+    drawn = sample_mask(np.full(12_000, 4), np.full(12_000, 2), np.random.default_rng(0)).reshape(-1, 4)
     met = Counter(tuple(np.flatnonzero(row).tolist()) for row in drawn)
     assert len(met) == 6 and all(number == pytest.approx(2000, rel=0.1) for number in met.values())
 
@@ -113,7 +113,7 @@ def test_a_value_is_shuffled_within_its_row(rows, seed):
     assert [sorted(row) for row in lists(shuffled(ragged(rows), np.random.default_rng(seed)))] == [sorted(row) for row in rows]
 
 
-def test_every_order_of_a_row_is_drawn_alike():
+def test_every_order_of_a_row_is_equally_likely():
     orders = Counter(map(tuple, lists(shuffled(repeated([1, 2, 3], 12_000), np.random.default_rng(0)))))
     assert set(orders) == set(permutations([1, 2, 3]))
     assert all(number == pytest.approx(2000, rel=0.1) for number in orders.values())
