@@ -1,6 +1,6 @@
 """Every answer to every test user of every data set: is it an item, is it new to the user, does it come once?
 
-The code asserts it where an answer is made (decoding/found.py); here it is counted again from the outside, with Python sets. The nano
+The code asserts it where a result is made (decoding/top_items.py); here it is counted again from the outside, with Python sets. The nano
 model, trained for a short while (benchmarks/_beauty.py) or not at all, since a model that knows nothing strays furthest: MovieLens, Beauty
 by titles and by semantic codes, Sports (no titles) by semantic codes. SmolLM2-135M on 1,000 fixed test users of Beauty. Ten items of ten
 beams for each; a full run takes about an hour on two cores.

@@ -99,7 +99,7 @@ def slices(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ragged:
     for first in range(0, len(start), ROWS_PER_GATHER):
         last = min(first + ROWS_PER_GATHER, len(start))
         rows, begin, end = slice(first, last), offsets[first], offsets[last]
-        shift = start[rows] - offsets[first:last]  # from the index of a value in the result to that in `values`
+        shift = start[rows] - offsets[first:last]  # from an index in the result to that in `values`
         gathered[begin:end] = values[np.arange(begin, end) + np.repeat(shift, stop[rows] - start[rows])]
     return Ragged(gathered, offsets)
 

@@ -11,7 +11,7 @@ Example: names "red scarf", "red hat" and "blue cap" (a token per word), two bea
 brackets.
 
     step 1   expand the root   red [-1.0], blue [-0.9]: both stay
-             decode            red: its state; blue, a leaf: log p(cap | blue) is -2.0, so its replay is [-2.9]
+             decode            red: its state; blue, a leaf: log p(cap | blue) is -2.0, its replay [-2.9]
     step 2   expand red        red scarf [-1.2], red hat [-1.5]: whole names, nothing left to decode
              replay blue       blue cap [-2.9]: third of two beams, pruned
              retire            red scarf, red hat: no beam of the request is left to expand
@@ -130,21 +130,18 @@ class _BeamSearch:
         waiting = self.running.filter(waits[self.running.row])
 
         # Expand and prune the others.
-        candidates = self._expand(ready)
-        next_beams = (
-            self._prune_apart(candidates)
-            if self.retire
-            else self._prune(candidates.concat(self._replay(ready)))
-        )
-        beams = waiting.concat(next_beams)
+        children = self._expand(ready)
+        candidates = children if self.retire else children.concat(self._replay(ready))
+        pruned = self._prune_apart(candidates) if self.retire else self._prune(candidates)
+        beams = waiting.concat(pruned)
         self.running = beams.take(np.argsort(beams.row, kind="stable"))
 
+        # Decode, and let finished requests go.
         self._decode()
         self._retire()
 
     def _expand(self, beams: _Beams) -> _Beams:
-        """The children of the inner beams below which an item is allowed, their last token not decoded
-        yet."""
+        """The children of inner beams below which an item is allowed, their last token not decoded."""
         inner = beams.filter(~beams.is_leaf)
         inner = inner.take(np.argsort(inner.state))
         origin, child = self.trie.children(inner.node)
@@ -173,16 +170,14 @@ class _BeamSearch:
         """Retiring: inner beams compete among themselves, leaves among themselves, and both with the worst of
         a full finished list."""
         self.finished = self._prune(self.finished)
-        worst = kth_score_per_row(
-            self.finished.row, self.finished.score, self.num_beams, self.exclusions.requests
-        )
+        done, requests = self.finished, self.exclusions.requests
+        worst = kth_score_per_row(done.row, done.score, self.num_beams, requests)
         children = children.filter(children.score > worst[self.requests[children.row]])
         leaves, inner = children.filter(children.is_leaf), children.filter(~children.is_leaf)
         return self._prune(leaves).concat(self._prune(inner))
 
     def _decode(self) -> None:
-        """Decode the last token of new beams, and the tails of those at leaves, as much as fits into one
-        call."""
+        """Decode the last token of new beams and the tails of those at leaves, as much as fits in a call."""
         beams = self.running
         new = np.flatnonzero(~beams.is_decoded)
         whole = is_whole_name(self.trie, beams.node[new])
@@ -211,9 +206,7 @@ class _BeamSearch:
         """The scores of the beams `leaves` after each token of their tails: score + cumulative sum of the
         tail's log-probabilities."""
         beams, offsets = self.running, tail_log_probs.offsets
-        sums = np.cumsum(
-            np.concatenate([[0.0], tail_log_probs.values])
-        )  # over all tails; each then starts from its own score
+        sums = np.cumsum(np.concatenate([[0.0], tail_log_probs.values]))  # over all tails; each starts anew:
         starts = np.repeat(beams.score[leaves] - sums[offsets[:-1]], tail_log_probs.lengths)
         beams.replay[leaves] = len(self.replay_scores) + offsets[:-1]
         beams.replay_end[leaves] = len(self.replay_scores) + offsets[1:]

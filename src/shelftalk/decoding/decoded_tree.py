@@ -1,5 +1,5 @@
-"""What a search has decoded after its prompts, and the step that searches share: choose, lay out, decode, crop,
-score.
+"""What a search has decoded after its prompts, and the step that searches share: choose, lay out, decode,
+crop, score.
 
 Above this file there are flat arrays over all requests, below it rectangles [R, N] for the model. Example:
 after one prompt, of a trie with "red scarf", "red hat" and "blue cap" (a token per word), beam search stands

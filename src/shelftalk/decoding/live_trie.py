@@ -102,7 +102,7 @@ class LiveTrie:
         """Number of items, removed ones included."""
         return self.base.items + len(self.added)
 
-    # --- lookups (see ItemTrie) ------------------------------------------------------------------------------
+    # --- lookups (see ItemTrie) ----------------------------------------------------------------------------
 
     def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         new = nodes >= len(self.base)
@@ -174,7 +174,7 @@ class LiveTrie:
         new = nodes >= len(self.base)
         return new, np.where(new, self.base.root, nodes)
 
-    # --- making the copies -----------------------------------------------------------------------------------
+    # --- making the copies ---------------------------------------------------------------------------------
 
     def _insert(self, at: int | _Node, name: tuple[int, ...], depth: int, item: int) -> _Node:
         """The node at `depth` of the name's path, changed to hold the name below it."""

@@ -85,7 +85,7 @@ class TrieLogitsProcessor(LogitsProcessor):
         node, tail_position = self._walk(generated)
         rows = len(node)
 
-        # At an inner node: the children below which an item is allowed, once for each pair of prompt and node.
+        # At an inner node: the children below which an item is allowed, once per pair of prompt and node.
         inner = np.flatnonzero((node != OUTSIDE) & ~self._at_leaf(node))
         pairs, pair = np.unique(
             self._requests(rows)[inner] * len(self.trie) + node[inner], return_inverse=True
