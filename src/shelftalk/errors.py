@@ -16,6 +16,7 @@ ShelftalkError                 anything a user can mend; exit code 2
 │  └─ UnknownPart              a task, index, model ... of a name that nobody has
 ├─ TemplateError               a wording that cannot be filled in
 ├─ DuplicateName               two items with one name in an index that may not have it
+├─ BadRequest                  a request or a filter that no recommender could answer; a ValueError too
 ├─ RunError                    the run folder
 │  ├─ AnotherExperiment        the folder holds the run of another experiment
 │  ├─ StageMissing             an earlier stage has not been run
@@ -27,7 +28,11 @@ ShelftalkError                 anything a user can mend; exit code 2
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+REASON_CHARACTERS = 300
+"""How much of a library's message a sentence quotes."""
 
 
 class ShelftalkError(Exception):
@@ -94,6 +99,10 @@ class DuplicateName(ShelftalkError):
     """Two items would have one name."""
 
 
+class BadRequest(ShelftalkError, ValueError):
+    """A request or a filter that no recommender could answer."""
+
+
 class RunError(ShelftalkError):
     """The run folder."""
 
@@ -120,6 +129,34 @@ class ProcessEnded(ShelftalkError):
 
 class IllegalMove(ShelftalkError):
     """Decoding left the item trie."""
+
+
+@contextmanager
+def reading(what: str, remedy: str) -> Iterator[None]:
+    """Files that others wrote are read in this block: whatever is wrong with them comes as UnreadableFile, "`what` (why); `remedy`".
+
+    A sentence of this family keeps its reason and gets `remedy` in place of its own, which is for those who wrote the file; what says
+    that whole things do not belong together (RunError) passes. Anything else is what libraries raise at damaged bytes, and they raise
+    anything: parsers written in Rust even an error that is no Exception.
+    """
+    try:
+        yield
+    except (RunError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except ShelftalkError as error:
+        raise UnreadableFile(f"{_without_remedy(error)}; {remedy}.") from error
+    except BaseException as error:
+        raise UnreadableFile(f"{what} ({_reason(error)}); {remedy}.") from error
+
+
+def _without_remedy(error: ShelftalkError) -> str:
+    return str(error).rpartition("; ")[0] or str(error).rstrip(".")
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of a library's message, or its kind where it says nothing."""
+    lines = (line.strip().rstrip(".") for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)[:REASON_CHARACTERS]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

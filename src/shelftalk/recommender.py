@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Container, Mapping, Sequence
+from numbers import Integral
+from typing import Literal, Protocol, runtime_checkable
 
-from shelftalk.errors import SettingsError
+from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.records import Ranking, Request
 
 
@@ -16,8 +17,8 @@ class Recommender(Protocol):
     What may come back is every catalogue item that passes the request's filter, less its history and its excluded items. Each
     ranking holds min(k, how many these are) of them, each once: a filter is applied to what is searched, not to what was found,
     so it costs no answers, and one that leaves nothing gets an empty ranking. The answer keeps the order of the requests, none for
-    none; the same requests give the same answers. Raises UnknownItem for an id outside the catalogue, in whichever part of a
-    request, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` below 0.
+    none; the same requests give the same answers. Raises UnknownItem for an id outside the catalogue, in history, excluded items or
+    filter, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no whole number or below 0.
     """
 
     name: str
@@ -26,16 +27,37 @@ class Recommender(Protocol):
 
 
 def check_wanted(k: int) -> None:
-    """Raises SettingsError for fewer items than none."""
+    """Raises SettingsError for what is no number of items."""
+    if not isinstance(k, Integral) or isinstance(k, bool):
+        raise SettingsError(f"k={k!r} is no whole number of items; give one, such as 10.")
     if k < 0:
         raise SettingsError(f"k={k} items cannot be recommended; ask for 0 or more.")
+
+
+def check_items(requests: Sequence[Request], catalogue: Container[str], task: Literal["retrieval", "ranking", "rating"]) -> None:
+    """Raises UnknownItem for an id outside the catalogue, in the parts of the requests that the task reads."""
+    for request in requests:
+        asked = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}[task]
+        for item in (*request.history, *asked):
+            if item not in catalogue:
+                raise UnknownItem(
+                    f'item "{item}" in the request of user "{request.user}" is not in the catalogue; leave it out of the request, or '
+                    "add it to the catalogue and train again."
+                )
+
+
+def candidate_rows(requests: Sequence[Request], row_of: Mapping[str, int]) -> list[list[int]]:
+    """The catalogue rows of each request's candidates. Raises UnknownItem as every ranker does."""
+    check_items(requests, row_of, "ranking")
+    return [[row_of[item] for item in request.candidates] for request in requests]
 
 
 @runtime_checkable
 class Ranker(Protocol):
     """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no preference".
 
-    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away.
+    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away; one that is given twice
+    comes back twice, and without any the ranking is empty. Raises UnknownItem for an id outside the catalogue, in history or candidates.
     """
 
     name: str
@@ -45,7 +67,11 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Rater(Protocol):
-    """Rating prediction: for each request, the rating its user would give `request.item`, on the data's own scale."""
+    """Rating prediction: for each request, the rating its user would give `request.item`, on the data's own scale.
+
+    A history without ratings, or with unknown ones, is answered too. Raises UnknownItem for an id outside the catalogue, in history or
+    `item`.
+    """
 
     name: str
 

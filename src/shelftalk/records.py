@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from numbers import Real
+from typing import Any
+
+from shelftalk.errors import BadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Filter:
     `min_price`, `max_price`: bounds that are themselves allowed, on the data's own scale; an item without a price passes neither.
     `only`: item ids, for instance of what is in stock; () lets nothing pass.
 
-    Hashable, so that one mask serves all requests of one filter. Raises ValueError for a list or a lone text where a tuple of
+    Hashable, so that one mask serves all requests of one filter. Raises BadRequest for a list or a lone text where a tuple of
     texts belongs, for a price that is no number, and for prices between which there is nothing.
     """
 
@@ -74,26 +78,31 @@ class Filter:
         for name in ("categories", "brands", "only"):
             value = getattr(self, name)
             if not isinstance(value, tuple) and not (name == "only" and value is None):
-                raise ValueError(f"filter: {name} is {type(value).__name__}; give a tuple of texts")
-            if (strange := next((one for one in value or () if not isinstance(one, str)), None)) is not None:
-                raise ValueError(f"filter: {strange!r} in {name} is no text; give a tuple of texts")
+                raise BadRequest(f"filter: {name} is {type(value).__name__}; give a tuple of texts.")
+            for one in value or ():
+                if not isinstance(one, str):
+                    raise BadRequest(f"filter: {one!r} in {name} is no text; give a tuple of texts.")
         for name in ("min_price", "max_price"):
             price = getattr(self, name)
             if price is not None and not (isinstance(price, Real) and price == price):  # NaN differs from itself
-                raise ValueError(f"filter: {name} {price!r} is no number; give a price, or None for no bound")
+                raise BadRequest(f"filter: {name} {price!r} is no number; give a price, or None for no bound.")
         if self.min_price is not None and self.max_price is not None and not self.min_price <= self.max_price:
-            raise ValueError(f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}")
+            raise BadRequest(
+                f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}; swap or widen them."
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item to rate.
 
-    `ratings` is either empty or as long as `history`, None where a rating is unknown. `user` identifies the request in
-    the answer; a recommender may look it up, and must answer for users that it has never seen. `filter` and `excluded` bind
-    retrieval alone: what comes back passes the filter and is neither in the history nor among the excluded items.
+    `ratings` is either empty or as long as `history`, None where a rating is unknown; NaN, which tables have there, becomes None.
+    `user` identifies the request in the answer; a recommender may look it up, and must answer for users that it has never seen.
+    `filter` and `excluded` bind retrieval alone: what comes back passes the filter and is neither in the history nor among the
+    excluded items. Any sequence of ids becomes a tuple; an id may occur more than once.
 
-    Raises ValueError for a lone text where item ids belong, and for ratings that are not as many as the history.
+    Raises BadRequest for an id that is no text, for a lone text or nothing where item ids belong, for ratings that are not as many
+    as the history, and for a rating that is no finite number.
     """
 
     user: str
@@ -105,11 +114,41 @@ class Request:
     excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("user", "item"):
+            if not isinstance(one := getattr(self, name), str):
+                raise self._refusal(f"{name} {one!r} is no text", f'ids are texts: give "{one}"')
         for name in ("history", "candidates", "excluded"):
-            if isinstance(getattr(self, name), str):  # its characters might be items
-                raise ValueError(f"request of user {self.user!r}: {name} is one text; give a tuple of item ids")
+            object.__setattr__(self, name, self._sequence(name, "item ids"))
+            for one in getattr(self, name):
+                if not isinstance(one, str):
+                    raise self._refusal(f"{one!r} in {name} is no text", f'ids are texts: give "{one}"')
+        object.__setattr__(self, "ratings", tuple(map(self._rating, self._sequence("ratings", "numbers"))))
         if self.ratings and len(self.ratings) != len(self.history):
-            raise ValueError(f"request of user {self.user!r}: {len(self.ratings)} ratings for {len(self.history)} items")
+            raise self._refusal(
+                f"{len(self.ratings)} ratings for {len(self.history)} items", "give one for each item of the history, None where unknown"
+            )
+        if self.filter is not None and not isinstance(self.filter, Filter):
+            raise self._refusal(f"filter is {type(self.filter).__name__}", "give a Filter, or None")
+
+    def _sequence(self, name: str, holds: str) -> tuple[Any, ...]:
+        value = getattr(self, name)
+        if isinstance(value, str | bytes):  # its characters might be items
+            raise self._refusal(f"{name} is one text", f"give a tuple of {holds}")
+        try:
+            return tuple(value)
+        except TypeError:
+            raise self._refusal(f"{name} is {type(value).__name__}", f"give a tuple of {holds}") from None
+
+    def _rating(self, value: Any) -> float | None:
+        if value is None:
+            return None
+        if not isinstance(value, Real) or math.isinf(value):
+            remedy = "give the number on the data's own scale, or None where unknown"
+            raise self._refusal(f"the rating {value!r} is no finite number", remedy)
+        return None if math.isnan(value) else float(value)
+
+    def _refusal(self, what: str, remedy: str) -> BadRequest:
+        return BadRequest(f"request of user {self.user!r}: {what}; {remedy}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from shelftalk.data.splitting import VALIDATION, Split
-from shelftalk.errors import NothingLeft, UnknownItem
+from shelftalk.errors import NothingLeft
+from shelftalk.recommender import check_items
 from shelftalk.records import Request
 
 Damping = Annotated[float, Field(gt=0)]
@@ -39,13 +40,15 @@ class BiasSettings(BaseModel):
 
 @dataclass(frozen=True)
 class GlobalMean:
-    """Rates everything with the mean of the visible ratings."""
+    """Rates every item of the catalogue with the mean of the visible ratings."""
 
     mean: float
+    item_ids: frozenset[str]
     name: str = "global_mean"
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
-        """The same mean, once per request."""
+        """The same mean, once per request. Raises UnknownItem as every rater does."""
+        check_items(requests, self.item_ids, "rating")
         return [self.mean] * len(requests)
 
 
@@ -72,29 +75,22 @@ class Bias:
     def rate(self, requests: Sequence[Request]) -> list[float]:
         """One estimate per request; the user bias of an unknown user comes from the ratings in the request's history.
 
-        Raises UnknownItem for an item outside the catalogue.
+        Raises UnknownItem as every rater does.
         """
+        check_items(requests, self.item_bias, "rating")
         return [self._estimate(request) for request in requests]
 
     def _estimate(self, request: Request) -> float:
         user = self.user_bias.get(request.user)
         shift = self._bias_from_history(request) if user is None else user
-        return float(np.clip(self.mean + self._item(request.item, request.user) + shift, *self.scale))
+        return float(np.clip(self.mean + self.item_bias[request.item] + shift, *self.scale))
 
     def _bias_from_history(self, request: Request) -> float:
         if not request.ratings:
             return 0.0
         rated = [(item, rating) for item, rating in zip(request.history, request.ratings, strict=True) if rating is not None]
-        above = sum(rating - self.mean - self._item(item, request.user) for item, rating in rated)
+        above = sum(rating - self.mean - self.item_bias[item] for item, rating in rated)
         return above / (len(rated) + self.user_damping)
-
-    def _item(self, item: str, user: str) -> float:
-        if item not in self.item_bias:
-            raise UnknownItem(
-                f'item "{item}" in the request of user "{user}" is not in the catalogue; '
-                "add it to the items file or leave it out of the request."
-            )
-        return self.item_bias[item]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +104,7 @@ class _Ratings:
 
 def fit_global_mean(split: Split) -> GlobalMean:
     """Average the visible ratings. Raises NothingLeft where there are none."""
-    return GlobalMean(float(_visible(split).values.mean()))
+    return GlobalMean(float(_visible(split).values.mean()), frozenset(split.dataset.item_ids))
 
 
 def fit_bias(split: Split, settings: BiasSettings) -> Bias:

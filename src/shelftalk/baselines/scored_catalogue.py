@@ -15,7 +15,7 @@ import polars as pl
 from shelftalk.data.filters import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
-from shelftalk.recommender import check_wanted
+from shelftalk.recommender import check_items, check_wanted
 from shelftalk.records import Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
@@ -68,6 +68,7 @@ class ScoredCatalogue:
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The best min(k, what is left) of what passes each request's filter, less its history and excluded items."""
         check_wanted(k)
+        check_items(requests, self.row_of, "retrieval")
         rankings: list[Ranking] = []
         for batch in self.batches(requests):
             scores = score(batch)[:, self.tie_order]  # [R, I] columns in tie order; the indexing copies
@@ -79,7 +80,8 @@ class ScoredCatalogue:
         return rankings
 
     def rank(self, score: Score, requests: Sequence[Request]) -> list[Ranking]:
-        """All candidates of each request, best first."""
+        """All candidates of each request, best first. Raises UnknownItem as every ranker does."""
+        check_items(requests, self.row_of, "ranking")
         rankings: list[Ranking] = []
         for batch in self.batches(requests):
             rankings += [self._candidates(request, row) for request, row in zip(batch, score(batch), strict=True)]

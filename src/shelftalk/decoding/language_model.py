@@ -20,12 +20,12 @@ from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.decoding.top_items import TopItems
-from shelftalk.errors import SettingsError, UnknownItem, UnknownPart
+from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.processes import ALONE, Processes
-from shelftalk.recommender import check_wanted
+from shelftalk.recommender import candidate_rows, check_items, check_wanted
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
@@ -93,6 +93,7 @@ class LanguageModelRecommender:
         Raises SettingsError where an exact search meets its limit.
         """
         check_wanted(k)
+        check_items(requests, self.row_of, "retrieval")
         rankings: dict[int, Ranking] = {}
         with self.backbone.precision():  # once around all of it: weights are cast once, not at every call
             for places, prefilled, exclusions in self.read(requests):
@@ -109,7 +110,7 @@ class LanguageModelRecommender:
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by their likelihood behind the prompt of `settings.ranking_prompt`."""
-        rows = [[self._row(item) for item in request.candidates] for request in requests]
+        rows = candidate_rows(requests, self.row_of)
         scores = self.log_probs(requests, rows, self.settings.ranking_prompt)
         return [self._ranking(r, np.array(row), s, len(row)) for r, row, s in zip(requests, rows, scores, strict=True)]
 
@@ -120,6 +121,7 @@ class LanguageModelRecommender:
     def ratings(self, requests: Sequence[Request]) -> Ratings:
         """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""
         texts = self._task("rating").context.rating_texts
+        check_items(requests, self.row_of, "rating")
         trie = build_trie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
         values, found = np.array(list(texts)), dict[int, np.ndarray]()
         with self.backbone.precision():
@@ -171,7 +173,7 @@ class LanguageModelRecommender:
 
     def _exclusions(self, requests: Sequence[Request]) -> Exclusions:
         """What each request may not be given; requests of one filter share its mask."""
-        excluded = [[self._row(item) for item in (*request.history, *request.excluded)] for request in requests]
+        excluded = [[self.row_of[item] for item in (*request.history, *request.excluded)] for request in requests]
         filters = {request.filter: 0 for request in requests if request.filter is not None}
         if not filters:
             return Exclusions(self.trie, excluded)
@@ -198,9 +200,6 @@ class LanguageModelRecommender:
         return [found[place] for place in range(len(found))]
 
     def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
-        for request in requests:
-            for item in (*request.history, *([request.item] if task == "rating" else [])):
-                self._row(item)  # raises for a stranger
         return self.backbone.encode_samples(self._task(task).prompts(requests, self._template(task)))
 
     def _template(self, task: str) -> Template:
@@ -211,11 +210,6 @@ class LanguageModelRecommender:
         if name not in self.tasks:
             raise UnknownPart(f'"{self.name}" was not trained to serve {name}; it serves {", ".join(self.tasks)}.')
         return self.tasks[name]
-
-    def _row(self, item: str) -> int:
-        if item not in self.row_of:
-            raise UnknownItem(f'item "{item}" is not in the catalogue of this model; index and train with it, or leave it out.')
-        return self.row_of[item]
 
     def _ranking(self, request: Request, rows: np.ndarray, scores: np.ndarray, k: int) -> Ranking:
         order = np.lexsort((rows, -scores))

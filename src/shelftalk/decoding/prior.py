@@ -17,8 +17,8 @@ import numpy as np
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
-from shelftalk.errors import SettingsError
-from shelftalk.recommender import Rater, check_wanted
+from shelftalk.errors import SettingsError, UnknownPart
+from shelftalk.recommender import Rater, candidate_rows, check_items, check_wanted
 from shelftalk.records import Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
@@ -78,18 +78,19 @@ class AlignedWithPrior:
         """The k best items of the pool by the combined score. Raises as every recommender does, and as `Prior` scores are checked."""
         check_wanted(k)
         pools = self._pools(requests, k)
-        return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self.weights["retrieval"].weight, k)
+        return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self._weight("retrieval"), k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by the combined score."""
-        rows = [[self.model.row_of[item] for item in request.candidates] for request in requests]
+        rows = candidate_rows(requests, self.model.row_of)
         parts = self._parts(requests, rows, self.model.settings.ranking_prompt)
-        return self._ranked(requests, rows, parts, self.weights["ranking"].weight, max(map(len, rows), default=0))
+        return self._ranked(requests, rows, parts, self._weight("ranking"), max(map(len, rows), default=0))
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
         """The weighted mean of both ratings."""
-        assert self.rating_prior is not None
-        weight = self.weights["rating"].weight
+        weight = self._weight("rating")
+        assert self.rating_prior is not None  # a weight was chosen for it
+        check_items(requests, self.model.row_of, "rating")
         model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
         return ((1 - weight) * model + weight * prior).tolist()
 
@@ -101,7 +102,7 @@ class AlignedWithPrior:
             self._choose_ranking("retrieval", requests, truths, pools, self._parts(requests, pools, "retrieval"))
         if "ranking" in tasks:
             requests, truths = self._drawn(*split.ranking_requests("validation"), seed)
-            rows = [[self.model.row_of[item] for item in request.candidates] for request in requests]
+            rows = candidate_rows(requests, self.model.row_of)
             self._choose_ranking(
                 "ranking", requests, truths, rows, self._parts(requests, rows, self.model.settings.ranking_prompt)
             )
@@ -112,6 +113,12 @@ class AlignedWithPrior:
     def describe(self) -> list[Chosen]:
         """What validation chose."""
         return list(self.weights.values())
+
+    def _weight(self, task: str) -> float:
+        """Raises UnknownPart for a task that validation chose no weight for, or whose prior is not there."""
+        if task not in self.weights or (task == "rating" and self.rating_prior is None):
+            raise UnknownPart(f'"{self.name}" has no weight of a prior for {task}; it has for: {", ".join(self.weights) or "none"}.')
+        return self.weights[task].weight
 
     def _pools(self, requests: Sequence[Request], k: int) -> list[list[int]]:
         """Catalogue rows that either side has among its best of what may come back, ascending; as many as k where k exist."""

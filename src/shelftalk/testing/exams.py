@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
-from shelftalk.errors import UnknownItem, UnknownLabel
+from shelftalk.errors import SettingsError, UnknownItem, UnknownLabel
 from shelftalk.recommender import Ranker, Rater, Recommender
 from shelftalk.records import Filter, Ranking, Request
 from shelftalk.testing.worlds import replace_held_out, tiny_world
@@ -206,11 +206,24 @@ class RecommenderExam(_Exam[Recommender]):
 
     def test_strangers_in_a_request_are_named(self) -> None:
         first = self.requests()[0]
-        for wrong in (replace(first, excluded=("nowhere",)), replace(first, filter=Filter(only=("nowhere",)))):
+        strangers = (
+            replace(first, history=("nowhere",), ratings=()),
+            replace(first, excluded=("nowhere",)),
+            replace(first, filter=Filter(only=("nowhere",))),
+        )
+        for wrong in strangers:
             with pytest.raises(UnknownItem, match='"nowhere"'):
-                self.built.recommend([wrong], 5)
+                self.built.recommend([first, wrong], 5)
         with pytest.raises(UnknownLabel, match='"teas".*did you mean "tea"'):
             self.built.recommend([replace(first, filter=Filter(categories=("teas",)))], 5)
+
+    def test_what_is_no_number_of_items_is_refused(self) -> None:
+        for k in (-1, 2.0, "10", None, True):
+            with pytest.raises(SettingsError, match=f"k={k!r}"):
+                self.built.recommend(self.requests()[:1], cast(int, k))
+
+    def test_a_number_of_items_may_be_numpys(self) -> None:
+        assert self.built.recommend(self.requests()[:1], cast(int, np.int64(3))) == self.built.recommend(self.requests()[:1], 3)
 
     def leaving(self, count: int) -> Request:
         """The first request with a filter and an exclusion that leave `count` items; its history is among what passes."""
@@ -258,6 +271,29 @@ class RankerExam(_Exam[Ranker]):
             (ranking,) = self.built.rank([asked])
             assert sorted(ranking.items) == sorted(request.candidates)
 
+    def test_a_candidate_that_is_given_twice_comes_back_twice(self) -> None:
+        request = self.requests()[0]
+        twice = replace(request, candidates=(*request.candidates[:4], *request.candidates[:2]))
+        (ranking,) = self.built.rank([twice])
+        assert sorted(ranking.items) == sorted(twice.candidates)
+
+    def test_no_candidates_get_an_empty_ranking(self) -> None:
+        first, second = self.requests()[:2]
+        bare = replace(first, candidates=())
+        assert self.built.rank([bare]) == [Ranking(first.user, (), ())]
+        none, full = self.built.rank([bare, second])
+        assert none.items == () and sorted(full.items) == sorted(second.candidates)
+
+    def test_strangers_among_candidates_and_history_are_named(self) -> None:
+        first = self.requests()[0]
+        strangers = (
+            replace(first, candidates=(*first.candidates, "nowhere")),
+            replace(first, history=("nowhere",), ratings=()),
+        )
+        for wrong in strangers:
+            with pytest.raises(UnknownItem, match='"nowhere"'):
+                self.built.rank([first, wrong])
+
     def test_no_requests_get_no_rankings(self) -> None:
         assert self.built.rank([]) == []
 
@@ -296,6 +332,19 @@ class RaterExam(_Exam[Rater]):
         alone = [self.built.rate([request])[0] for request in requests]
         self.check_close(self.built.rate(requests), alone)
         self.check_close(self.built.rate(requests[::-1])[::-1], alone)
+
+    def test_strangers_to_rate_and_in_the_history_are_named(self) -> None:
+        first = self.requests()[0]
+        for wrong in (replace(first, item="nowhere"), replace(first, history=("nowhere",), ratings=())):
+            with pytest.raises(UnknownItem, match='"nowhere"'):
+                self.built.rate([first, wrong])
+
+    def test_nan_means_an_unknown_rating_as_none_does(self) -> None:
+        request = max(self.requests(), key=lambda request: len(request.history))
+        known = tuple(exam_split().dataset.rating_values[-1] for _ in request.history)
+        unknown = [replace(request, user=STRANGER, ratings=(gap, *known[1:])) for gap in (float("nan"), None)]
+        with_nan, with_none = (self.built.rate([asked]) for asked in unknown)
+        assert with_nan == with_none and np.isfinite(with_nan).all()
 
     def test_no_requests_get_no_estimates(self) -> None:
         assert self.built.rate([]) == []
