@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from inspect import signature
@@ -12,11 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shelftalk import parts, seeds
 from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
-from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile
+from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
@@ -27,7 +27,7 @@ from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.marks import all_marks
 from shelftalk.tasks.samples import read_samples
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
-from shelftalk.tasks.templates import Words
+from shelftalk.tasks.templates import Template, Words
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.decoding.item_trie import ItemTrie, Trie
@@ -37,10 +37,25 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 TRIE_FOLDER = "item_trie"
 """In a model folder: the item names as the model's tokens."""
+MODEL_FACTS = "shelftalk.json"
+"""In a model folder: what the model was trained with (see ModelFacts)."""
 TRACKING_FOLDER = "tensorboard"
 """In a run's folder: what TensorBoard draws of its training."""
 CHECKED_NAMES = 100
 """About how many names of a kept trie are held against the index when a model is opened."""
+
+
+class ModelFacts(BaseModel):
+    """shelftalk.json of a run's model/: what the model was trained with, and is asked with wherever the files of that are today."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    split: str
+    """SHA-256 of the split."""
+    templates: dict[str, tuple[Template, ...]]
+    """By task."""
+    prompts: dict[str, Any] = {}
+    """The other settings that prompts depend on, see `prompt_settings`; none in models of version 0.2.0 and before."""
 
 
 @dataclass
@@ -61,11 +76,15 @@ def unheard(done: int, total: int, about: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class RunParts:
-    """What the files of a run hold, each loaded when it is first asked for."""
+    """What the files of a run hold, each loaded when it is first asked for.
+
+    `templates`: by task, in place of those in files: what samples were written with.
+    """
 
     run: RunFolder
     experiment: Experiment
     asking: Asking = field(default_factory=lambda: Asking(unheard))
+    templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
 
     @cached_property
     def split(self) -> Split:
@@ -77,10 +96,11 @@ class RunParts:
 
     @cached_property
     def context(self) -> TaskContext:
-        nouns = self.experiment.data.nouns
-        words = Words(nouns.item, nouns.items, nouns.user, nouns.took)
+        return self._context(self.templates)
+
+    def _context(self, templates: Mapping[str, Sequence[Template]]) -> TaskContext:
         text = ItemText(self.split.dataset, self.index, self.experiment.text)
-        return TaskContext(self.split, text, words, self.experiment.seed)
+        return TaskContext(self.split, text, words_of(self.experiment), self.experiment.seed, templates)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
@@ -96,16 +116,31 @@ class RunParts:
 
     @cached_property
     def served(self) -> dict[str, ServedTask]:
-        """The tasks that the finished model is asked."""
+        """Those of them that a finished model is asked."""
         return {name: task for name, task in self.tasks.items() if isinstance(task, ServedTask)}
 
     @cached_property
+    def asked(self) -> dict[str, ServedTask]:
+        """The tasks that the trained model of model/ is asked, with the templates that it was trained with."""
+        trained = read_model_facts(self.run.model).templates
+        context = self._context(trained)
+        kinds = {name: parts.load(parts.TASKS, name, "task") for name in parts.SERVED if name in trained}
+        with reading(f'the templates of "{self.run.model}" cannot be used', redo_training(self.run.model)):
+            return {
+                name: kind(self.experiment.tasks[name], context)
+                for name, kind in kinds.items()
+                if not (kind.needs_ratings and self.split.why_no_rating_task)
+            }
+
+    @cached_property
     def backbone(self) -> Backbone:
-        """The trained model of model/. Raises AnotherExperiment where it belongs to another split or index."""
+        """The trained model of model/. Raises AnotherExperiment where it belongs to another split, index or experiment, and
+        UnreadableFile where its files are damaged."""
         from shelftalk.models.pretrained import load_backbone
 
-        check_model(self.run.model, self.split)
-        return load_backbone(self.run.model, self.experiment.training.precision)
+        check_model(self.run.model, self.split, self.experiment)
+        with reading(f'"{self.run.model}" cannot be opened', redo_training(self.run.model)):
+            return load_backbone(self.run.model, self.experiment.training.precision)
 
     @cached_property
     def language_model(self) -> LanguageModelRecommender:
@@ -120,7 +155,7 @@ class RunParts:
             trie = trie_of(backbone, self.index)
         settings, shared = self.experiment.decoding, these()
         return LanguageModelRecommender(
-            backbone, self.index, self.served, settings, on_batch=self.asking, trie=trie, processes=shared
+            backbone, self.index, self.asked, settings, on_batch=self.asking, trie=trie, processes=shared
         )
 
 
@@ -295,7 +330,20 @@ def save_model_facts(folder: Path, found: RunParts, backbone: Backbone) -> None:
     save_generation_settings(folder, backbone, trie, found.experiment.decoding.beams)
     templates = {name: [asdict(template) for template in task.templates] for name, task in found.tasks.items()}
     facts = {"split": found.split.fingerprint(), "scheme": found.index.scheme, "templates": templates}
-    write_json(folder / "shelftalk.json", facts)
+    write_json(folder / MODEL_FACTS, {**facts, "prompts": prompt_settings(found.experiment)})
+
+
+def words_of(experiment: Experiment) -> Words:
+    """The nouns of an experiment's prompts."""
+    nouns = experiment.data.nouns
+    return Words(nouns.item, nouns.items, nouns.user, nouns.took)
+
+
+def prompt_settings(experiment: Experiment) -> dict[str, Any]:
+    """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and how each served task is asked."""
+    unread = {"weight", "templates"}  # how much a task is trained, and where its templates were
+    tasks = {name: experiment.tasks[name].model_dump(mode="json", exclude=unread) for name in parts.SERVED}
+    return {"nouns": asdict(words_of(experiment)), "text": experiment.text.model_dump(mode="json"), "tasks": tasks}
 
 
 def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams: int) -> None:
@@ -306,20 +354,42 @@ def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams
     generation_config(backbone.model, trie, backbone.pad if end is None else end, beams).save_pretrained(folder)
 
 
-def check_model(folder: Path, split: Split) -> None:
-    """Raises AnotherExperiment where the model was trained on another split than the run's, and MissingFile or UnreadableFile where
-    the folder does not say on which."""
-    facts = folder / "shelftalk.json"
+def read_model_facts(folder: Path) -> ModelFacts:
+    """What the model of a run was trained with. Raises MissingFile, or UnreadableFile where the file does not say."""
+    facts = folder / MODEL_FACTS
     try:
-        trained_on = json.loads(facts.read_text("utf-8"))["split"]
+        return ModelFacts.model_validate_json(facts.read_bytes())
     except FileNotFoundError:
         raise MissingFile(f'"{folder}" holds no trained model; run `shelftalk train` first or mend the path.') from None
-    except (ValueError, KeyError):
-        raise UnreadableFile(f'"{facts}" is damaged; copy it again, or remove stages/train.json and run `shelftalk train`.') from None
-    if trained_on != split.fingerprint():
+    except (OSError, ValidationError):
+        raise UnreadableFile(f'"{facts}" is damaged; {redo_training(folder)}.') from None
+
+
+def check_model(folder: Path, split: Split, experiment: Experiment) -> None:
+    """Raises AnotherExperiment where the model was trained on another split than the run's or with other settings of its prompts, and
+    MissingFile or UnreadableFile where the folder does not say on which."""
+    facts = read_model_facts(folder)
+    if facts.split != split.fingerprint():
         raise AnotherExperiment(
             f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
         )
+    if differs := differences(facts.prompts, prompt_settings(experiment)) if facts.prompts else []:
+        raise AnotherExperiment(
+            f'the model in "{folder}" was trained with other settings of its prompts than the experiment has now '
+            f"({', '.join(differs[:3])}); set them back, or train with another --out."
+        )
+
+
+def differences(one: Any, other: Any, name: str = "") -> list[str]:
+    """Names of the settings in which two tables differ."""
+    if not (isinstance(one, dict) and isinstance(other, dict)):
+        return [] if one == other else [name]
+    return [found for key in {**one, **other} for found in differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]
+
+
+def redo_training(model: Path) -> str:
+    """The remedy for a damaged model folder of a run."""
+    return f'remove the folder "{model}" and run `shelftalk train` again, which continues after its last checkpoint'
 
 
 def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemIndex) -> None:
@@ -330,7 +400,9 @@ def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemInde
 
 def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
     """Whether the trie holds the index's names as the backbone reads them, by their number and by a few of them."""
-    if trie.items != len(index.item_ids):
+    if trie.items != len(index.item_ids) or not backbone.knows(index.vocabulary):
+        return False
+    if int(max(trie.token.max(), trie.tail.max(initial=-1))) >= backbone.model.get_input_embeddings().weight.shape[0]:
         return False
     rows = range(0, len(index.item_ids), max(1, len(index.item_ids) // CHECKED_NAMES))
     wanted, kept = backbone.encode_names([index.segments(index.item_ids[row]) for row in rows]), trie.names(np.array(rows))
@@ -382,10 +454,10 @@ def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[st
 
     settings = found.experiment.prior
     prior, told = _prior(found, settings.model)
-    rating_prior, told_of_rating = _prior(found, settings.rating_model) if "rating" in found.served else (None, [])
+    rating_prior, told_of_rating = _prior(found, settings.rating_model) if "rating" in found.asked else (None, [])
     model = AlignedWithPrior(found.language_model, prior, rating_prior, settings)
     found.asking.about = "choosing weights"
-    model.choose(found.split, list(found.served), found.experiment.seed)
+    model.choose(found.split, list(found.asked), found.experiment.seed)
     return model, told + told_of_rating + [
         f"aligned+prior, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} "
         f"(validation {chosen.metric} {chosen.value:.4f}; 0 is the language model alone, 1 the prior alone)."

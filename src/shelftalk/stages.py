@@ -16,7 +16,7 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import Asking, RunParts, build_index, check_backbone, family, save_model_facts, train_backbone
+from shelftalk.assemble import Asking, RunParts, build_index, check_backbone, differences, family, save_model_facts, train_backbone
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
@@ -31,7 +31,7 @@ from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, space_need
 from shelftalk.tasks.mixture import write_epoch, write_samples
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import ServedTask
-from shelftalk.tasks.templates import read_templates
+from shelftalk.tasks.templates import Template, read_templates
 from shelftalk.training.settings import WATCHING, check_trackers
 
 SETTINGS_OF = {
@@ -78,7 +78,7 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
     if folder.experiment.exists():
-        differs = _different(_settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment))
+        differs = differences(_settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment))
         if differs:
             raise AnotherExperiment(
                 f'"{folder.path}" holds the run of another experiment (it differs in {", ".join(differs[:3])}); '
@@ -160,7 +160,8 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
         empty = [f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts]
-        return {"samples": counts, "left_out": empty}
+        templates = {task.name: [asdict(template) for template in task.templates] for task in found.tasks.values()}
+        return {"samples": counts, "left_out": empty, "templates": templates}
 
     return folder.do("write", inputs, work)
 
@@ -188,7 +189,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
             spent.keep()
             progress("train", done, total, text)
 
-        found = RunParts(folder, experiment)
+        found = RunParts(folder, experiment, templates=_written_with(folder))
         backbone, facts = train_backbone(found, on_step)
         if these().first:  # the others may hold a part of the weights, and need not write gigabytes to throw them away
             with beside(folder.model) as part:
@@ -339,7 +340,7 @@ def _ask_in_wordings(found: RunParts) -> None:
     path.unlink(missing_ok=True)
     behind = {"ranking": experiment.decoding.ranking_prompt}  # the prompt whose wording counts
     able = [task for task in parts.SERVED if task in _can(model, found.split)]
-    tasks = [task for task in able if found.served[behind.get(task, task)].held_out]
+    tasks = [task for task in able if found.asked[behind.get(task, task)].held_out]
     if experiment.evaluation.held_out_wordings and tasks:
         found.asking.about = "other wordings"
         asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
@@ -370,6 +371,12 @@ def validation_samples(task: ServedTask, experiment: Experiment) -> Samples:
     return samples.take(order[: experiment.training.validation_samples])
 
 
+def _written_with(folder: RunFolder) -> dict[str, list[Template]]:
+    """By task, the templates of the written samples, whatever their files are by now."""
+    written = folder.needed("write").facts.get("templates", {})
+    return {task: [Template(**row) for row in rows] for task, rows in written.items()}
+
+
 def _left_out(split: Split) -> list[str]:
     """A sentence for each task that the data cannot support."""
     why = split.why_no_rating_task
@@ -382,10 +389,3 @@ def _settled(folder: RunFolder, experiment: Experiment) -> dict[str, Any]:
     begun += ["train"] if folder.checkpoints.exists() else []
     bound = {name for stage in begun for name in SETTINGS_OF[stage]}
     return experiment.model_dump(mode="json", include=bound, exclude={"training": set(WATCHING)})
-
-
-def _different(one: Any, other: Any, name: str = "") -> list[str]:
-    """Names of the settings in which two experiments differ."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [name]
-    return [found for key in {**one, **other} for found in _different(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]

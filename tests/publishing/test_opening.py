@@ -80,7 +80,7 @@ def test_a_missing_file_and_a_folder_of_something_else_are_named(run: RunFolder,
         with pytest.raises(MissingFile, match="shelftalk publish RUN"):
             open_recommender(other)
     (folder / "shelftalk.json").write_text("{")
-    with pytest.raises(UnreadableFile, match="not valid JSON"):
+    with pytest.raises(UnreadableFile, match="is damaged .Invalid JSON"):
         open_recommender(folder)
 
 

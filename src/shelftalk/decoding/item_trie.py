@@ -30,7 +30,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from shelftalk.decoding.trie_building import build_levels
-from shelftalk.errors import UnreadableFile
+from shelftalk.decoding.trie_files import read_arrays
+from shelftalk.errors import reading
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
 from shelftalk.ragged import Ragged, concatenated_ranges, hstack, offsets_of, slices
@@ -196,15 +197,10 @@ class ItemTrie:
 
 
 def open_trie(folder: Path) -> ItemTrie:
-    """The trie that `ItemTrie.save` wrote, mapped into memory: nothing is read before it is needed. Raises UnreadableFile."""
-    try:
-        arrays = {
-            field.name: np.asarray(np.load(folder / ARRAY_FILES.format(field.name), mmap_mode="r", allow_pickle=False))
-            for field in fields(ItemTrie)
-        }
-    except (OSError, ValueError, EOFError) as error:
-        raise UnreadableFile(f'"{folder}" is not a whole item trie ({error}); delete that folder, and the trie is made anew.') from None
-    return ItemTrie(**arrays)
+    """The trie that `ItemTrie.save` wrote, checked once and mapped into memory: what is not needed does not stay there. Raises
+    UnreadableFile where the files are no item trie."""
+    with reading(f'"{folder}" is not a whole item trie', "delete that folder, and the trie is made anew"):
+        return ItemTrie(**read_arrays(folder))
 
 
 def build_trie(names: Ragged | Sequence[Sequence[int]], workers: int = 1) -> ItemTrie:

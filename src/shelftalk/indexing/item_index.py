@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from shelftalk.errors import DuplicateName, UnreadableFile
+from shelftalk.errors import DuplicateName, reading
 from shelftalk.records import Segment
 
 VECTORS_FILE = "symbol_vectors.parquet"
@@ -182,20 +182,25 @@ class ItemIndex:
     @classmethod
     def load(cls, path: Path) -> ItemIndex:
         """Read what `save` wrote. Raises UnreadableFile where the file is something else."""
-        refusal = UnreadableFile(f'"{path}" is not an item index; run `shelftalk index` again.')
-        try:
+        with reading(f'"{path}" is not an item index', "run `shelftalk index` again"):
             facts, frame = pl.read_parquet_metadata(path), pl.read_parquet(path, glob=False)
-        except pl.exceptions.PolarsError as error:
-            raise refusal from error
-        if "scheme" not in facts:
-            raise refusal
-        end = facts["end"].encode().decode("unicode_escape")
-        beside = path.with_name(VECTORS_FILE)
-        vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
-        words = tuple(frame["words"]) if "words" in frame.columns else ()
-        leaks = facts.get("leaks") == "True"  # files of version 0.1.0 do not say: none of its schemes leaks
-        ids, names, symbols = tuple(frame["item_id"]), tuple(frame["name"]), facts["symbols"] == "True"
-        return cls(facts["scheme"], ids, names, symbols, end, vectors, words, leaks)
+            symbols = facts["symbols"] == "True"
+            _check_names(frame, symbols)
+            end = facts["end"].encode().decode("unicode_escape")
+            beside = path.with_name(VECTORS_FILE)
+            vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
+            words = tuple(frame["words"]) if "words" in frame.columns else ()
+            leaks = facts.get("leaks") == "True"  # files of version 0.1.0 do not say: none of its schemes leaks
+            return cls(facts["scheme"], tuple(frame["item_id"]), tuple(frame["name"]), symbols, end, vectors, words, leaks)
+
+
+def _check_names(frame: pl.DataFrame, symbols: bool) -> None:
+    """Raises ValueError for a table that holds no names of items, each item once."""
+    texts = frame.select("item_id", "name", *(["words"] if "words" in frame.columns else []))
+    if set(texts.dtypes) != {pl.String} or texts.null_count().sum_horizontal().item() or texts["item_id"].is_duplicated().any():
+        raise ValueError("it does not hold a name for each item")
+    if symbols and not texts["name"].str.contains(r"^(<[^<>]+>)+$").all():
+        raise ValueError("a name is no run of symbols")
 
 
 def numbered(stems: Sequence[str]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -129,6 +130,10 @@ class Backbone(ABC):
             if len(self._cache) < REMEMBERED:
                 self._cache[text, symbols] = known
         return known
+
+    def knows(self, symbols: Sequence[str]) -> bool:
+        """Whether each of the symbols is one token of the vocabulary."""
+        return self._added.keys() >= set(symbols)
 
     def show(self, encoded: Encoded) -> list[tuple[str, bool]]:
         """Each token as text, and whether it bears loss."""
@@ -276,6 +281,8 @@ class Backbone(ABC):
         """Weights as safetensors and the tokenizer: a folder that transformers opens."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):  # they are made for their owner alone: a service may be another user
+            shutil.copymode(folder / "config.json", weights)
 
 
 def padded(rows: Sequence[np.ndarray], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:

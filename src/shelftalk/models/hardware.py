@@ -28,13 +28,21 @@ def product_type(setting: Precision, family: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[setting]
 
 
+def asking_precision(trained: Precision, family: str) -> Precision:
+    """The precision that a trained model is asked in here: that of its training, or fp32, which its weights have anyway, where this
+    machine or the family does not have it."""
+    if trained == "fp16" and fp16_refusal(trained, family, torch.cuda.is_available()):
+        return "fp32"
+    return "fp32" if trained == "bf16" and not has_bf16() else trained
+
+
 def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
     """Why the precision cannot work, in a sentence with the remedy; "" where it can."""
     if setting != "fp16":
         return ""
     if family == "encoder-decoder":
         return f"{FP16_ON_T5}."
-    return "" if gpu else 'fp16 products need a GPU, and there is none here; set training.precision = "auto".'
+    return "" if gpu else 'fp16 products need a GPU, and there is none here; set training.precision = "auto", in a run of its own.'
 
 
 def device() -> torch.device:

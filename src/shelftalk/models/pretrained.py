@@ -30,27 +30,36 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from shelftalk.errors import MissingFile, SettingsError, UnreadableFile
+from shelftalk.errors import MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.models.backbone import TEXT_WORDS, Backbone, rounded_up
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.gguf import check_reader, gguf_file, mend_tokenizer
-from shelftalk.models.hardware import device, product_type
+from shelftalk.models.hardware import asking_precision, device, product_type
 from shelftalk.models.lora import add_adapters
 from shelftalk.models.settings import Precision, PretrainedSettings
+from shelftalk.models.weights import check_loaded, check_repeats, check_size
 
 VOCABULARY_STEP = 8
 """A vocabulary grows to a multiple of this, as matrix units like it."""
 
 
 def load_backbone(folder: Path, precision: Precision = "auto") -> Backbone:
-    """The model and tokenizer that `Backbone.save` wrote into a folder, in fp32 weights. Raises MissingFile or SettingsError."""
+    """The model and tokenizer that `Backbone.save` wrote into a folder, in fp32 weights.
+
+    It is asked in `precision`, that of its training, or in fp32 where this machine does not have it. Raises MissingFile where there is no
+    model, and UnreadableFile where its files are damaged or do not go together: a weight that the config describes and the file lacks
+    is never drawn at random.
+    """
     if not (folder / "config.json").exists():
         raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.')
     settings = PretrainedSettings(name=str(folder))
-    config, tokenizer = read_config(settings), read_tokenizer(settings)
-    check_config(config, tokenizer, str(folder))
-    return _backbone(_released(settings, config).to(device()).eval(), tokenizer, precision)
+    with reading(f'"{folder}" cannot be opened as a model', "fetch it whole, or train it again"):
+        config, tokenizer = read_config(settings), read_tokenizer(settings)
+        check_config(config, tokenizer, str(folder))
+        model = _whole(folder, settings, config)
+        check_loaded(model, tokenizer)
+        return _backbone(model.to(device()).eval(), tokenizer, asking_precision(precision, family_of(config)))
 
 
 def start_from_pretrained(
@@ -110,6 +119,7 @@ def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
     """The config of a folder, of a GGUF file or of the hub. Raises MissingFile where there is none, SettingsError where decoding
     cannot use it or a GGUF file cannot be read."""
     config = _read(AutoConfig, settings)
+    config._attn_implementation = None  # a config may name one that is fetched from the hub and run; the model's default is taken
     check_supported(config, settings.name)
     return config
 
@@ -143,7 +153,12 @@ def _is_whole(folder: Path) -> bool:
     believe the model's kind instead, and put Qwen's own way of cutting text in its place."""
     config = folder / "tokenizer_config.json"
     kinds = ("TokenizersBackend", "PreTrainedTokenizerFast")
-    return config.exists() and json.loads(config.read_text("utf-8")).get("tokenizer_class") in kinds
+    if not config.exists():
+        return False
+    try:
+        return json.loads(config.read_text("utf-8")).get("tokenizer_class") in kinds
+    except (ValueError, AttributeError, RecursionError):
+        raise UnreadableFile(f'"{config}" is damaged; fetch it again.') from None
 
 
 def family_of(config: PreTrainedConfig) -> str:
@@ -163,8 +178,7 @@ def check_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, n
 
 def from_random_weights(config: PreTrainedConfig) -> PreTrainedModel:
     """The architecture of a config in fp32, weights drawn by torch's seed."""
-    opener = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    model = opener.from_config(config, dtype=torch.float32)
+    model = _opener(config).from_config(config, dtype=torch.float32, trust_remote_code=False)
     if not _tied(config):
         _own_output_layer(model)
     return model.eval()
@@ -211,7 +225,8 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
         check_reader()
         more = {**more, "gguf_file": file.name}
     try:
-        return opener.from_pretrained(str(file.parent) if file else settings.name, revision=settings.revision, **more)
+        place = str(file.parent) if file else settings.name
+        return opener.from_pretrained(place, revision=settings.revision, trust_remote_code=False, **more)
     except SafetensorError as error:
         raise UnreadableFile(f'the weights of "{settings.name}" are damaged or cut short ({error}); fetch or train it again.') from None
     except (OSError, ValueError) as error:
@@ -226,11 +241,29 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
 
 def _released(settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
     """The weights as they were released, in fp32; safetensors or GGUF only, since a pickle may run anything."""
-    opener = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    in_full = {"config": config, "quantization_config": GgufConfig(dequantize=True)} if gguf_file(settings.name) else {}
-    model = _read(opener, settings, dtype=torch.float32, use_safetensors=True, **in_full)
+    in_full = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file(settings.name) else {}
+    model = _read(_opener(config), settings, config=config, dtype=torch.float32, use_safetensors=True, **in_full)
     _say_whether_tied(model)
     return model.eval()
+
+
+def _whole(folder: Path, settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
+    """The weights of a folder, which are those of its config to the last one. Raises ValueError where they are not."""
+    if getattr(config, "quantization_config", None):
+        raise ValueError("its config asks for quantised weights, which shelftalk never saves")
+    check_repeats(folder, config)
+    with torch.device("meta"):
+        built = from_random_weights(copy.deepcopy(config))  # building changes what a T5's config says of its matrices
+    check_size(folder, built)
+    model, loaded = _read(_opener(config), settings, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
+    if lost := sorted(map(str, (*loaded["missing_keys"], *loaded["unexpected_keys"], *loaded["mismatched_keys"]))):
+        raise ValueError(f"its weights and its config differ in {lost[0]}")
+    _say_whether_tied(model)
+    return model
+
+
+def _opener(config: PreTrainedConfig) -> Any:
+    return AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
 
 
 def _backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: Precision) -> Backbone:

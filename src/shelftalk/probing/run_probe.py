@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from shelftalk import seeds
-from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.assemble import RunParts, new_backbone, read_model_facts
 from shelftalk.data.splitting import Split
 from shelftalk.errors import NothingLeft
 from shelftalk.probing.asking import ask
@@ -109,4 +109,4 @@ def parts_of(folder: RunFolder) -> RunParts:
     from shelftalk.experiment import load_experiment
 
     folder.needed("train")
-    return RunParts(folder, load_experiment(folder.experiment))
+    return RunParts(folder, load_experiment(folder.experiment), templates=read_model_facts(folder.model).templates)

@@ -1,16 +1,27 @@
-"""What stands where in a published folder, and how it is known that nothing of it was changed."""
+"""What a published folder holds, and what of it is believed: nothing but the files that are listed with their hashes, and of the facts
+only what has the right form. A folder from outside is hostile until then.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Literal, Self
 
-from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from shelftalk.assemble import TRIE_FOLDER
+from shelftalk.decoding.trie_files import ARRAYS
+from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
 
 FACTS = "shelftalk.json"
-"""Split hash, wordings, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers depend on."""
+"""Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers depend on."""
 CARD = "README.md"
 EXPERIMENT = "experiment.toml"
 INDEX = "item_index.parquet"
@@ -30,6 +41,91 @@ HOLD = (
     (CARD, "the model card"),
 )
 """Pattern -> what such a file holds, for people."""
+ALWAYS = ("config.json", "tokenizer_config.json", INDEX, CATALOGUE, EXPERIMENT, *(f"{TRIE_FOLDER}/{name}.npy" for name in ARRAYS))
+"""What every folder lists, beside weights and the templates of its tasks; opening reads these and a tokenizer's other files."""
+WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+WEIGHTS_INDEX = "model.safetensors.index.json"
+TOKENIZER = (
+    "tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
+    "spiece.model", "sentencepiece.bpe.model",
+)  # fmt: skip
+"""Files of a tokenizer, which are read where they are listed."""
+LARGEST_FACTS = 10_000_000
+"""Bytes of shelftalk.json; a few thousand are usual."""
+FETCH = "fetch the folder again as a whole, or publish the run again"
+
+
+class _Fact(BaseModel):
+    """Facts of a later version may be more, and are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Nouns(_Fact):
+    """What the shop calls its items and customers, see tasks.templates.Words."""
+
+    noun: str
+    nouns: str
+    person: str
+    took: str
+
+
+class PriorWeight(_Fact):
+    """The weight of a prior that validation chose, see decoding.prior.Chosen."""
+
+    task: Literal["retrieval", "ranking", "rating"]
+    weight: float = Field(ge=0, le=1)
+    metric: str
+    value: float = Field(allow_inf_nan=False)
+    prior: str
+
+
+class Facts(_Fact):
+    """shelftalk.json. No fact names code: a task is one of the built-in ones, whatever the run was made with."""
+
+    shelftalk: str
+    """The version that wrote the folder."""
+    split: str
+    """SHA-256 of the split that the model was trained on."""
+    scheme: str
+    """What the items' names are, in words; nothing is looked up by it."""
+    tasks: tuple[Literal["retrieval", "ranking", "rating"], ...] = Field(min_length=1)
+    """What the model is asked."""
+    words: Nouns
+    """The nouns of its prompts."""
+    ratings: tuple[tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(min_length=1, max_length=40)]], ...]
+    """Rating value, ascending, and its text; none for data without ratings."""
+    weights: tuple[PriorWeight, ...]
+    """What validation chose for "aligned+prior"."""
+    files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    """Path inside the folder -> SHA-256."""
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Self:
+        values, texts = [value for value, _ in self.ratings], [text for _, text in self.ratings]
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError("a task is named twice")
+        if values != sorted(set(values)) or len(set(texts)) < len(texts):
+            raise ValueError("the rating values do not ascend, or two of them have one text")
+        if ("rating" in self.tasks) != bool(self.ratings):
+            raise ValueError("there are ratings without the task, or the task without ratings")
+        if wrong := next((name for name in self.files if not _plain(name)), None):
+            raise ValueError(f"files names {wrong!r}, which is no path inside the folder")
+        if missing := next((name for name in self.needed if name not in self.files), None):
+            raise ValueError(f'files lacks "{missing}", whose hash every folder tells')
+        return self
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The files that must be listed, by our rule and not by the folder's word."""
+        weights = tuple(name for name in self.files if WEIGHTS.fullmatch(name)) or ("model.safetensors",)
+        shards = (WEIGHTS_INDEX,) if "model.safetensors" not in weights else ()
+        return (*ALWAYS, *weights, *shards, *(f"{TEMPLATES}/{task}.toml" for task in self.tasks))
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The files that opening reads."""
+        return (*self.needed, *(name for name in TOKENIZER if name in self.files))
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -39,35 +135,100 @@ def hashes(folder: Path) -> dict[str, str]:
     return {name: _hash(path) for name, path in named.items() if name not in (FACTS, CARD)}
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
-    """The facts of a published folder whose files are those it was published with.
+def is_published(folder: Path) -> bool | None:
+    """Whether the folder was made by `shelftalk publish`, as the model/ of a run was not; None where that cannot be read."""
+    try:
+        facts = json.loads(_text(folder / FACTS))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return isinstance(facts, dict) and "files" in facts
 
-    Raises MissingFile where the folder or a file of it is not there, UnreadableFile where the facts are no JSON, and AnotherExperiment
-    where a file is another one: weights, item names and wordings of different trainings answer without an error, and wrongly.
+
+def read_facts(folder: Path) -> Facts:
+    """The facts of a published folder whose files are those that they list.
+
+    Raises MissingFile where the folder or a file of it is not there, UnreadableFile where the facts are not of their form or a file is
+    elsewhere, and AnotherExperiment where a file is another one: weights, item names and templates of different trainings answer
+    without an error, and wrongly. Whoever writes a folder writes its hashes too: they tell of accidents, not of intentions.
     """
-    facts = published_facts(folder)
-    if facts is None:
-        raise MissingFile(f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.')
-    for name, wanted in facts["files"].items():
-        if not (folder / name).exists():
-            raise MissingFile(f'"{name}" is missing in "{folder}"; fetch the folder again as a whole, or publish the run again.')
-        if _hash(folder / name) != wanted:
-            raise AnotherExperiment(
-                f'"{name}" in "{folder}" is not the file that this model was published with; fetch the folder again as a whole, or '
-                "publish the run again."
-            )
+    facts = _facts(folder)
+    for name, wanted in facts.files.items():
+        path = _inside(folder, name)
+        with reading(f'"{name}" in "{folder}" cannot be read', FETCH):
+            if _hash(path) != wanted:
+                raise AnotherExperiment(f'"{name}" in "{folder}" is not the file that this model was published with; {FETCH}.')
     return facts
 
 
-def published_facts(folder: Path) -> dict[str, Any] | None:
-    """The facts as they stand, or None where this is no published folder (the model/ of a run is none). Raises UnreadableFile."""
+@contextmanager
+def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
+    """A folder with the files that opening reads and nothing else, as long as the block lasts: no library finds there what is not
+    listed, such as an adapter's configuration that names another model. Messages of the block name the folder itself."""
+    with TemporaryDirectory(prefix="shelftalk-") as place:
+        for name in facts.read:
+            target = Path(place, name)
+            target.parent.mkdir(exist_ok=True)
+            _link(_inside(folder, name), target)
+        try:
+            yield Path(place)
+        except Exception as error:
+            error.args = tuple(part.replace(place, str(folder)) if isinstance(part, str) else part for part in error.args)
+            raise
+
+
+def _facts(folder: Path) -> Facts:
+    if not (folder / FACTS).exists():
+        raise MissingFile(f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.')
     try:
-        facts = json.loads((folder / FACTS).read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise UnreadableFile(f'"{folder / FACTS}" is not valid JSON ({error}); fetch the folder again, or publish again.') from None
-    return facts if isinstance(facts, dict) and "files" in facts else None
+        return Facts.model_validate_json(_text(folder / FACTS))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        reason = f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
+    except (OSError, ValueError) as error:
+        reason = str(error)
+    if is_published(folder) is False:
+        raise MissingFile(f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.')
+    raise UnreadableFile(f'"{folder / FACTS}" is damaged ({reason}); {FETCH}.')
+
+
+def _text(path: Path) -> str:
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > LARGEST_FACTS:
+        raise ValueError(f"it is larger than {LARGEST_FACTS:,} bytes")
+    return path.read_text("utf-8")
+
+
+def _plain(name: str) -> bool:
+    """Whether a name is a path that leads downwards on every system: no root, drive, "..", backslash or empty part."""
+    return not set(name) & set("\\:\0") and not {"", ".", ".."} & set(name.split("/"))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file itself, behind the links by which the cache of a hub names it. Raises MissingFile, and UnreadableFile for a link that
+    leads anywhere else and for what is no plain file: a device or a pipe would be read for ever."""
+    root = folder.resolve()
+    try:
+        path = (folder / name).resolve(strict=True)
+    except (OSError, RuntimeError):
+        raise MissingFile(f'"{name}" is missing in "{folder}"; {FETCH}.') from None
+    cache = root.parent.parent / "blobs"  # snapshots/REVISION/NAME leads there
+    if not (path.is_relative_to(root) or path.is_relative_to(cache)) or not path.is_file():
+        raise UnreadableFile(f'"{name}" in "{folder}" is no file of that folder; {FETCH}.')
+    return path
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        target.symlink_to(path)
+    except OSError:  # not every system lets everybody make links
+        shutil.copyfile(path, target)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def told(folder: Path, address: str | None, as_json: bool) -> str:
@@ -79,8 +240,3 @@ def told(folder: Path, address: str | None, as_json: bool) -> str:
         return json.dumps({"folder": str(folder), "pushed_to": address, "files": files}, indent=1)
     lines = [f"{pattern:<24}{size / 1e6:>10.2f} MB  {what}" for pattern, size, what in rows]
     return "\n".join([*lines, f"Folder: {folder}", *([f"Pushed to: {address}"] if address else [])])
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,7 +19,7 @@ def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
-    uploaded = [*read_facts(folder)["files"], FACTS, CARD]  # what else lies in the folder is nobody's business
+    uploaded = [*read_facts(folder).files, FACTS, CARD]  # what else lies in the folder is nobody's business
     api = api or HfApi(token=_token())
     try:
         address = str(api.create_repo(name, private=not public, exist_ok=True))

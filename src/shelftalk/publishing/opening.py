@@ -1,8 +1,12 @@
-"""A published folder as a recommender: no run folder, no training data, the same answers."""
+"""A published folder as a recommender: no run folder, no training data, the same answers.
+
+What opening promises of a folder from outside stands in docs/how-to.md, "What opening a folder promises".
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,14 +17,16 @@ import polars as pl
 
 from shelftalk import parts
 from shelftalk.assemble import TRIE_FOLDER, holds_names
-from shelftalk.data.dataset import EVENT_COLUMNS, Dataset
+from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
-from shelftalk.errors import AnotherExperiment, SettingsError
+from shelftalk.errors import AnotherExperiment, SettingsError, reading
 from shelftalk.experiment import read_toml, validated
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.publishing.contents import CATALOGUE, EXPERIMENT, INDEX, TEMPLATES, read_facts
+from shelftalk.models.settings import Precision
+from shelftalk.publishing.contents import CATALOGUE, EXPERIMENT, FETCH, INDEX, TEMPLATES, Facts, only_what_is_read, read_facts
 from shelftalk.recommender import Rater
+from shelftalk.records import Request
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import ServedTask, TaskContext
 from shelftalk.tasks.templates import Words
@@ -45,37 +51,37 @@ class PublishedContext(TaskContext):
         return dict(self.scale or {})
 
 
-def open_recommender(folder: str | Path) -> LanguageModelRecommender:
+def open_recommender(folder: str | Path, precision: Precision | None = None) -> LanguageModelRecommender:
     """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with ratings, `rate` and
     `ratings`, for any history of catalogue items.
 
-    Its answers are those of the run's "aligned" on the same machine; `model.searching(beams=80)` asks otherwise. Nothing but the folder
-    is read. Raises MissingFile, UnreadableFile, and AnotherExperiment where a file is not the one that was published, or where this
-    tokenizer reads the item names otherwise than the one that wrote the trie.
+    Its answers are those of the run's "aligned" on the same machine; `model.searching(beams=80)` asks otherwise. `precision` of its
+    matrix products: by default that of the training, or fp32 where this machine does not have it. Nothing but the folder is read, and
+    none of its files can name code that is run. Raises MissingFile; UnreadableFile where a file is damaged or makes no sense;
+    AnotherExperiment where a file is not the one that was published, or where this tokenizer reads the item names otherwise than the
+    one that wrote the trie; SettingsError for a precision that this machine does not have.
     """
-    from shelftalk.decoding.item_trie import open_trie
-    from shelftalk.decoding.language_model import LanguageModelRecommender
-    from shelftalk.models.pretrained import load_backbone
-
     folder = Path(folder)
-    facts, settings = read_facts(folder), read_toml(folder / EXPERIMENT, "experiment")
-    index, trie = ItemIndex.load(folder / INDEX), open_trie(folder / TRIE_FOLDER)
-    backbone = load_backbone(folder, _section(TrainingSettings, settings, "training", folder).precision)
-    _check_names(trie, index, backbone, folder)
-    tasks = _served(folder, facts, settings, index)
-    return LanguageModelRecommender(backbone, index, tasks, _section(DecodingSettings, settings, "decoding", folder), trie=trie)
+    facts = read_facts(folder)
+    with _read(folder), only_what_is_read(folder, facts) as files:
+        model = _recommender(files, facts, precision)
+        _try(model)
+    if precision not in (None, "auto", "fp32") and not getattr(model.backbone, precision):
+        raise SettingsError(f'this machine or model has no {precision}; give precision = "fp32", or none.')
+    return model
 
 
 def with_prior(folder: str | Path, model: LanguageModelRecommender, prior: Prior, rating_prior: Rater | None = None) -> AlignedWithPrior:
     """`model`, opened from `folder`, combined with a prior by the weights that its run chose on validation.
 
     A prior stands on who took what, so no folder holds one: fit it where the data is, under the name that the weights were chosen for.
-    Raises SettingsError where they were chosen for another, or none were.
+    Raises SettingsError where they were chosen for another, or none were, and else as `open_recommender` does.
     """
     from shelftalk.decoding.prior import AlignedWithPrior, Chosen
 
     folder = Path(folder)
-    weights = {row["task"]: Chosen(**row) for row in read_facts(folder)["weights"]}
+    facts = read_facts(folder)
+    weights: dict[str, Chosen] = {row.task: Chosen(**row.model_dump()) for row in facts.weights}
     given: dict[str, Prior | Rater] = {
         "retrieval": prior,
         "ranking": prior,
@@ -89,34 +95,78 @@ def with_prior(folder: str | Path, model: LanguageModelRecommender, prior: Prior
                 f'the weight for {task} was chosen for the prior "{weights[task].prior}", not for "{its_prior.name}"; give that one, '
                 "or evaluate the run with the other and publish again."
             )
-    settings = _section(PriorSettings, read_toml(folder / EXPERIMENT, "experiment"), "prior", folder)
+    with _read(folder), only_what_is_read(folder, facts) as files:
+        settings = _section(PriorSettings, read_toml(files / EXPERIMENT, "experiment"), "prior")
     return AlignedWithPrior(model, prior, rating_prior, settings, {task: weights[task] for task in given})
 
 
-def _served(folder: Path, facts: Mapping[str, Any], settings: Mapping[str, Any], index: ItemIndex) -> dict[str, ServedTask]:
-    """The tasks that the model is asked, in the wordings that it was trained with."""
-    catalogue = Dataset(pl.read_parquet(folder / CATALOGUE, glob=False), pl.DataFrame(schema=EVENT_COLUMNS))
+def _read(folder: Path) -> AbstractContextManager[None]:
+    return reading(f'"{folder}" cannot be opened', FETCH)
+
+
+def _recommender(files: Path, facts: Facts, precision: Precision | None) -> LanguageModelRecommender:
+    """From the verified files of a folder. What is small and bounds the rest comes first."""
+    from shelftalk.decoding.item_trie import open_trie
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+    from shelftalk.models.pretrained import load_backbone
+
+    settings = read_toml(files / EXPERIMENT, "experiment")
+    trie = open_trie(files / TRIE_FOLDER)
+    for table in (INDEX, CATALOGUE):
+        _check_rows(files / table, trie.items)
+    index = ItemIndex.load(files / INDEX)
+    tasks = _served(files, facts, settings, index)
+    backbone = load_backbone(files, precision or _section(TrainingSettings, settings, "training").precision)
+    _check_names(trie, index, backbone, files)
+    return LanguageModelRecommender(backbone, index, tasks, _section(DecodingSettings, settings, "decoding"), trie=trie)
+
+
+def _check_rows(path: Path, items: int) -> None:
+    """Raises ValueError for a table of another length, by its footer alone: a few bytes can stand for any number of rows."""
+    rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
+    if rows != items:
+        raise ValueError(f"{path.name} has {rows:,} rows, and the item trie {items:,} items")
+
+
+def _served(files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemIndex) -> dict[str, ServedTask]:
+    """The tasks that the model is asked, with the templates that it was trained with."""
+    items = pl.read_parquet(files / CATALOGUE, glob=False)
+    if items.schema != pl.Schema(ITEM_COLUMNS) or items.drop("price").null_count().sum_horizontal().item():
+        raise ValueError(f"{CATALOGUE} is no catalogue")
+    if items["item_id"].to_list() != list(index.item_ids):
+        raise ValueError(f"{CATALOGUE} and {INDEX} hold other items")
+    catalogue = Dataset(items, pl.DataFrame(schema=EVENT_COLUMNS))
     nothing = np.zeros(0, np.uint8)
-    text = ItemText(catalogue, index, _section(TextSettings, settings, "text", folder))
-    scale = {value: said for value, said in facts["ratings"]}
-    context = PublishedContext(Split(catalogue, nothing, nothing, {}), text, Words(**facts["words"]), scale=scale)
+    text = ItemText(catalogue, index, _section(TextSettings, settings, "text"))
+    context = PublishedContext(Split(catalogue, nothing, nothing, {}), text, Words(**facts.words.model_dump()), scale=dict(facts.ratings))
     tasks: dict[str, ServedTask] = {}
-    for name in facts["tasks"]:
+    for name in facts.tasks:
         kind = parts.load(parts.TASKS, name, "task")
-        own = {**settings["tasks"][name], "templates": str(folder / TEMPLATES / f"{name}.toml")}
-        tasks[name] = kind(validated(kind.settings_type, own, f"tasks.{name}", str(folder / EXPERIMENT)), context)
+        own = {**settings["tasks"][name], "templates": str(files / TEMPLATES / f"{name}.toml")}
+        tasks[name] = kind(validated(kind.settings_type, own, f"tasks.{name}", EXPERIMENT), context)
     return tasks
 
 
-def _section(kind: Any, settings: Mapping[str, Any], name: str, folder: Path) -> Any:
+def _section(kind: Any, settings: Mapping[str, Any], name: str) -> Any:
     """One section of the folder's experiment; the others do not matter to answers, so a later version may know them no more."""
-    return validated(kind, settings.get(name, {}), name, str(folder / EXPERIMENT))
+    return validated(kind, settings.get(name, {}), name, EXPERIMENT)
 
 
-def _check_names(trie: ItemTrie, index: ItemIndex, backbone: Backbone, folder: Path) -> None:
+def _check_names(trie: ItemTrie, index: ItemIndex, backbone: Backbone, files: Path) -> None:
     """Raises AnotherExperiment where index, trie and tokenizer do not go together."""
     if not holds_names(trie, backbone, index):
         raise AnotherExperiment(
-            f'the item names of "{folder}" have other tokens here than where the model was trained; install the versions that its card '
+            f'the item names of "{files}" have other tokens here than where the model was trained; install the versions that its card '
             "names, or publish the run again."
         )
+
+
+def _try(model: LanguageModelRecommender) -> None:
+    """Ask one question of each kind: a config can be well formed and no model. Raises what asking raises."""
+    some = model.index.item_ids[0]
+    asked = Request("", (some,), candidates=(some,), item=some)
+    model.searching(search="beam", beams=1).recommend([asked], 1)
+    if "ranking" in model.tasks:
+        model.rank([asked])
+    if "rating" in model.tasks and not np.isfinite(model.rate([asked])).all():
+        raise ValueError("its estimates are no numbers")

@@ -11,12 +11,12 @@ from typing import Any
 import tomli_w
 
 from shelftalk import __version__, parts
-from shelftalk.assemble import TRIE_FOLDER, RunParts, save_generation_settings
-from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
+from shelftalk.assemble import TRIE_FOLDER, RunParts, redo_training, save_generation_settings
+from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.publishing.card import OURS, model_card, plain_name
-from shelftalk.publishing.contents import CARD, CATALOGUE, EXPERIMENT, FACTS, INDEX, TEMPLATES, hashes, published_facts
+from shelftalk.publishing.contents import CARD, CATALOGUE, EXPERIMENT, FACTS, INDEX, TEMPLATES, hashes, is_published
 from shelftalk.publishing.opening import open_recommender
 from shelftalk.report.from_run import content_of
 from shelftalk.runs import RunFolder, beside, space_needed, write_json
@@ -39,25 +39,30 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
     _check_figures(folder)
     found = RunParts(folder, load_experiment(folder.experiment))
     _check_run(found)
-    with space_needed(to.absolute()), beside(to) as part:
-        _fill(part, found)
-        _write_card(part, found, to.name, repository)
-        open_recommender(part)
+    try:
+        with space_needed(to.absolute()), beside(to) as part:
+            _fill(part, found)
+            _write_card(part, found, to.name, repository)
+            open_recommender(part)
+    except PermissionError as error:
+        raise RunError(f'"{error.filename}" cannot be written ({error.strerror}); choose another --to.') from None
     return to
 
 
 def _fill(part: Path, found: RunParts) -> None:
     """Everything but the card, the facts with the hashes last."""
-    model = found.run.model
-    shutil.copytree(model, part, ignore=shutil.ignore_patterns(FACTS, VECTORS_FILE, TRIE_FOLDER))
+    part.mkdir()
+    for path in sorted(found.run.model.iterdir()):
+        if path.is_file() and path.name not in (FACTS, VECTORS_FILE):
+            shutil.copyfile(path, part / path.name)  # contents alone: a run may be read-only, and what is published may be read
     trie = found.language_model.trie
     trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
     save_generation_settings(part, found.backbone, trie, found.experiment.decoding.beams)
     found.split.dataset.items.write_parquet(part / CATALOGUE)
-    served = [task for task in parts.SERVED if task in found.served]
+    served = [task for task in parts.SERVED if task in found.asked]
     (part / TEMPLATES).mkdir()
     for task in served:
-        rows = [asdict(template) for template in found.served[task].templates]
+        rows = [asdict(template) for template in found.asked[task].templates]
         (part / TEMPLATES / f"{task}.toml").write_text(tomli_w.dumps({"template": rows}), "utf-8")
     (part / EXPERIMENT).write_text(without_paths(found.experiment).toml(), "utf-8")
     write_json(part / FACTS, {**_facts(found, served), "files": hashes(part)})
@@ -115,7 +120,8 @@ def _check_run(found: RunParts) -> None:
             "the prompts of this run name users (text.user_ids = true), and a published folder holds none; train with "
             "text.user_ids = false to publish a model."
         )
-    trained = ItemIndex.load(found.run.model / INDEX)
+    with reading(f'"{found.run.model / INDEX}" cannot be read', redo_training(found.run.model)):
+        trained = ItemIndex.load(found.run.model / INDEX)
     if (trained.item_ids, trained.names, trained.words) != (found.index.item_ids, found.index.names, found.index.words):
         raise AnotherExperiment(
             f'the items of the model in "{found.run.model}" have other names than those of "{found.run.item_index}"; '
@@ -125,5 +131,5 @@ def _check_run(found: RunParts) -> None:
 
 def _check_target(to: Path) -> None:
     """Raises AnotherExperiment where something stands that is no published model: the folder is replaced as a whole."""
-    if to.exists() and published_facts(to) is None and not (to.is_dir() and not any(to.iterdir())):
+    if to.exists() and not is_published(to) and not (to.is_dir() and not any(to.iterdir())):
         raise AnotherExperiment(f'"{to}" is there and is no published model; choose another --to, or remove it.')

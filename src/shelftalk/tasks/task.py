@@ -9,7 +9,7 @@ Legend: N samples, U users, I items, E events.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -24,7 +24,7 @@ from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
 from shelftalk.records import Request, Segment
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
-from shelftalk.tasks.templates import Template, Words, fill_columns, load_templates
+from shelftalk.tasks.templates import Template, Words, check_templates, fill_columns, load_templates
 
 CHUNK = 8192
 """Users, or items, whose samples are made at once: what bounds the memory of sample generation."""
@@ -54,6 +54,8 @@ class TaskContext:
     text: ItemText
     words: Words = field(default_factory=Words)
     seed: int = 0
+    templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
+    """By a task's name: what stands in for the file of its templates, such as those that a model was trained with."""
     _forms: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -155,7 +157,11 @@ class Task(ABC):
         self.asked_bare = settings.text_share < 0.5
         """How items stand in the prompts of the finished model."""
         kinds = (self.optional, self.answers, self.questions)
-        self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, *kinds)
+        self.templates = list(context.templates.get(self.name, ()))
+        if self.templates:
+            check_templates(self.templates, f"the templates of {self.name}", self.placeholders, *kinds)
+        else:
+            self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, *kinds)
         self.seen = [template for template in self.templates if not template.held_out]
         self.held_out = [template for template in self.templates if template.held_out]
 

@@ -75,7 +75,7 @@ def load_templates(
     two wordings of one name, or no wording left to train with.
     """
     text = read_templates(task, path)
-    where = path or f"{task}.toml"
+    where = template_file(task, path)
     try:
         rows = tomllib.loads(text).get("template", [])
     except tomllib.TOMLDecodeError as error:
@@ -83,6 +83,24 @@ def load_templates(
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TemplateError(f'"template" in "{where}" is not a list of tables; begin each wording with [[template]].')
     templates = [_template(row, where) for row in rows]
+    check_templates(templates, where, placeholders, optional, answers, asked)
+    return templates
+
+
+def template_file(task: str, path: str | None) -> str:
+    """What messages call the file of a task's templates."""
+    return path or f"{task}.toml"
+
+
+def check_templates(
+    templates: Sequence[Template],
+    where: str,
+    placeholders: Iterable[str],
+    optional: Iterable[str] = (),
+    answers: Iterable[str] = (),
+    asked: Iterable[str] = (),
+) -> None:
+    """Raises TemplateError as `load_templates` does; `where` is what messages call their origin."""
     its_own = {*placeholders}
     for template in templates:
         _check_placeholders(template, its_own, its_own.difference(optional), where)
@@ -92,7 +110,6 @@ def load_templates(
         raise TemplateError(f'two templates of "{where}" have one name; give each its own.')
     if all(template.held_out for template in templates):
         raise TemplateError(f'"{where}" has no template to train with; add a [[template]] without held_out = true.')
-    return templates
 
 
 def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
