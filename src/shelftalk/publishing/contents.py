@@ -109,10 +109,10 @@ class Facts(_Fact):
             raise ValueError("the rating values do not ascend, or two of them have one text")
         if ("rating" in self.tasks) != bool(self.ratings):
             raise ValueError("there are ratings without the task, or the task without ratings")
-        if wrong := next((name for name in self.files if not _plain(name)), None):
-            raise ValueError(f"files names {wrong!r}, which is no path inside the folder")
-        if missing := next((name for name in self.needed if name not in self.files), None):
-            raise ValueError(f'files lacks "{missing}", whose hash every folder tells')
+        if wrong := [name for name in self.files if not _plain(name)]:
+            raise ValueError(f"files names {wrong[0]!r}, which is no path inside the folder")
+        if missing := [name for name in self.needed if name not in self.files]:
+            raise ValueError(f'files lacks "{missing[0]}", whose hash every folder tells')
         return self
 
     @property
