@@ -48,10 +48,12 @@ CHECKED_NAMES = 100
 class ModelFacts(BaseModel):
     """shelftalk.json of a run's model/: what the model was trained with, and is asked with wherever the files of that are today."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     split: str
     """SHA-256 of the split."""
+    scheme: str = ""
+    """What the items' names are."""
     templates: dict[str, tuple[Template, ...]]
     """By task."""
     prompts: dict[str, Any] = {}

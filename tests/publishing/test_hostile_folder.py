@@ -218,8 +218,11 @@ def test_facts_that_are_no_facts_are_one_sentence(text: str, copied: Copied) -> 
         with_prior(folder, None, None)  # type: ignore[arg-type]
 
 
-def test_facts_of_a_later_version_may_be_more(copied: Copied) -> None:
-    assert opened_or_refused(with_facts(copied(), more={"x": 1}))
+def test_a_fact_of_a_later_version_is_named(copied: Copied) -> None:
+    folder = with_facts(copied(), more={"x": 1})
+    with pytest.raises(UnreadableFile, match='holds "more", which shelftalk .* does not know; install a later version') as caught:
+        open_recommender(folder)
+    check_sentence(caught.value)
 
 
 def test_tables_that_do_not_go_together_are_refused(copied: Copied) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from shelftalk import __version__
 from shelftalk.assemble import TRIE_FOLDER
 from shelftalk.decoding.trie_files import ARRAYS
 from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
@@ -56,9 +57,9 @@ FETCH = "fetch the folder again as a whole, or publish the run again"
 
 
 class _Fact(BaseModel):
-    """Facts of a later version may be more, and are passed over."""
+    """A fact that this version does not know may be one that answers depend on, so it is refused and not passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Nouns(_Fact):
@@ -184,6 +185,10 @@ def _facts(folder: Path) -> Facts:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))
+        if fault["type"] == "extra_forbidden":
+            raise UnreadableFile(
+                f'"{folder / FACTS}" holds "{where}", which shelftalk {__version__} does not know; install a later version, or {FETCH}.'
+            ) from None
         reason = f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
     except (OSError, ValueError) as error:
         reason = str(error)
