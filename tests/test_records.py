@@ -19,28 +19,42 @@ def test_nan_among_the_ratings_is_an_unknown_rating():
 
 @pytest.mark.parametrize("rating", [float("inf"), float("-inf"), "5", b"5", [5]])
 def test_a_rating_that_is_no_finite_number_is_refused(rating: Any):
-    with pytest.raises(BadRequest, match=r"request of user 'u': the rating .* is no finite number; give .*, or None where unknown\.$"):
+    with pytest.raises(
+        BadRequest,
+        match=r"request of user 'u': the rating .* is no finite number; give .*, or None where unknown\.$",
+    ):
         Request("u", ("a",), ratings=(rating,))
     assert Request("u", ("a",), ratings=(None,)).ratings == (None,)  # the remedy
 
 
 @pytest.mark.parametrize("ratings", [(4.0,), (4.0, 3.0, 2.0)])
 def test_ratings_are_as_many_as_the_history_or_none(ratings: tuple[float, ...]):
-    with pytest.raises(BadRequest, match="ratings for 2 items; give one for each item of the history, None where unknown"):
+    with pytest.raises(
+        BadRequest, match="ratings for 2 items; give one for each item of the history, None where unknown"
+    ):
         Request("u", ("a", "b"), ratings=ratings)
     assert Request("u", ("a", "b")).ratings == ()
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"history": (7,)}, {"candidates": (7,)}, {"excluded": (7,)}, {"item": 7}, {"user": 7}, {"history": (None,)}],
+    [
+        {"history": (7,)},
+        {"candidates": (7,)},
+        {"excluded": (7,)},
+        {"item": 7},
+        {"user": 7},
+        {"history": (None,)},
+    ],
 )
 def test_an_id_that_is_no_text_is_refused_and_not_taken_for_a_stranger(wrong: dict[str, Any]):
     with pytest.raises(BadRequest, match='is no text; ids are texts: give "'):
         Request(**{"user": "u", "history": (), **wrong})
 
 
-@pytest.mark.parametrize("wrong", [{"history": None}, {"history": "ab"}, {"ratings": 4.0}, {"candidates": 5}, {"filter": "tea"}])
+@pytest.mark.parametrize(
+    "wrong", [{"history": None}, {"history": "ab"}, {"ratings": 4.0}, {"candidates": 5}, {"filter": "tea"}]
+)
 def test_what_is_no_sequence_and_no_filter_is_refused(wrong: dict[str, Any]):
     with pytest.raises(BadRequest, match=r"request of user 'u': .*; give a "):
         Request(**{"user": "u", "history": (), **wrong})

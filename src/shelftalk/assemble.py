@@ -46,7 +46,8 @@ CHECKED_NAMES = 100
 
 
 class ModelFacts(BaseModel):
-    """shelftalk.json of a run's model/: what the model was trained with, and is asked with wherever the files of that are today."""
+    """shelftalk.json of a run's model/: what the model was trained with, and is asked with wherever the files
+    of that are today."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -57,7 +58,8 @@ class ModelFacts(BaseModel):
     templates: dict[str, tuple[Template, ...]]
     """By task."""
     prompts: dict[str, Any] = {}
-    """The other settings that prompts depend on, see `prompt_settings`; none in models of version 0.2.0 and before."""
+    """The other settings that prompts depend on, see `prompt_settings`; none in models of version 0.2.0 and
+    before."""
 
 
 @dataclass
@@ -123,7 +125,8 @@ class RunParts:
 
     @cached_property
     def asked(self) -> dict[str, ServedTask]:
-        """The tasks that the trained model of model/ is asked, with the templates that it was trained with."""
+        """The tasks that the trained model of model/ is asked, with the templates that it was trained
+        with."""
         trained = read_model_facts(self.run.model).templates
         context = self._context(trained)
         kinds = {name: parts.load(parts.TASKS, name, "task") for name in parts.SERVED if name in trained}
@@ -136,8 +139,8 @@ class RunParts:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The trained model of model/. Raises AnotherExperiment where it belongs to another split, index or experiment, and
-        UnreadableFile where its files are damaged."""
+        """The trained model of model/. Raises AnotherExperiment where it belongs to another split, index or
+        experiment, and UnreadableFile where its files are damaged."""
         from shelftalk.models.pretrained import load_backbone
 
         check_model(self.run.model, self.split, self.experiment)
@@ -342,10 +345,15 @@ def words_of(experiment: Experiment) -> Words:
 
 
 def prompt_settings(experiment: Experiment) -> dict[str, Any]:
-    """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and how each served task is asked."""
+    """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and how each
+    served task is asked."""
     unread = {"weight", "templates"}  # how much a task is trained, and where its templates were
     tasks = {name: experiment.tasks[name].model_dump(mode="json", exclude=unread) for name in parts.SERVED}
-    return {"nouns": asdict(words_of(experiment)), "text": experiment.text.model_dump(mode="json"), "tasks": tasks}
+    return {
+        "nouns": asdict(words_of(experiment)),
+        "text": experiment.text.model_dump(mode="json"),
+        "tasks": tasks,
+    }
 
 
 def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams: int) -> None:
@@ -357,7 +365,8 @@ def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams
 
 
 def read_model_facts(folder: Path) -> ModelFacts:
-    """What the model of a run was trained with. Raises MissingFile, or UnreadableFile where the file does not say."""
+    """What the model of a run was trained with. Raises MissingFile, or UnreadableFile where the file does not
+    say."""
     facts = folder / MODEL_FACTS
     try:
         return ModelFacts.model_validate_json(facts.read_bytes())
@@ -368,30 +377,45 @@ def read_model_facts(folder: Path) -> ModelFacts:
 
 
 def check_model(folder: Path, split: Split, experiment: Experiment) -> None:
-    """Raises AnotherExperiment where the model was trained on another split than the run's or with other settings of its prompts, and
-    MissingFile or UnreadableFile where the folder does not say on which."""
+    """Raises AnotherExperiment where the model was trained on another split than the run's or with other
+    settings of its prompts, and MissingFile or UnreadableFile where the folder does not say on which."""
     facts = read_model_facts(folder)
     if facts.split != split.fingerprint():
         raise AnotherExperiment(
             f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
         )
-    if differs := differences(facts.prompts, prompt_settings(experiment)) if facts.prompts else []:
+    now = prompt_settings(experiment)
+    if differs := differences(_shared(facts.prompts, now), _shared(now, facts.prompts)):
         raise AnotherExperiment(
-            f'the model in "{folder}" was trained with other settings of its prompts than the experiment has now '
-            f"({', '.join(differs[:3])}); set them back, or train with another --out."
+            f'the model in "{folder}" was trained with other settings of its prompts than the experiment has '
+            f"now ({', '.join(differs[:3])}); set them back, or train with another --out."
         )
+
+
+def _shared(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """What of a table the other has too: a setting that came with a later version asks older models as before."""
+    both = {key: (value, other[key]) for key, value in table.items() if key in other}
+    tables = {key: isinstance(one, dict) and isinstance(two, dict) for key, (one, two) in both.items()}
+    return {key: _shared(one, two) if tables[key] else one for key, (one, two) in both.items()}
 
 
 def differences(one: Any, other: Any, name: str = "") -> list[str]:
     """Names of the settings in which two tables differ."""
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return [] if one == other else [name]
-    return [found for key in {**one, **other} for found in differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))]
+    return [
+        found
+        for key in {**one, **other}
+        for found in differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
+    ]
 
 
 def redo_training(model: Path) -> str:
     """The remedy for a damaged model folder of a run."""
-    return f'remove the folder "{model}" and run `shelftalk train` again, which continues after its last checkpoint'
+    return (
+        f'remove the folder "{model}" and run `shelftalk train` again, which continues after its last '
+        "checkpoint"
+    )
 
 
 def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemIndex) -> None:
@@ -404,7 +428,10 @@ def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
     """Whether the trie holds the index's names as the backbone reads them, by their number and by a few of them."""
     if trie.items != len(index.item_ids) or not backbone.knows(index.vocabulary):
         return False
-    if int(max(trie.token.max(), trie.tail.max(initial=-1))) >= backbone.model.get_input_embeddings().weight.shape[0]:
+    if (
+        int(max(trie.token.max(), trie.tail.max(initial=-1)))
+        >= backbone.model.get_input_embeddings().weight.shape[0]
+    ):
         return False
     rows = range(0, len(index.item_ids), max(1, len(index.item_ids) // CHECKED_NAMES))
     wanted, kept = backbone.encode_names([index.segments(index.item_ids[row]) for row in rows]), trie.names(np.array(rows))
@@ -456,7 +483,9 @@ def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[st
 
     settings = found.experiment.prior
     prior, told = _prior(found, settings.model)
-    rating_prior, told_of_rating = _prior(found, settings.rating_model) if "rating" in found.asked else (None, [])
+    rating_prior, told_of_rating = (
+        _prior(found, settings.rating_model) if "rating" in found.asked else (None, [])
+    )
     model = AlignedWithPrior(found.language_model, prior, rating_prior, settings)
     found.asking.about = "choosing weights"
     model.choose(found.split, list(found.asked), found.experiment.seed)

@@ -133,11 +133,13 @@ class IllegalMove(ShelftalkError):
 
 @contextmanager
 def reading(what: str, remedy: str) -> Iterator[None]:
-    """Files that others wrote are read in this block: whatever is wrong with them comes as UnreadableFile, "`what` (why); `remedy`".
+    """Files that others wrote are read in this block: whatever is wrong with them comes as UnreadableFile,
+    "`what` (why); `remedy`".
 
-    A sentence of this family keeps its reason and gets `remedy` in place of its own, which is for those who wrote the file; what says
-    that whole things do not belong together (RunError) passes. Anything else is what libraries raise at damaged bytes, and they raise
-    anything: parsers written in Rust even an error that is no Exception.
+    A sentence of this family keeps its reason and gets `remedy` in place of its own, which is for those who
+    wrote the file; what says that whole things do not belong together (RunError) passes. Anything else is
+    what libraries raise at damaged bytes, and they raise anything: parsers written in Rust even an error that
+    is no Exception.
     """
     try:
         yield

@@ -14,11 +14,13 @@ from shelftalk.records import Ranking, Request
 class Recommender(Protocol):
     """Retrieval: the best `k` items of the whole catalogue for each request.
 
-    What may come back is every catalogue item that passes the request's filter, less its history and its excluded items. Each
-    ranking holds min(k, how many these are) of them, each once: a filter is applied to what is searched, not to what was found,
-    so it costs no answers, and one that leaves nothing gets an empty ranking. The answer keeps the order of the requests, none for
-    none; the same requests give the same answers. Raises UnknownItem for an id outside the catalogue, in history, excluded items or
-    filter, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no whole number or below 0.
+    What may come back is every catalogue item that passes the request's filter, less its history and its
+    excluded items. Each ranking holds min(k, how many these are) of them, each once: a filter is applied to
+    what is searched, not to what was found, so it costs no answers, and one that leaves nothing gets an empty
+    ranking. The answer keeps the order of the requests, none for none; the same requests give the same
+    answers. Raises UnknownItem for an id outside the catalogue, in history, excluded items or filter,
+    UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no whole number
+    or below 0.
     """
 
     name: str
@@ -34,10 +36,15 @@ def check_wanted(k: int) -> None:
         raise SettingsError(f"k={k} items cannot be recommended; ask for 0 or more.")
 
 
-def check_items(requests: Sequence[Request], catalogue: Container[str], task: Literal["retrieval", "ranking", "rating"]) -> None:
-    """Raises UnknownItem for an id outside the catalogue, in the parts of the requests that the task reads."""
+def check_items(
+    requests: Sequence[Request], catalogue: Container[str], task: Literal["retrieval", "ranking", "rating"]
+) -> None:
+    """Raises UnknownItem for an id outside the catalogue, in the parts of the requests that the task
+    reads."""
     for request in requests:
-        asked = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}[task]
+        asked = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}[
+            task
+        ]
         for item in (*request.history, *asked):
             if item not in catalogue:
                 raise UnknownItem(
@@ -54,10 +61,12 @@ def candidate_rows(requests: Sequence[Request], row_of: Mapping[str, int]) -> li
 
 @runtime_checkable
 class Ranker(Protocol):
-    """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no preference".
+    """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no
+    preference".
 
-    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away; one that is given twice
-    comes back twice, and without any the ranking is empty. Raises UnknownItem for an id outside the catalogue, in history or candidates.
+    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away;
+    one that is given twice comes back twice, and without any the ranking is empty. Raises UnknownItem for an
+    id outside the catalogue, in history or candidates.
     """
 
     name: str
@@ -67,10 +76,11 @@ class Ranker(Protocol):
 
 @runtime_checkable
 class Rater(Protocol):
-    """Rating prediction: for each request, the rating its user would give `request.item`, on the data's own scale.
+    """Rating prediction: for each request, the rating its user would give `request.item`, on the data's own
+    scale.
 
-    A history without ratings, or with unknown ones, is answered too. Raises UnknownItem for an id outside the catalogue, in history or
-    `item`.
+    A history without ratings, or with unknown ones, is answered too. Raises UnknownItem for an id outside the
+    catalogue, in history or `item`.
     """
 
     name: str

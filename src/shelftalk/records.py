@@ -56,16 +56,19 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which items may come back. Every condition that is given must hold; () and None give none, except in `only`.
+    """Which items may come back. Every condition that is given must hold; () and None give none, except in
+    `only`.
 
-    `categories`: any of these labels. The labels of an item are its text of categories as a whole and what stands in it between
-    ";", ">" and "|": "Beauty > Hair Care > Shampoos" has four. `brands`: any of these. Labels and brands are met whole, whatever the
-    case and the space around words; one that no item has is an error where the filter is used, not an empty answer.
-    `min_price`, `max_price`: bounds that are themselves allowed, on the data's own scale; an item without a price passes neither.
-    `only`: item ids, for instance of what is in stock; () lets nothing pass.
+    `categories`: any of these labels. The labels of an item are its text of categories as a whole and what
+    stands in it between ";", ">" and "|": "Beauty > Hair Care > Shampoos" has four. `brands`: any of these.
+    Labels and brands are met whole, whatever the case and the space around words; one that no item has is an
+    error where the filter is used, not an empty answer. `min_price`, `max_price`: bounds that are themselves
+    allowed, on the data's own scale; an item without a price passes neither. `only`: item ids, for instance
+    of what is in stock; () lets nothing pass.
 
-    Hashable, so that one mask serves all requests of one filter. Raises BadRequest for a list or a lone text where a tuple of
-    texts belongs, for a price that is no number, and for prices between which there is nothing.
+    Hashable, so that one mask serves all requests of one filter. Raises BadRequest for a list or a lone text
+    where a tuple of texts belongs, for a price that is no number, and for prices between which there is
+    nothing.
     """
 
     categories: tuple[str, ...] = ()
@@ -85,7 +88,9 @@ class Filter:
         for name in ("min_price", "max_price"):
             price = getattr(self, name)
             if price is not None and not (isinstance(price, Real) and price == price):  # NaN differs from itself
-                raise BadRequest(f"filter: {name} {price!r} is no number; give a price, or None for no bound.")
+                raise BadRequest(
+                    f"filter: {name} {price!r} is no number; give a price, or None for no bound."
+                )
         if self.min_price is not None and self.max_price is not None and not self.min_price <= self.max_price:
             raise BadRequest(
                 f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}; swap or widen them."
@@ -94,15 +99,17 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item to rate.
+    """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item
+    to rate.
 
-    `ratings` is either empty or as long as `history`, None where a rating is unknown; NaN, which tables have there, becomes None.
-    `user` identifies the request in the answer; a recommender may look it up, and must answer for users that it has never seen.
-    `filter` and `excluded` bind retrieval alone: what comes back passes the filter and is neither in the history nor among the
-    excluded items. Any sequence of ids becomes a tuple; an id may occur more than once.
+    `ratings` is either empty or as long as `history`, None where a rating is unknown; NaN, which tables have
+    there, becomes None. `user` identifies the request in the answer; a recommender may look it up, and must
+    answer for users that it has never seen. `filter` and `excluded` bind retrieval alone: what comes back
+    passes the filter and is neither in the history nor among the excluded items. Any sequence of ids becomes
+    a tuple; an id may occur more than once.
 
-    Raises BadRequest for an id that is no text, for a lone text or nothing where item ids belong, for ratings that are not as many
-    as the history, and for a rating that is no finite number.
+    Raises BadRequest for an id that is no text, for a lone text or nothing where item ids belong, for ratings
+    that are not as many as the history, and for a rating that is no finite number.
     """
 
     user: str
@@ -125,7 +132,8 @@ class Request:
         object.__setattr__(self, "ratings", tuple(map(self._rating, self._sequence("ratings", "numbers"))))
         if self.ratings and len(self.ratings) != len(self.history):
             raise self._refusal(
-                f"{len(self.ratings)} ratings for {len(self.history)} items", "give one for each item of the history, None where unknown"
+                f"{len(self.ratings)} ratings for {len(self.history)} items",
+                "give one for each item of the history, None where unknown",
             )
         if self.filter is not None and not isinstance(self.filter, Filter):
             raise self._refusal(f"filter is {type(self.filter).__name__}", "give a Filter, or None")

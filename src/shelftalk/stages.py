@@ -16,7 +16,16 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import Asking, RunParts, build_index, check_backbone, differences, family, save_model_facts, train_backbone
+from shelftalk.assemble import (
+    Asking,
+    RunParts,
+    build_index,
+    check_backbone,
+    differences,
+    family,
+    save_model_facts,
+    train_backbone,
+)
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
@@ -78,7 +87,9 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
     if folder.experiment.exists():
-        differs = differences(_settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment))
+        differs = differences(
+            _settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment)
+        )
         if differs:
             raise AnotherExperiment(
                 f'"{folder.path}" holds the run of another experiment (it differs in {", ".join(differs[:3])}); '
@@ -160,7 +171,9 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
         empty = [f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts]
-        templates = {task.name: [asdict(template) for template in task.templates] for task in found.tasks.values()}
+        templates = {
+            task.name: [asdict(template) for template in task.templates] for task in found.tasks.values()
+        }
         return {"samples": counts, "left_out": empty, "templates": templates}
 
     return folder.do("write", inputs, work)

@@ -208,7 +208,7 @@ def test_scores_of_which_no_probability_can_be_made_are_refused(wrong: float):
 def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> RunParts:
     """A run whose trained model is the one above."""
     found = RunParts(RunFolder(folder), load_experiment(None, {"item_knn": KNN.model_dump(), "bias": BIAS.model_dump(), **experiment}))
-    found.__dict__.update(split=exam_split(), language_model=LikeAModel(exam_split()), served=dict.fromkeys(served))
+    found.__dict__.update(split=exam_split(), language_model=LikeAModel(exam_split()), asked=dict.fromkeys(served))
     return found
 
 

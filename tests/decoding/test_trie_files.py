@@ -1,4 +1,5 @@
-"""Arrays that are no item trie are refused before anybody walks them, in time and memory of their own size."""
+"""Arrays that are no item trie are refused before anybody walks them, in time and memory of their own
+size."""
 
 from __future__ import annotations
 
@@ -32,11 +33,22 @@ def test_what_build_trie_makes_passes():
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_no_single_number_can_be_another(name: str):
-    """But for the tokens, which may be those of other names as long as they are in order; these the tokenizer is asked about."""
+    """But for the tokens, which may be those of other names as long as they are in order; these the tokenizer
+    is asked about."""
     free = ("token", "tail", "tail_bounds")
     whole = arrays_of(NAMES)
     for place in range(len(whole[name])):
-        for number in (-2, -1, 0, 1, place, len(whole[name]), 2**31 - 1, int(whole[name][place]) + 1, int(whole[name][place]) - 1):
+        for number in (
+            -2,
+            -1,
+            0,
+            1,
+            place,
+            len(whole[name]),
+            2**31 - 1,
+            int(whole[name][place]) + 1,
+            int(whole[name][place]) - 1,
+        ):
             arrays = {key: array.copy() for key, array in whole.items()}
             arrays[name][place] = number
             if number == whole[name][place] or (name in free and number >= 0):
@@ -47,7 +59,11 @@ def test_no_single_number_can_be_another(name: str):
 
 @pytest.mark.parametrize("name", ARRAYS)
 def test_no_array_can_be_longer_or_shorter(name: str):
-    for change in (lambda array: array[:-1], lambda array: np.append(array, array[-1:]), lambda array: array[:0]):
+    for change in (
+        lambda array: array[:-1],
+        lambda array: np.append(array, array[-1:]),
+        lambda array: array[:0],
+    ):
         arrays = arrays_of(NAMES)
         arrays[name] = change(arrays[name])
         with pytest.raises(ValueError):
@@ -93,11 +109,15 @@ def test_bounds_of_tails_that_go_back_are_refused():
 def test_an_array_of_another_kind_is_one_sentence(array: np.ndarray, tmp_path: Path):
     build_trie(NAMES).save(tmp_path)
     np.save(tmp_path / "parent.npy", array, allow_pickle=True)
-    with pytest.raises(UnreadableFile, match="not a whole item trie .*; delete that folder, and the trie is made anew"):
+    with pytest.raises(
+        UnreadableFile, match="not a whole item trie .*; delete that folder, and the trie is made anew"
+    ):
         open_trie(tmp_path)
 
 
-@pytest.mark.parametrize("shape", ["(4611686018427387904,)", "(-1,)", "(9, 9)", "(1e3,)", "[9]", "(__import__('os').getpid(),)"])
+@pytest.mark.parametrize(
+    "shape", ["(4611686018427387904,)", "(-1,)", "(9, 9)", "(1e3,)", "[9]", "(__import__('os').getpid(),)"]
+)
 def test_a_header_that_lies_is_one_sentence(shape: str, tmp_path: Path):
     build_trie(NAMES).save(tmp_path)
     header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"

@@ -214,19 +214,63 @@ def test_progress_names_what_the_language_model_is_asked(finished: RunFolder, ti
 @pytest.mark.parametrize(
     ("spoil", "error", "says"),
     [
-        (lambda model: (model / "shelftalk.json").unlink(), MissingFile, "holds no trained model; run `shelftalk train` first"),
+        (
+            lambda model: (model / "shelftalk.json").unlink(),
+            MissingFile,
+            "holds no trained model; run `shelftalk train` first",
+        ),
         (lambda model: (model / "shelftalk.json").write_text("{"), UnreadableFile, "is damaged"),
-        (lambda model: (model / "model.safetensors").write_bytes(b"short"), UnreadableFile, "damaged or cut short"),
-        (lambda model: (model / "tokenizer_config.json").unlink(), UnreadableFile, "names no pad token; remove the folder"),
-        (lambda model: (model / "tokenizer_config.json").write_text("{"), UnreadableFile, "is damaged; remove the folder"),
-        (lambda model: (model / "tokenizer_config.json").write_text("[]"), UnreadableFile, "is damaged; remove the folder"),
-        (lambda model: (model / "tokenizer.json").write_text("{"), UnreadableFile, "cannot be opened.*; remove the folder"),
-        (lambda model: (model / "config.json").write_text("{"), UnreadableFile, "holds no model that can be read.*; remove the folder"),
-        (lambda model: (model / "shelftalk.json").write_text("[]"), UnreadableFile, "is damaged; remove the folder"),
-        (lambda model: (model / "shelftalk.json").write_text('{"split": 5}'), UnreadableFile, "is damaged; remove the folder"),
-        (lambda model: (model / "item_trie" / "parent.npy").write_bytes(b""), UnreadableFile, "delete that folder"),
+        (
+            lambda model: (model / "model.safetensors").write_bytes(b"short"),
+            UnreadableFile,
+            "damaged or cut short",
+        ),
+        (
+            lambda model: (model / "tokenizer_config.json").unlink(),
+            UnreadableFile,
+            "names no pad token; remove the folder",
+        ),
+        (
+            lambda model: (model / "tokenizer_config.json").write_text("{"),
+            UnreadableFile,
+            "is damaged; remove the folder",
+        ),
+        (
+            lambda model: (model / "tokenizer_config.json").write_text("[]"),
+            UnreadableFile,
+            "is damaged; remove the folder",
+        ),
+        (
+            lambda model: (model / "tokenizer.json").write_text("{"),
+            UnreadableFile,
+            "cannot be opened.*; remove the folder",
+        ),
+        (
+            lambda model: (model / "config.json").write_text("{"),
+            UnreadableFile,
+            "holds no model that can be read.*; remove the folder",
+        ),
+        (
+            lambda model: (model / "shelftalk.json").write_text("[]"),
+            UnreadableFile,
+            "is damaged; remove the folder",
+        ),
+        (
+            lambda model: (model / "shelftalk.json").write_text('{"split": 5}'),
+            UnreadableFile,
+            "is damaged; remove the folder",
+        ),
+        (
+            lambda model: (model / "item_trie" / "parent.npy").write_bytes(b""),
+            UnreadableFile,
+            "delete that folder",
+        ),
         (lambda model: (model / "item_trie" / "leaf.npy").unlink(), UnreadableFile, "delete that folder"),
-        (lambda model: build_trie([[5, 1], [6, 1]]).save(model / "item_trie"), AnotherExperiment, "names of another item index"),
+        (
+            lambda model: build_trie([[5, 1], [6, 1]]).save(model / "item_trie"),
+            AnotherExperiment,
+            "names of another item index",
+        ),
     ],
 )
 def test_half_a_model_folder_is_one_sentence(
@@ -245,14 +289,19 @@ def test_fewer_than_no_items_are_refused(finished: RunFolder, tiny: Experiment) 
             model.recommend([Request("u", ())], -1)
 
 
-def test_the_remedy_for_a_damaged_model_folder_works(finished: RunFolder, copy_of: CopyOf, experiment_file: Path) -> None:
+def test_the_remedy_for_a_damaged_model_folder_works(
+    finished: RunFolder, copy_of: CopyOf, experiment_file: Path
+) -> None:
     run = copy_of(finished)
     rankings = run.ranking("retrieval", "aligned").read_bytes()
     (run.model / "tokenizer.json").write_text("{")
     run.manifest("recommend.aligned").unlink()
     command = (experiment_file, "--out", run.path)
     refused = call("recommend", *command)
-    assert refused.exit_code == 2 and f'remove the folder "{run.model}" and run `shelftalk train` again' in refused.stderr
+    assert (
+        refused.exit_code == 2
+        and f'remove the folder "{run.model}" and run `shelftalk train` again' in refused.stderr
+    )
     shutil.rmtree(run.model)
     for stage in ("train", "recommend"):
         done = call(stage, *command)

@@ -173,6 +173,22 @@ def test_fp16_is_refused_for_t5_with_the_reason(tmp_path: Path) -> None:
 def test_fp16_is_refused_without_a_gpu(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="need a GPU"):
         start_from_pretrained(llama(tmp_path), ITEMS, {}, "fp16", 0)
+    assert not start_from_pretrained(llama(tmp_path), ITEMS, {}, "auto", 0).fp16  # the remedy
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_model_trained_in_fp16_is_asked_in_fp32_without_a_gpu(tmp_path: Path) -> None:
+    start(llama(tmp_path / "llama")).save(tmp_path / "saved")
+    backbone = load_backbone(tmp_path / "saved", "fp16")
+    assert not backbone.fp16 and not backbone.bf16
+
+
+def test_a_folder_that_asks_for_its_own_code_is_refused_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = changed(tmp_path, model_type="things", auto_map={"AutoConfig": "code.Things"})
+    (tmp_path / "code.py").write_text("raise SystemExit('it ran')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
+    with pytest.raises(MissingFile, match="holds no model that can be read"):
+        read_config(settings)
 
 
 def test_a_config_that_lacks_what_every_sample_needs_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""A published folder from outside is hostile: it opens as what it says, or not at all in one sentence, and runs nothing.
+"""A published folder from outside is hostile: it opens as what it says, or not at all in one sentence, and
+runs nothing.
 
 SHELFTALK_FUZZ=5000 tries so many damages of every file in place of a few.
 """
@@ -62,13 +63,17 @@ def check_sentence(error: BaseException) -> None:
 
 
 def opened_or_refused(folder: Path) -> bool:
-    """Whether the folder opens. Its answers are then items of its catalogue; else one of the family says why, in one sentence."""
+    """Whether the folder opens. Its answers are then items of its catalogue; else one of the family says why,
+    in one sentence."""
     start = time.monotonic()
     try:
         model = open_recommender(folder)
         some = model.index.item_ids[:3]
         asked = Request("anyone", some, ratings=(1.0, None, 5.0), candidates=some, item=some[0])
-        for ranking in (*model.recommend([asked], 5), *(model.rank([asked]) if "ranking" in model.tasks else ())):
+        for ranking in (
+            *model.recommend([asked], 5),
+            *(model.rank([asked]) if "ranking" in model.tasks else ()),
+        ):
             assert set(ranking.items) <= set(model.index.item_ids) and np.isfinite(ranking.scores).all()
         if "rating" in model.tasks:
             assert np.isfinite(model.rate([asked])).all()
@@ -103,7 +108,9 @@ def test_a_task_that_the_folder_names_is_not_imported(copied: Copied, planted: P
         open_recommender(folder)
 
 
-def test_an_experiment_that_names_code_everywhere_opens_without_it(copied: Copied, planted: Path, published: Path) -> None:
+def test_an_experiment_that_names_code_everywhere_opens_without_it(
+    copied: Copied, planted: Path, published: Path
+) -> None:
     folder = copied()
     settings = tomllib.loads((folder / "experiment.toml").read_text())
     settings["models"] = ["planted:Thing"]
@@ -112,17 +119,25 @@ def test_an_experiment_that_names_code_everywhere_opens_without_it(copied: Copie
     settings["tasks"]["planted:Thing"] = {"weight": 1.0}
     (folder / "experiment.toml").write_text(tomli_w.dumps(settings))
     asked = Request("anyone", ())
-    assert open_recommender(signed(folder)).recommend([asked], 5) == open_recommender(published).recommend([asked], 5)
+    assert open_recommender(signed(folder)).recommend([asked], 5) == open_recommender(published).recommend(
+        [asked], 5
+    )
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a kind that transformers has", "a kind of its own"])
-def test_an_auto_map_neither_runs_nor_asks(known: bool, copied: Copied, planted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_auto_map_neither_runs_nor_asks(
+    known: bool, copied: Copied, planted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = copied()
     (folder / "code.py").write_text(planted.read_text())
-    names = {f"Auto{kind}": f"code.Thing{kind}" for kind in ("Config", "Model", "ModelForCausalLM", "Tokenizer")}
+    names = {
+        f"Auto{kind}": f"code.Thing{kind}" for kind in ("Config", "Model", "ModelForCausalLM", "Tokenizer")
+    }
     with_json(folder / "config.json", auto_map=names, **({} if known else {"model_type": "things"}))
     tokenizer = ["code.Thing", "code.Thing"]
-    with_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": tokenizer}, tokenizer_class="Thing")
+    with_json(
+        folder / "tokenizer_config.json", auto_map={"AutoTokenizer": tokenizer}, tokenizer_class="Thing"
+    )
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
     if known:
         with_json(folder / "tokenizer_config.json", tokenizer_class="PreTrainedTokenizerFast")
@@ -130,9 +145,16 @@ def test_an_auto_map_neither_runs_nor_asks(known: bool, copied: Copied, planted:
 
 
 def test_what_is_not_listed_is_not_read(copied: Copied, published: Path) -> None:
-    """An adapter's configuration would lead transformers to another model, vectors of symbols to another file."""
+    """An adapter's configuration would lead transformers to another model, vectors of symbols to another
+    file."""
     folder = copied()
-    for name in ("adapter_config.json", "symbol_vectors.parquet", "generation_config.json", "chat_template.jinja", "added_tokens.json"):
+    for name in (
+        "adapter_config.json",
+        "symbol_vectors.parquet",
+        "generation_config.json",
+        "chat_template.jinja",
+        "added_tokens.json",
+    ):
         (folder / name).write_bytes(b"{")
     facts = json.loads((folder / "shelftalk.json").read_text())
     del facts["files"]["generation_config.json"]
@@ -156,7 +178,9 @@ def test_no_hashes_are_no_way_around_them(copied: Copied) -> None:
         open_recommender(with_facts(copied(), files={}))
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:/secret", "", ".", "a//b", "a\0b"])
+@pytest.mark.parametrize(
+    "name", ["../secret", "/etc/passwd", "a/../../secret", "..\\secret", "C:/secret", "", ".", "a//b", "a\0b"]
+)
 def test_a_path_out_of_the_folder_is_refused_unread(name: str, copied: Copied) -> None:
     folder = copied()
     (folder.parent / "secret").write_text("x")
@@ -193,14 +217,22 @@ def test_the_links_of_a_hubs_cache_are_followed(published: Path, tmp_path: Path)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
     asked = Request("anyone", ())
-    assert open_recommender(snapshot).recommend([asked], 5) == open_recommender(published).recommend([asked], 5)
+    assert open_recommender(snapshot).recommend([asked], 5) == open_recommender(published).recommend(
+        [asked], 5
+    )
 
 
 @pytest.mark.parametrize("key", sorted(Facts.model_fields))
 def test_a_fact_that_is_missing_or_of_another_form_is_named(key: str, copied: Copied) -> None:
     folder = copied()
     facts = json.loads((folder / "shelftalk.json").read_text())
-    for wrong in ({}, *({key: value} for value in (None, 7, "x" if key not in ("shelftalk", "split", "scheme") else 1.5, [7], {"x": 7}))):
+    for wrong in (
+        {},
+        *(
+            {key: value}
+            for value in (None, 7, "x" if key not in ("shelftalk", "split", "scheme") else 1.5, [7], {"x": 7})
+        ),
+    ):
         given = {**{name: value for name, value in facts.items() if name != key}, **wrong}
         (folder / "shelftalk.json").write_text(json.dumps(given))
         with pytest.raises((UnreadableFile, MissingFile)) as caught:
@@ -209,7 +241,9 @@ def test_a_fact_that_is_missing_or_of_another_form_is_named(key: str, copied: Co
         assert key in str(caught.value) or (key == "files" and not wrong)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, '{"files": NaN}', "\0", '{"files": ' + "9" * 10_000 + "}"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", "[" * 100_000, '{"files": NaN}', "\0", '{"files": ' + "9" * 10_000 + "}"]
+)
 def test_facts_that_are_no_facts_are_one_sentence(text: str, copied: Copied) -> None:
     folder = copied()
     (folder / "shelftalk.json").write_text(text)
@@ -220,7 +254,9 @@ def test_facts_that_are_no_facts_are_one_sentence(text: str, copied: Copied) -> 
 
 def test_a_fact_of_a_later_version_is_named(copied: Copied) -> None:
     folder = with_facts(copied(), more={"x": 1})
-    with pytest.raises(UnreadableFile, match='holds "more", which shelftalk .* does not know; install a later version') as caught:
+    with pytest.raises(
+        UnreadableFile, match='holds "more", which shelftalk .* does not know; install a later version'
+    ) as caught:
         open_recommender(folder)
     check_sentence(caught.value)
 
@@ -228,7 +264,13 @@ def test_a_fact_of_a_later_version_is_named(copied: Copied) -> None:
 def test_tables_that_do_not_go_together_are_refused(copied: Copied) -> None:
     folder = copied()
     items = pl.read_parquet(folder / "catalogue.parquet")
-    others = (items[:-1], items[::-1], items.drop("brand"), items.with_columns(price=pl.lit("x")), items.with_columns(title=None))
+    others = (
+        items[:-1],
+        items[::-1],
+        items.drop("brand"),
+        items.with_columns(price=pl.lit("x")),
+        items.with_columns(title=None),
+    )
     for other in others:
         other.write_parquet(folder / "catalogue.parquet")
         with pytest.raises(UnreadableFile, match="catalogue.parquet"):
@@ -246,8 +288,28 @@ def test_a_config_that_asks_for_more_than_there_is_is_refused_at_once(copied: Co
         with_json(folder / "config.json", **change)
         assert not opened_or_refused(signed(folder)), change
         (folder / "config.json").write_bytes(before)
-    with_json(folder / "config.json", attn_implementation="someone/kernels", _attn_implementation="someone/kernels")
+    with_json(
+        folder / "config.json", attn_implementation="someone/kernels", _attn_implementation="someone/kernels"
+    )
     assert open_recommender(signed(folder)).backbone.model.config._attn_implementation != "someone/kernels"
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("decoding", "beams", 10**12),
+        ("decoding", "batch_size", 10**12),
+        ("decoding", "search", "exact"),
+        ("decoding", "length_penalty", 2.0),
+        ("text", "max_characters", 10**12),
+    ],
+)
+def test_settings_of_any_size_cost_no_more_than_the_catalogue(section: str, key: str, value: object, copied: Copied) -> None:
+    folder = copied()
+    settings = tomllib.loads((folder / "experiment.toml").read_text())
+    settings[section][key] = value
+    (folder / "experiment.toml").write_text(tomli_w.dumps(settings))
+    assert opened_or_refused(signed(folder))
 
 
 def test_weights_that_are_no_numbers_and_weights_that_lack_are_refused(copied: Copied) -> None:
@@ -256,7 +318,10 @@ def test_weights_that_are_no_numbers_and_weights_that_lack_are_refused(copied: C
     folder = copied()
     weights = load_file(folder / "model.safetensors")
     first = next(iter(weights))
-    for changed in (weights | {first: weights[first] * np.nan}, {name: w for name, w in weights.items() if name != first}):
+    for changed in (
+        weights | {first: weights[first] * np.nan},
+        {name: w for name, w in weights.items() if name != first},
+    ):
         save_file(changed, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(UnreadableFile, match="not finite|weights"):
             open_recommender(signed(folder))
@@ -293,7 +358,9 @@ def damaged(content: bytes, name: str, draw: random.Random) -> bytes:
         return content * 2
     changed = bytearray(content)
     for _ in range(draw.choice([1, 1, 4, 40])):
-        place = draw.randrange(len(content)) if draw.random() < 0.5 else draw.randrange(min(200, len(content)))
+        place = (
+            draw.randrange(len(content)) if draw.random() < 0.5 else draw.randrange(min(200, len(content)))
+        )
         changed[place] = draw.randrange(256)
     return bytes(changed)
 
@@ -325,7 +392,9 @@ def _with_a_number(content: bytes, draw: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_whatever_is_written_into_a_file_it_opens_or_is_refused(name: str, copied: Copied, planted: Path) -> None:
+def test_whatever_is_written_into_a_file_it_opens_or_is_refused(
+    name: str, copied: Copied, planted: Path
+) -> None:
     """Whoever damages the files writes hashes that fit."""
     folder = copied()
     whole, facts = (folder / name).read_bytes(), (folder / "shelftalk.json").read_bytes()
@@ -356,11 +425,15 @@ def test_a_precision_that_is_not_here_is_fp32_or_refused_where_it_is_asked_for(
     text = (folder / "experiment.toml").read_text()
     asked, whole = Request("anyone", ()), open_recommender(published, precision="fp32")
     for precision in ("fp16", "bf16"):
-        (folder / "experiment.toml").write_text(text.replace('precision = "auto"', f'precision = "{precision}"'))
+        (folder / "experiment.toml").write_text(
+            text.replace('precision = "auto"', f'precision = "{precision}"')
+        )
         model = open_recommender(signed(folder))
         assert not model.backbone.fp16 and not model.backbone.bf16
         assert model.recommend([asked], 5) == whole.recommend([asked], 5)
-        with pytest.raises(SettingsError, match=f'has no {precision}; give precision = "fp32", or none') as caught:
+        with pytest.raises(
+            SettingsError, match=f'has no {precision}; give precision = "fp32", or none'
+        ) as caught:
             open_recommender(folder, precision=precision)  # type: ignore[arg-type]
         check_sentence(caught.value)
         assert open_recommender(folder, precision="fp32").recommend([asked], 5) == whole.recommend([asked], 5)

@@ -1,4 +1,5 @@
-"""A model is asked with what it was trained with, wherever the files of that are by now; and a run is only read when it is published."""
+"""A model is asked with what it was trained with, wherever the files of that are by now; and a run is only
+read when it is published."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ def test_templates_changed_after_training_change_no_answer(
     found = RunParts(copy, load_experiment(copy.experiment))
     assert found.language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
     again = publish(copy.path, tmp_path / "again")
-    assert (again / "templates" / "retrieval.toml").read_bytes() == (published / "templates" / "retrieval.toml").read_bytes()
+    assert (again / "templates" / "retrieval.toml").read_bytes() == (
+        published / "templates" / "retrieval.toml"
+    ).read_bytes()
     assert open_recommender(again).recommend([ASKED], 5) == before.recommend([ASKED], 5)
     rankings = copy.ranking("retrieval", "aligned").read_bytes()
     copy.manifest("recommend.aligned").unlink()
@@ -67,14 +70,22 @@ def test_templates_changed_between_writing_and_training_are_those_of_the_samples
     own = tmp_path / "own.toml"
     own.write_text(f'[[template]]\nname = "own"\nsource = "{TRAINED}:\\n{{history}}"\ntarget = "{{item}}"\n')
     tasks = {"retrieval": {"templates": str(own)}}
-    file = write_experiment(tmp_path / "tiny.toml", world, models=["aligned"], tasks=tasks, training={"max_steps": 1, "batch_tokens": 512})
+    file = write_experiment(
+        tmp_path / "tiny.toml",
+        world,
+        models=["aligned"],
+        tasks=tasks,
+        training={"max_steps": 1, "batch_tokens": 512},
+    )
     run, experiment = RunFolder(tmp_path / "run"), load_experiment(file)
     stages.claim(run, experiment)
     for stage in (stages.prepare, stages.index, stages.write):
         stage(run, experiment)
     own.write_text(own.read_text().replace(TRAINED, EDITED))
     stages.train(run, experiment)
-    assert [template.source for template in read_model_facts(run.model).templates["retrieval"]] == [f"{TRAINED}:\n{{history}}"]
+    assert [template.source for template in read_model_facts(run.model).templates["retrieval"]] == [
+        f"{TRAINED}:\n{{history}}"
+    ]
     assert RunParts(run, experiment).language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
 
 
@@ -86,22 +97,31 @@ def test_templates_changed_between_writing_and_training_are_those_of_the_samples
         ("show_ratings = true", "show_ratings = false", "tasks.rating.show_ratings"),
     ],
 )
-def test_settings_of_prompts_that_were_edited_in_the_run_are_named(old: str, new: str, name: str, copy: RunFolder, tmp_path: Path) -> None:
+def test_settings_of_prompts_that_were_edited_in_the_run_are_named(
+    old: str, new: str, name: str, copy: RunFolder, tmp_path: Path
+) -> None:
     text = copy.experiment.read_text()
     assert text.count(old) == 1
     copy.experiment.write_text(text.replace(old, new))
-    for work in (lambda: publish(copy.path, tmp_path / "new"), lambda: RunParts(copy, load_experiment(copy.experiment)).language_model):
-        with pytest.raises(AnotherExperiment, match=f"other settings of its prompts .*{name}.*; set them back"):
+    for work in (
+        lambda: publish(copy.path, tmp_path / "new"),
+        lambda: RunParts(copy, load_experiment(copy.experiment)).language_model,
+    ):
+        with pytest.raises(
+            AnotherExperiment, match=f"other settings of its prompts .*{name}.*; set them back"
+        ):
             work()
     copy.experiment.write_text(text)  # the remedy
     assert open_recommender(publish(copy.path, tmp_path / "new")).recommend([ASKED], 3)
 
 
-def test_a_model_of_an_earlier_version_that_tells_no_settings_is_asked_all_the_same(copy: RunFolder) -> None:
+def test_a_model_of_an_earlier_version_that_tells_fewer_settings_is_asked_all_the_same(copy: RunFolder) -> None:
     facts = json.loads((copy.model / "shelftalk.json").read_text())
-    del facts["prompts"]
-    (copy.model / "shelftalk.json").write_text(json.dumps(facts))
-    assert RunParts(copy, load_experiment(copy.experiment)).language_model.recommend([ASKED], 3)
+    told = facts.pop("prompts")
+    without_one = {**told, "text": {key: value for key, value in told["text"].items() if key != "max_characters"}}
+    for fewer in ({}, {"prompts": without_one}):
+        (copy.model / "shelftalk.json").write_text(json.dumps({**facts, **fewer}))
+        assert RunParts(copy, load_experiment(copy.experiment)).language_model.recommend([ASKED], 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are others on Windows")
@@ -127,7 +147,9 @@ def test_a_run_that_may_only_be_read_is_published_elsewhere(copy: RunFolder, tmp
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
-def test_a_place_that_may_not_be_written_is_one_sentence(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_may_not_be_written_is_one_sentence(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refused(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 

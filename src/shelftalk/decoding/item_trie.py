@@ -197,8 +197,8 @@ class ItemTrie:
 
 
 def open_trie(folder: Path) -> ItemTrie:
-    """The trie that `ItemTrie.save` wrote, checked once and mapped into memory: what is not needed does not stay there. Raises
-    UnreadableFile where the files are no item trie."""
+    """The trie that `ItemTrie.save` wrote, checked once and mapped into memory: what is not needed does not
+    stay there. Raises UnreadableFile where the files are no item trie."""
     with reading(f'"{folder}" is not a whole item trie', "delete that folder, and the trie is made anew"):
         return ItemTrie(**read_arrays(folder))
 

@@ -173,7 +173,9 @@ class LanguageModelRecommender:
 
     def _exclusions(self, requests: Sequence[Request]) -> Exclusions:
         """What each request may not be given; requests of one filter share its mask."""
-        excluded = [[self.row_of[item] for item in (*request.history, *request.excluded)] for request in requests]
+        excluded = [
+            [self.row_of[item] for item in (*request.history, *request.excluded)] for request in requests
+        ]
         filters = {request.filter: 0 for request in requests if request.filter is not None}
         if not filters:
             return Exclusions(self.trie, excluded)

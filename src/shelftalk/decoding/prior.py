@@ -78,7 +78,9 @@ class AlignedWithPrior:
         """The k best items of the pool by the combined score. Raises as every recommender does, and as `Prior` scores are checked."""
         check_wanted(k)
         pools = self._pools(requests, k)
-        return self._ranked(requests, pools, self._parts(requests, pools, "retrieval"), self._weight("retrieval"), k)
+        return self._ranked(
+            requests, pools, self._parts(requests, pools, "retrieval"), self._weight("retrieval"), k
+        )
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by the combined score."""
@@ -117,7 +119,9 @@ class AlignedWithPrior:
     def _weight(self, task: str) -> float:
         """Raises UnknownPart for a task that validation chose no weight for, or whose prior is not there."""
         if task not in self.weights or (task == "rating" and self.rating_prior is None):
-            raise UnknownPart(f'"{self.name}" has no weight of a prior for {task}; it has for: {", ".join(self.weights) or "none"}.')
+            raise UnknownPart(
+                f'"{self.name}" has no weight of a prior for {task}; it has for: {", ".join(self.weights) or "none"}.'
+            )
         return self.weights[task].weight
 
     def _pools(self, requests: Sequence[Request], k: int) -> list[list[int]]:

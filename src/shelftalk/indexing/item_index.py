@@ -190,14 +190,29 @@ class ItemIndex:
             beside = path.with_name(VECTORS_FILE)
             vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
             words = tuple(frame["words"]) if "words" in frame.columns else ()
-            leaks = facts.get("leaks") == "True"  # files of version 0.1.0 do not say: none of its schemes leaks
-            return cls(facts["scheme"], tuple(frame["item_id"]), tuple(frame["name"]), symbols, end, vectors, words, leaks)
+            leaks = (
+                facts.get("leaks") == "True"
+            )  # files of version 0.1.0 do not say: none of its schemes leaks
+            return cls(
+                facts["scheme"],
+                tuple(frame["item_id"]),
+                tuple(frame["name"]),
+                symbols,
+                end,
+                vectors,
+                words,
+                leaks,
+            )
 
 
 def _check_names(frame: pl.DataFrame, symbols: bool) -> None:
     """Raises ValueError for a table that holds no names of items, each item once."""
     texts = frame.select("item_id", "name", *(["words"] if "words" in frame.columns else []))
-    if set(texts.dtypes) != {pl.String} or texts.null_count().sum_horizontal().item() or texts["item_id"].is_duplicated().any():
+    if (
+        set(texts.dtypes) != {pl.String}
+        or texts.null_count().sum_horizontal().item()
+        or texts["item_id"].is_duplicated().any()
+    ):
         raise ValueError("it does not hold a name for each item")
     if symbols and not texts["name"].str.contains(r"^(<[^<>]+>)+$").all():
         raise ValueError("a name is no run of symbols")

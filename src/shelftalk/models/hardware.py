@@ -29,8 +29,8 @@ def product_type(setting: Precision, family: str) -> torch.dtype:
 
 
 def asking_precision(trained: Precision, family: str) -> Precision:
-    """The precision that a trained model is asked in here: that of its training, or fp32, which its weights have anyway, where this
-    machine or the family does not have it."""
+    """The precision that a trained model is asked in here: that of its training, or fp32, which its weights
+    have anyway, where this machine or the family does not have it."""
     if trained == "fp16" and fp16_refusal(trained, family, torch.cuda.is_available()):
         return "fp32"
     return "fp32" if trained == "bf16" and not has_bf16() else trained
@@ -42,7 +42,9 @@ def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
         return ""
     if family == "encoder-decoder":
         return f"{FP16_ON_T5}."
-    return "" if gpu else 'fp16 products need a GPU, and there is none here; set training.precision = "auto", in a run of its own.'
+    if gpu:
+        return ""
+    return 'fp16 products need a GPU, and there is none here; set training.precision = "auto", in another --out.'
 
 
 def device() -> torch.device:

@@ -47,9 +47,9 @@ VOCABULARY_STEP = 8
 def load_backbone(folder: Path, precision: Precision = "auto") -> Backbone:
     """The model and tokenizer that `Backbone.save` wrote into a folder, in fp32 weights.
 
-    It is asked in `precision`, that of its training, or in fp32 where this machine does not have it. Raises MissingFile where there is no
-    model, and UnreadableFile where its files are damaged or do not go together: a weight that the config describes and the file lacks
-    is never drawn at random.
+    It is asked in `precision`, that of its training, or in fp32 where this machine does not have it. Raises
+    MissingFile where there is no model, and UnreadableFile where its files are damaged or do not go together:
+    a weight that the config describes and the file lacks is never drawn at random.
     """
     if not (folder / "config.json").exists():
         raise MissingFile(f'"{folder}" holds no model; run `shelftalk train` first or mend the path.')
@@ -119,7 +119,9 @@ def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
     """The config of a folder, of a GGUF file or of the hub. Raises MissingFile where there is none, SettingsError where decoding
     cannot use it or a GGUF file cannot be read."""
     config = _read(AutoConfig, settings)
-    config._attn_implementation = None  # a config may name one that is fetched from the hub and run; the model's default is taken
+    config._attn_implementation = (
+        None  # a config may name one that is fetched from the hub and run; the model's default is taken
+    )
     check_supported(config, settings.name)
     return config
 
@@ -242,21 +244,35 @@ def _read(opener: Any, settings: PretrainedSettings, **more: Any) -> Any:
 def _released(settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
     """The weights as they were released, in fp32; safetensors or GGUF only, since a pickle may run anything."""
     in_full = {"quantization_config": GgufConfig(dequantize=True)} if gguf_file(settings.name) else {}
-    model = _read(_opener(config), settings, config=config, dtype=torch.float32, use_safetensors=True, **in_full)
+    model = _read(
+        _opener(config), settings, config=config, dtype=torch.float32, use_safetensors=True, **in_full
+    )
     _say_whether_tied(model)
     return model.eval()
 
 
 def _whole(folder: Path, settings: PretrainedSettings, config: PreTrainedConfig) -> PreTrainedModel:
-    """The weights of a folder, which are those of its config to the last one. Raises ValueError where they are not."""
+    """The weights of a folder, which are those of its config to the last one. Raises ValueError where they
+    are not."""
     if getattr(config, "quantization_config", None):
         raise ValueError("its config asks for quantised weights, which shelftalk never saves")
     check_repeats(folder, config)
     with torch.device("meta"):
-        built = from_random_weights(copy.deepcopy(config))  # building changes what a T5's config says of its matrices
+        built = from_random_weights(
+            copy.deepcopy(config)
+        )  # building changes what a T5's config says of its matrices
     check_size(folder, built)
-    model, loaded = _read(_opener(config), settings, config=config, dtype=torch.float32, use_safetensors=True, output_loading_info=True)
-    if lost := sorted(map(str, (*loaded["missing_keys"], *loaded["unexpected_keys"], *loaded["mismatched_keys"]))):
+    model, loaded = _read(
+        _opener(config),
+        settings,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    if lost := sorted(
+        map(str, (*loaded["missing_keys"], *loaded["unexpected_keys"], *loaded["mismatched_keys"]))
+    ):
         raise ValueError(f"its weights and its config differ in {lost[0]}")
     _say_whether_tied(model)
     return model

@@ -1,4 +1,5 @@
-"""Whether weights, config and tokenizer of a folder go together: asked before memory is taken for them, and once they are there."""
+"""Whether weights, config and tokenizer of a folder go together: asked before memory is taken for them, and
+once they are there."""
 
 from __future__ import annotations
 
@@ -9,14 +10,22 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-REPEATED = ("num_hidden_layers", "num_layers", "num_decoder_layers", "num_experts", "num_local_experts", "n_routed_experts")
+REPEATED = (
+    "num_hidden_layers",
+    "num_layers",
+    "num_decoder_layers",
+    "num_experts",
+    "num_local_experts",
+    "n_routed_experts",
+)
 """Numbers in a config that say how often a part with weights of its own is repeated."""
 LONGEST_HEADER = 100_000_000
 """Bytes; the format allows no more."""
 
 
 def check_size(folder: Path, built: PreTrainedModel) -> None:
-    """`built`: the model of the config on the meta device. Raises ValueError where the weights in the folder are more or fewer."""
+    """`built`: the model of the config on the meta device. Raises ValueError where the weights in the folder
+    are more or fewer."""
     wanted = sum(weight.numel() for weight in built.parameters())
     there = sum(prod(shape) for path in weight_files(folder) for shape in shapes(path).values())
     if wanted != there:
@@ -24,7 +33,8 @@ def check_size(folder: Path, built: PreTrainedModel) -> None:
 
 
 def check_repeats(folder: Path, config: PreTrainedConfig) -> None:
-    """Raises ValueError where a config repeats a part more often than there are weights: to build it even without them takes long."""
+    """Raises ValueError where a config repeats a part more often than there are weights: to build it even
+    without them takes long."""
     tensors = sum(len(shapes(path)) for path in weight_files(folder))
     for name in REPEATED:
         number = getattr(config, name, None) or 0
@@ -45,18 +55,22 @@ def check_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights: one, or those that its index names. Raises ValueError for a name that leads elsewhere."""
+    """The files that hold a folder's weights: one, or those that its index names. Raises ValueError for a
+    name that leads elsewhere."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists() or not index.exists():
         return [folder / "model.safetensors"]
     names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    if wrong := next((name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None):
+    if wrong := next(
+        (name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None
+    ):
         raise ValueError(f"its index of weights names {wrong!r}")
     return [folder / name for name in names]
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each weight of a safetensors file, from its header alone. Raises ValueError or OSError."""
+    """Name -> shape of each weight of a safetensors file, from its header alone. Raises ValueError or
+    OSError."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(LONGEST_HEADER, path.stat().st_size):

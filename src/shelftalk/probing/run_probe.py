@@ -109,4 +109,6 @@ def parts_of(folder: RunFolder) -> RunParts:
     from shelftalk.experiment import load_experiment
 
     folder.needed("train")
-    return RunParts(folder, load_experiment(folder.experiment), templates=read_model_facts(folder.model).templates)
+    return RunParts(
+        folder, load_experiment(folder.experiment), templates=read_model_facts(folder.model).templates
+    )

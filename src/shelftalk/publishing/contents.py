@@ -1,5 +1,5 @@
-"""What a published folder holds, and what of it is believed: nothing but the files that are listed with their hashes, and of the facts
-only what has the right form. A folder from outside is hostile until then.
+"""What a published folder holds, and what of it is believed: nothing but the files that are listed with their
+hashes, and of the facts only what has the right form. A folder from outside is hostile until then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from shelftalk.decoding.trie_files import ARRAYS
 from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
 
 FACTS = "shelftalk.json"
-"""Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers depend on."""
+"""Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers
+depend on."""
 CARD = "README.md"
 EXPERIMENT = "experiment.toml"
 INDEX = "item_index.parquet"
@@ -42,8 +43,16 @@ HOLD = (
     (CARD, "the model card"),
 )
 """Pattern -> what such a file holds, for people."""
-ALWAYS = ("config.json", "tokenizer_config.json", INDEX, CATALOGUE, EXPERIMENT, *(f"{TRIE_FOLDER}/{name}.npy" for name in ARRAYS))
-"""What every folder lists, beside weights and the templates of its tasks; opening reads these and a tokenizer's other files."""
+ALWAYS = (
+    "config.json",
+    "tokenizer_config.json",
+    INDEX,
+    CATALOGUE,
+    EXPERIMENT,
+    *(f"{TRIE_FOLDER}/{name}.npy" for name in ARRAYS),
+)
+"""What every folder lists, beside weights and the templates of its tasks; opening reads these and a
+tokenizer's other files."""
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 WEIGHTS_INDEX = "model.safetensors.index.json"
 TOKENIZER = (
@@ -57,7 +66,8 @@ FETCH = "fetch the folder again as a whole, or publish the run again"
 
 
 class _Fact(BaseModel):
-    """A fact that this version does not know may be one that answers depend on, so it is refused and not passed over."""
+    """A fact that this version does not know may be one that answers depend on, so it is refused and not
+    passed over."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -82,7 +92,8 @@ class PriorWeight(_Fact):
 
 
 class Facts(_Fact):
-    """shelftalk.json. No fact names code: a task is one of the built-in ones, whatever the run was made with."""
+    """shelftalk.json. No fact names code: a task is one of the built-in ones, whatever the run was made
+    with."""
 
     shelftalk: str
     """The version that wrote the folder."""
@@ -94,7 +105,12 @@ class Facts(_Fact):
     """What the model is asked."""
     words: Nouns
     """The nouns of its prompts."""
-    ratings: tuple[tuple[Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(min_length=1, max_length=40)]], ...]
+    ratings: tuple[
+        tuple[
+            Annotated[float, Field(allow_inf_nan=False)], Annotated[str, Field(min_length=1, max_length=40)]
+        ],
+        ...,
+    ]
     """Rating value, ascending, and its text; none for data without ratings."""
     weights: tuple[PriorWeight, ...]
     """What validation chose for "aligned+prior"."""
@@ -137,7 +153,8 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def is_published(folder: Path) -> bool | None:
-    """Whether the folder was made by `shelftalk publish`, as the model/ of a run was not; None where that cannot be read."""
+    """Whether the folder was made by `shelftalk publish`, as the model/ of a run was not; None where that
+    cannot be read."""
     try:
         facts = json.loads(_text(folder / FACTS))
     except (OSError, ValueError, RecursionError):
@@ -148,23 +165,27 @@ def is_published(folder: Path) -> bool | None:
 def read_facts(folder: Path) -> Facts:
     """The facts of a published folder whose files are those that they list.
 
-    Raises MissingFile where the folder or a file of it is not there, UnreadableFile where the facts are not of their form or a file is
-    elsewhere, and AnotherExperiment where a file is another one: weights, item names and templates of different trainings answer
-    without an error, and wrongly. Whoever writes a folder writes its hashes too: they tell of accidents, not of intentions.
+    Raises MissingFile where the folder or a file of it is not there, UnreadableFile where the facts are not
+    of their form or a file is elsewhere, and AnotherExperiment where a file is another one: weights, item
+    names and templates of different trainings answer without an error, and wrongly. Whoever writes a folder
+    writes its hashes too: they tell of accidents, not of intentions.
     """
     facts = _facts(folder)
     for name, wanted in facts.files.items():
         path = _inside(folder, name)
         with reading(f'"{name}" in "{folder}" cannot be read', FETCH):
             if _hash(path) != wanted:
-                raise AnotherExperiment(f'"{name}" in "{folder}" is not the file that this model was published with; {FETCH}.')
+                raise AnotherExperiment(
+                    f'"{name}" in "{folder}" is not the file that this model was published with; {FETCH}.'
+                )
     return facts
 
 
 @contextmanager
 def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
-    """A folder with the files that opening reads and nothing else, as long as the block lasts: no library finds there what is not
-    listed, such as an adapter's configuration that names another model. Messages of the block name the folder itself."""
+    """A folder with the files that opening reads and nothing else, as long as the block lasts: no library
+    finds there what is not listed, such as an adapter's configuration that names another model. Messages of
+    the block name the folder itself."""
     with TemporaryDirectory(prefix="shelftalk-") as place:
         for name in facts.read:
             target = Path(place, name)
@@ -173,13 +194,17 @@ def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
         try:
             yield Path(place)
         except Exception as error:
-            error.args = tuple(part.replace(place, str(folder)) if isinstance(part, str) else part for part in error.args)
+            error.args = tuple(
+                part.replace(place, str(folder)) if isinstance(part, str) else part for part in error.args
+            )
             raise
 
 
 def _facts(folder: Path) -> Facts:
     if not (folder / FACTS).exists():
-        raise MissingFile(f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.')
+        raise MissingFile(
+            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.'
+        )
     try:
         return Facts.model_validate_json(_text(folder / FACTS))
     except ValidationError as error:
@@ -193,7 +218,9 @@ def _facts(folder: Path) -> Facts:
     except (OSError, ValueError) as error:
         reason = str(error)
     if is_published(folder) is False:
-        raise MissingFile(f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.')
+        raise MissingFile(
+            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.'
+        )
     raise UnreadableFile(f'"{folder / FACTS}" is damaged ({reason}); {FETCH}.')
 
 
@@ -206,13 +233,15 @@ def _text(path: Path) -> str:
 
 
 def _plain(name: str) -> bool:
-    """Whether a name is a path that leads downwards on every system: no root, drive, "..", backslash or empty part."""
+    """Whether a name is a path that leads downwards on every system: no root, drive, "..", backslash or empty
+    part."""
     return not set(name) & set("\\:\0") and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file itself, behind the links by which the cache of a hub names it. Raises MissingFile, and UnreadableFile for a link that
-    leads anywhere else and for what is no plain file: a device or a pipe would be read for ever."""
+    """The file itself, behind the links by which the cache of a hub names it. Raises MissingFile, and
+    UnreadableFile for a link that leads anywhere else and for what is no plain file: a device or a pipe would
+    be read for ever."""
     root = folder.resolve()
     try:
         path = (folder / name).resolve(strict=True)

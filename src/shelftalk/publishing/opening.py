@@ -24,7 +24,16 @@ from shelftalk.errors import AnotherExperiment, SettingsError, reading
 from shelftalk.experiment import read_toml, validated
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.settings import Precision
-from shelftalk.publishing.contents import CATALOGUE, EXPERIMENT, FETCH, INDEX, TEMPLATES, Facts, only_what_is_read, read_facts
+from shelftalk.publishing.contents import (
+    CATALOGUE,
+    EXPERIMENT,
+    FETCH,
+    INDEX,
+    TEMPLATES,
+    Facts,
+    only_what_is_read,
+    read_facts,
+)
 from shelftalk.recommender import Rater
 from shelftalk.records import Request
 from shelftalk.tasks.item_text import ItemText, TextSettings
@@ -52,14 +61,15 @@ class PublishedContext(TaskContext):
 
 
 def open_recommender(folder: str | Path, precision: Precision | None = None) -> LanguageModelRecommender:
-    """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with ratings, `rate` and
-    `ratings`, for any history of catalogue items.
+    """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with
+    ratings, `rate` and `ratings`, for any history of catalogue items.
 
-    Its answers are those of the run's "aligned" on the same machine; `model.searching(beams=80)` asks otherwise. `precision` of its
-    matrix products: by default that of the training, or fp32 where this machine does not have it. Nothing but the folder is read, and
-    none of its files can name code that is run. Raises MissingFile; UnreadableFile where a file is damaged or makes no sense;
-    AnotherExperiment where a file is not the one that was published, or where this tokenizer reads the item names otherwise than the
-    one that wrote the trie; SettingsError for a precision that this machine does not have.
+    Its answers are those of the run's "aligned" on the same machine; `model.searching(beams=80)` asks
+    otherwise. `precision` of its matrix products: by default that of the training, or fp32 where this machine
+    does not have it. Nothing but the folder is read, and none of its files can name code that is run. Raises
+    MissingFile; UnreadableFile where a file is damaged or makes no sense; AnotherExperiment where a file is
+    not the one that was published, or where this tokenizer reads the item names otherwise than the one that
+    wrote the trie; SettingsError for a precision that this machine does not have.
     """
     folder = Path(folder)
     facts = read_facts(folder)
@@ -74,8 +84,9 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
 def with_prior(folder: str | Path, model: LanguageModelRecommender, prior: Prior, rating_prior: Rater | None = None) -> AlignedWithPrior:
     """`model`, opened from `folder`, combined with a prior by the weights that its run chose on validation.
 
-    A prior stands on who took what, so no folder holds one: fit it where the data is, under the name that the weights were chosen for.
-    Raises SettingsError where they were chosen for another, or none were, and else as `open_recommender` does.
+    A prior stands on who took what, so no folder holds one: fit it where the data is, under the name that the
+    weights were chosen for. Raises SettingsError where they were chosen for another, or none were, and else
+    as `open_recommender` does.
     """
     from shelftalk.decoding.prior import AlignedWithPrior, Chosen
 
@@ -118,17 +129,22 @@ def _recommender(files: Path, facts: Facts, precision: Precision | None) -> Lang
     tasks = _served(files, facts, settings, index)
     backbone = load_backbone(files, precision or _section(TrainingSettings, settings, "training").precision)
     _check_names(trie, index, backbone, files)
-    return LanguageModelRecommender(backbone, index, tasks, _section(DecodingSettings, settings, "decoding"), trie=trie)
+    return LanguageModelRecommender(
+        backbone, index, tasks, _section(DecodingSettings, settings, "decoding"), trie=trie
+    )
 
 
 def _check_rows(path: Path, items: int) -> None:
-    """Raises ValueError for a table of another length, by its footer alone: a few bytes can stand for any number of rows."""
+    """Raises ValueError for a table of another length, by its footer alone: a few bytes can stand for any
+    number of rows."""
     rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     if rows != items:
         raise ValueError(f"{path.name} has {rows:,} rows, and the item trie {items:,} items")
 
 
-def _served(files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemIndex) -> dict[str, ServedTask]:
+def _served(
+    files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemIndex
+) -> dict[str, ServedTask]:
     """The tasks that the model is asked, with the templates that it was trained with."""
     items = pl.read_parquet(files / CATALOGUE, glob=False)
     if items.schema != pl.Schema(ITEM_COLUMNS) or items.drop("price").null_count().sum_horizontal().item():
@@ -138,7 +154,12 @@ def _served(files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemI
     catalogue = Dataset(items, pl.DataFrame(schema=EVENT_COLUMNS))
     nothing = np.zeros(0, np.uint8)
     text = ItemText(catalogue, index, _section(TextSettings, settings, "text"))
-    context = PublishedContext(Split(catalogue, nothing, nothing, {}), text, Words(**facts.words.model_dump()), scale=dict(facts.ratings))
+    context = PublishedContext(
+        Split(catalogue, nothing, nothing, {}),
+        text,
+        Words(**facts.words.model_dump()),
+        scale=dict(facts.ratings),
+    )
     tasks: dict[str, ServedTask] = {}
     for name in facts.tasks:
         kind = parts.load(parts.TASKS, name, "task")

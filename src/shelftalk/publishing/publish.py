@@ -16,7 +16,16 @@ from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMi
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.publishing.card import OURS, model_card, plain_name
-from shelftalk.publishing.contents import CARD, CATALOGUE, EXPERIMENT, FACTS, INDEX, TEMPLATES, hashes, is_published
+from shelftalk.publishing.contents import (
+    CARD,
+    CATALOGUE,
+    EXPERIMENT,
+    FACTS,
+    INDEX,
+    TEMPLATES,
+    hashes,
+    is_published,
+)
 from shelftalk.publishing.opening import open_recommender
 from shelftalk.report.from_run import content_of
 from shelftalk.runs import RunFolder, beside, space_needed, write_json
@@ -45,7 +54,9 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
             _write_card(part, found, to.name, repository)
             open_recommender(part)
     except PermissionError as error:
-        raise RunError(f'"{error.filename}" cannot be written ({error.strerror}); choose another --to.') from None
+        raise RunError(
+            f'"{error.filename}" cannot be written ({error.strerror}); choose another --to.'
+        ) from None
     return to
 
 
@@ -54,7 +65,9 @@ def _fill(part: Path, found: RunParts) -> None:
     part.mkdir()
     for path in sorted(found.run.model.iterdir()):
         if path.is_file() and path.name not in (FACTS, VECTORS_FILE):
-            shutil.copyfile(path, part / path.name)  # contents alone: a run may be read-only, and what is published may be read
+            shutil.copyfile(
+                path, part / path.name
+            )  # contents alone: a run may be read-only, and what is published may be read
     trie = found.language_model.trie
     trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
     save_generation_settings(part, found.backbone, trie, found.experiment.decoding.beams)

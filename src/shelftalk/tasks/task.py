@@ -55,7 +55,8 @@ class TaskContext:
     words: Words = field(default_factory=Words)
     seed: int = 0
     templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
-    """By a task's name: what stands in for the file of its templates, such as those that a model was trained with."""
+    """By a task's name: what stands in for the file of its templates, such as those that a model was trained
+    with."""
     _forms: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -161,7 +162,9 @@ class Task(ABC):
         if self.templates:
             check_templates(self.templates, f"the templates of {self.name}", self.placeholders, *kinds)
         else:
-            self.templates = load_templates(self.built_in_wordings, self.placeholders, settings.templates, *kinds)
+            self.templates = load_templates(
+                self.built_in_wordings, self.placeholders, settings.templates, *kinds
+            )
         self.seen = [template for template in self.templates if not template.held_out]
         self.held_out = [template for template in self.templates if template.held_out]
 

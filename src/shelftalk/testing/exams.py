@@ -223,7 +223,9 @@ class RecommenderExam(_Exam[Recommender]):
                 self.built.recommend(self.requests()[:1], cast(int, k))
 
     def test_a_number_of_items_may_be_numpys(self) -> None:
-        assert self.built.recommend(self.requests()[:1], cast(int, np.int64(3))) == self.built.recommend(self.requests()[:1], 3)
+        assert self.built.recommend(self.requests()[:1], cast(int, np.int64(3))) == self.built.recommend(
+            self.requests()[:1], 3
+        )
 
     def leaving(self, count: int) -> Request:
         """The first request with a filter and an exclusion that leave `count` items; its history is among what passes."""
