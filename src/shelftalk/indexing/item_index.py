@@ -190,9 +190,8 @@ class ItemIndex:
             beside = path.with_name(VECTORS_FILE)
             vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
             words = tuple(frame["words"]) if "words" in frame.columns else ()
-            leaks = (
-                facts.get("leaks") == "True"
-            )  # files of version 0.1.0 do not say: none of its schemes leaks
+            # files of version 0.1.0 do not say: none of its schemes leaks
+            leaks = facts.get("leaks") == "True"
             return cls(
                 facts["scheme"],
                 tuple(frame["item_id"]),

@@ -281,9 +281,8 @@ class Backbone(ABC):
         """Weights as safetensors and the tokenizer: a folder that transformers opens."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        for weights in folder.glob(
-            "*.safetensors"
-        ):  # they are made for their owner alone: a service may be another user
+        # weights are made for their owner alone, and a service may be another user
+        for weights in folder.glob("*.safetensors"):
             shutil.copymode(folder / "config.json", weights)
 
 

@@ -119,9 +119,8 @@ def read_config(settings: PretrainedSettings) -> PreTrainedConfig:
     """The config of a folder, of a GGUF file or of the hub. Raises MissingFile where there is none, SettingsError where decoding
     cannot use it or a GGUF file cannot be read."""
     config = _read(AutoConfig, settings)
-    config._attn_implementation = (
-        None  # a config may name one that is fetched from the hub and run; the model's default is taken
-    )
+    # a config may name an attention that is fetched from the hub and run; the model's default is taken
+    config._attn_implementation = None
     check_supported(config, settings.name)
     return config
 
@@ -258,9 +257,8 @@ def _whole(folder: Path, settings: PretrainedSettings, config: PreTrainedConfig)
         raise ValueError("its config asks for quantised weights, which shelftalk never saves")
     check_repeats(folder, config)
     with torch.device("meta"):
-        built = from_random_weights(
-            copy.deepcopy(config)
-        )  # building changes what a T5's config says of its matrices
+        # of a copy, since building changes what a T5's config says of its matrices
+        built = from_random_weights(copy.deepcopy(config))
     check_size(folder, built)
     model, loaded = _read(
         _opener(config),
@@ -270,10 +268,9 @@ def _whole(folder: Path, settings: PretrainedSettings, config: PreTrainedConfig)
         use_safetensors=True,
         output_loading_info=True,
     )
-    if lost := sorted(
-        map(str, (*loaded["missing_keys"], *loaded["unexpected_keys"], *loaded["mismatched_keys"]))
-    ):
-        raise ValueError(f"its weights and its config differ in {lost[0]}")
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if loaded[kind]:
+            raise ValueError(f"its weights and its config differ in {min(map(str, loaded[kind]))}")
     _say_whether_tied(model)
     return model
 

@@ -26,7 +26,9 @@ LONGEST_HEADER = 100_000_000
 def check_size(folder: Path, built: PreTrainedModel) -> None:
     """`built`: the model of the config on the meta device. Raises ValueError where the weights in the folder
     are more or fewer."""
-    wanted = sum(weight.numel() for weight in built.parameters())
+    weights = {name for name, _ in built.named_parameters(remove_duplicate=False)}
+    kept = (value.numel() for name, value in built.state_dict().items() if name not in weights)
+    wanted = sum(weight.numel() for weight in built.parameters()) + sum(kept)
     there = sum(prod(shape) for path in weight_files(folder) for shape in shapes(path).values())
     if wanted != there:
         raise ValueError(f"config.json describes {wanted:,} weights, and there are {there:,}")
@@ -61,10 +63,9 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists() or not index.exists():
         return [folder / "model.safetensors"]
     names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-    if wrong := next(
-        (name for name in names if Path(name).name != name or not name.endswith(".safetensors")), None
-    ):
-        raise ValueError(f"its index of weights names {wrong!r}")
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise ValueError(f"its index of weights names {name!r}")
     return [folder / name for name in names]
 
 

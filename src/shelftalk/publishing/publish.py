@@ -63,11 +63,10 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
 def _fill(part: Path, found: RunParts) -> None:
     """Everything but the card, the facts with the hashes last."""
     part.mkdir()
+    # contents alone: a run may be read-only, and what is published may be read by others
     for path in sorted(found.run.model.iterdir()):
         if path.is_file() and path.name not in (FACTS, VECTORS_FILE):
-            shutil.copyfile(
-                path, part / path.name
-            )  # contents alone: a run may be read-only, and what is published may be read
+            shutil.copyfile(path, part / path.name)
     trie = found.language_model.trie
     trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
     save_generation_settings(part, found.backbone, trie, found.experiment.decoding.beams)
