@@ -162,7 +162,8 @@ class LanguageModelRecommender:
     def _search(self, prefilled: Prefilled, exclusions: Exclusions, k: int) -> TopItems:
         settings = self.settings
         if settings.search == "beam":
-            return beam_search(prefilled, self.trie, exclusions, max(k, settings.beams), settings.length_penalty, settings.finish)
+            beams = min(max(k, settings.beams), self.trie.items)  # there is nothing for more of them to follow
+            return beam_search(prefilled, self.trie, exclusions, beams, settings.length_penalty, settings.finish)
         found = exact_top(prefilled, self.trie, exclusions, k, limit=settings.exact_limit)
         if not found.proven.all():
             raise SettingsError(

@@ -76,19 +76,28 @@ class Nouns(_Fact):
     """What the shop calls its items and customers, see tasks.templates.Words."""
 
     noun: str
+    """One item."""
     nouns: str
+    """Several items."""
     person: str
+    """A customer."""
     took: str
+    """The verb for taking an item, in the past tense."""
 
 
 class PriorWeight(_Fact):
     """The weight of a prior that validation chose, see decoding.prior.Chosen."""
 
     task: Literal["retrieval", "ranking", "rating"]
+    """What it is for."""
     weight: float = Field(ge=0, le=1)
+    """Share of the prior."""
     metric: str
+    """What it was chosen by."""
     value: float = Field(allow_inf_nan=False)
+    """The figure that it reached on validation."""
     prior: str
+    """The name of the prior."""
 
 
 class Facts(_Fact):
