@@ -103,7 +103,7 @@ def test_a_task_that_the_folder_names_is_not_imported(copied: Copied, planted: P
     settings["tasks"]["planted:Thing"] = {}
     (folder / "experiment.toml").write_text(tomli_w.dumps(settings))
     (folder / "templates" / "planted:Thing.toml").write_text("")
-    with_facts(signed(folder), tasks=["retrieval", "planted:Thing"])
+    with_facts(signed(folder), tasks=["retrieval", "ranking", "rating", "planted:Thing"])
     with pytest.raises(UnreadableFile, match="'retrieval', 'ranking' or 'rating'"):
         open_recommender(folder)
 
