@@ -251,6 +251,6 @@ def test_no_file_names_a_folder_of_one_machine_or_the_host_of_a_registry():
     for path in sorted(ROOT.rglob("*")):
         parts_of = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") and part not in (".ci", ".gitignore") for part in parts_of)
-        if path.is_dir() or hidden or skipped & set(parts_of) or path.suffix in (".parquet", ".pyc", ".png"):
+        if path.is_dir() or hidden or skipped & set(parts_of) or path.suffix in (".parquet", ".pyc", ".png", ".xz"):
             continue
         assert not (found := forbidden.search(path.read_text("utf-8"))), f"{path.relative_to(ROOT)}: {found[0] if found else ''}"

@@ -6,8 +6,6 @@ Log-probabilities are in nats.
 
 from __future__ import annotations
 
-import itertools
-import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -22,9 +20,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
+from shelftalk.models.free_text import FreeText
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.ragged import Ragged, offsets_of, ragged, vstack
+from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
@@ -37,10 +36,6 @@ LABEL_STEP = 256
 LARGEST_TABLE = 2**24
 """Numbers in one table of log-probabilities [states, V] where only some of them are asked for."""
 NOT_COUNTED = -100
-TEXT_WORDS = ("\n",)
-"""Added words that free text may use: the pieces of T5's tokenizer cannot say a line break."""
-TOKENISED_AT_ONCE = 10_000
-"""Texts that are handed to the tokenizer in one call."""
 REMEMBERED = 200_000
 """Texts whose tokens a backbone remembers; more would grow without end on random spans."""
 
@@ -116,7 +111,7 @@ class Backbone(ABC):
         ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
         free = [text for text, symbols in ordered if not symbols]
         symbols = ragged(self._symbol_ids(text) for text, symbols in ordered if symbols)
-        rows = vstack([self._batch_ids(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
+        rows = vstack([self._free_text.batch(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
         number = {piece: place for place, piece in enumerate(ordered)}
         places = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
         tokens = rows.take(places.values)
@@ -140,33 +135,15 @@ class Backbone(ABC):
         return [(self.tokenizer.decode([token]), bool(loss)) for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)]
 
     def _text_ids(self, text: str) -> list[int]:
-        cuts = [0, *(found.start() + 1 for found in self._words_to_cut.finditer(text)), len(text)]
-        parts = [text[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
-        encode = self.tokenizer.encode
-        return [token for part in parts for token in encode(part, add_special_tokens=False, split_special_tokens=True)]
+        return self._free_text.ids(text)
 
-    def _batch_ids(self, texts: Sequence[str]) -> Ragged:
-        """[texts] int32: as `_text_ids`, for many texts."""
-        values, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
-        for start in range(0, len(texts), TOKENISED_AT_ONCE):
-            part = list(texts[start : start + TOKENISED_AT_ONCE])
-            rows = self.tokenizer(part, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
-            rows = [self._text_ids(text) if self._words_to_cut.search(text) else row for text, row in zip(part, rows, strict=True)]
-            lengths.append(np.fromiter(map(len, rows), np.int64))
-            values.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))  # lists of numbers would take ten times as much
-        return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
+    @cached_property
+    def _free_text(self) -> FreeText:
+        return FreeText(self.tokenizer)
 
     def _symbol_ids(self, run: str) -> list[int]:
         vocabulary = self._added
         return [vocabulary[symbol] for symbol in split_symbols(run)]
-
-    @cached_property
-    def _words_to_cut(self) -> re.Pattern[str]:
-        """What a tokenizer may read in free text although it is told to split special tokens: some have their "<tool_call>" as
-        an ordinary added word, and T5's has "</s>" among its pieces. Cut behind its first character it is text again."""
-        added = [token.content for token in self.tokenizer.added_tokens_decoder.values() if not token.special]
-        words = [re.escape(word) for word in (*added, *self.tokenizer.all_special_tokens) if len(word) > 1 and word not in TEXT_WORDS]
-        return re.compile("|".join(sorted(words, key=len, reverse=True)) or r"(?!)")
 
     @property
     def _added(self) -> dict[str, int]:

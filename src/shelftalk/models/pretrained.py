@@ -31,9 +31,10 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError, UnreadableFile, reading
-from shelftalk.models.backbone import TEXT_WORDS, Backbone, rounded_up
+from shelftalk.models.backbone import Backbone, rounded_up
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
+from shelftalk.models.free_text import TEXT_WORDS
 from shelftalk.models.gguf import check_reader, gguf_file, mend_tokenizer
 from shelftalk.models.hardware import asking_precision, device, product_type
 from shelftalk.models.lora import add_adapters

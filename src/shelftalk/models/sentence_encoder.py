@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, 
 from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError
+from shelftalk.models.free_text import FreeText
 from shelftalk.models.hardware import device
 
 MAX_TOKENS = 256
@@ -28,7 +29,8 @@ def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.nd
     """
     model, tokenizer = _load(name)
     known = sorted({text for text in texts if text.strip()})
-    ids = [_token_ids(text, tokenizer, _room(model, tokenizer)) for text in known]
+    reader, room = FreeText(tokenizer), _room(model, tokenizer)
+    ids = [_token_ids(" ".join(reader.parts(text)), tokenizer, room) for text in known]
     order = sorted(range(len(known)), key=lambda row: len(ids[row]))  # texts of one length together: little padding
     vectors = np.zeros((len(known) + 1, model.config.hidden_size), np.float32)  # the last row is that of blank texts
     for start in range(0, len(order), batch_size):
@@ -50,7 +52,7 @@ def _encode(batch: Sequence[Sequence[int]], model: PreTrainedModel, pad: int) ->
 
 
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-    """Free text never yields a control token; the tokenizer's own start and end stand around it."""
+    """The tokenizer's own start and end stand around a text that was cut where it would have yielded a control token."""
     return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=room)
 
 

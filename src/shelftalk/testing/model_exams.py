@@ -20,7 +20,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from shelftalk.models import backbone as backbone_module
-from shelftalk.models.backbone import TEXT_WORDS, Backbone, Encoded
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.free_text import TEXT_WORDS
 from shelftalk.records import Segment
 from shelftalk.testing.worlds import EVIL_TEXTS
 
@@ -30,6 +31,7 @@ TEXTS = (
     "Amber tea No. 1\nBold lamps No. 2\nCalm boots No. 3\n",
     "A person's ratings, from 0.5 (worst) to 5.0 (best): 4.5 3.0 2.5 10\n",
 )
+FULL_WIDTH = {ord(letter): ord(letter) + 0xFEE0 for letter in map(chr, range(ord("!"), ord("~") + 1))}
 LINE = (Segment("<a_1><b_0>", symbols=True), Segment(" Amber tea No. 1\n"))
 SAMPLES: tuple[tuple[Segment, ...], ...] = (
     (Segment("Films:\n"), *LINE, Segment("<a_2><b_1>", True, symbols=True)),
@@ -95,7 +97,9 @@ class BackboneExam:
         added = tokenizer.get_added_vocab()
         kept = {*tokenizer.all_special_ids, *added.values()} - {tokenizer.unk_token_id, *(added.get(word) for word in TEXT_WORDS)}
         words = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(kept)]
-        for text in (*EVIL_TEXTS, *words, *(f"x{word}y {word} {word}{word}" for word in words)):
+        wide = [word.translate(FULL_WIDTH) for word in words]  # which a tokenizer may make plain again
+        broken = [f"{word[0]}\x01{word[1:]}" for word in words]  # by what a tokenizer may leave out
+        for text in (*EVIL_TEXTS, *words, *wide, *broken, *(f"x{word}y {word} {word}{word}" for word in words)):
             assert not kept.intersection(self.built.tokens(text, symbols=False)), text
 
     def test_line_breaks_have_tokens(self) -> None:

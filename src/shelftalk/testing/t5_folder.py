@@ -1,4 +1,5 @@
-"""A folder that looks like a released FLAN-T5, without the hub: its true architecture, a small tokenizer of its kind. Needs torch.
+"""A folder that looks like a released FLAN-T5, without the hub: its true architecture, a small tokenizer of its kind that
+normalises as T5's does. Needs torch.
 
     save_flan_t5(folder, texts, FLAN_T5_BASE)
     load_experiment("my.toml", {"pretrained": {"name": str(folder), "random_weights": True}})
@@ -7,7 +8,10 @@
 from __future__ import annotations
 
 import json
+import lzma
 from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
@@ -50,8 +54,15 @@ def save_flan_t5(folder: Path, texts: Iterable[str], sizes: Mapping[str, int], v
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     marks = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(MARKS))]
     vocab = [*((piece, 0.0) for piece in _CONTROL), *_pieces(texts, pieces), *marks]
-    T5Tokenizer(vocab=vocab).save_pretrained(folder)
+    T5Tokenizer(vocab=vocab, _spm_precompiled_charsmap=nmt_nfkc()).save_pretrained(folder)
     return folder
+
+
+@cache
+def nmt_nfkc() -> bytes:
+    """SentencePiece's own map of characters by the rule "nmt_nfkc", by which T5's tokenizer normalises a text before it looks for pieces
+    (see nmt_nfkc/ORIGIN.txt)."""
+    return lzma.decompress(resources.files("shelftalk.testing").joinpath("nmt_nfkc/charsmap.xz").read_bytes())
 
 
 def _pieces(texts: Iterable[str], number: int) -> list[tuple[str, float]]:
