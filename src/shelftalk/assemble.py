@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shelftalk import parts, seeds
-from shelftalk.data.similarity import item_texts
+from shelftalk.data.similarity import item_texts, not_counted
 from shelftalk.data.splitting import Split
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
@@ -451,7 +451,8 @@ def build_item_knn(found: RunParts) -> tuple[Any, list[str]]:
 
     model = fit_item_knn(found.split, found.experiment.item_knn, found.experiment.seed)
     recipe = model.recipe
-    return model, [
+    events = found.experiment.item_knn.co_occurrence_events
+    return model, not_counted(found.split, events, "item_knn.co_occurrence_events") + [
         f"item_knn: text weight {recipe.text_weight:g}, decay {recipe.decay:g} over the last {recipe.max_history} items "
         f"(validation ndcg@10 {model.validation_ndcg:.4f})."
     ]

@@ -26,6 +26,7 @@ from shelftalk.assemble import (
     save_model_facts,
     train_backbone,
 )
+from shelftalk.data.similarity import not_counted
 from shelftalk.data.sources import read_dataset, source_hashes
 from shelftalk.data.splitting import Split, split_leave_one_out
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
@@ -132,10 +133,12 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
     def work() -> dict[str, Any]:
         progress("index", 0, 1, experiment.index.scheme)
-        named = build_index(Split.load(folder.dataset), experiment.index, experiment.seed)
+        split, settings = Split.load(folder.dataset), experiment.index
+        named = build_index(split, settings, experiment.seed)
         _save_index(named, folder)
         progress("index", 1, 1, FINISHED)
-        return named.statistics()
+        cut = not_counted(split, settings.co_occurrence_events, "index.co_occurrence_events") if settings.reads_co_occurrence else []
+        return named.statistics() | ({"left_out": cut} if cut else {})
 
     return folder.do("index", inputs, work)
 

@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from shelftalk.data.dataset import make_dataset
-from shelftalk.data.similarity import co_occurrence, text_vectors
-from shelftalk.data.splitting import SplitSettings, split_leave_one_out
+from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, not_counted, shared_users, text_vectors
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world
 
 SPLIT = split_leave_one_out(tiny_world(), SplitSettings(), seed=0)
@@ -79,3 +79,43 @@ def test_neither_matrix_depends_on_the_order_of_the_files():
     pairs = [(co_occurrence(SPLIT), co_occurrence(other)), (text_vectors(data.items), text_vectors(shuffled.items))]
     for first, second in pairs:
         assert first.data.tobytes() == second.data.tobytes() and first.indices.tobytes() == second.indices.tobytes()
+
+
+def guest_account(items: int, users: int = 30) -> Split:
+    """One user of all items, whose last two are held out, beside others of five."""
+    events = [("guest", f"i{place}", place) for place in range(items)]
+    events += [(f"u{user}", f"i{(7 * user + place) % items}", place) for user in range(users) for place in range(5)]
+    rows = pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row")
+    catalogue = [f"i{place}" for place in range(items)] + [f"untaken{place}" for place in range(99)]
+    data = make_dataset(pl.DataFrame({"item_id": catalogue}), rows)
+    return split_leave_one_out(data, SplitSettings(), seed=0)
+
+
+def test_the_cells_of_one_long_history_are_bounded():
+    split = guest_account(400)
+    assert all(shared_users(guest_account(items), events=50).nnz <= 50 * 50 + 30 * 9 for items in (200, 400))
+    assert co_occurrence(split).nnz > 390 * 390  # the default is above this history
+
+
+def test_of_a_long_history_the_most_recent_events_count():
+    split = guest_account(40, users=0)
+    counted = shared_users(split, events=10).diagonal()
+    assert {split.dataset.item_ids[row] for row in np.flatnonzero(counted)} == {f"i{place}" for place in range(28, 38)}
+
+
+def test_histories_that_are_not_too_long_count_whole():
+    split = guest_account(60)
+    whole, least = shared_users(split, events=10**9), shared_users(split, events=58)
+    assert (whole != least).nnz == 0 and whole.nnz >= 58 * 58
+    assert not not_counted(split, 58, "x")
+    largest_of_movielens_small = 2_698
+    assert largest_of_movielens_small < COUNTED_EVENTS
+
+
+def test_what_is_not_counted_is_said_with_the_setting_that_counts_it():
+    split = guest_account(60)
+    (sentence,) = not_counted(split, 10, "index.co_occurrence_events")
+    assert "1 of 31 users" in sentence and 'user "guest" has 58' in sentence
+    events = int(sentence.partition("index.co_occurrence_events = ")[2].partition(",")[0])
+    assert not not_counted(split, events, "index.co_occurrence_events")
+    assert (shared_users(split, events) != shared_users(split, 10**9)).nnz == 0

@@ -22,7 +22,7 @@ from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
 from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
-from shelftalk.data.similarity import co_occurrence, text_vectors
+from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, text_vectors
 from shelftalk.data.splitting import Split
 from shelftalk.records import Ranking, Request
 
@@ -42,6 +42,8 @@ class ItemKnnSettings(BaseModel):
     """Factors per step of age to try, each above 0 and up to 1."""
     max_history: tuple[Length, ...] = Field((3, 5, 10, 20), min_length=1)
     """Numbers of most recent history items to try."""
+    co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
+    """Most recent training events of one user that count in co-occurrence, whose memory is the square of them."""
     validation_users: int = Field(5000, ge=1)
     """Validation users at most, drawn by seed; more of them choose more steadily and cost time in proportion."""
 
@@ -128,7 +130,8 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
 
     The first of equally good recipes is taken, in the order of the settings.
     """
-    catalogue, text, together = scored_catalogue(split), text_vectors(split.dataset.items), co_occurrence(split)
+    catalogue, text = scored_catalogue(split), text_vectors(split.dataset.items)
+    together = co_occurrence(split, settings.co_occurrence_events)
     requests, truths = _validation(split, settings, seed)
     totals: dict[Recipe, float] = defaultdict(float)
     start = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from shelftalk.data.splitting import Split
@@ -17,6 +17,11 @@ from shelftalk.data.splitting import Split
 TEXT_COLUMNS = ("title", "brand", "categories")
 BLOCK = 512
 """Rows of a similarity matrix that are looked at together."""
+COUNTED_EVENTS = 3000
+"""Most recent training events of one user that count in co-occurrence: its cells are the square of a history, and the 50,000 items of a
+guest account would take tens of gigabytes and say nothing about taste."""
+CELL_BYTES = 24
+"""Of memory for a cell of co-occurrence while it is made, about."""
 
 
 def item_texts(items: pl.DataFrame) -> list[str]:
@@ -38,26 +43,55 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
     return csr_matrix(vectorizer.fit_transform(texts))
 
 
-def shared_users(split: Split) -> csr_matrix:
-    """[I, I] float64: how many users took both items in training; on the diagonal, how many took the one."""
+def shared_users(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
+    """[I, I] float64: how many users took both items in training; on the diagonal, how many took the one. Of each user the most recent
+    `events` training events count, so that there are at most `events` cells per training event."""
     shape = (len(split.dataset.user_ids), len(split.dataset.items))
-    ones = np.ones(len(split.training_items), np.float64)
-    taken = csr_matrix((ones, (split.training_users, split.training_items)), shape)  # [U, I]
+    counted = np.flatnonzero(_from_the_end(split) < events)
+    ones = np.ones(len(counted), np.float64)
+    taken = csr_matrix((ones, (split.training_users[counted], split.training_items[counted])), shape)  # [U, I]
     return csr_matrix(taken.T @ taken)
 
 
-def co_occurrence(split: Split) -> csr_matrix:
+def not_counted(split: Split, events: int, setting: str) -> list[str]:
+    """A sentence where `shared_users` leaves events out, with the setting that would count them; none where it counts all."""
+    lengths = np.bincount(split.training_users, minlength=1)
+    users = int((lengths > events).sum())
+    if not users:
+        return []
+    longest = int(lengths.argmax())
+    cells = min((lengths.astype(float) ** 2).sum(), float(len(split.dataset.items)) ** 2)
+    return [
+        f"Co-occurrence counts the most recent {events:,} training events of a user alone, and {users:,} of {len(lengths):,} users have "
+        f'more (user "{split.dataset.user_ids[longest]}" has {lengths[longest]:,}); to count them all, set {setting} = {lengths[longest]}, '
+        f"which may take {CELL_BYTES * cells / 1e9:.1f} GB."
+    ]
+
+
+def _from_the_end(split: Split) -> np.ndarray:
+    """[E] for each training event, how many of its user's come behind it."""
+    order = np.argsort(split.training_users, kind="stable")
+    ends = np.cumsum(np.bincount(split.training_users, minlength=1))
+    behind = np.empty(len(order), np.int64)
+    behind[order] = ends[split.training_users[order]] - 1 - np.arange(len(order))
+    return behind
+
+
+def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
     """Cosine of items by their training users: C[i, j] / sqrt(C[i, i] C[j, j]), where C[i, j] counts users of both.
 
     Returns [I, I] float32 with a diagonal of zeros; the row of an item never seen in training is zero. As item-item
-    similarity: Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation algorithms", WWW 2001.
+    similarity: Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation algorithms", WWW 2001. `events`: see
+    `shared_users`.
     """
-    together = shared_users(split)
+    together = shared_users(split, events)
     users = together.diagonal()  # [I]
-    scale = diags(1.0 / np.sqrt(np.maximum(users, 1.0)))
+    scale = 1.0 / np.sqrt(np.maximum(users, 1.0))
     together.setdiag(0.0)
     together.eliminate_zeros()
-    together = csr_matrix(scale @ together @ scale, dtype=np.float32)
+    together.data *= np.repeat(scale, np.diff(together.indptr))  # in place: each copy of the cells may take gigabytes
+    together.data *= scale[together.indices]
+    together = csr_matrix((together.data.astype(np.float32), together.indices, together.indptr), together.shape)
     together.sort_indices()
     return together
 

@@ -27,6 +27,6 @@ def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.nda
     index = ItemIndex("atomic", tuple(ids), tuple(f"<i_{number}>" for number in numbers), symbols=True, end="")
     if not settings.start_vectors:
         return index
-    vectors = item_vectors(split.dataset.items, co_occurrence(split), settings, seed, text_vectors)
+    vectors = item_vectors(split.dataset.items, co_occurrence(split, settings.co_occurrence_events), settings, seed, text_vectors)
     row_of = {name: row for row, name in enumerate(index.names)}
     return replace(index, symbol_vectors=vectors[np.array([row_of[symbol] for symbol in index.vocabulary])])

@@ -57,7 +57,7 @@ def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.nda
     is the mean co-occurrence vector of its items less that of its parent's; last symbols get zeros. `text_vectors` [I, D] of
     unit length stand in for TF-IDF.
     """
-    graph = similarity.shared_users(split)
+    graph = similarity.shared_users(split, settings.co_occurrence_events)
     graph.setdiag(0)
     graph.eliminate_zeros()
     graph.sort_indices()
@@ -70,7 +70,8 @@ def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.nda
     index = ItemIndex("collaborative", tuple(split.dataset.item_ids), numbered(stems), symbols=True, end="")
     if not settings.start_vectors:
         return index
-    vectors = dense_vectors(similarity.co_occurrence(split), settings.dimensions, seed, "co-occurrence").astype(np.float32)
+    together = similarity.co_occurrence(split, settings.co_occurrence_events)
+    vectors = dense_vectors(together, settings.dimensions, seed, "co-occurrence").astype(np.float32)
     meaning = {node.symbol: vectors[node.rows].mean(axis=0) - vectors[node.parent].mean(axis=0) for node in nodes}
     nothing = np.zeros(vectors.shape[1], np.float32)
     return replace(index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary]))

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from shelftalk.data.similarity import COUNTED_EVENTS
 from shelftalk.errors import DuplicateName, reading
 from shelftalk.records import Segment
 
@@ -46,6 +47,8 @@ class IndexSettings(BaseModel):
     """Semantic, atomic: share of the text vectors in the squared distance; the rest is training co-occurrence."""
     encoder: str = Field("tfidf", min_length=1)
     """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder (folder or hub name)."""
+    co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
+    """Semantic, atomic, collaborative: Most recent training events of one user that count in co-occurrence, whose memory is the square of them."""
     start_vectors: bool = True
     """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or at random ones."""
     clusters: int = Field(20, ge=2, le=1024)
@@ -56,6 +59,12 @@ class IndexSettings(BaseModel):
     """Mixed: the scheme of the id that stands before the title."""
     title_characters: int = Field(60, ge=1, le=120)
     """Mixed: budget of the title behind the id; longer ones are cut between words."""
+
+    @property
+    def reads_co_occurrence(self) -> bool:
+        """Whether the names, or the vectors of their symbols, are made of training co-occurrence."""
+        scheme = self.ids if self.scheme == "mixed" else self.scheme
+        return scheme in ("semantic", "collaborative") or (scheme == "atomic" and self.start_vectors)
 
 
 @dataclass(frozen=True, eq=False)

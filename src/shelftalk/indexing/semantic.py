@@ -26,7 +26,7 @@ def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.nda
     symbol's vector is its cluster's centre; the last level's symbols mean nothing by themselves and get zeros. `text_vectors`
     [I, D] of a sentence encoder stand in for TF-IDF.
     """
-    vectors = item_vectors(split.dataset.items, co_occurrence(split), settings, seed, text_vectors)
+    vectors = item_vectors(split.dataset.items, co_occurrence(split, settings.co_occurrence_events), settings, seed, text_vectors)
     codes, centres = residual_codes(vectors, settings.levels, settings.codes, seed)
     stems = ["".join(f"<{LETTERS[level]}_{code}>" for level, code in enumerate(row)) for row in codes.tolist()]
     index = ItemIndex("semantic", tuple(split.dataset.item_ids), numbered(stems), symbols=True, end="")

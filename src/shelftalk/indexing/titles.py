@@ -33,11 +33,14 @@ def _told_apart(names: list[str]) -> list[str]:
     """Suffix the second and later bearers of a name, skipping suffixed names that exist already."""
     taken, told = set(names), []
     used: set[str] = set()
+    last: dict[str, int] = {}  # the number of a name's last bearer: all up to it are in use, and need not be tried again
     for name in names:
-        number, candidate = 1, name
+        number = last.get(name, 0) + 1
+        candidate = name if number == 1 else f"{name} [{number}]"
         while candidate in used or (number > 1 and candidate in taken):
             number += 1
             candidate = f"{name} [{number}]"
+        last[name] = number
         used.add(candidate)
         told.append(candidate)
     return told
