@@ -39,6 +39,7 @@ LAYERS = (
     ("parts",),
     ("experiment",),
     ("assemble",),
+    ("preflight",),
     ("stages", "publishing"),
     ("equal_tokens",),
     ("console", "inspecting", "ablation", "tuning", "probing", "planning"),

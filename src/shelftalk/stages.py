@@ -35,11 +35,12 @@ from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
+from shelftalk.preflight import backbone_on_paper, check_lengths, check_names, check_run, check_written
 from shelftalk.processes import these
 from shelftalk.records import Ranking
 from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, space_needed, write_json
 from shelftalk.tasks.mixture import write_epoch, write_samples
-from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.samples import Samples, read_samples
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template, read_templates
 from shelftalk.training.settings import WATCHING, check_trackers
@@ -135,6 +136,7 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         progress("index", 0, 1, experiment.index.scheme)
         split, settings = Split.load(folder.dataset), experiment.index
         named = build_index(split, settings, experiment.seed)
+        check_names(named, split, experiment)  # with the remedy still at hand: this stage has not been recorded
         _save_index(named, folder)
         progress("index", 1, 1, FINISHED)
         cut = not_counted(split, settings.co_occurrence_events, "index.co_occurrence_events") if settings.reads_co_occurrence else []
@@ -163,6 +165,9 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
         if not trained:
             raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
+        paper = backbone_on_paper(found)
+        if paper is not None:
+            check_run(found, paper)
         counts: dict[str, int] = {}
         with beside(folder.samples) as part:
             part.mkdir()
@@ -170,6 +175,8 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 progress("write", epoch, experiment.training.epochs, "epochs")
                 written = write_epoch(trained, epoch, experiment.seed, part / folder.epoch(epoch).name)
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
+                if paper is not None and paper.positions is not None:
+                    check_lengths(read_samples(part / folder.epoch(epoch).name), paper, experiment)
             for name, task in found.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
@@ -206,6 +213,10 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
             progress("train", done, total, text)
 
         found = RunParts(folder, experiment, templates=_written_with(folder))
+        check_names(found.index, found.split, experiment)  # the model may be another than index and samples were made for
+        if (paper := backbone_on_paper(found)) is not None:
+            check_run(found, paper)
+            check_written(found, paper)
         backbone, facts = train_backbone(found, on_step)
         if these().first:  # the others may hold a part of the weights, and need not write gigabytes to throw them away
             with beside(folder.model) as part:

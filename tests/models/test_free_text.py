@@ -146,7 +146,7 @@ def test_no_disguise_of_a_control_token_yields_one(kind: Made):
     assert [rows[row].tolist() for row in range(len(rows))] == alone  # one by one or together
 
 
-PIECES = ["<", ">", "/", "s", "|", "[", "extra_id_0", "extra_id_1", "i_12", "item_12", "tool_call", "unk", "pad", "0x0A", "endoftext", "SEP"]
+PIECES = ["<", ">", "/", "s", "|", "[", "extra_id_0", "extra_id_1", "i_12", "item_12", "tool_call", "unk", "pad", "0x0A", "|end", "SEP"]
 ALPHABET = [*PIECES, *map(wide, PIECES), *"]_ \u3000\ufe64\ufe65\u2039\u226e\u02c2\u2044\u2215\u017f\u24e2\u00aa\u0338\u0301\u20d2"]
 ALPHABET += [*"\x01\x1f\x7f\u0085\u00ad\u200b\u200d\u2060\ufeff\u202e\ufe0f\n\t", "\u65e5\u672c", "\U0001f600", "\U000e0041", *SYMBOLS]
 

@@ -43,7 +43,7 @@ class ItemKnnSettings(BaseModel):
     max_history: tuple[Length, ...] = Field((3, 5, 10, 20), min_length=1)
     """Numbers of most recent history items to try."""
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
-    """Most recent training events of one user that count in co-occurrence, whose memory is the square of them."""
+    """Most recent training events of one user that count in co-occurrence; its memory is their square."""
     validation_users: int = Field(5000, ge=1)
     """Validation users at most, drawn by seed; more of them choose more steadily and cost time in proportion."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.decoding.top_items import TopItems
-from shelftalk.errors import SettingsError, UnknownPart
+from shelftalk.errors import BadValue, SettingsError, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.token_tree import Prefilled
@@ -203,7 +204,28 @@ class LanguageModelRecommender:
         return [found[place] for place in range(len(found))]
 
     def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
-        return self.backbone.encode_samples(self._task(task).prompts(requests, self._template(task)))
+        prompts = self.backbone.encode_samples(self._task(task).prompts(requests, self._template(task)))
+        self._check_room(task, requests, prompts)
+        return prompts
+
+    def _check_room(self, task: str, requests: Sequence[Request], prompts: Sequence[Encoded]) -> None:
+        """Raises BadValue where a prompt and the longest name behind it are more than the model can read. Histories are cut to what the
+        task shows, so that only other items' texts can make a prompt longer than those of the training."""
+        if self.backbone.positions is None or not prompts:
+            return
+        longest = max(range(len(prompts)), key=lambda place: len(prompts[place]))
+        name = self._longest_name - 1  # nothing is read behind a name's last token
+        if len(prompts[longest]) + name > self.backbone.positions:
+            raise BadValue(
+                f'the {task} prompt of user "{requests[longest].user}" has {len(prompts[longest])} tokens and the longest name {name}, and '
+                f"this model has positions for {self.backbone.positions}; give it a shorter history, or train with a smaller "
+                f"tasks.{task}.max_history."
+            )
+
+    @cached_property
+    def _longest_name(self) -> int:
+        """Tokens."""
+        return int(self.backbone.encode_names([self.index.segments(item) for item in self.index.item_ids]).lengths.max())
 
     def _template(self, task: str) -> Template:
         served = self._task(task)

@@ -50,7 +50,8 @@ class ConstrainedDecoder:
     (done, all) prompts.
 
     Raises SettingsError for a model that is not supported, BadValue for a list without strings or a string without tokens, DuplicateName
-    for two strings of the same tokens.
+    for two strings of the same tokens. Asking raises BadValue for a prompt that is too long for the model's
+    positions.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class ConstrainedDecoder:
         self.trie: Trie = trie
         self._texts = list(strings)
         self._number = {text: number for number, text in enumerate(self._texts)}
+        self._lengths = trie.names(np.arange(len(self._texts))).lengths  # [N] tokens of each string and its end
         self._backbone = wrapped(model, tokenizer, self.end)
         check_agreement(self._backbone, trie.names(np.array([0]))[0])
 
@@ -95,6 +97,7 @@ class ConstrainedDecoder:
                 trie = trie.with_names([rows[row].tolist() for row in range(len(rows))])
             except DuplicateName:
                 raise _same_tokens(self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end) from None
+            self._lengths = np.concatenate([self._lengths, rows.lengths])
         self._number |= {text: number for number, text in enumerate(new, len(self._texts))}
         self._texts += new
         self.trie = trie
@@ -218,7 +221,21 @@ class ConstrainedDecoder:
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         ids = iter(self._backbone.tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else [])
         rows = [list(next(ids)) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-        return [encoded(self._as_prompt(row)) for row in rows]
+        opened = [self._as_prompt(row) for row in rows]
+        self._check_room(max(map(len, opened), default=0))
+        return [encoded(row) for row in opened]
+
+    def _check_room(self, prompt: int) -> None:
+        """Raises BadValue where a prompt of so many tokens and the longest string are more than the model has positions for."""
+        positions = self._backbone.positions
+        if positions is None:
+            return
+        string = int(self._lengths[self._live].max(initial=1)) - 1  # nothing is read behind the end token
+        if prompt + string > positions:
+            raise BadValue(
+                f"a prompt has {prompt} tokens and the longest string {string}, and this model has positions for {positions}; shorten the "
+                f"prompt to {max(0, positions - string)} tokens, leave long strings out, or choose a model with more positions."
+            )
 
     def _as_prompt(self, ids: list[int]) -> list[int]:
         """The prompt as the backbone takes it: T5's without its end token, which the backbone adds itself; no other one empty."""

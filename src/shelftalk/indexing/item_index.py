@@ -48,7 +48,7 @@ class IndexSettings(BaseModel):
     encoder: str = Field("tfidf", min_length=1)
     """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder (folder or hub name)."""
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
-    """Semantic, atomic, collaborative: Most recent training events of one user that count in co-occurrence, whose memory is the square of them."""
+    """Semantic, atomic, collaborative: most recent training events of one user that count in co-occurrence; its memory is their square."""
     start_vectors: bool = True
     """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or at random ones."""
     clusters: int = Field(20, ge=2, le=1024)

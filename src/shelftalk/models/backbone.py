@@ -24,6 +24,7 @@ from shelftalk.models.free_text import FreeText
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, ragged, vstack
+from shelftalk.models.positions import position_limit
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
@@ -250,6 +251,11 @@ class Backbone(ABC):
         """Number of weights."""
         return sum(weight.numel() for weight in self.model.parameters())
 
+    @cached_property
+    def positions(self) -> int | None:
+        """Tokens that the model can read at once at all, None without such a limit (see position_limit)."""
+        return position_limit(self.model)
+
     @property
     def pad(self) -> int:
         return int(self.tokenizer.pad_token_id)
@@ -263,9 +269,13 @@ class Backbone(ABC):
             shutil.copymode(folder / "config.json", weights)
 
 
-def padded(rows: Sequence[np.ndarray], pad: int, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, T] int64 ids and [B, T] bool of what is real."""
-    width = rounded_up(max(len(row) for row in rows), LENGTH_STEP)
+def padded(
+    rows: Sequence[np.ndarray], pad: int, left: bool = False, most: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B, T] int64 ids and [B, T] bool of what is real. Padding goes to a round length, but no further than `most`."""
+    longest = max(len(row) for row in rows)
+    width = rounded_up(longest, LENGTH_STEP)
+    width = width if most is None else max(longest, min(width, most))
     ids = np.full((len(rows), width), pad, np.int64)
     real = np.zeros((len(rows), width), bool)
     for number, row in enumerate(rows):

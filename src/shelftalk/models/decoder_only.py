@@ -18,8 +18,8 @@ class DecoderOnly(Backbone):
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """`input_ids` [B, T], padded on the right, where a causal model needs no mask; `label_places` [L] index into B * T:
         the token *before* each label; `labels` [L]. Where several samples share a row, `position_ids` [B, T] too."""
-        ids, _ = padded([sample.ids for sample in samples], self.pad)
-        loss, _ = padded([sample.bears_loss for sample in samples], 0)
+        ids, _ = padded([sample.ids for sample in samples], self.pad, most=self.positions)
+        loss, _ = padded([sample.bears_loss for sample in samples], 0, most=self.positions)
         for row, sample in enumerate(samples):
             loss[row, list(sample.starts)] = 0  # nothing stands before a first token
         places = loss.flatten().nonzero().squeeze(1)
@@ -40,7 +40,7 @@ class DecoderOnly(Backbone):
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         """Prompts padded on the left, so that all of them end at one place."""
-        ids, real = padded([prompt.ids for prompt in prompts], self.pad, left=True)
+        ids, real = padded([prompt.ids for prompt in prompts], self.pad, left=True, most=self.positions)
         ids, real = ids.to(self.device), real.to(self.device)
         positions = (real.cumsum(1) - 1).clamp(min=0)
         cache = new_cache()

@@ -189,12 +189,18 @@ def from_random_weights(config: PreTrainedConfig) -> PreTrainedModel:
 def adapted(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str], precision: Precision) -> Backbone:
     """The backbone of a model whose tokenizer has learnt `symbols` and the line break, each as one token of its own."""
     known = len(tokenizer)
-    if not tokenizer.encode("\n", add_special_tokens=False):
-        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in TEXT_WORDS], special_tokens=False)
-    tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in symbols], special_tokens=True)
+    taught(tokenizer, symbols)
     _grow(model, known, len(tokenizer))
     model.set_input_embeddings(model.get_input_embeddings())  # a T5's three names of it become one module, as sharding needs
     return _backbone(model, tokenizer, precision)
+
+
+def taught(tokenizer: PreTrainedTokenizerBase, symbols: Sequence[str]) -> PreTrainedTokenizerBase:
+    """The same tokenizer, which has learnt `symbols` and the line break, each as one token of its own."""
+    if not tokenizer.encode("\n", add_special_tokens=False):
+        tokenizer.add_tokens([AddedToken(word, normalized=False) for word in TEXT_WORDS], special_tokens=False)
+    tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in symbols], special_tokens=True)
+    return tokenizer
 
 
 def _not_supported(config: PreTrainedConfig) -> str:

@@ -12,8 +12,10 @@ import numpy as np
 
 from shelftalk import seeds
 from shelftalk.assemble import RunParts
+from shelftalk.experiment import Experiment
 from shelftalk.indexing.titles import first_texts
 from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.preflight import check_lengths
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import Task
 
@@ -50,7 +52,7 @@ def count_samples(found: RunParts, backbone: Backbone, users: int) -> Counted:
 
     Every task is looked at for the same share of its epoch, so that the samples together are the mixture made smaller.
     """
-    data, seed = found.split.dataset, found.experiment.seed
+    data = found.split.dataset
     looked_at = min(users, len(data.user_ids))
     share = looked_at / len(data.user_ids)
     tasks: dict[str, TaskCount] = {}
@@ -58,7 +60,7 @@ def count_samples(found: RunParts, backbone: Backbone, users: int) -> Counted:
     for name, task in found.tasks.items():
         if task.settings.weight == 0:
             continue
-        encoded = _some(task, share, backbone, seed)
+        encoded = _some(task, share, backbone, found.experiment)
         tasks[name] = _count(found, task, encoded, share, backbone)
         samples += encoded
     return Counted(tasks, samples, 1 / share, looked_at, len(data.user_ids))
@@ -83,12 +85,14 @@ def cut_texts(found: RunParts) -> dict[str, float]:
     return {what: number / len(ids) for what, number in cut.items()}
 
 
-def _some(task: Task, share: float, backbone: Backbone, seed: int) -> list[Encoded]:
-    """The task's samples of a share of its users or items."""
+def _some(task: Task, share: float, backbone: Backbone, experiment: Experiment) -> list[Encoded]:
+    """The task's samples of a share of its users or items. Raises SettingsError for one that the model cannot read."""
     data = task.context.split.dataset
     number = len(data.user_ids if task.about == "users" else data.items)
-    drawn = seeds.generator(seed, "plan", task.name).permutation(number)[: max(1, round(share * number))]
-    return backbone.encode_samples(task.samples_about(np.sort(drawn), epoch=0))
+    drawn = seeds.generator(experiment.seed, "plan", task.name).permutation(number)[: max(1, round(share * number))]
+    samples = task.samples_about(np.sort(drawn), epoch=0)
+    check_lengths(samples, backbone, experiment)
+    return backbone.encode_samples(samples)
 
 
 def _count(found: RunParts, task: Task, encoded: Sequence[Encoded], share: float, backbone: Backbone) -> TaskCount:

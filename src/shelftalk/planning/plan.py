@@ -34,6 +34,7 @@ from shelftalk.planning.counting import Counted, count_samples, cut_texts, train
 from shelftalk.planning.fitting import Fit, what_fits
 from shelftalk.planning.gpus import Gpu, gpu_named
 from shelftalk.planning.tracing import Paper, Trace
+from shelftalk.preflight import check_run
 from shelftalk.runs import RunFolder
 from shelftalk.training.batching import length_batches
 from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
@@ -153,6 +154,7 @@ def typical_and_largest(samples: Sequence[Encoded], batch_tokens: int, row_token
 def _plan(found: RunParts, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
     experiment, settings = found.experiment, found.experiment.training
     backbone = backbone_to_plan(found)
+    check_run(found, backbone)
     counted = count_samples(found, backbone, users)
     if not counted.samples:
         raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
