@@ -184,6 +184,21 @@ def test_an_unknown_kind_or_none_is_refused():
             PairwisePreferenceSettings(negatives=kinds)
 
 
+def test_what_a_user_of_nearly_everything_has_left_is_listed_once_not_for_every_sample(monkeypatch):
+    rows = [("guest", f"i{n}", n) for n in range(202)] + [("other", f"i{n}", n) for n in range(9)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
+    catalogue = pl.DataFrame({"item_id": [f"i{n}" for n in range(210)]})
+    split = split_leave_one_out(make_dataset(catalogue, events), SplitSettings(ranking_negatives=1), seed=0)
+    listed: list[int] = []
+    untaken = Negatives._untaken
+    monkeypatch.setattr(Negatives, "_untaken", lambda self, user: (listed.append(user), untaken(self, user))[1])
+    guest = split.dataset.user_ids.index("guest")
+    drawn = Negatives(split).draw(np.full(100, guest), np.full(100, 8), np.zeros(800, np.int64), np.random.default_rng(0))
+    taken = taken_rows(split)[guest]
+    assert all(len(set(row.tolist()) - taken) == 8 for row in (drawn[n] for n in range(100)))
+    assert listed == [guest]
+
+
 # --- the most alike by text ------------------------------------------------------------------------------------------
 
 

@@ -105,10 +105,15 @@ class Negatives:
 
     def _fill_up(self, user: np.ndarray, owner: np.ndarray, found: np.ndarray, draw: np.random.Generator) -> None:
         """The last open slots, from a list of what is free: where the user has taken nearly everything."""
+        whose, free = -1, np.zeros(0, np.int64)
         for sample in np.unique(owner[found < 0]).tolist():
-            mine = np.flatnonzero(owner == sample)
-            first, last = np.searchsorted(self._taken, [user[sample] * self._items, (user[sample] + 1) * self._items])
-            taken = self._taken[first:last] - user[sample] * self._items
-            free = np.setdiff1d(np.arange(self._items), np.concatenate([taken, found[mine]]))
-            slots = mine[found[mine] < 0]
-            found[slots] = draw.choice(free, len(slots), replace=False)
+            if user[sample] != whose:  # once for a user of thousands of samples: the list is as long as the catalogue
+                whose, free = int(user[sample]), self._untaken(int(user[sample]))
+            first, last = np.searchsorted(owner, [sample, sample + 1])
+            slots = first + np.flatnonzero(found[first:last] < 0)
+            found[slots] = draw.choice(np.setdiff1d(free, found[first:last]), len(slots), replace=False)
+
+    def _untaken(self, user: int) -> np.ndarray:
+        """Catalogue rows outside the user's training items, ascending."""
+        first, last = np.searchsorted(self._taken, [user * self._items, (user + 1) * self._items])
+        return np.setdiff1d(np.arange(self._items), self._taken[first:last] - user * self._items)
