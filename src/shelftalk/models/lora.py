@@ -33,7 +33,7 @@ def add_adapters(model: PreTrainedModel, tokens: Sequence[int], settings: Pretra
     """Freeze the model and give it adapters, drawn by torch's seed, that change nothing yet. The rows `tokens` of its embeddings
     stay trainable: those of input and output where they are two matrices, one and the same where they are tied.
 
-    Raises SettingsError where no layer has a name of `settings.lora_targets`.
+    Raises SettingsError where no layer has a name of `settings.lora_targets`, or the output layer has it.
     """
     config = LoraConfig(
         r=settings.lora_rank,
@@ -42,11 +42,13 @@ def add_adapters(model: PreTrainedModel, tokens: Sequence[int], settings: Pretra
         target_modules=settings.lora_targets if isinstance(settings.lora_targets, str) else list(settings.lora_targets),
         trainable_token_indices={name: list(tokens) for name in _embedding_names(model)} if tokens else None,
     )
+    output = model.get_output_embeddings()  # its rows of new tokens are trained as they are, and take no adapter beside
+    linear = [(name, layer) for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear) and layer is not output]
+    layers = sorted({name.rpartition(".")[2] for name, _ in linear})
     try:
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # peft asks by a name that transformers gives up
             around = _Around(model, config)
-    except ValueError as error:
-        layers = sorted({name.rpartition(".")[2] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)})
+    except (ValueError, TypeError) as error:
         raise SettingsError(
             f"the model takes no adapter at pretrained.lora_targets ({str(error).strip().partition(chr(10))[0].rstrip('.')}); "
             f'choose among {", ".join(layers)}, or "all-linear".'
