@@ -26,17 +26,30 @@ app = typer.Typer(
 show_app = typer.Typer(help="Show what the model sees.", no_args_is_help=True)
 app.add_typer(show_app, name="show")
 
+
+
+def _path(text: str) -> Path:
+    """An empty path would be this directory: it comes of a variable of the shell that is not set."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; name a path, or leave the option out.")
+    return Path(text)
+
+
+def _path_option(name: str, summary: str) -> Any:
+    return typer.Option(name, parser=_path, metavar="PATH", help=summary)
+
+
 ExperimentFile = Annotated[
     Path | None, typer.Argument(help="Experiment file (TOML); the bundled MovieLens experiment without one.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="The run folder itself; by default runs/NAME.")]
+Out = Annotated[Path | None, _path_option("--out", "The run folder itself; by default runs/NAME.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every chance in the run.")]
 Models = Annotated[str | None, typer.Option("--models", help="What to evaluate, by name and comma: item_knn,popularity.")]
 Data = Annotated[
-    Path | None, typer.Option("--data", help="Folder that holds interactions.* and items.* (Parquet, CSV or JSON lines).")
+    Path | None, _path_option("--data", "Folder that holds interactions.* and items.* (Parquet, CSV or JSON lines).")
 ]
-Interactions = Annotated[Path | None, typer.Option("--interactions", help="File of who took what, when; with --items.")]
-Items = Annotated[Path | None, typer.Option("--items", help="File of the catalogue; with --interactions.")]
+Interactions = Annotated[Path | None, _path_option("--interactions", "File of who took what, when; with --items.")]
+Items = Annotated[Path | None, _path_option("--items", "File of the catalogue; with --interactions.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")]
 
 
@@ -141,7 +154,7 @@ def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: 
 @app.command()
 def ablate(
     grid: Annotated[Path, typer.Argument(help="Grid file (TOML): variants of one experiment, seeds, tokens each.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The ablation's folder; by default runs/ablations/NAME.")] = None,
+    out: Annotated[Path | None, _path_option("--out", "The ablation's folder; by default runs/ablations/NAME.")] = None,
     seeds: Annotated[str | None, typer.Option("--seeds", help="Seeds by comma, in place of the file's: 0,1,2.")] = None,
     data: Data = None,
     as_json: Json = False,
@@ -171,7 +184,7 @@ def ablate(
 def tune(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) that is tuned.")],
     space: Annotated[Path, typer.Argument(help="Space file (TOML): settings with ranges or choices, trials, tokens each.")],
-    out: Annotated[Path | None, typer.Option("--out", help="The search's folder; by default runs/tuning/NAME.")] = None,
+    out: Annotated[Path | None, _path_option("--out", "The search's folder; by default runs/tuning/NAME.")] = None,
     trials: Annotated[int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the file's number.")] = None,
     data: Data = None,
     as_json: Json = False,
@@ -233,14 +246,14 @@ def plan_command(
 @app.command()
 def probe(
     run: Annotated[
-        Path | None, typer.Option("--run", help="A finished run folder: probe its model on real data (validation part only).")
+        Path | None, _path_option("--run", "A finished run folder: probe its model on real data (validation part only).")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A smaller world and no controls: a minute or two.")] = False,
     seeds: Annotated[str, typer.Option("--seeds", help="Seeds by comma; each has a world of its own.")] = "0",
     tasks: Annotated[str | None, typer.Option("--tasks", help="Auxiliary tasks to probe, by comma; all without it.")] = None,
     number: Annotated[int, typer.Option("--questions", help="Questions of each kind, with --run.")] = 1000,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for probe.html, .md and .json; by default runs/probe, or the run's.")
+        Path | None, _path_option("--out", "Folder for probe.html, .md and .json; by default runs/probe, or the run's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -263,7 +276,7 @@ def probe(
 @app.command()
 def publish(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],
-    to: Annotated[Path | None, typer.Option("--to", help="The folder to make; by default RUN/published.")] = None,
+    to: Annotated[Path | None, _path_option("--to", "The folder to make; by default RUN/published.")] = None,
     push: Annotated[str | None, typer.Option("--push", help="Upload it to the hub as this repository: owner/model.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Everyone may read the repository; private without it.")] = False,
     as_json: Json = False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -65,7 +65,9 @@ class Progress:
             self._bars.stop()
 
     def __call__(self, stage: str, done: int, total: int, text: str) -> None:
-        if self._console.is_terminal:
+        if not total:
+            self.say(f"{stage}: {text}")
+        elif self._console.is_terminal:
             text = self._cut(text)
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, said=text)
@@ -101,7 +103,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
     if as_json:
         stages = [{"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped} for r in records]
-        result = {"run": str(folder.path), "stages": stages, "metrics": metrics}
+        result = {"run": str(folder.path), "stages": stages, "metrics": metrics, "notes": notes_on_reading(records)}
         print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
         return
     console = Console(highlight=False, markup=False)
@@ -109,11 +111,18 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         console.print(f"{record.name:<25} " + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
     for task, models in metrics.items():
         _print_table(console, _table(task, models))
+    for note in notes_on_reading(records):
+        console.print(f"Note: {note}", soft_wrap=True)
     for record in records:
         warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
         for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
             console.print(sentence, soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def notes_on_reading(records: Iterable[StageRecord]) -> list[str]:
+    """What the data's notes say: values that are not what they look like, or were not kept as they are."""
+    return [note for record in records for note in record.facts.get("data", {}).get("notes", ())]
 
 
 def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:

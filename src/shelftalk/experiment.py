@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ from shelftalk.training.settings import BY_LOSS, TrainingSettings
 
 Settings = TypeVar("Settings", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
+NAME = r"[\w.+-]+"
+"""What a run may be called."""
 
 
 class EvaluationSettings(BaseModel):
@@ -48,7 +51,7 @@ class Experiment(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field("movielens-small", pattern=r"^[\w.+-]+$")
+    name: str = Field("movielens-small", pattern=f"^{NAME}$")
     """Name of the run; its folder is runs/NAME."""
     seed: int = 0
     """The one seed from which every chance of the run is drawn."""
@@ -156,8 +159,21 @@ def load_experiment(
     values: dict[str, Any] = {}
     if path is not None:
         values = read_toml(path, "experiment")
-        values.setdefault("name", Path(path).stem)
+        if "name" not in {**values, **(overrides or {})}:
+            values["name"] = name_of_file(path)
     return validated(Experiment, laid_over(values, overrides or {}), "", file)
+
+
+def name_of_file(path: str | Path, setting: str = "name") -> str:
+    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be that of a folder."""
+    stem = Path(path).stem
+    if not re.fullmatch(NAME, stem):
+        plain = re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "run"
+        raise SettingsError(
+            f'no {setting} is set, and the name of the file, "{Path(path).name}", cannot be taken for it '
+            f'(letters, digits and . + - _ alone); set {setting} = "{plain}" in that file, or rename it.'
+        )
+    return stem
 
 
 def read_toml(path: str | Path, kind: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ SETTINGS_OF = {
 """The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
 FINISHED = "finished"
 OnProgress = Callable[[str, int, int, str], None]
-"""(stage, done, of how many, what is said about it)"""
+"""(stage, done, of how many, what is said about it); of how many is 0 for a sentence that stays on the screen."""
 
 
 def silent(stage: str, done: int, total: int, text: str) -> None:
@@ -69,6 +69,8 @@ def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent
             check_backbone(experiment)
     claim(folder, experiment)
     records = [prepare(folder, experiment, progress)]
+    for note in records[0].facts["data"].get("notes", ()):  # before the hours of training, not only when they are over
+        progress("prepare", 0, 0, note)
     if experiment.needs_training:
         records += [stage(folder, experiment, progress) for stage in (index, write, train)]
     records += recommend(folder, experiment, progress)

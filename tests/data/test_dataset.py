@@ -42,7 +42,7 @@ def test_another_seed_gives_another_catalogue_order_and_other_ties():
 
 def test_a_users_events_stand_together_oldest_first():
     dataset = make_dataset(ITEMS, EVENTS)
-    assert dataset.events.filter(user_id="u").rows() == [("u", "b", 0, 1, None), ("u", "a", 1, 2, None)]
+    assert dataset.events.filter(user_id="u").rows() == [("u", "b", 0, 1, None, 0), ("u", "a", 1, 2, None, 0)]
     assert dataset.bounds.tolist() in ([0, 2, 3], [0, 1, 3])
     assert [dataset.item_ids[row] for row in dataset.event_item] == dataset.events["item_id"].to_list()
 

@@ -71,7 +71,7 @@ def test_columns_are_mapped(tmp_path):
         items_columns={"item_id": "asin", "title": "name"},
     )
     dataset, _ = read_dataset(mapped, seed=0)
-    assert dataset.item("a").title == "Alpha" and dataset.events.rows() == [("u", "a", 0, 5, 3.5)]
+    assert dataset.item("a").title == "Alpha" and dataset.events.rows() == [("u", "a", 0, 5, 3.5, 0)]
 
 
 def test_integer_ids_of_parquet_and_json_become_text(tmp_path):
@@ -129,11 +129,11 @@ BAD_CELLS = [
     ("rating", "u,a,1,NaN", '"NaN" is not a number'),
     ("rating", "u,a,1,inf", '"inf" is not a number'),
     ("rating", 'u,a,1,"4,5"', '"4,5" is not a number'),
-    ("timestamp", "u,a,NaN,", '"NaN" is not a whole number'),
-    ("timestamp", "u,a,1.5,", '"1.5" is not a whole number'),
-    ("timestamp", "u,a,yesterday,", '"yesterday" is not a whole number'),
-    ("timestamp", "u,a,2014-07-23,", '"2014-07-23" is not a whole number'),
-    ("timestamp", "u,a,1e30,", '"1e30" is not a whole number'),
+    ("timestamp", "u,a,NaN,", '"NaN" is not a number as in the rows above; write every time as Unix seconds'),
+    ("timestamp", "u,a,1_5,", '"1_5" is not a number as in the rows above'),
+    ("timestamp", "u,a,yesterday,", '"yesterday" is not a number as in the rows above'),
+    ("timestamp", "u,a,2014-07-23,", '"2014-07-23" is not a number as in the rows above'),
+    ("timestamp", "u,a,1e30,", '"1e30" is not a number as in the rows above'),
     ("timestamp", "u,a,,3", "missing, where 1 rows have one"),
     ("user_id", ",a,2,3", "the cell has no id"),
     ("item_id", "u,,2,3", "the cell has no id"),
@@ -288,8 +288,13 @@ def test_a_mapped_column_must_be_there_even_if_it_is_optional(tmp_path):
 
 
 def test_events_without_position_and_time_have_no_order(tmp_path):
-    message = refusal(write(tmp_path, "user_id,item_id,timestamp\nu,a,\n"))
+    message = refusal(write(tmp_path, "user_id,item_id,time\nu,a,5\n"))
     assert message.startswith('MissingColumn: interactions.csv has neither a "position" nor a "timestamp"')
+
+
+def test_a_timestamp_that_is_empty_in_all_rows_is_called_empty_not_missing(tmp_path):
+    message = refusal(write(tmp_path, "user_id,item_id,timestamp\nu,a,\nu,b,\n"))
+    assert message.startswith('MissingColumn: interactions.csv: "timestamp" is empty in all 2 rows, so the events have no order')
 
 
 def test_position_comes_before_time_and_must_be_complete(tmp_path):

@@ -16,7 +16,7 @@ from shelftalk.equal_tokens.dotted import at_path, leaves, nested
 from shelftalk.equal_tokens.settings import Seeds
 from shelftalk.equal_tokens.training_run import effective
 from shelftalk.errors import DuplicateName, SettingsError, UnknownPart, nearest
-from shelftalk.experiment import Experiment, laid_over, load_experiment, read_toml, validated
+from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
 
 ITEM_KNN = "item_knn"
 """The row of the table that is no variant and knows no seed."""
@@ -102,7 +102,9 @@ def load_grid(path: str | Path, seeds: Sequence[int] | None = None, data: str | 
     """
     values = read_toml(path, "grid")
     if isinstance(values.get("ablation", {}), Mapping):
-        values["ablation"] = {"name": Path(path).stem, **values.get("ablation", {}), **({"seeds": tuple(seeds)} if seeds else {})}
+        values["ablation"] = {**values.get("ablation", {}), **({"seeds": tuple(seeds)} if seeds else {})}
+        if "name" not in values["ablation"]:
+            values["ablation"]["name"] = name_of_file(path, "ablation.name")
     file = validated(GridFile, values, "", f'the grid file "{path}"')
     base = Path(path).parent / file.ablation.experiment if file.ablation.experiment else None
     common = laid_over(nested(file.settings), {"data": {"folder": str(data)}} if data else {})

@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,17 @@ ITEM_COLUMNS = {
     "price": pl.Float64,
     "description": pl.String,
 }
-EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String, "position": pl.Int64, "timestamp": pl.Int64, "rating": pl.Float64}
+EVENT_COLUMNS = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "position": pl.Int64,
+    "timestamp": pl.Int64,
+    "rating": pl.Float64,
+    "nanosecond": pl.Int64,
+}
+TIME = ("timestamp", "nanosecond")
+"""The columns of a moment: whole Unix seconds, and the nanoseconds after them, 0 to 999,999,999."""
+Order = Literal["position", "timestamp"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +46,8 @@ class Dataset:
     `items` has the columns of ITEM_COLUMNS ("" for missing text, null for a missing price), one row per item, in
     catalogue order: a seeded hash of the item id, so that no file order survives. `events` has EVENT_COLUMNS (null for a
     missing time or rating), grouped by user in the order of a seeded hash of the user id, oldest first within a user;
-    `position` counts 0, 1, 2 ... within the user. Build one with `make_dataset`; every other way in goes through it.
+    `position` counts 0, 1, 2 ... within the user, `timestamp` is in whole Unix seconds and `nanosecond` the fraction of the
+    second. Build one with `make_dataset`; every other way in goes through it.
     """
 
     items: pl.DataFrame
@@ -90,7 +102,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over catalogue and events: two datasets with one fingerprint hold the same."""
         digest = hashlib.sha256()
-        for frame in (self.items, self.events):
+        fractions = (self.events["nanosecond"] != 0).any()  # times of whole seconds keep the fingerprint of versions without fractions
+        for frame in (self.items, self.events if fractions else self.events.drop("nanosecond")):
             digest.update(frame.write_json().encode())
         return digest.hexdigest()
 
@@ -104,21 +117,23 @@ class Dataset:
     def load(cls, folder: Path) -> Dataset:
         """Read what `save` wrote; it was validated before it was written."""
         items, events = folder / "items.parquet", folder / "events.parquet"
-        return cls(pl.read_parquet(items, glob=False), pl.read_parquet(events, glob=False))
+        return cls(pl.read_parquet(items, glob=False), _with_nanoseconds(pl.read_parquet(events, glob=False)))
 
 
-def make_dataset(items: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Dataset:
+def make_dataset(
+    items: pl.DataFrame, events: pl.DataFrame, seed: int = 0, order: tuple[str, ...] | None = None
+) -> Dataset:
     """Validate and order. The only door into a Dataset.
 
     `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and EVENT_COLUMNS may be
-    absent or null. A user's events are ordered by `position` if the data has it, else by `timestamp`; what is equal
-    there is ordered by a seeded hash of user and item. Where neither exists, the events have no order and BadValue is
-    raised.
+    absent or null. A user's events are ordered by the columns `order`, by default those of `order_of`; what is equal there is
+    ordered by a seeded hash of user and item. Where neither position nor timestamp exists, the events have no order and
+    BadValue is raised.
 
     Raises DuplicateItem, UnknownItem, BadValue or NothingLeft (no events at all).
     """
     items = _with_columns(items, ITEM_COLUMNS)
-    events = _with_columns(events, EVENT_COLUMNS)
+    events = _with_nanoseconds(_with_columns(events, EVENT_COLUMNS))
     _check(items, events)
     text = [name for name, kind in ITEM_COLUMNS.items() if kind == pl.String]
     items = items.with_columns(pl.col(text).fill_null(""))
@@ -127,18 +142,47 @@ def make_dataset(items: pl.DataFrame, events: pl.DataFrame, seed: int = 0) -> Da
         .sort("order", "item_id")
         .drop("order")
     )
-    when = "position" if events["position"].null_count() == 0 else "timestamp"
+    when = order_of(events) if order is None else order
     pairs = [f"{user}\x1f{item}" for user, item in zip(events["user_id"], events["item_id"], strict=True)]
     users = events.select(pl.col("user_id").unique().sort())["user_id"]
     user_order = pl.DataFrame({"user_id": users, "user_order": seeds.hash_order(users, seed, "user order")})
     events = (
         events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
         .join(user_order, on="user_id", how="left")
-        .sort("user_order", "user_id", when, "tie", "item_id")
+        .sort("user_order", "user_id", *when, "tie", "item_id")
         .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id"))
         .select(list(EVENT_COLUMNS))
     )
     return Dataset(items, events)
+
+
+def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ...]:
+    """The columns by which a user's events are sorted; empty where neither positions nor times are complete.
+
+    `wanted` "timestamp" is the time alone, "position" the position and, of equal ones, the time. By default the position
+    orders, unless a user has the same one twice and times stand beside it: then it is a place on a page or in a basket, so
+    that the time orders and the position decides between equal times.
+    """
+    position, time = (name in events.columns and not events[name].null_count() for name in ("position", "timestamp"))
+    in_time = TIME if time else ()
+    if wanted == "timestamp" or not position:
+        return in_time
+    if not len(shared_positions(events)):
+        return ("position",)
+    return ("position", *in_time) if wanted == "position" or not time else (*in_time, "position")
+
+
+def shared_positions(events: pl.DataFrame) -> pl.DataFrame:
+    """The events whose position their user has more than once, without events that are repeated as a whole."""
+    columns = [name for name in ("user_id", "item_id", "position", *TIME) if name in events.columns]
+    distinct = events.unique(columns, keep="first", maintain_order=True)
+    return distinct.filter(pl.struct("user_id", "position").is_duplicated())
+
+
+def _with_nanoseconds(events: pl.DataFrame) -> pl.DataFrame:
+    """`nanosecond` is 0 where a time has no fraction, and missing where there is no time; older files lack the column."""
+    fraction = pl.col("nanosecond") if "nanosecond" in events.columns else pl.lit(None, pl.Int64)
+    return events.with_columns(nanosecond=pl.when(pl.col("timestamp").is_not_null()).then(fraction.fill_null(0)))
 
 
 def _with_columns(frame: pl.DataFrame, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
@@ -181,6 +225,8 @@ def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
     again = events.filter(pl.struct("user_id", "item_id").is_duplicated())
     if len(again):  # such an event could be held out and yet stand in its own history
         raise BadValue(f'user "{again["user_id"][0]}" takes item "{again["item_id"][0]}" more than once; keep one event each.')
+    if not events["nanosecond"].is_between(0, 999_999_999).all():
+        raise BadValue('the column "nanosecond" holds a value outside 0 to 999,999,999; add whole seconds to "timestamp".')
     if 0 < events["position"].null_count() < len(events):
         raise BadValue('some of the interactions have a "position" and others none; give all of them one, or none.')
     if events["position"].null_count() and events["timestamp"].null_count():

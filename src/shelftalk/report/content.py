@@ -281,6 +281,8 @@ class ReportContent:
     """The command line that makes this run again."""
     data: Mapping[str, Fact]
     """Facts of the data by label: source, users, items, interactions before and after the filter, tie rule ..."""
+    data_notes: tuple[str, ...] = ()
+    """A sentence for each kind of value that is not what it looks like, or was not kept as it is, when the data was read."""
     machine: Mapping[str, Fact] = field(default_factory=dict)
     """Facts of the machine by label: processor, cores, memory ..."""
     settings: str = ""

@@ -133,6 +133,7 @@ def content_of(found: FinishedRun) -> ReportContent:
         version=__version__,
         command=_command(folder),
         data=run_facts.data_facts(prepare.facts["data"]),
+        data_notes=tuple(prepare.facts["data"].get("notes", ())),
         machine=run_facts.machine_facts(records),
         settings=experiment.toml(),
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),

@@ -26,7 +26,7 @@ def render_markdown(content: ReportContent) -> str:
     sections = (
         _opening(content), _results(content), _published(content), _users(content), _slices(content), _wording(content),
         _search_error(content), _caveats(content), _training(content), _samples(content),
-        _facts("The data", content.data, content.left_out), _again(content),
+        _facts("The data", content.data, [*content.left_out, *content.data_notes]), _again(content),
     )  # fmt: skip
     return "\n\n".join(block for section in sections for block in section) + "\n"
 

@@ -15,7 +15,7 @@ from shelftalk.equal_tokens.dotted import at_path, nested
 from shelftalk.equal_tokens.settings import Seeds
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import RATING_METRICS, Task, metric_names
-from shelftalk.experiment import Experiment, laid_over, load_experiment, read_toml, validated
+from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
 from shelftalk.parts import SERVED
 
 TUNED = ("index", "text", "tasks", "nano", "pretrained", "training", "decoding")
@@ -180,7 +180,9 @@ def load_space(experiment: Path, path: Path, trials: int | None = None, data: Pa
     values = read_toml(path, "space")
     if isinstance(values.get("tuning", {}), Mapping):
         given = {"trials": trials} if trials is not None else {}
-        values["tuning"] = {"name": path.stem, **values.get("tuning", {}), **given}
+        values["tuning"] = {**values.get("tuning", {}), **given}
+        if "name" not in values["tuning"]:
+            values["tuning"]["name"] = name_of_file(path, "tuning.name")
     where = f'the space file "{path}"'
     file = validated(SpaceFile, values, "", where)
     folder = str(data) if data else None

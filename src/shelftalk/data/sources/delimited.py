@@ -1,21 +1,29 @@
 """Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text, "" as missing.
 
 Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote that never
-closes, a record with more or fewer cells than the header.
+closes, a record with more or fewer cells than the header. Where the header names our columns only if other characters
+separate it (a semicolon, as spreadsheet programs write where the comma is the decimal sign), the file is read so, and noted.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 import polars as pl
 
+from shelftalk.data.sources.encoding import not_utf8
 from shelftalk.data.sources.table import Table
 from shelftalk.errors import UnreadableFile
 
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
 ROWS_AT_ONCE = 100_000  # lists of text are large; a frame of them is small
+LONGEST = 2**31 - 1
+"""Characters in a cell: more than any file has, where the csv module would stop at 131,072."""
+_LINE = "\x00line"  # no header holds this
 
 
 def read_csv(path: Path, wanted: Collection[str]) -> Table:
@@ -28,56 +36,96 @@ def read_tsv(path: Path, wanted: Collection[str]) -> Table:
     return _read(path, wanted, "\t")
 
 
-def _read(path: Path, wanted: Collection[str], separator: str) -> Table:
+def _read(path: Path, wanted: Collection[str], usual: str) -> Table:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheet programs write a byte order mark
-            records = csv.reader(file, delimiter=separator, strict=True)
-            names = _header(path, records)
-            frame = pl.concat(list(_frames(path, records, names, [name for name in names if name in wanted])))
+        with _cells_of_any_length():
+            separator = _separator(path, wanted, usual)
+            with _opened(path) as file:
+                records = _records(path, file, separator)
+                names = _header(path, records, wanted)
+                frame = pl.concat(list(_frames(path, records, names, [name for name in names if name in wanted])))
     except UnicodeDecodeError as error:
-        raise UnreadableFile(f"{path.name} is not UTF-8 text ({error.reason}); save it in UTF-8.") from error
-    except csv.Error as error:
-        raise UnreadableFile(f"{path.name}, line {records.line_num}: {error}; mend the quotes or the file's end.") from error
+        raise not_utf8(path) from error
     except OSError as error:
         raise UnreadableFile(f"{path.name} cannot be read ({error.strerror}); check the file and its permissions.") from error
-    return Table(path, names, frame.drop(_LINE), frame[_LINE], "line")
+    table = Table(path, names, frame.drop(_LINE), frame[_LINE], "line", decimal_comma=separator == ";")
+    if separator != usual:
+        table.notes.append(f"{path.name} is separated by {SEPARATORS[separator]}, not by {SEPARATORS[usual]}, and was read so.")
+    return table
 
 
-_LINE = "\x00line"  # no header holds this
+def _opened(path: Path) -> TextIO:
+    return path.open(encoding="utf-8-sig", newline="")  # spreadsheet programs write a byte order mark
 
 
-def _header(path: Path, records: Iterator[list[str]]) -> list[str]:
-    names = next(records, [])
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """The csv module's limit is one for the whole process, so it is put back."""
+    before = csv.field_size_limit(LONGEST)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _separator(path: Path, wanted: Collection[str], usual: str) -> str:
+    """The character that makes most of the wanted columns out of the header; the usual one where no other makes more."""
+
+    def columns(separator: str) -> int:
+        with _opened(path) as file:
+            try:
+                _, names = next(_records(path, file, separator), (0, []))
+            except UnreadableFile:  # quotes that this separator would break
+                return 0
+            return sum(name in wanted for name in names)
+
+    return max([usual, *SEPARATORS], key=columns)
+
+
+def _records(path: Path, file: TextIO, separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Each record with the line on which it begins, counted from 1; blank lines are passed over."""
+    reader = csv.reader(file, delimiter=separator, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader, None)
+        except csv.Error as error:
+            what = "a quote is opened and never closed" if "end of data" in str(error) else f"quotes are broken ({error})"
+            remedy = 'mend the quotes: a cell that holds a quote stands in quotes, with "" for each of those within.'
+            raise UnreadableFile(f"{path.name}, line {line}: {what}; {remedy}") from error
+        if record is None:
+            return
+        if record:
+            yield line, record
+
+
+def _header(path: Path, records: Iterator[tuple[int, list[str]]], wanted: Collection[str]) -> list[str]:
+    _, names = next(records, (0, []))
     if not names:
         raise UnreadableFile(f"{path.name} is empty; give a file with a header line and at least one row.")
-    twice = next((name for name in names if names.count(name) > 1), None)
+    if any("\0" in name for name in names):
+        raise not_utf8(path)
+    twice = next((name for name in names if name in wanted and names.count(name) > 1), None)
     if twice is not None:
         raise UnreadableFile(f'{path.name} has two columns named "{twice}"; rename one of them.')
     return names
 
 
-def _frames(path: Path, records: Iterator[list[str]], names: list[str], wanted: list[str]) -> Iterator[pl.DataFrame]:
+def _frames(
+    path: Path, records: Iterator[tuple[int, list[str]]], names: list[str], wanted: list[str]
+) -> Iterator[pl.DataFrame]:
     """The records in frames of ROWS_AT_ONCE; at least one frame, which may have no row."""
     places = [names.index(name) for name in wanted]
     schema = dict.fromkeys(wanted, pl.String) | {_LINE: pl.Int64}
     rows: list[list[str | int | None]] = []
-    for line, record in _numbered(path, records, len(names)):
+    for line, record in records:
+        if len(record) != len(names):
+            raise UnreadableFile(
+                f"{path.name}, line {line}: {len(record)} cells where the header has {len(names)}; "
+                "quote cells that hold the separator, and complete the row."
+            )
         rows.append([record[place] or None for place in places] + [line])
         if len(rows) == ROWS_AT_ONCE:
             yield pl.DataFrame(rows, schema=schema, orient="row")
             rows = []
     yield pl.DataFrame(rows, schema=schema, orient="row")
-
-
-def _numbered(path: Path, records: Iterator[list[str]], width: int) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line on which it begins; blank lines are passed over."""
-    line = 2
-    for record in records:
-        if record and len(record) != width:
-            raise UnreadableFile(
-                f"{path.name}, line {line}: {len(record)} cells where the header has {width}; "
-                "quote cells that hold the separator, and complete the row."
-            )
-        if record:
-            yield line, record
-        line = records.line_num + 1  # type: ignore[attr-defined]  # csv's reader type is private

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset, make_dataset
+from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, TIME, Dataset, make_dataset, order_of, shared_positions
 from shelftalk.data.filtering import k_core
 from shelftalk.data.sources import delimited, json_lines, parquet
+from shelftalk.data.sources.lookalikes import known_alike
 from shelftalk.data.sources.settings import DataSettings
-from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, texts, times, whole_numbers
+from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, shown, texts, whole_numbers
+from shelftalk.data.sources.times import times
 from shelftalk.errors import BadValue, DuplicateItem, MissingColumn, MissingFile, NothingLeft, UnknownItem, UnreadableFile
 
 READERS: dict[str, Reader] = {
@@ -41,6 +43,7 @@ CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
     "price": numbers,
     "description": texts,
 }
+COLUMNS_OF_EVENTS = [name for name in EVENT_COLUMNS if name in CHECKS]
 BUNDLED = Path(__file__).parent.parent / "bundled"
 PLACE = "place"  # where a row stands in its file; leaves with the checks
 
@@ -51,7 +54,8 @@ class DataReport:
 
     `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped, `users_read`
     and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The counts without `_read` are
-    those of the Dataset, after the k-core filter.
+    those of the Dataset, after the k-core filter. `notes` has a sentence, with a count and an example, for each kind of value
+    that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
     """
 
     source: str
@@ -83,22 +87,25 @@ class DataReport:
     ordered_by: str
     users_tied_at_end: float
     tie_rule: str
+    notes: list[str]
 
 
 def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport]:
     """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by `seed`.
 
     Raises MissingFile, UnreadableFile, MissingColumn, BadValue, UnknownItem, DuplicateItem or NothingLeft, naming file,
-    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report.
+    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report, and what is
+    not as it looks is noted there.
     """
     source, events_path, items_path = _locate(settings)
-    events_table = _read(events_path, EVENT_COLUMNS, settings.interactions_columns)
+    columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
+    events_table = _read(events_path, columns, settings.interactions_columns)
     items_table = _read(items_path, ITEM_COLUMNS, settings.items_columns)
     items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
-    read = _checked(events_table, EVENT_COLUMNS, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns")
+    read = _checked(events_table, columns, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns")
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
-    when = _order_column(events_table, read, settings.interactions_columns)
+    when = _order(events_table, read, settings)
     events = _without_repeats(events_table, read, when, settings.repeats)
     kept, passes = k_core(events, settings.k_core)
     catalogue = items.join(kept, on="item_id", how="semi") if settings.catalogue == "interacted" else items
@@ -117,8 +124,9 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
         "catalogue_read": len(items),
         "k_core": settings.k_core,
         "k_core_passes": passes,
+        "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, when)],
     }
-    return make_dataset(catalogue.drop(PLACE), kept.drop(PLACE), seed), DataReport(**facts)
+    return make_dataset(catalogue.drop(PLACE), kept.drop(PLACE), seed, when), DataReport(**facts)
 
 
 def source_hashes(settings: DataSettings) -> tuple[str, str]:
@@ -133,10 +141,10 @@ def source_hashes(settings: DataSettings) -> tuple[str, str]:
 def _locate(settings: DataSettings) -> tuple[str, Path, Path]:
     """The source's name and its two files. Raises MissingFile."""
     if settings.interactions is not None and settings.items is not None:
-        events, items = Path(settings.interactions), Path(settings.items)
+        events, items = Path(settings.interactions).expanduser(), Path(settings.items).expanduser()
         return f"{events.name} and {items.name}", events, items
     if settings.folder is not None:
-        folder = Path(settings.folder)
+        folder = Path(settings.folder).expanduser()
         return folder.resolve().name, _in_folder(folder, "interactions"), _in_folder(folder, "items")
     folder = BUNDLED / str(settings.bundled_name)
     return f"{settings.bundled_name} (bundled)", _in_folder(folder, "interactions"), _in_folder(folder, "items")
@@ -157,7 +165,7 @@ def _in_folder(folder: Path, stem: str) -> Path:
     return found[0]
 
 
-def _read(path: Path, columns: Mapping[str, object], mapping: Mapping[Any, str]) -> Table:
+def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
     """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no rows)."""
     if not path.exists():
         raise MissingFile(f'there is no file "{path}"; check the path.')
@@ -175,28 +183,44 @@ def _read(path: Path, columns: Mapping[str, object], mapping: Mapping[Any, str])
 
 
 def _checked(
-    table: Table, columns: Mapping[str, object], mapping: Mapping[Any, str], needed: list[str], setting: str
+    table: Table, columns: Iterable[str], mapping: Mapping[Any, str], needed: list[str], setting: str
 ) -> pl.DataFrame:
-    """Our columns in our types, and PLACE. A column that the file lacks is left out if it may be."""
-    present = {}
+    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is left out if it may be."""
+    present, unread = {}, [name for name in table.names if name not in mapping.values()]
     for name in columns:
         theirs = mapping.get(name, name)
         if theirs in table.names:
             present[name] = CHECKS[name](table, theirs).alias(name)
         elif name in needed or name in mapping:
             raise _missing_column(table, theirs, name, setting)
-    return pl.DataFrame([*present.values(), table.places.alias(PLACE)])
+        elif other := next((other for other in unread if _plain(other) == _plain(name)), None):
+            remedy = f'set data.{setting}.{name} = "{other}" if "{name}" is meant'
+            table.notes.append(f'{table.path.name}: the column "{other}" is not read; {remedy}.')
+    frame = pl.DataFrame([*present.values(), table.places.alias(PLACE)])
+    return frame.unnest("timestamp") if "timestamp" in frame else frame
 
 
 def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
     """The error for a column that is not there, naming the nearest one that is and the setting that maps it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
-    if close:
+    if any(_is_number(name) for name in table.names):
+        remedy = f"its first line seems to be data ({', '.join(table.names)}); put a line of column names above it."
+    elif len(table.names) == 1:
+        remedy = f'it has one column, "{table.names[0]}"; name the columns in the first line and put commas between the cells.'
+    elif close:
         remedy = f'the nearest is "{plain[close[0]]}"; set data.{setting}.{ours} = "{plain[close[0]]}" if that is meant.'
     else:
         remedy = f"it has {', '.join(table.names)}; set data.{setting}.{ours} to the one that is meant."
     return MissingColumn(f'{table.path.name} has no column "{theirs}": {remedy}')
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _plain(name: str) -> str:
@@ -219,28 +243,87 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
     unknown = events.join(items, on="item_id", how="anti", maintain_order="left")
     if len(unknown):
         item, row = unknown["item_id"][0], unknown[PLACE][0]
+        near = known_alike(item, items["item_id"])
+        hint = f", which {near}; write the id alike in both files, or" if near else ";"
         raise UnknownItem(
             f'{table.path.name}, {table.unit} {row}: item "{item}" is not in the catalogue '
-            f"({unknown['item_id'].n_unique()} such items); add it to the items file, with an id alone if nothing else is known."
+            f"({unknown['item_id'].n_unique()} such items){hint} "
+            "add it to the items file, with an id alone if nothing else is known."
         )
 
 
-def _order_column(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> str:
-    """The column that orders a user's events: "position" if the data has it, else "timestamp"; complete or refused."""
-    when = next((name for name in ("position", "timestamp") if name in events and events[name].null_count() < len(events)), None)
-    if when is None:
-        raise MissingColumn(
-            f'{table.path.name} has neither a "position" nor a "timestamp", so the events have no order: '
-            f"it has {', '.join(table.names)}; set data.interactions_columns.timestamp to the one that is meant."
-        )
-    rows = events[when].is_null().arg_true()
+def _order(table: Table, events: pl.DataFrame, settings: DataSettings) -> tuple[str, ...]:
+    """The columns that order a user's events, as `order_of` says; what is incomplete is refused, what is odd is noted."""
+    mapping: Mapping[Any, str] = settings.interactions_columns
+    filled = [name for name in ("position", "timestamp") if name in events and events[name].null_count() < len(events)]
+    if settings.order is not None and settings.order not in filled:
+        raise MissingColumn(f'{table.path.name} has no "{settings.order}" to order by; leave data.order out, or fill the column in.')
+    if not filled:
+        raise _no_order(table, events, mapping)
+    first = settings.order or filled[0]
+    rows = events[first].is_null().arg_true()
     if len(rows):
-        fault = f"missing, where {events[when].count()} rows have one; fill it in or remove the row ({len(rows)} such rows)."
-        raise table.bad_value(mapping.get(when, when), rows[0], fault)
+        fault = f"missing, where {events[first].count()} rows have one; fill it in or remove the row ({len(rows)} such rows)"
+        other = ', or set data.order = "timestamp"' if first == "position" and _complete(events, "timestamp") else ""
+        raise table.bad_value(mapping.get(first, first), rows[0], f"{fault}{other}.")
+    when = order_of(events, settings.order)
+    if settings.order is None and "position" in filled and _complete(events, "timestamp"):
+        _note_order(table, events, when)
     return when
 
 
-def _without_repeats(table: Table, events: pl.DataFrame, when: str, repeats: str) -> pl.DataFrame:
+def _complete(events: pl.DataFrame, column: str) -> bool:
+    return column in events and not events[column].null_count()
+
+
+def _no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> MissingColumn:
+    """The error for events that no column orders: an empty column is there, and is not called missing."""
+    empty = [f'"{mapping.get(name, name)}"' for name in ("position", "timestamp") if name in events]
+    if empty:
+        held = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in all {len(events):,} rows"
+        remedy = "fill it in, or set data.interactions_columns.timestamp to another column"
+        return MissingColumn(f"{table.path.name}: {held}, so the events have no order; {remedy}.")
+    return MissingColumn(
+        f'{table.path.name} has neither a "position" nor a "timestamp", so the events have no order: '
+        f"it has {', '.join(table.names)}; set data.interactions_columns.timestamp to the one that is meant."
+    )
+
+
+def _note_order(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> None:
+    """Note how many positions do not order, or that times say another order than positions."""
+    shared = shared_positions(events)
+    if len(shared):
+        user, position = shared.select("user_id", "position").row(0)
+        fault = f"{len(shared):,} interactions share their position with another of their user, for instance user {shown(user)} has"
+        rule = f"events are ordered by {_by(when)}; set data.order = \"position\" if positions are to order."
+        table.notes.append(f"{table.path.name}: {fault} position {position} more than once, so {rule}")
+        return
+    second, fraction = (pl.col(name) - pl.col(name).shift().over("user_id") for name in TIME)
+    back = events.sort("user_id", *when).filter((second < 0) | ((second == 0) & (fraction < 0)))
+    if len(back):
+        user, place = back.select("user_id", PLACE).row(0)
+        fault = f"{len(back):,} interactions have a later position and an earlier timestamp than the one before them"
+        example = f"for instance user {shown(user)} in {table.unit} {place}"
+        rule = 'the position orders; set data.order = "timestamp" if times are to order.'
+        table.notes.append(f"{table.path.name}: {fault}, {example}; {rule}")
+
+
+def _by(when: tuple[str, ...]) -> str:
+    """The columns of an order in words; a fraction of a second is part of its timestamp."""
+    return ", then ".join(name for name in when if name != TIME[1])
+
+
+def _notes_on_ties(events: pl.DataFrame, when: tuple[str, ...]) -> list[str]:
+    """How many events only a hash could order."""
+    tied = events.filter(pl.struct("user_id", *when).is_duplicated())
+    if not len(tied):
+        return []
+    user, by = tied["user_id"][0], _by(when).replace(", then ", " and ")
+    held = f"{len(tied):,} of {len(events):,} interactions have the same {by} as another of their user"
+    return [f"{held}, for instance of user {shown(user)}, and stand in the order of a seeded hash."]
+
+
+def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], repeats: str) -> pl.DataFrame:
     """One event per user and item: their first or last in the order of `when`, the values deciding where that is equal."""
     pair = ["user_id", "item_id"]
     again = events.filter(~pl.struct(pair).is_first_distinct())
@@ -252,14 +335,20 @@ def _without_repeats(table: Table, events: pl.DataFrame, when: str, repeats: str
             f'{table.path.name}, {table.unit} {again[PLACE][0]}: user "{user}" takes item "{item}" again '
             f'({len(again)} such rows); keep one row each, or set data.repeats = "first" or "last".'
         )
-    values = [name for name in dict.fromkeys((when, "timestamp", "rating")) if name in events]
+    user, item = again.select(pair).row(0)
+    dropped = f"{len(again):,} of {len(events):,} rows repeat a user and an item, for instance {shown(user)} and {shown(item)}"
+    rule = f'the {repeats} of each is kept (data.repeats = "{repeats}")'
+    table.notes.append(f"{table.path.name}: {dropped} in {table.unit} {again[PLACE][0]}; {rule}.")
+    values = [name for name in dict.fromkeys((*when, *TIME, "rating")) if name in events]
     return events.sort(*pair, *values).unique(pair, keep="first" if repeats == "first" else "last", maintain_order=True)
 
 
-def _facts(items: pl.DataFrame, events: pl.DataFrame, when: str) -> dict[str, Any]:
+def _facts(items: pl.DataFrame, events: pl.DataFrame, when: tuple[str, ...]) -> dict[str, Any]:
     """The part of the report that the finished frames tell."""
     tied = _tied_at_end(events, when)
-    rule = f"a user's events are ordered by {when}; what is equal there is ordered by a seeded hash of user and item"
+    by = _by(when)
+    both = by.replace(", then ", " and ")
+    rule = f"a user's events are ordered by {by}; what is equal there is ordered by a seeded hash of user and item"
     return {
         "users": events["user_id"].n_unique(),
         "items": events["item_id"].n_unique(),
@@ -267,9 +356,9 @@ def _facts(items: pl.DataFrame, events: pl.DataFrame, when: str) -> dict[str, An
         "catalogue": len(items),
         **{f"items_with_{name}": _share(items, name) for name in ITEM_COLUMNS if name != "item_id"},
         **{f"events_with_{name}": _share(events, name) for name in ("rating", "timestamp", "position")},
-        "ordered_by": when,
+        "ordered_by": by,
         "users_tied_at_end": tied,
-        "tie_rule": f"{rule} ({tied:.1%} of the users have their last two events at the same {when}).",
+        "tie_rule": f"{rule} ({tied:.1%} of the users have their last two events at the same {both}).",
     }
 
 
@@ -282,10 +371,11 @@ def _share(frame: pl.DataFrame, column: str) -> float:
     return float(held.sum()) / len(frame)
 
 
-def _tied_at_end(events: pl.DataFrame, when: str) -> float:
-    """Share of the users whose last two events are at the same `when`."""
-    last = pl.col(when).sort().tail(2)
-    return float(events.group_by("user_id").agg(tied=(last.n_unique() < last.len()))["tied"].mean())  # type: ignore[arg-type]
+def _tied_at_end(events: pl.DataFrame, when: tuple[str, ...]) -> float:
+    """Share of the users whose last two events are at the same place in the order."""
+    last = events.sort("user_id", *when).group_by("user_id").tail(2)
+    tied = last.group_by("user_id").agg(tied=pl.struct(when).is_duplicated().any())
+    return float(tied["tied"].mean())  # type: ignore[arg-type]
 
 
 def _sha256(path: Path) -> str:

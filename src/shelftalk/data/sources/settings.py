@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from shelftalk.data.dataset import Order
 
 EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
 ItemColumn = Literal["item_id", "title", "brand", "categories", "price", "description"]
@@ -41,6 +43,9 @@ class DataSettings(BaseModel):
     """Our column name -> the name in the interactions file, for those that differ."""
     items_columns: dict[ItemColumn, str] = Field(default_factory=dict)
     """Our column name -> the name in the items file, for those that differ."""
+    order: Order | None = None
+    """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by time, if there are times).
+    Without it the position does, unless a user has one twice and times stand beside it: then the time, and equal times by position."""
     k_core: int = Field(5, ge=0)
     """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none."""
     catalogue: Literal["interacted", "all"] = "interacted"
@@ -56,6 +61,13 @@ class DataSettings(BaseModel):
     took: str | None = None
     """The verb for taking an item, in the past tense; by default "watched" for MovieLens, else "bought"."""
 
+    @field_validator("interactions", "items", "folder")
+    @classmethod
+    def _named(cls, path: str | None) -> str | None:
+        if path is not None and not path.strip():
+            raise ValueError("is an empty path; name a file or a folder, or leave the setting out")
+        return path
+
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
         if (self.interactions is None) != (self.items is None):
@@ -68,7 +80,7 @@ class DataSettings(BaseModel):
     @property
     def bundled_name(self) -> str | None:
         """The bundled data set to read, or None where files or a folder are given."""
-        return None if self.interactions or self.folder else self.bundled or "movielens-small"
+        return None if self.interactions is not None or self.folder is not None else self.bundled or "movielens-small"
 
     @property
     def nouns(self) -> Nouns:

@@ -6,18 +6,26 @@ cell may hold is decided here, once for all formats, so that each format gives t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
 from typing import Protocol
 
 import polars as pl
 
+from shelftalk.data.sources.lookalikes import difference, different_ids_alike, is_word_for_nothing
 from shelftalk.errors import BadValue
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LARGEST = 2.0**63
+BILLION = 10**9
+SHORT_FLOATS = (pl.Float16, pl.Float32)
+"""Read by their shortest text: a 32-bit 4.1 is meant as 4.1, not as 4.099999904632568."""
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+PRECISE = Context(prec=60, rounding=ROUND_FLOOR)
+KEPT_DIGITS = 15
+"""Decimal digits that every 64-bit float keeps; of more, some numbers lose the last ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +34,7 @@ class Table:
 
     `names` are all columns of the file; `frame` has those that were wanted, n rows; a column of mixed types is pl.Object.
     `places` [n] int64 says where a row stands in the file, counted from 1 in `unit`s (a CSV's header is line 1).
+    `decimal_comma`: numbers may be written 4,5. `notes` collects a sentence for all that is not as it looks.
     """
 
     path: Path
@@ -33,6 +42,17 @@ class Table:
     frame: pl.DataFrame
     places: pl.Series
     unit: str
+    decimal_comma: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, column: str, which: pl.Series, what: str, example: str = "") -> None:
+        """Note that the cells of `column` where `which` [n] holds `what`: their number, the first and its place, and `example`,
+        which says what became of that one. Nothing where it holds nowhere."""
+        rows = which.arg_true()
+        if len(rows):
+            cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.places[rows[0]]}{example}"
+            of = f"{len(rows):,} of {len(which):,} values"
+            self.notes.append(f'{self.path.name}, column "{column}": {of} {what}, for instance {cell}.')
 
     def bad_value(self, column: str, row: int, fault: str) -> BadValue:
         """The error for the cell at `row` (counted from 0) of `column`; `fault` ends in the remedy."""
@@ -47,65 +67,96 @@ class Reader(Protocol):
 
 def identifiers(table: Table, column: str) -> pl.Series:
     """[n] String, none missing. Integers become text; floats are refused, since 3.0 and 3 would be two ids."""
-    values = _one_type(table, column)
+    values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(table, column, values, "is not an id; store ids as text or integers.")
     ids = values.cast(pl.String)
-    _refuse(table, column, ids, ids.is_null() | (ids == ""), "has no id; fill it in or remove the row.")
+    refuse(table, column, ids, ids.is_null() | (ids.str.strip_chars() == ""), "has no id; fill it in or remove the row.")
+    _note_words_for_nothing(table, column, ids)
+    _note_lookalikes(table, column, ids)
     return ids
 
 
 def texts(table: Table, column: str) -> pl.Series:
     """[n] String, null where missing. Any text is legal and goes through unchanged."""
-    values = _one_type(table, column)
+    values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(table, column, values, "is not text; store the column as text (join several values into one).")
+    _note_words_for_nothing(table, column, values)
     return values.cast(pl.String)
 
 
 def numbers(table: Table, column: str) -> pl.Series:
-    """[n] Float64, null where missing; not-a-number and infinity are refused, as numbers and as text."""
-    values = _blank_as_null(_one_type(table, column))
+    """[n] Float64, null where missing; not-a-number and infinity are refused, as numbers and as text.
+
+    Digits beyond those of a 64-bit float, and decimal commas, are noted.
+    """
+    values = blank_as_null(one_type(table, column))
     if values.dtype != pl.String and not values.dtype.is_numeric():
         _refuse_type(table, column, values, "is not a number; correct it or leave it empty.")
-    if values.dtype == pl.Float32:
-        values = values.cast(pl.String)  # the shortest text: a 32-bit 4.1 is meant as 4.1, not as 4.099999904632568
+    if values.dtype in SHORT_FLOATS:
+        values = values.cast(pl.String)
+    if table.decimal_comma and values.dtype == pl.String:
+        values = _with_points(table, column, values)
     parsed = values.cast(pl.Float64, strict=False)
     wrong = values.is_not_null() & ~parsed.is_finite().fill_null(False)
-    _refuse(table, column, values, wrong, "is not a number; correct it or leave it empty.")
+    refuse(table, column, values, wrong, "is not a number; correct it (a decimal point, no other sign) or leave it empty.")
+    _note_lost_digits(table, column, values, parsed)
     return parsed
 
 
 def whole_numbers(table: Table, column: str) -> pl.Series:
     """[n] Int64, null where missing; 5.0 is a whole number, 5.5 is refused."""
-    values = _blank_as_null(_one_type(table, column))
+    values = blank_as_null(one_type(table, column))
     if values.dtype != pl.String and not values.dtype.is_numeric():
-        _refuse_type(table, column, values, "is not a whole number; correct it or leave it empty.")
-    parsed = _whole(values)
-    wrong = values.is_not_null() & parsed.is_null()
-    _refuse(table, column, values, wrong, "is not a whole number; correct it or leave it empty.")
-    return parsed
+        _refuse_type(table, column, values, "is not a whole number; write whole numbers alone.")
+    exact = exact_numbers(values)
+    wrong = values.is_not_null() & (exact["whole"].is_null() | (exact["billionths"] != 0) | exact["cut"])
+    refuse(table, column, values, wrong, "is not a whole number of 64 bits; write such numbers alone.")
+    return exact["whole"].alias(column)
 
 
-def times(table: Table, column: str) -> pl.Series:
-    """[n] Int64 Unix seconds, null where missing.
+def exact_numbers(values: pl.Series) -> pl.DataFrame:
+    """[n] `whole` Int64, the number rounded down, null where it is no number or beyond 64 bits; `billionths` Int64, what it is
+    more; `cut` Boolean, whether it has digits beyond these. `values` are text or numbers of any type; no float stands between,
+    since beyond 2**53 a float is no longer exact."""
+    if values.dtype.is_float() and values.dtype not in SHORT_FLOATS:
+        plain = values.is_finite() & (values == values.floor()) & (values.abs() < LARGEST)
+        whole = values.set(~plain.fill_null(False), None).cast(pl.Int64)
+    elif values.dtype.is_integer():
+        return _exact(values.cast(pl.Int64, strict=False))
+    else:
+        whole = values.cast(pl.String).cast(pl.Int64, strict=False)
+    rest = (values.is_not_null() & whole.is_null()).arg_true()
+    if not len(rest):
+        return _exact(whole)
+    parsed = [_exact_number(text) or (None, None, None) for text in values.gather(rest).cast(pl.String)]
+    frame = _exact(whole)
+    return frame.with_columns(
+        frame[name].scatter(rest, [one[place] for one in parsed]) for place, name in enumerate(frame.columns)
+    )
 
-    Accepts whole numbers, taken as Unix seconds, and dates: columns of a date or datetime type and text in ISO 8601
-    ("2014-07-23", "2014-07-23T10:15:00+02:00"), converted to UTC. A datetime without a zone is taken as UTC; fractions of
-    a second are cut off. A column holds numbers or dates, not both.
-    """
-    values = _blank_as_null(_one_type(table, column))
-    if values.dtype in (pl.Date, pl.Datetime):
-        return values.dt.epoch("s").cast(pl.Int64)
-    if values.dtype != pl.String or not _first_is_iso(values):
-        return whole_numbers(table, column)
-    parsed = pl.Series(column, [None if text is None else _unix_seconds(text) for text in values.to_list()], pl.Int64)
-    wrong = values.is_not_null() & parsed.is_null()
-    _refuse(table, column, values, wrong, "is not an ISO 8601 date as in the rows above; write all times alike.")
-    return parsed
+
+def _exact(whole: pl.Series) -> pl.DataFrame:
+    """The frame of `exact_numbers` for whole numbers."""
+    return pl.DataFrame({"whole": whole}).with_columns(
+        billionths=pl.when(pl.col("whole").is_not_null()).then(pl.lit(0, pl.Int64)), cut=pl.lit(False)
+    )
 
 
-def _one_type(table: Table, column: str) -> pl.Series:
+def _exact_number(text: str) -> tuple[int, int, bool] | None:
+    if not NUMBER.fullmatch(text):
+        return None
+    number = Decimal(text)
+    if number and not -100 < number.adjusted() < 20:
+        return None if number.adjusted() > 0 else (0 if number > 0 else -1, 0 if number > 0 else BILLION - 1, True)
+    scaled = PRECISE.multiply(number, BILLION)
+    units = int(scaled.to_integral_value(ROUND_FLOOR))
+    whole, billionths = divmod(units, BILLION)
+    return (whole, billionths, units != scaled) if -LARGEST <= whole < LARGEST else None
+
+
+def one_type(table: Table, column: str) -> pl.Series:
     """The column, its type decided: categories become text, nothing at all becomes missing text, a mixture is refused."""
     values = table.frame[column]
     if values.dtype == pl.Object:
@@ -116,15 +167,18 @@ def _one_type(table: Table, column: str) -> pl.Series:
 def _mixed(table: Table, column: str, values: list[object]) -> BadValue:
     """The error for a column of mixed types, or of one that is neither text nor a number of 64 bits."""
     held = [row for row, value in enumerate(values) if value is not None]
+    nothing = next((row for row in held if values[row] != values[row]), None)
+    if nothing is not None and any(isinstance(value, str) for value in values):
+        return table.bad_value(column, nothing, "NaN stands among texts; write null where there is no text.")
     other = [row for row in held if type(values[row]) is not type(values[held[0]])]
     if other:
-        fault = f"{_shown(values[other[0]])} is of another type than the rows above; give the column one type, text or numbers."
+        fault = f"{shown(values[other[0]])} is of another type than the rows above; give the column one type, text or numbers."
         return table.bad_value(column, other[0], fault)
-    fault = f"{_shown(values[held[0]])} is neither text nor a number that 64 bits can hold; store the column as text."
+    fault = f"{shown(values[held[0]])} is neither text nor a number that 64 bits can hold; store the column as text."
     return table.bad_value(column, held[0], fault)
 
 
-def _blank_as_null(values: pl.Series) -> pl.Series:
+def blank_as_null(values: pl.Series) -> pl.Series:
     """Text without the space around it, null where nothing is left; other types as they are."""
     if values.dtype != pl.String:
         return values
@@ -132,45 +186,66 @@ def _blank_as_null(values: pl.Series) -> pl.Series:
     return values.set(values == "", None)
 
 
-def _whole(values: pl.Series) -> pl.Series:
-    """[n] Int64, null where the value is no whole number of 64 bits."""
-    floats = values.cast(pl.Float64, strict=False)
-    whole = floats.is_finite() & (floats == floats.round()) & (floats.abs() < LARGEST)
-    rounded = floats.set(~whole.fill_null(False), None).cast(pl.Int64, strict=False)
+def _with_points(table: Table, column: str, values: pl.Series) -> pl.Series:
+    """Decimal commas as points; refuses a column that has both, where a comma may stand between thousands."""
+    commas = values.str.contains(",", literal=True).fill_null(False)
+    both = values.str.contains(".", literal=True).fill_null(False)
+    if not commas.any():
+        return values
+    refuse(table, column, values, both, "has a decimal point where other rows have commas; write all numbers alike.")
+    table.note(column, commas, "have a decimal comma", f", read as {values.filter(commas)[0].replace(',', '.')}")
+    return values.str.replace(",", ".", literal=True)
+
+
+def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.Series) -> None:
+    """Note the numbers that are not what was written, such as whole ones beyond 2**53."""
     if values.dtype.is_float():
-        return rounded
-    exact = values.cast(pl.Int64, strict=False)  # beyond 2**53 a float is no longer exact
-    return exact.zip_with(exact.is_not_null(), rounded)
+        return
+    written = values.cast(pl.String)
+    digits = written.str.replace_all(r"[eE].*|[^0-9]", "").str.strip_chars_start("0").str.len_chars()
+    many = (digits > KEPT_DIGITS).fill_null(False).arg_true()
+    lost = [row for row in many if not _keeps(written[row], parsed[row])]
+    if lost:
+        which = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True).scatter(lost, True)
+        table.note(column, which, "have more digits than a 64-bit number keeps", f", read as {parsed[lost[0]]!r}")
 
 
-def _first_is_iso(values: pl.Series) -> bool:
-    first = next((text for text in values if text is not None), "")
-    return _unix_seconds(first) is not None and _whole(pl.Series([first]))[0] is None
+def _keeps(written: str, number: float) -> bool:
+    """Whether the float is the written number, or one of the usual texts of 17 digits at most for that float."""
+    return Decimal(written) in (Decimal(number), Decimal(repr(number)), Decimal(f"{number:.17g}"))
 
 
-def _unix_seconds(text: str) -> int | None:
-    try:
-        moment = datetime.fromisoformat(text)
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - EPOCH) // timedelta(seconds=1)
-    except (ValueError, OverflowError):
-        return None
+def _note_words_for_nothing(table: Table, column: str, values: pl.Series) -> None:
+    if values.dtype == pl.String:
+        words = 'are a word for "nothing", as missing values become in text, and are kept; leave such cells empty if nothing is meant'
+        table.note(column, is_word_for_nothing(values), words)
 
 
-def _refuse(table: Table, column: str, values: pl.Series, wrong: pl.Series, fault: str) -> None:
-    """Raise for the first row where `wrong` holds."""
+def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
+    pairs = different_ids_alike(ids)
+    if pairs:
+        one, other = pairs[0]
+        how = f"{shown(one)} and {shown(other)}: {difference(one, other)}"
+        count = f'{len(pairs):,} ids look equal to another and stay different ones'
+        table.notes.append(f'{table.path.name}, column "{column}": {count}, for instance {how}.')
+
+
+def refuse(table: Table, column: str, values: pl.Series, wrong: pl.Series, fault: str) -> None:
+    """Raise BadValue for the first row where `wrong` [n] holds; `fault` ends in the remedy."""
     rows = wrong.arg_true()
     if len(rows):
-        raise table.bad_value(column, rows[0], f"{_shown(values[rows[0]])} {fault}")
+        raise table.bad_value(column, rows[0], f"{shown(values[rows[0]])} {fault}")
 
 
 def _refuse_type(table: Table, column: str, values: pl.Series, fault: str) -> None:
     """Raise for the first value at all: its column is of a type that cannot be meant."""
-    _refuse(table, column, values, values.is_not_null(), fault)
+    refuse(table, column, values, values.is_not_null(), fault)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A cell as messages quote it, cut to 60 characters."""
     if value is None or (isinstance(value, str) and not value):
         return "the cell"
     plain = value.to_list() if isinstance(value, pl.Series) else value
-    text = f'"{plain}"' if isinstance(plain, str) else repr(plain)
+    text = f'"{plain}"' if isinstance(plain, str) else str(plain) if isinstance(plain, Decimal) else repr(plain)
     return text if len(text) <= 60 else text[:57] + "..."
