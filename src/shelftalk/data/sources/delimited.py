@@ -103,6 +103,8 @@ def _header(path: Path, records: Iterator[tuple[int, list[str]]], wanted: Collec
     _, names = next(records, (0, []))
     if not names:
         raise UnreadableFile(f"{path.name} is empty; give a file with a header line and at least one row.")
+    if names[0].startswith("sep="):
+        raise UnreadableFile(f'{path.name}: the first line, "{names[0]}", is a hint to spreadsheet programs; remove that line.')
     if any("\0" in name for name in names):
         raise not_utf8(path)
     twice = next((name for name in names if name in wanted and names.count(name) > 1), None)

@@ -130,11 +130,10 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
 
 
 def source_hashes(settings: DataSettings) -> tuple[str, str]:
-    """SHA-256 of the interactions and the items file: whether the data is still the same. Raises MissingFile."""
+    """SHA-256 of the interactions and the items file: whether the data is still the same. Raises MissingFile or UnreadableFile."""
     _, events, items = _locate(settings)
     for path in (events, items):
-        if not path.is_file():
-            raise MissingFile(f'there is no file "{path}"; mend the path.')
+        _check_file(path)
     return _sha256(events), _sha256(items)
 
 
@@ -167,10 +166,7 @@ def _in_folder(folder: Path, stem: str) -> Path:
 
 def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
     """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no rows)."""
-    if not path.exists():
-        raise MissingFile(f'there is no file "{path}"; check the path.')
-    if path.is_dir():
-        raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
+    _check_file(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UnreadableFile(f'{path.name}: no reader for the ending "{path.suffix}"; convert it to one of {", ".join(READERS)}.')
@@ -180,6 +176,16 @@ def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Tab
     if not len(table.places):
         raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
     return table
+
+
+def _check_file(path: Path) -> None:
+    """Raise MissingFile or UnreadableFile for what is no file."""
+    if not path.exists():
+        raise MissingFile(f'there is no file "{path}"; mend the path.')
+    if path.is_dir():
+        raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
+    if not path.is_file():
+        raise UnreadableFile(f'"{path}" is a pipe or a device, and data is read more than once; write it into a file first.')
 
 
 def _checked(
@@ -318,7 +324,7 @@ def _notes_on_ties(events: pl.DataFrame, when: tuple[str, ...]) -> list[str]:
     tied = events.filter(pl.struct("user_id", *when).is_duplicated())
     if not len(tied):
         return []
-    user, by = tied["user_id"][0], _by(when).replace(", then ", " and ")
+    user, by = tied["user_id"].min(), _by(when).replace(", then ", " and ")
     held = f"{len(tied):,} of {len(events):,} interactions have the same {by} as another of their user"
     return [f"{held}, for instance of user {shown(user)}, and stand in the order of a seeded hash."]
 

@@ -22,6 +22,8 @@ LARGEST = 2.0**63
 BILLION = 10**9
 SHORT_FLOATS = (pl.Float16, pl.Float32)
 """Read by their shortest text: a 32-bit 4.1 is meant as 4.1, not as 4.099999904632568."""
+NUMERIC = "write one such as 4.5, or leave it empty."
+WHOLE = 'write one in every row, or order by times instead: data.order = "timestamp".'
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 PRECISE = Context(prec=60, rounding=ROUND_FLOOR)
 KEPT_DIGITS = 15
@@ -93,14 +95,14 @@ def numbers(table: Table, column: str) -> pl.Series:
     """
     values = blank_as_null(one_type(table, column))
     if values.dtype != pl.String and not values.dtype.is_numeric():
-        _refuse_type(table, column, values, "is not a number; correct it or leave it empty.")
+        _refuse_type(table, column, values, f"is not a number; {NUMERIC}")
     if values.dtype in SHORT_FLOATS:
         values = values.cast(pl.String)
     if table.decimal_comma and values.dtype == pl.String:
         values = _with_points(table, column, values)
     parsed = values.cast(pl.Float64, strict=False)
     wrong = values.is_not_null() & ~parsed.is_finite().fill_null(False)
-    refuse(table, column, values, wrong, "is not a number; correct it (a decimal point, no other sign) or leave it empty.")
+    refuse(table, column, values, wrong, f"is not a number; {NUMERIC}")
     _note_lost_digits(table, column, values, parsed)
     return parsed
 
@@ -109,10 +111,10 @@ def whole_numbers(table: Table, column: str) -> pl.Series:
     """[n] Int64, null where missing; 5.0 is a whole number, 5.5 is refused."""
     values = blank_as_null(one_type(table, column))
     if values.dtype != pl.String and not values.dtype.is_numeric():
-        _refuse_type(table, column, values, "is not a whole number; write whole numbers alone.")
+        _refuse_type(table, column, values, f"is not a whole number; {WHOLE}")
     exact = exact_numbers(values)
     wrong = values.is_not_null() & (exact["whole"].is_null() | (exact["billionths"] != 0) | exact["cut"])
-    refuse(table, column, values, wrong, "is not a whole number of 64 bits; write such numbers alone.")
+    refuse(table, column, values, wrong, f"is not a whole number of 64 bits; {WHOLE}")
     return exact["whole"].alias(column)
 
 
@@ -120,7 +122,7 @@ def exact_numbers(values: pl.Series) -> pl.DataFrame:
     """[n] `whole` Int64, the number rounded down, null where it is no number or beyond 64 bits; `billionths` Int64, what it is
     more; `cut` Boolean, whether it has digits beyond these. `values` are text or numbers of any type; no float stands between,
     since beyond 2**53 a float is no longer exact."""
-    if values.dtype.is_float() and values.dtype not in SHORT_FLOATS:
+    if values.dtype.is_float():
         plain = values.is_finite() & (values == values.floor()) & (values.abs() < LARGEST)
         whole = values.set(~plain.fill_null(False), None).cast(pl.Int64)
     elif values.dtype.is_integer():
@@ -174,7 +176,7 @@ def _mixed(table: Table, column: str, values: list[object]) -> BadValue:
     if other:
         fault = f"{shown(values[other[0]])} is of another type than the rows above; give the column one type, text or numbers."
         return table.bad_value(column, other[0], fault)
-    fault = f"{shown(values[held[0]])} is neither text nor a number that 64 bits can hold; store the column as text."
+    fault = f"{shown(values[held[0]])} is neither text nor a number that 64 bits can hold; store the column as text, or as such numbers."
     return table.bad_value(column, held[0], fault)
 
 

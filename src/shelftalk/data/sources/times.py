@@ -121,7 +121,8 @@ def _moments_of_numbers(table: Table, column: str, values: pl.Series) -> pl.Seri
         refuse(table, column, values, values.is_not_null() & whole.is_null(), f"is not a number as in the rows above; {REMEDY}")
     refuse(table, column, values, values.is_not_null() & whole.is_null(), f"is not a time; {REMEDY}")
     if (dates := _dates_without_dashes(whole, billionths)) is not None:
-        table.note(column, whole.is_not_null(), "are whole numbers that are read as dates without dashes")
+        first = f", read as {dates.drop_nulls()[0]}"
+        table.note(column, whole.is_not_null(), "are whole numbers that are taken as dates without dashes", first)
         return _moments_of_dates(column, dates)
     unit = _unit(whole)
     per_second = PER_SECOND[unit]
