@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import polars as pl
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from shelftalk.data.dataset import Dataset
@@ -84,8 +84,13 @@ def dataset_of(ending: str, events: list[Row], items: list[Row], time_column: st
         return read_dataset(given, seed=0)[0]
 
 
+SEVENTEEN_DIGITS = {"user_id": "u", "item_id": "a", "timestamp": (16_777_216, 708_539), "rating": 0.1 + 0.2}
+"""Fewer would not tell these numbers from their neighbours."""
+
+
 @settings(max_examples=60, deadline=None)
 @given(tables())
+@example(([SEVENTEEN_DIGITS], [{"item_id": "a", "title": "", "price": None}]))
 def test_every_format_reads_what_was_written(tables: tuple[list[Row], list[Row]]) -> None:
     events, items = tables
     true = {(row["user_id"], row["item_id"]): (*row["timestamp"], row["rating"]) for row in events}

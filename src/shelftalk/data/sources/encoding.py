@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from shelftalk.errors import UnreadableFile
 
-MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\x00\x00\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
-"""First bytes -> encoding; the longer ones first."""
+STARTS = {
+    "UTF-32": ("fffe0000", "0000feff"),
+    "UTF-16": ("fffe", "feff"),
+    "UTF-16LE": ("..00",),
+    "UTF-16BE": ("00..",),
+}
+"""Encoding -> the first bytes that tell it, in hexadecimal: a mark, or the half of a plain character that is NUL."""
 
 
 def not_utf8(path: Path) -> UnreadableFile:
-    """The error for a file that does not decode, or that has a NUL in its first line, as UTF-16 without a mark has."""
+    """The error for a file that does not decode, or that begins with a NUL or has one after its first character."""
     with path.open("rb") as file:
-        start = file.read(4)
+        start = file.read(4).hex()
         file.seek(0)
+        for encoding, starts in STARTS.items():
+            if any(re.match(one, start) for one in starts):
+                return UnreadableFile(f"{path.name} is not UTF-8 text but {encoding}; {_remedy(encoding, path)}")
         faults = ((line, _fault(text)) for line, text in enumerate(file, start=1))
-        first = next(((line, error) for line, error in faults if error), None)
-    encoding = next((name for mark, name in MARKS.items() if start.startswith(mark)), None)
-    if encoding is None and first is not None:
-        line, error = first
-        where = f": line {line} holds the byte 0x{error.object[error.start]:02X}, perhaps of Windows-1252"
-        return UnreadableFile(f"{path.name} is not UTF-8 text{where}; {_remedy('WINDOWS-1252', path)}")
-    encoding = encoding or ("UTF-16LE" if start[1:2] == b"\0" else "UTF-16BE")
-    return UnreadableFile(f"{path.name} is not UTF-8 text but {encoding}; {_remedy(encoding, path)}")
+        line, error = next((line, error) for line, error in faults if error)
+    where = f"line {line} holds the byte 0x{error.object[error.start]:02X}, perhaps of Windows-1252"
+    return UnreadableFile(f"{path.name} is not UTF-8 text: {where}; {_remedy('WINDOWS-1252', path)}")
 
 
 def _fault(text: bytes) -> UnicodeDecodeError | None:

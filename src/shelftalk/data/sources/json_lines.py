@@ -62,7 +62,7 @@ def read(path: Path, wanted: Collection[str]) -> Table:
 
 
 def _object(path: Path, line: int, text: str, wanted: Collection[str]) -> dict[str, Any]:
-    if line == 1 and "\0" in text:
+    if line == 1 and "\0" in text[:2]:
         raise not_utf8(path)
     try:
         record = json.loads(text, parse_float=_number, object_pairs_hook=_without_loss)
@@ -92,11 +92,9 @@ def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | Decimal:
-    """A float where it is the written number, else the written number itself."""
+    """A float where its shortest text is the written number, else the written number itself."""
     number = float(text)
-    if len(text) <= SHORT or Decimal(text) in (Decimal(repr(number)), Decimal(f"{number:.17g}")):
-        return number
-    return Decimal(text)
+    return number if len(text) <= SHORT or Decimal(text) == Decimal(repr(number)) else Decimal(text)
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:

@@ -73,7 +73,7 @@ def identifiers(table: Table, column: str) -> pl.Series:
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(table, column, values, "is not an id; store ids as text or integers.")
     ids = values.cast(pl.String)
-    refuse(table, column, ids, ids.is_null() | (ids.str.strip_chars() == ""), "has no id; fill it in or remove the row.")
+    refuse(table, column, ids.is_null() | (ids.str.strip_chars() == ""), "has no id; fill it in or remove the row.")
     _note_words_for_nothing(table, column, ids)
     _note_lookalikes(table, column, ids)
     return ids
@@ -96,13 +96,13 @@ def numbers(table: Table, column: str) -> pl.Series:
     values = blank_as_null(one_type(table, column))
     if values.dtype != pl.String and not values.dtype.is_numeric():
         _refuse_type(table, column, values, f"is not a number; {NUMERIC}")
-    if values.dtype in SHORT_FLOATS:
+    if values.dtype in SHORT_FLOATS or values.dtype.is_decimal():
         values = values.cast(pl.String)
     if table.decimal_comma and values.dtype == pl.String:
         values = _with_points(table, column, values)
     parsed = values.cast(pl.Float64, strict=False)
     wrong = values.is_not_null() & ~parsed.is_finite().fill_null(False)
-    refuse(table, column, values, wrong, f"is not a number; {NUMERIC}")
+    refuse(table, column, wrong, f"is not a number; {NUMERIC}")
     _note_lost_digits(table, column, values, parsed)
     return parsed
 
@@ -114,7 +114,7 @@ def whole_numbers(table: Table, column: str) -> pl.Series:
         _refuse_type(table, column, values, f"is not a whole number; {WHOLE}")
     exact = exact_numbers(values)
     wrong = values.is_not_null() & (exact["whole"].is_null() | (exact["billionths"] != 0) | exact["cut"])
-    refuse(table, column, values, wrong, f"is not a whole number of 64 bits; {WHOLE}")
+    refuse(table, column, wrong, f"is not a whole number of 64 bits; {WHOLE}")
     return exact["whole"].alias(column)
 
 
@@ -194,7 +194,7 @@ def _with_points(table: Table, column: str, values: pl.Series) -> pl.Series:
     both = values.str.contains(".", literal=True).fill_null(False)
     if not commas.any():
         return values
-    refuse(table, column, values, both, "has a decimal point where other rows have commas; write all numbers alike.")
+    refuse(table, column, both, "has a decimal point where other rows have commas; write all numbers alike.")
     table.note(column, commas, "have a decimal comma", f", read as {values.filter(commas)[0].replace(',', '.')}")
     return values.str.replace(",", ".", literal=True)
 
@@ -232,16 +232,16 @@ def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
         table.notes.append(f'{table.path.name}, column "{column}": {count}, for instance {how}.')
 
 
-def refuse(table: Table, column: str, values: pl.Series, wrong: pl.Series, fault: str) -> None:
-    """Raise BadValue for the first row where `wrong` [n] holds; `fault` ends in the remedy."""
+def refuse(table: Table, column: str, wrong: pl.Series, fault: str) -> None:
+    """Raise BadValue for the first row where `wrong` [n] holds, quoting its cell; `fault` ends in the remedy."""
     rows = wrong.arg_true()
     if len(rows):
-        raise table.bad_value(column, rows[0], f"{shown(values[rows[0]])} {fault}")
+        raise table.bad_value(column, rows[0], f"{shown(table.frame[column][rows[0]])} {fault}")
 
 
 def _refuse_type(table: Table, column: str, values: pl.Series, fault: str) -> None:
     """Raise for the first value at all: its column is of a type that cannot be meant."""
-    refuse(table, column, values, values.is_not_null(), fault)
+    refuse(table, column, values.is_not_null(), fault)
 
 
 def shown(value: object) -> str:

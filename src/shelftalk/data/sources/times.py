@@ -50,7 +50,7 @@ def times(table: Table, column: str) -> pl.Series:
     if values.dtype in (pl.Date, pl.Datetime):
         return _moments_of_dates(column, values)
     if values.dtype != pl.String and not values.dtype.is_numeric():
-        refuse(table, column, values, values.is_not_null(), f"is not a time; {REMEDY}")
+        refuse(table, column, values.is_not_null(), f"is not a time; {REMEDY}")
     first = values.drop_nulls().head(1)
     if values.dtype == pl.String and exact_numbers(first)["whole"].null_count():
         return _moments_of_texts(table, column, values)
@@ -79,7 +79,7 @@ def _moments_of_texts(table: Table, column: str, values: pl.Series) -> pl.Series
     if wrong.any():
         like = "is not an ISO 8601 date as in the rows above; write all times alike."
         first = wrong.arg_true()[0] == values.is_not_null().arg_true()[0]
-        refuse(table, column, values, wrong, f"is not a time; {REMEDY}" if first else like)
+        refuse(table, column, wrong, f"is not a time; {REMEDY}" if first else like)
     rows = [None if text is None else moments[text] for text in values]
     _note_zones(table, column, values, rows)
     _note_cut(table, column, values, pl.Series([row is not None and row.cut for row in rows], dtype=pl.Boolean))
@@ -118,8 +118,8 @@ def _moments_of_numbers(table: Table, column: str, values: pl.Series) -> pl.Seri
     exact = exact_numbers(values)
     whole, billionths = exact["whole"], exact["billionths"]
     if values.dtype == pl.String:
-        refuse(table, column, values, values.is_not_null() & whole.is_null(), f"is not a number as in the rows above; {REMEDY}")
-    refuse(table, column, values, values.is_not_null() & whole.is_null(), f"is not a time; {REMEDY}")
+        refuse(table, column, values.is_not_null() & whole.is_null(), f"is not a number as in the rows above; {REMEDY}")
+    refuse(table, column, values.is_not_null() & whole.is_null(), f"is not a time; {REMEDY}")
     if (dates := _dates_without_dashes(whole, billionths)) is not None:
         first = f", read as {dates.drop_nulls()[0]}"
         table.note(column, whole.is_not_null(), "are whole numbers that are taken as dates without dashes", first)
@@ -157,7 +157,7 @@ def _refuse_two_units(table: Table, column: str, whole: pl.Series, unit: str) ->
         if per_second < PER_SECOND[unit]:
             low, high = (bound * per_second for bound in PLAUSIBLE)
             mixed = f"looks like Unix {other} where other rows hold Unix {unit}; write all times in one unit."
-            refuse(table, column, whole, whole.is_between(low, high).fill_null(False), mixed)
+            refuse(table, column, whole.is_between(low, high).fill_null(False), mixed)
 
 
 def _dates_without_dashes(whole: pl.Series, billionths: pl.Series) -> pl.Series | None:
