@@ -9,6 +9,7 @@ import pytest
 
 from shelftalk.data.sources import DataSettings, read_dataset
 from shelftalk.data.sources.reading import BUNDLED
+from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 
 FOLDER = BUNDLED / "movielens-small"
 SHARED = Path(__file__).parents[3] / "shared" / "data"
@@ -22,6 +23,13 @@ def test_the_defaults_read_the_5_core_of_movielens():
     assert report.ordered_by == "timestamp" and 0.15 < report.users_tied_at_end < 0.25
     assert dataset.rating_values == [half / 2 for half in range(1, 11)]
     assert dataset.item("1").title == "Toy Story (1995)"
+
+
+def test_times_of_whole_seconds_keep_the_split_of_versions_without_fractions():
+    dataset, _ = read_dataset(DataSettings(k_core=5, catalogue="interacted"), seed=0)
+    assert dataset.fingerprint() == "c2ef1cd9d28b71e50af9d0aee568a75d6e34d70d27137820466eb457a41af59e"
+    split = split_leave_one_out(dataset, SplitSettings(), seed=0)
+    assert split.fingerprint() == "89dcbb0bcbb973e8e6661dfc9fec5fdc6395a5c7e273389cea32aecd2295103e"
 
 
 def test_the_terms_stand_beside_the_data():

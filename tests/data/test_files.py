@@ -20,7 +20,9 @@ EVENTS = "user_id,item_id,timestamp,rating\nu,a,1,4.5\nu,b,2,\n"
 ITEMS = "item_id,title\na,Alpha\nb,Beta\n"
 
 
-def read(folder: Path, events: str | bytes = EVENTS, items: str | bytes = ITEMS, ending: str = "csv") -> tuple[Dataset, DataReport]:
+def read(
+    folder: Path, events: str | bytes = EVENTS, items: str | bytes = ITEMS, ending: str = "csv"
+) -> tuple[Dataset, DataReport]:
     for stem, content in (("interactions", events), ("items", items)):
         content = content.encode() if isinstance(content, str) else content
         (folder / f"{stem}.{ending if stem == 'interactions' else 'csv'}").write_bytes(content)
@@ -42,7 +44,9 @@ TRUE = [("u", "a", 1, 4.5), ("u", "b", 2, None)]
 
 @pytest.mark.parametrize("name", ["[2020]", "a*b?", "100%25 of it", "two words", "día=1", "~", "day=1"])
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
-def test_a_path_is_the_file_that_it_names(tmp_path: Path, name: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_is_the_file_that_it_names(
+    tmp_path: Path, name: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = tiny_world(users=4, items=20)
     folder = tmp_path / name
     folder.mkdir()
@@ -50,7 +54,10 @@ def test_a_path_is_the_file_that_it_names(tmp_path: Path, name: str, ending: str
         file = folder / f"{stem} {name}.{ending}"
         frame.write_parquet(file) if ending == "parquet" else frame.write_csv(file)
     files = {stem: str(folder / f"{stem} {name}.{ending}") for stem in ("interactions", "items")}
-    assert read_dataset(DataSettings(**files, k_core=0, catalogue="all"), seed=0)[0].fingerprint() == world.fingerprint()
+    assert (
+        read_dataset(DataSettings(**files, k_core=0, catalogue="all"), seed=0)[0].fingerprint()
+        == world.fingerprint()
+    )
 
 
 def test_links_and_the_home_folder_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,9 +70,16 @@ def test_links_and_the_home_folder_are_followed(tmp_path: Path, monkeypatch: pyt
 
 def test_what_is_no_file_is_refused_by_name(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.csv")
-    for name, fault in ((".", "is a folder"), ("pipe.csv", "write it into a file first"), ("gone.csv", "there is no file")):
+    for name, fault in (
+        (".", "is a folder"),
+        ("pipe.csv", "write it into a file first"),
+        ("gone.csv", "there is no file"),
+    ):
         given = DataSettings(interactions=str(tmp_path / name), items=str(tmp_path / name))
-        for way_in in (lambda given=given: read_dataset(given, seed=0), lambda given=given: source_hashes(given)):
+        for way_in in (
+            lambda given=given: read_dataset(given, seed=0),
+            lambda given=given: source_hashes(given),
+        ):
             with pytest.raises(DataError, match=fault):
                 way_in()
 
@@ -81,12 +95,14 @@ def test_a_cell_may_be_of_any_length(tmp_path: Path, length: int) -> None:
 def test_another_separator_is_read_and_noted(tmp_path: Path, separator: str, name: str) -> None:
     dataset, report = read(tmp_path, EVENTS.replace(",", separator))
     assert rows(dataset) == TRUE
-    assert report.notes == [f"interactions.csv is separated by {name}, not by commas, and was read so."]
+    assert report.notes == [f"interactions.csv is separated by {name}, not commas, and was read so."]
 
 
 def test_a_tsv_of_commas_is_read_and_noted(tmp_path: Path) -> None:
     dataset, report = read(tmp_path, ending="tsv")
-    assert rows(dataset) == TRUE and report.notes == ["interactions.tsv is separated by commas, not by tabs, and was read so."]
+    assert rows(dataset) == TRUE and report.notes == [
+        "interactions.tsv is separated by commas, not tabs, and was read so."
+    ]
 
 
 def test_the_usual_separator_wins_where_both_would_do(tmp_path: Path) -> None:
@@ -101,7 +117,9 @@ def test_decimal_commas_are_read_where_semicolons_separate_and_noted(tmp_path: P
     assert report.notes[1] == (
         'interactions.csv, column "rating": 1 of 2 values have a decimal comma, for instance "4,5" in line 2, read as 4.5.'
     )
-    assert '"4.5" has a decimal point where other rows have commas' in refusal(tmp_path, events + "v;a;1;4.5\n")
+    assert '"4.5" has a decimal point where other rows have commas' in refusal(
+        tmp_path, events + "v;a;1;4.5\n"
+    )
     assert '"1,234,5" is not a number' in refusal(tmp_path, events + "v;a;1;1,234,5\n")
 
 
@@ -112,8 +130,14 @@ def test_lines_end_as_on_any_system(tmp_path: Path, ends: str) -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "windows-1252"])
-def test_another_encoding_is_named_and_converting_from_it_helps(tmp_path: Path, encoding: str, ending: str) -> None:
-    text = '{"user_id": "é", "item_id": "a", "timestamp": 1}\n' if ending == "jsonl" else EVENTS.replace("u,a", "é,a")
+def test_another_encoding_is_named_and_converting_from_it_helps(
+    tmp_path: Path, encoding: str, ending: str
+) -> None:
+    text = (
+        '{"user_id": "é", "item_id": "a", "timestamp": 1}\n'
+        if ending == "jsonl"
+        else EVENTS.replace("u,a", "é,a")
+    )
     message = refusal(tmp_path, text.encode(encoding), ending)
     named = re.search(r'"iconv -f (\S+) -t UTF-8 interactions', message)
     assert named and (encoding != "windows-1252" or "holds the byte 0xE9" in message)
@@ -127,9 +151,18 @@ def test_another_encoding_is_named_and_converting_from_it_helps(tmp_path: Path, 
         (EVENTS + 'u,"c,3,\nv,a,4,\n', "line 4: a quote is opened and never closed; mend the quotes"),
         (EVENTS + 'u,"5" pipe",3,\n', "line 4: quotes are broken"),
         ('user_id,item_id,timestamp\nu,a,"1\n2",4\n', "line 2: 4 cells where the header has 3"),
-        ("sep=;\n" + EVENTS.replace(",", ";"), 'the first line, "sep=;", is a hint to spreadsheet programs; remove that line'),
-        ("1,31,1260759144,2.5\n1,32,5,3\n", "its first line seems to be data (1, 31, 1260759144, 2.5); put a line of column names"),
-        (EVENTS.replace(",", "^"), 'it has one column, "user_id^item_id^timestamp^rating"; name the columns in the first line and put com'),
+        (
+            "sep=;\n" + EVENTS.replace(",", ";"),
+            'the first line, "sep=;", is a hint to spreadsheet programs; remove that line',
+        ),
+        (
+            "1,31,1260759144,2.5\n1,32,5,3\n",
+            "its first line seems to be data (1, 31, 1260759144, 2.5); put a line of column names",
+        ),
+        (
+            EVENTS.replace(",", "^"),
+            'it has one column, "user_id^item_id^timestamp^rating"; name the columns in the first line and put com',
+        ),
         ("user_id,item_id,timestamp,timestamp\nu,a,1,2\n", 'two columns named "timestamp"'),
     ],
 )
@@ -147,7 +180,9 @@ def test_a_column_that_is_not_used_does_not_matter(tmp_path: Path) -> None:
 
 def test_a_column_that_is_ours_but_for_case_is_noted_and_the_named_setting_reads_it(tmp_path: Path) -> None:
     _, report = read(tmp_path, items=ITEMS.replace("title", "Title"))
-    assert report.notes == ['items.csv: the column "Title" is not read; set data.items_columns.title = "Title" if "title" is meant.']
+    assert report.notes == [
+        'items.csv: the column "Title" is not read; set data.items_columns.title = "Title" if "title" is meant.'
+    ]
     given = DataSettings(folder=str(tmp_path), k_core=0, items_columns={"title": "Title"})
     dataset, report = read_dataset(given, seed=0)
     assert dataset.item("a").title == "Alpha" and report.notes == []
@@ -157,10 +192,20 @@ def test_a_column_that_is_ours_but_for_case_is_noted_and_the_named_setting_reads
 def test_digits_that_a_float_cannot_keep_are_noted(tmp_path: Path, written: str) -> None:
     dataset, report = read(tmp_path, EVENTS.replace("4.5", written))
     assert rows(dataset)[0][3] == float(written)
-    assert f'1 of 2 values have more digits than a 64-bit number keeps, for instance "{written}" in line 2' in report.notes[0]
+    assert (
+        f'1 of 2 values have more digits than a 64-bit number keeps, for instance "{written}" in line 2'
+        in report.notes[0]
+    )
 
 
-EXACT = ["4.5", "0.30000000000000004", "4.0999999999999996", "1e22", "9007199254740992", "00004.50000000000000000"]
+EXACT = [
+    "4.5",
+    "0.30000000000000004",
+    "4.0999999999999996",
+    "1e22",
+    "9007199254740992",
+    "00004.50000000000000000",
+]
 
 
 @pytest.mark.parametrize("written", EXACT)
@@ -176,11 +221,17 @@ JSON = '{"user_id": "u", "item_id": "a", "timestamp": 1, "rating": %s}\n'
     [
         (f"[{JSON % 1}]", 'write one object per line, for instance by "jq -c .[] FILE"'),
         ('[\n {"user_id": "u"}\n]', 'write one object per line, for instance by "jq -c .[] FILE"'),
-        ('{"user_id": "u", "item_id": "a", "timestamp": 1, "timestamp": 2}', 'line 1: the key "timestamp" stands twice'),
+        (
+            '{"user_id": "u", "item_id": "a", "timestamp": 1, "timestamp": 2}',
+            'line 1: the key "timestamp" stands twice',
+        ),
         (JSON % "NaN", "nan is not a number; write one such as 4.5, or leave it empty"),
         (JSON % "true", "True is neither text nor a number"),
         (JSON % ("4." + "1" * 40), "is neither text nor a number that 64 bits can hold"),
-        (JSON.replace('"a"', "NaN") % 1 + JSON % 1, "NaN stands among texts; write null where there is no text"),
+        (
+            JSON.replace('"a"', "NaN") % 1 + JSON % 1,
+            "NaN stands among texts; write null where there is no text",
+        ),
     ],
 )
 def test_faulty_json_lines_name_the_remedy(tmp_path: Path, lines: str, fault: str) -> None:
@@ -189,7 +240,10 @@ def test_faulty_json_lines_name_the_remedy(tmp_path: Path, lines: str, fault: st
 
 def test_json_numbers_are_the_written_ones(tmp_path: Path) -> None:
     moments = ("1600000000.123456789", "1600000000.123456788", "1600000000")
-    lines = "".join(f'{{"user_id": "u", "item_id": "{item}", "timestamp": {time}}}\n' for item, time in zip("ab", moments, strict=False))
+    lines = "".join(
+        f'{{"user_id": "u", "item_id": "{item}", "timestamp": {time}}}\n'
+        for item, time in zip("ab", moments, strict=False)
+    )
     dataset, _ = read(tmp_path, lines, ending="jsonl")
     assert dataset.events.select("item_id", "nanosecond").rows() == [("b", 123456788), ("a", 123456789)]
     _, report = read(tmp_path, JSON % "9007199254740993", ending="jsonl")
@@ -207,7 +261,9 @@ def test_json_numbers_are_the_written_ones(tmp_path: Path) -> None:
     ],
 )
 def test_odd_types_of_parquet_are_refused(tmp_path: Path, column: str, values: pl.Series, fault: str) -> None:
-    frame = pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "timestamp": [1], "rating": [1.0]}).with_columns(values.alias(column))
+    frame = pl.DataFrame(
+        {"user_id": ["u"], "item_id": ["a"], "timestamp": [1], "rating": [1.0]}
+    ).with_columns(values.alias(column))
     frame.write_parquet(tmp_path / "interactions.parquet")
     (tmp_path / "items.csv").write_text(ITEMS)
     with pytest.raises(DataError) as caught:

@@ -23,7 +23,15 @@ def folder_of(folder: Path, interactions: str, items: str) -> DataSettings:
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [(COMPOSED, DECOMPOSED), ("a", "a "), ("a", " a"), ("a b", "a\u00a0b"), ("a", "\ufeffa"), ("ab", "a\u200bb"), ("A1", "\uff211")],
+    [
+        (COMPOSED, DECOMPOSED),
+        ("a", "a "),
+        ("a", " a"),
+        ("a b", "a\u00a0b"),
+        ("a", "\ufeffa"),
+        ("ab", "a\u200bb"),
+        ("A1", "\uff211"),
+    ],
 )
 def test_what_differs_in_form_space_or_invisible_characters_looks_equal(one: str, other: str) -> None:
     assert appearance(one) == appearance(other)
@@ -37,7 +45,11 @@ def test_what_looks_different_is_not_a_pair() -> None:
 @pytest.mark.parametrize(
     ("unknown", "known", "how"),
     [
-        (DECOMPOSED, COMPOSED, "they look equal, but the first has U+0065 U+0301 where the second has U+00E9"),
+        (
+            DECOMPOSED,
+            COMPOSED,
+            "they look equal, but the first has U+0065 U+0301 where the second has U+00E9",
+        ),
         ("b1 ", "b1", "they look equal, but the first has U+0020 where the second has nothing"),
         ("\ufeffb1", "b1", "they look equal, but the first has U+FEFF where the second has nothing"),
         ("B1", "b1", "they differ in case: the first has U+0042 where the second has U+0062"),
@@ -51,11 +63,16 @@ def test_an_unknown_item_names_the_id_that_may_be_meant_and_following_the_remedy
     with pytest.raises(UnknownItem) as caught:
         read_dataset(folder_of(tmp_path, f"{HEAD}u,{unknown},1\n", f"item_id\nz\n{known}\n"), seed=0)
     assert f'which has "{known}" ({how}); write the id alike in both files' in str(caught.value)
-    assert read_dataset(folder_of(tmp_path, f"{HEAD}u,{known},1\n", f"item_id\nz\n{known}\n"), seed=0)[0].item_ids == [known]
+    assert read_dataset(folder_of(tmp_path, f"{HEAD}u,{known},1\n", f"item_id\nz\n{known}\n"), seed=0)[
+        0
+    ].item_ids == [known]
 
 
 def test_an_id_like_no_other_has_no_hint() -> None:
-    assert known_alike("q", ["a", "b"]) == "" and difference("aXc", "aYYc") == "the first has U+0058 where the second has U+0059 U+0059"
+    assert (
+        known_alike("q", ["a", "b"]) == ""
+        and difference("aXc", "aYYc") == "the first has U+0058 where the second has U+0059 U+0059"
+    )
 
 
 def test_users_that_look_equal_stay_two_and_are_noted(tmp_path: Path) -> None:
@@ -68,9 +85,14 @@ def test_users_that_look_equal_stay_two_and_are_noted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("word", ["nan", "None", "NULL", "<NA>", "NaT"])
 def test_words_for_nothing_are_kept_and_noted(tmp_path: Path, word: str) -> None:
-    given = folder_of(tmp_path, f"{HEAD}{word},a,1\n{word},b,2\nu,a,3\n", f"item_id,title\na,{word}\nb,Nanette\n")
+    given = folder_of(
+        tmp_path, f"{HEAD}{word},a,1\n{word},b,2\nu,a,3\n", f"item_id,title\na,{word}\nb,Nanette\n"
+    )
     dataset, report = read_dataset(given, seed=0)
     assert sorted(dataset.user_ids) == sorted([word, "u"]) and dataset.item("a").title == word
     titles, users = report.notes
     assert titles.startswith('items.csv, column "title": 1 of 2 values are a word for "nothing"')
-    assert users.startswith('interactions.csv, column "user_id": 2 of 3 values are a word for "nothing"') and f'"{word}" in line 2' in users
+    assert (
+        users.startswith('interactions.csv, column "user_id": 2 of 3 values are a word for "nothing"')
+        and f'"{word}" in line 2' in users
+    )

@@ -45,7 +45,9 @@ def test_what_orders_is_decided_and_can_be_chosen(
     assert (held, report.ordered_by) == (items, ordered_by)
 
 
-def test_a_position_that_does_not_order_is_noted_with_a_count_an_example_and_the_setting(tmp_path: Path) -> None:
+def test_a_position_that_does_not_order_is_noted_with_a_count_an_example_and_the_setting(
+    tmp_path: Path,
+) -> None:
     _, report = read(tmp_path, BASKETS)
     assert report.notes == [
         'interactions.csv: 4 interactions share their position with another of their user, for instance user "u" has position 1 '
@@ -55,8 +57,14 @@ def test_a_position_that_does_not_order_is_noted_with_a_count_an_example_and_the
 
 def test_times_that_contradict_the_position_are_noted(tmp_path: Path) -> None:
     _, report = read(tmp_path, AGAINST)
-    assert len(report.notes) == 1 and "2 interactions have a later position and an earlier timestamp" in report.notes[0]
-    assert 'for instance user "u" in line 3' in report.notes[0] and 'set data.order = "timestamp"' in report.notes[0]
+    assert (
+        len(report.notes) == 1
+        and "2 interactions have a later position and an earlier timestamp" in report.notes[0]
+    )
+    assert (
+        'for instance user "u" in line 3' in report.notes[0]
+        and 'set data.order = "timestamp"' in report.notes[0]
+    )
     assert read(tmp_path, LIST)[1].notes == []
 
 
@@ -70,7 +78,9 @@ def test_a_position_is_not_read_where_times_are_to_order(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("interactions", [HEAD + "u,a,1,2\nu,b,,1\n", HEAD + "u,a,1.5,2\nu,b,2,1\n"])
-def test_an_incomplete_or_broken_position_names_the_setting_that_leaves_it_out(tmp_path: Path, interactions: str) -> None:
+def test_an_incomplete_or_broken_position_names_the_setting_that_leaves_it_out(
+    tmp_path: Path, interactions: str
+) -> None:
     with pytest.raises(DataError, match='data.order = "timestamp"'):
         read(tmp_path, interactions)
     assert read(tmp_path, interactions, "timestamp")[0] == "ba"
@@ -95,7 +105,9 @@ def test_what_only_a_hash_orders_is_counted(tmp_path: Path) -> None:
 
 def test_fractions_order_a_dataset_and_their_range_is_checked() -> None:
     items = pl.DataFrame({"item_id": ["a", "b"]})
-    events = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [5, 5], "nanosecond": [2, 1]})
+    events = pl.DataFrame(
+        {"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [5, 5], "nanosecond": [2, 1]}
+    )
     assert make_dataset(items, events).events["item_id"].to_list() == ["b", "a"]
     assert order_of(events) == ("timestamp", "nanosecond") and order_of(events.drop("timestamp")) == ()
     with pytest.raises(DataError, match="outside 0 to 999,999,999"):

@@ -21,7 +21,9 @@ def read(folder: Path, times: list[str] | pl.Series) -> tuple[Dataset, DataRepor
     """One user who takes i0, i1 ... at these times: text goes into a CSV, a series into Parquet."""
     items = [f"i{number}" for number in range(len(times))]
     if isinstance(times, pl.Series):
-        pl.DataFrame({"user_id": "u", "item_id": items, "timestamp": times}).write_parquet(folder / "interactions.parquet")
+        pl.DataFrame({"user_id": "u", "item_id": items, "timestamp": times}).write_parquet(
+            folder / "interactions.parquet"
+        )
     else:
         rows = [f"u,{item},{time}" for item, time in zip(items, times, strict=True)]
         (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
@@ -57,7 +59,9 @@ def moments(dataset: Dataset) -> list[tuple[int, int]]:
         ("1969-12-31T23:59:59.25Z", (-1, 250_000_000)),
     ],
 )
-def test_a_time_is_whole_seconds_and_nanoseconds(tmp_path: Path, written: str, moment: tuple[int, int]) -> None:
+def test_a_time_is_whole_seconds_and_nanoseconds(
+    tmp_path: Path, written: str, moment: tuple[int, int]
+) -> None:
     assert moments(read(tmp_path, [written])[0]) == [moment]
 
 
@@ -69,12 +73,20 @@ WITHIN_A_SECOND: dict[str, list[str] | pl.Series] = {
     "milliseconds": [f"{1598954400000 + tenth}" for tenth in TENTHS],
     "microseconds": [f"{1598954400000000 + tenth}" for tenth in TENTHS],
     "nanoseconds": [f"{1598954400000000000 + tenth}" for tenth in TENTHS],
-    "datetimes of milliseconds": pl.Series([datetime(2020, 9, 1, 10, 0, 0, 1000 * tenth) for tenth in TENTHS], dtype=pl.Datetime("ms")),
-    "datetimes of microseconds": pl.Series([datetime(2020, 9, 1, 10, 0, 0, tenth) for tenth in TENTHS], dtype=pl.Datetime("us")),
-    "datetimes of nanoseconds": pl.Series([1598954400000000000 + tenth for tenth in TENTHS]).cast(pl.Datetime("ns", "Asia/Tokyo")),
+    "datetimes of milliseconds": pl.Series(
+        [datetime(2020, 9, 1, 10, 0, 0, 1000 * tenth) for tenth in TENTHS], dtype=pl.Datetime("ms")
+    ),
+    "datetimes of microseconds": pl.Series(
+        [datetime(2020, 9, 1, 10, 0, 0, tenth) for tenth in TENTHS], dtype=pl.Datetime("us")
+    ),
+    "datetimes of nanoseconds": pl.Series([1598954400000000000 + tenth for tenth in TENTHS]).cast(
+        pl.Datetime("ns", "Asia/Tokyo")
+    ),
     "floats": pl.Series([1598954400 + tenth / 100 for tenth in TENTHS]),
     "decimals": pl.Series([Decimal(1598954400) + Decimal(tenth).scaleb(-9) for tenth in TENTHS]),
-    "nanoseconds as unsigned integers": pl.Series([1598954400000000000 + tenth for tenth in TENTHS], dtype=pl.UInt64),
+    "nanoseconds as unsigned integers": pl.Series(
+        [1598954400000000000 + tenth for tenth in TENTHS], dtype=pl.UInt64
+    ),
 }
 
 
@@ -82,7 +94,9 @@ WITHIN_A_SECOND: dict[str, list[str] | pl.Series] = {
 def test_the_order_within_a_second_is_that_of_the_source(tmp_path: Path, form: str) -> None:
     dataset, report = read(tmp_path, WITHIN_A_SECOND[form])
     assert dataset.events["item_id"].to_list() == [f"i{tenth}" for tenth in TENTHS]
-    assert {second for second, _ in moments(dataset)} == {1598954400} and not any("hash" in note for note in report.notes)
+    assert {second for second, _ in moments(dataset)} == {1598954400} and not any(
+        "hash" in note for note in report.notes
+    )
 
 
 @pytest.mark.parametrize("time", ["1598954400", "1598954400.5", "2020-09-01T10:00:00.5", "5", "0"])
@@ -110,11 +124,17 @@ def test_what_times_are_taken_for_is_noted(tmp_path: Path, times: list[str], not
 
 def test_floats_of_32_bits_are_noted_and_read_as_they_are(tmp_path: Path) -> None:
     dataset, report = read(tmp_path, pl.Series([1.6e9, 1.6e9 + 256], dtype=pl.Float32))
-    assert moments(dataset) == [(SECOND, 0), (SECOND + 256, 0)] and "2 of 2 values are 32-bit floats" in report.notes[0]
+    assert (
+        moments(dataset) == [(SECOND, 0), (SECOND + 256, 0)]
+        and "2 of 2 values are 32-bit floats" in report.notes[0]
+    )
 
 
 def test_dates_of_parquet_are_midnights(tmp_path: Path) -> None:
-    assert moments(read(tmp_path, pl.Series([date(2020, 9, 13), date(1969, 12, 31)]))[0]) == [(-86_400, 0), (1_599_955_200, 0)]
+    assert moments(read(tmp_path, pl.Series([date(2020, 9, 13), date(1969, 12, 31)]))[0]) == [
+        (-86_400, 0),
+        (1_599_955_200, 0),
+    ]
 
 
 @pytest.mark.parametrize(

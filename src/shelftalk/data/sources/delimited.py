@@ -1,8 +1,10 @@
-"""Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text, "" as missing.
+"""Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text, ""
+as missing.
 
-Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote that never
-closes, a record with more or fewer cells than the header. Where the header names our columns only if other characters
-separate it (a semicolon, as spreadsheet programs write where the comma is the decimal sign), the file is read so, and noted.
+Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote that
+never closes, a record with more or fewer cells than the header. Where the header names our columns only if other
+characters separate it (a semicolon, as spreadsheet programs write where the comma is the decimal sign), the file is
+read so, and noted.
 """
 
 from __future__ import annotations
@@ -43,14 +45,20 @@ def _read(path: Path, wanted: Collection[str], usual: str) -> Table:
             with _opened(path) as file:
                 records = _records(path, file, separator)
                 names = _header(path, records, wanted)
-                frame = pl.concat(list(_frames(path, records, names, [name for name in names if name in wanted])))
+                frame = pl.concat(
+                    list(_frames(path, records, names, [name for name in names if name in wanted]))
+                )
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     except OSError as error:
-        raise UnreadableFile(f"{path.name} cannot be read ({error.strerror}); check the file and its permissions.") from error
+        raise UnreadableFile(
+            f"{path.name} cannot be read ({error.strerror}); check the file and its permissions."
+        ) from error
     table = Table(path, names, frame.drop(_LINE), frame[_LINE], "line", decimal_comma=separator == ";")
     if separator != usual:
-        table.notes.append(f"{path.name} is separated by {SEPARATORS[separator]}, not by {SEPARATORS[usual]}, and was read so.")
+        table.notes.append(
+            f"{path.name} is separated by {SEPARATORS[separator]}, not {SEPARATORS[usual]}, and was read so."
+        )
     return table
 
 
@@ -69,7 +77,8 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _separator(path: Path, wanted: Collection[str], usual: str) -> str:
-    """The character that makes most of the wanted columns out of the header; the usual one where no other makes more."""
+    """The character that makes most of the wanted columns out of the header; the usual one where no other
+    makes more."""
 
     def columns(separator: str) -> int:
         with _opened(path) as file:
@@ -90,8 +99,12 @@ def _records(path: Path, file: TextIO, separator: str) -> Iterator[tuple[int, li
         try:
             record = next(reader, None)
         except csv.Error as error:
-            what = "a quote is opened and never closed" if "end of data" in str(error) else f"quotes are broken ({error})"
-            remedy = 'mend the quotes: a cell that holds a quote stands in quotes, with "" for each of those within.'
+            what = (
+                "a quote is opened and never closed"
+                if "end of data" in str(error)
+                else f"quotes are broken ({error})"
+            )
+            remedy = 'mend the quotes: a cell that holds a quote stands in quotes, with "" for each within.'
             raise UnreadableFile(f"{path.name}, line {line}: {what}; {remedy}") from error
         if record is None:
             return
@@ -104,7 +117,9 @@ def _header(path: Path, records: Iterator[tuple[int, list[str]]], wanted: Collec
     if not names:
         raise UnreadableFile(f"{path.name} is empty; give a file with a header line and at least one row.")
     if names[0].startswith("sep="):
-        raise UnreadableFile(f'{path.name}: the first line, "{names[0]}", is a hint to spreadsheet programs; remove that line.')
+        raise UnreadableFile(
+            f'{path.name}: the first line, "{names[0]}", is a hint to spreadsheet programs; remove that line.'
+        )
     if "\0" in names[0][:2]:
         raise not_utf8(path)
     twice = next((name for name in names if name in wanted and names.count(name) > 1), None)

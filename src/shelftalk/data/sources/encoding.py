@@ -13,17 +13,21 @@ STARTS = {
     "UTF-16LE": ("..00",),
     "UTF-16BE": ("00..",),
 }
-"""Encoding -> the first bytes that tell it, in hexadecimal: a mark, or the half of a plain character that is NUL."""
+"""Encoding -> the first bytes that tell it, in hexadecimal: a mark, or the half of a plain character that
+is NUL."""
 
 
 def not_utf8(path: Path) -> UnreadableFile:
-    """The error for a file that does not decode, or that begins with a NUL or has one after its first character."""
+    """The error for a file that does not decode, or that begins with a NUL or has one after its first
+    character."""
     with path.open("rb") as file:
         start = file.read(4).hex()
         file.seek(0)
         for encoding, starts in STARTS.items():
             if any(re.match(one, start) for one in starts):
-                return UnreadableFile(f"{path.name} is not UTF-8 text but {encoding}; {_remedy(encoding, path)}")
+                return UnreadableFile(
+                    f"{path.name} is not UTF-8 text but {encoding}; {_remedy(encoding, path)}"
+                )
         faults = ((line, _fault(text)) for line, text in enumerate(file, start=1))
         line, error = next((line, error) for line, error in faults if error)
     where = f"line {line} holds the byte 0x{error.object[error.start]:02X}, perhaps of Windows-1252"

@@ -54,7 +54,9 @@ def read(path: Path, wanted: Collection[str]) -> Table:
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     except OSError as error:
-        raise UnreadableFile(f"{path.name} cannot be read ({error.strerror}); check the file and its permissions.") from error
+        raise UnreadableFile(
+            f"{path.name} cannot be read ({error.strerror}); check the file and its permissions."
+        ) from error
     if not lines:
         raise UnreadableFile(f"{path.name} is empty; give a file with one JSON object per line.")
     frame = pl.DataFrame([_series(name, values[name]) for name in names if name in values])
@@ -76,12 +78,15 @@ def _object(path: Path, line: int, text: str, wanted: Collection[str]) -> dict[s
         raise UnreadableFile(f"{path.name}, line {line}: not a JSON object; {ONE_PER_LINE}")
     twice = record.keys_twice.intersection(wanted) if isinstance(record, _Twice) else ()
     if twice:
-        raise UnreadableFile(f'{path.name}, line {line}: the key "{min(twice)}" stands twice in the object; keep one of them.')
+        raise UnreadableFile(
+            f'{path.name}, line {line}: the key "{min(twice)}" stands twice in the object; keep one of them.'
+        )
     return record
 
 
 def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a line. A key twice is remembered: JSON allows it, and one of the values would be lost."""
+    """The object of a line. A key twice is remembered: JSON allows it, and one of the values would be
+    lost."""
     plain = dict(pairs)
     if len(plain) == len(pairs):
         return plain
@@ -98,21 +103,28 @@ def _number(text: str) -> float | Decimal:
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:
-    """A typed column; pl.Object where types mix, an integer has more than 64 bits, or a value is neither text nor number."""
+    """A typed column; pl.Object where types mix, an integer has more than 64 bits, or a value is neither
+    text nor number."""
     held = [value for value in values if value is not None]
     kinds = frozenset(map(type, held))
     if not kinds:
         return pl.Series(name, values, pl.Null)
     large = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in held)
-    lossy = Decimal in kinds or (float in kinds and any(type(value) is int and abs(value) > EXACT_FLOAT for value in held))
+    lossy = Decimal in kinds or (
+        float in kinds and any(type(value) is int and abs(value) > EXACT_FLOAT for value in held)
+    )
     if lossy and kinds <= NUMBERS:
         return _decimals(name, values)
     return pl.Series(name, values, dtype=pl.Object if large else TYPES.get(kinds, pl.Object))
 
 
 def _decimals(name: str, values: list[Any]) -> pl.Series:
-    """Numbers that floats would change, as decimals; pl.Object where a number has too many digits for that."""
-    exact = [None if value is None else Decimal(repr(value) if isinstance(value, float) else value) for value in values]
+    """Numbers that floats would change, as decimals; pl.Object where a number has too many digits for
+    that."""
+    exact = [
+        None if value is None else Decimal(repr(value) if isinstance(value, float) else value)
+        for value in values
+    ]
     finite = [value for value in exact if value is not None and value.is_finite()]
     scale = max(0, *(-int(value.as_tuple().exponent) for value in finite))
     before = max(0, *(value.adjusted() + 1 for value in finite))

@@ -21,7 +21,8 @@ def is_word_for_nothing(values: pl.Series) -> pl.Series:
 
 
 def different_ids_alike(ids: pl.Series) -> list[tuple[str, str]]:
-    """Pairs of ids that look equal and differ in Unicode form, space or invisible characters; the first of a pair appears later."""
+    """Pairs of ids that look equal and differ in Unicode form, space or invisible characters; the first of
+    a pair appears later."""
     distinct = ids.unique(maintain_order=True)
     odd = distinct.filter(~distinct.str.contains(PLAIN))
     if not len(odd):
@@ -32,15 +33,21 @@ def different_ids_alike(ids: pl.Series) -> list[tuple[str, str]]:
 
 
 def appearance(text: str) -> str:
-    """What a reader sees of a text: compatibility composed, without invisible characters, white space collapsed."""
+    """What a reader sees of a text: compatibility composed, without invisible characters, white space
+    collapsed."""
     if text.isascii() and text.isprintable() and " " not in text:
         return text
-    visible = "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace())
+    visible = "".join(
+        c
+        for c in unicodedata.normalize("NFKC", text)
+        if unicodedata.category(c) not in ("Cf", "Cc") or c.isspace()
+    )
     return " ".join(visible.split())
 
 
 def known_alike(unknown: str, known: Iterable[str]) -> str:
-    """'has "x" (...)': an id of `known` that may be meant by `unknown`, and how the two differ; "" where there is none."""
+    """'has "x" (...)': an id of `known` that may be meant by `unknown`, and how the two differ; "" where
+    there is none."""
     known = list(known)
     keys: dict[Callable[[str], object], str] = {
         appearance: "they look equal, but",

@@ -14,7 +14,8 @@ from shelftalk.errors import UnreadableFile
 def read(path: Path, wanted: Collection[str]) -> Table:
     """The wanted columns of a Parquet file, in the types that it stores. Raises UnreadableFile.
 
-    The path is one file as it is named: brackets and asterisks in it are no pattern, and folders such as "day=1" no column.
+    The path is one file as it is named: brackets and asterisks in it are no pattern, and folders such as
+    "day=1" no column.
     """
     try:
         file = pl.scan_parquet(path, glob=False, hive_partitioning=False)
@@ -22,5 +23,7 @@ def read(path: Path, wanted: Collection[str]) -> Table:
         frame = file.select([name for name in names if name in wanted]).collect()
         length = file.select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise UnreadableFile(f"{path.name} is truncated or no Parquet file; write or copy it again.") from error
+        raise UnreadableFile(
+            f"{path.name} is truncated or no Parquet file; write or copy it again."
+        ) from error
     return Table(path, names, frame, pl.int_range(1, length + 1, eager=True), "row")

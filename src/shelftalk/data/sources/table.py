@@ -1,7 +1,8 @@
 """What every reader returns, and the checks that turn its columns into the types of a Dataset.
 
-A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its format; what a
-cell may hold is decided here, once for all formats, so that each format gives the same sentence for the same fault.
+A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its format;
+what a cell may hold is decided here, once for all formats, so that each format gives the same sentence for the same
+fault.
 """
 
 from __future__ import annotations
@@ -34,9 +35,10 @@ KEPT_DIGITS = 15
 class Table:
     """A file as read, with the values that it holds.
 
-    `names` are all columns of the file; `frame` has those that were wanted, n rows; a column of mixed types is pl.Object.
-    `places` [n] int64 says where a row stands in the file, counted from 1 in `unit`s (a CSV's header is line 1).
-    `decimal_comma`: numbers may be written 4,5. `notes` collects a sentence for all that is not as it looks.
+    `names` are all columns of the file; `frame` has those that were wanted, n rows; a column of mixed types
+    is pl.Object. `places` [n] int64 says where a row stands in the file, counted from 1 in `unit`s (a CSV's
+    header is line 1). `decimal_comma`: numbers may be written 4,5. `notes` collects a sentence for all that
+    is not as it looks.
     """
 
     path: Path
@@ -48,8 +50,8 @@ class Table:
     notes: list[str] = field(default_factory=list)
 
     def note(self, column: str, which: pl.Series, what: str, example: str = "") -> None:
-        """Note that the cells of `column` where `which` [n] holds `what`: their number, the first and its place, and `example`,
-        which says what became of that one. Nothing where it holds nowhere."""
+        """Note that the cells of `column` where `which` [n] holds `what`: their number, the first and its
+        place, and `example`, which says what became of that one. Nothing where it holds nowhere."""
         rows = which.arg_true()
         if len(rows):
             cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.places[rows[0]]}{example}"
@@ -68,12 +70,18 @@ class Reader(Protocol):
 
 
 def identifiers(table: Table, column: str) -> pl.Series:
-    """[n] String, none missing. Integers become text; floats are refused, since 3.0 and 3 would be two ids."""
+    """[n] String, none missing. Integers become text; floats are refused, since 3.0 and 3 would be two
+    ids."""
     values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(table, column, values, "is not an id; store ids as text or integers.")
     ids = values.cast(pl.String)
-    refuse(table, column, ids.is_null() | (ids.str.strip_chars() == ""), "has no id; fill it in or remove the row.")
+    refuse(
+        table,
+        column,
+        ids.is_null() | (ids.str.strip_chars() == ""),
+        "has no id; fill it in or remove the row.",
+    )
     _note_words_for_nothing(table, column, ids)
     _note_lookalikes(table, column, ids)
     return ids
@@ -83,7 +91,9 @@ def texts(table: Table, column: str) -> pl.Series:
     """[n] String, null where missing. Any text is legal and goes through unchanged."""
     values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
-        _refuse_type(table, column, values, "is not text; store the column as text (join several values into one).")
+        _refuse_type(
+            table, column, values, "is not text; store the column as text (join several values into one)."
+        )
     _note_words_for_nothing(table, column, values)
     return values.cast(pl.String)
 
@@ -119,9 +129,9 @@ def whole_numbers(table: Table, column: str) -> pl.Series:
 
 
 def exact_numbers(values: pl.Series) -> pl.DataFrame:
-    """[n] `whole` Int64, the number rounded down, null where it is no number or beyond 64 bits; `billionths` Int64, what it is
-    more; `cut` Boolean, whether it has digits beyond these. `values` are text or numbers of any type; no float stands between,
-    since beyond 2**53 a float is no longer exact."""
+    """[n] `whole` Int64, the number rounded down, null where it is no number or beyond 64 bits;
+    `billionths` Int64, what it is more; `cut` Boolean, whether it has digits beyond these. `values` are
+    text or numbers of any type; no float stands between, since beyond 2**53 a float is no longer exact."""
     if values.dtype.is_float():
         plain = values.is_finite() & (values == values.floor()) & (values.abs() < LARGEST)
         whole = values.set(~plain.fill_null(False), None).cast(pl.Int64)
@@ -151,7 +161,11 @@ def _exact_number(text: str) -> tuple[int, int, bool] | None:
         return None
     number = Decimal(text)
     if number and not -100 < number.adjusted() < 20:
-        return None if number.adjusted() > 0 else (0 if number > 0 else -1, 0 if number > 0 else BILLION - 1, True)
+        return (
+            None
+            if number.adjusted() > 0
+            else (0 if number > 0 else -1, 0 if number > 0 else BILLION - 1, True)
+        )
     scaled = PRECISE.multiply(number, BILLION)
     units = int(scaled.to_integral_value(ROUND_FLOOR))
     whole, billionths = divmod(units, BILLION)
@@ -159,7 +173,8 @@ def _exact_number(text: str) -> tuple[int, int, bool] | None:
 
 
 def one_type(table: Table, column: str) -> pl.Series:
-    """The column, its type decided: categories become text, nothing at all becomes missing text, a mixture is refused."""
+    """The column, its type decided: categories become text, nothing at all becomes missing text, a mixture
+    is refused."""
     values = table.frame[column]
     if values.dtype == pl.Object:
         raise _mixed(table, column, values.to_list())
@@ -174,10 +189,10 @@ def _mixed(table: Table, column: str, values: list[object]) -> BadValue:
         return table.bad_value(column, nothing, "NaN stands among texts; write null where there is no text.")
     other = [row for row in held if type(values[row]) is not type(values[held[0]])]
     if other:
-        fault = f"{shown(values[other[0]])} is of another type than the rows above; give the column one type, text or numbers."
-        return table.bad_value(column, other[0], fault)
-    fault = f"{shown(values[held[0]])} is neither text nor a number that 64 bits can hold; store the column as text, or as such numbers."
-    return table.bad_value(column, held[0], fault)
+        remedy = "is of another type than the rows above; give the column one type, text or numbers."
+        return table.bad_value(column, other[0], f"{shown(values[other[0]])} {remedy}")
+    remedy = "is neither text nor a number that 64 bits can hold; store the column as text, or as such numbers."
+    return table.bad_value(column, held[0], f"{shown(values[held[0]])} {remedy}")
 
 
 def blank_as_null(values: pl.Series) -> pl.Series:
@@ -195,7 +210,9 @@ def _with_points(table: Table, column: str, values: pl.Series) -> pl.Series:
     if not commas.any():
         return values
     refuse(table, column, both, "has a decimal point where other rows have commas; write all numbers alike.")
-    table.note(column, commas, "have a decimal comma", f", read as {values.filter(commas)[0].replace(',', '.')}")
+    table.note(
+        column, commas, "have a decimal comma", f", read as {values.filter(commas)[0].replace(',', '.')}"
+    )
     return values.str.replace(",", ".", literal=True)
 
 
@@ -209,18 +226,21 @@ def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.S
     lost = [row for row in many if not _keeps(written[row], parsed[row])]
     if lost:
         which = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True).scatter(lost, True)
-        table.note(column, which, "have more digits than a 64-bit number keeps", f", read as {parsed[lost[0]]!r}")
+        table.note(
+            column, which, "have more digits than a 64-bit number keeps", f", read as {parsed[lost[0]]!r}"
+        )
 
 
 def _keeps(written: str, number: float) -> bool:
-    """Whether the float is the written number, or one of the usual texts of 17 digits at most for that float."""
+    """Whether the float is the written number, or one of the usual texts of 17 digits at most for that
+    float."""
     return Decimal(written) in (Decimal(number), Decimal(repr(number)), Decimal(f"{number:.17g}"))
 
 
 def _note_words_for_nothing(table: Table, column: str, values: pl.Series) -> None:
     if values.dtype == pl.String:
-        words = 'are a word for "nothing", as missing values become in text, and are kept; leave such cells empty if nothing is meant'
-        table.note(column, is_word_for_nothing(values), words)
+        words = 'are a word for "nothing", as missing values become in text, and are kept'
+        table.note(column, is_word_for_nothing(values), f"{words}; leave such cells empty if nothing is meant")
 
 
 def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
@@ -228,12 +248,13 @@ def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
     if pairs:
         one, other = pairs[0]
         how = f"{shown(one)} and {shown(other)}: {difference(one, other)}"
-        count = f'{len(pairs):,} ids look equal to another and stay different ones'
+        count = f"{len(pairs):,} ids look equal to another and stay different ones"
         table.notes.append(f'{table.path.name}, column "{column}": {count}, for instance {how}.')
 
 
 def refuse(table: Table, column: str, wrong: pl.Series, fault: str) -> None:
-    """Raise BadValue for the first row where `wrong` [n] holds, quoting its cell; `fault` ends in the remedy."""
+    """Raise BadValue for the first row where `wrong` [n] holds, quoting its cell; `fault` ends in the
+    remedy."""
     rows = wrong.arg_true()
     if len(rows):
         raise table.bad_value(column, rows[0], f"{shown(table.frame[column][rows[0]])} {fault}")
@@ -249,5 +270,7 @@ def shown(value: object) -> str:
     if value is None or (isinstance(value, str) and not value):
         return "the cell"
     plain = value.to_list() if isinstance(value, pl.Series) else value
-    text = f'"{plain}"' if isinstance(plain, str) else str(plain) if isinstance(plain, Decimal) else repr(plain)
+    text = (
+        f'"{plain}"' if isinstance(plain, str) else str(plain) if isinstance(plain, Decimal) else repr(plain)
+    )
     return text if len(text) <= 60 else text[:57] + "..."

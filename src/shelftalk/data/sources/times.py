@@ -17,10 +17,13 @@ from shelftalk.data.sources.table import SHORT_FLOATS, Table, blank_as_null, exa
 SECOND = 10**9
 """Nanoseconds."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-REMEDY = "write every time as Unix seconds (1406110500 or 1406110500.25) or in ISO 8601 (2014-07-23T10:15:00.25Z)."
+REMEDY = (
+    "write every time as Unix seconds (1406110500 or 1406110500.25) or in ISO 8601 (2014-07-23T10:15:00.25Z)."
+)
 PER_SECOND = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 BELOW = 10**11
-"""Unix seconds below this are before the year 5138; a larger number counts a smaller unit, each a thousand times as large."""
+"""Unix seconds below this are before the year 5138; a larger number counts a smaller unit, each a thousand
+times as large."""
 PLAUSIBLE = (3 * 10**8, 5 * 10**9)
 """Unix seconds from 1979 to 2128: what times of users are if they are seconds at all."""
 ISO = re.compile(r"([\dW-]+[^\d.,][\d:]+)[.,](\d+)(.*)", re.ASCII)
@@ -41,10 +44,11 @@ class Moment:
 def times(table: Table, column: str) -> pl.Series:
     """[n] struct of TIME, Int64 each, null where missing.
 
-    Accepts Unix time and dates. Numbers (integers, decimals, floats, or text of these) are Unix seconds, or milli-, micro- or
-    nanoseconds where the largest of the column says so by its size; or dates without dashes (20140723) where all of them are.
-    Dates are columns of a date or datetime type and text in ISO 8601, converted to UTC; without a zone they are taken as UTC.
-    A column holds numbers or dates, not both. What goes beyond nanoseconds is cut off, and noted.
+    Accepts Unix time and dates. Numbers (integers, decimals, floats, or text of these) are Unix seconds, or
+    milli-, micro- or nanoseconds where the largest of the column says so by its size; or dates without dashes
+    (20140723) where all of them are. Dates are columns of a date or datetime type and text in ISO 8601,
+    converted to UTC; without a zone they are taken as UTC. A column holds numbers or dates, not both. What
+    goes beyond nanoseconds is cut off, and noted.
     """
     values = blank_as_null(one_type(table, column))
     if values.dtype in (pl.Date, pl.Datetime):
@@ -82,7 +86,9 @@ def _moments_of_texts(table: Table, column: str, values: pl.Series) -> pl.Series
         refuse(table, column, wrong, f"is not a time; {REMEDY}" if first else like)
     rows = [None if text is None else moments[text] for text in values]
     _note_zones(table, column, values, rows)
-    _note_cut(table, column, values, pl.Series([row is not None and row.cut for row in rows], dtype=pl.Boolean))
+    _note_cut(
+        table, column, values, pl.Series([row is not None and row.cut for row in rows], dtype=pl.Boolean)
+    )
     seconds = pl.Series([row and row.second for row in rows], dtype=pl.Int64)
     return _struct(column, seconds, pl.Series([row and row.nanosecond for row in rows], dtype=pl.Int64))
 
@@ -99,7 +105,9 @@ def _moment(text: str) -> Moment | None:
     except (ValueError, OverflowError):
         return None
     nanosecond = since.microseconds * 1000 + int(digits[:9].ljust(9, "0"))
-    return Moment(since // timedelta(seconds=1), nanosecond, moment.tzinfo is not None, bool(digits[9:].strip("0")))
+    return Moment(
+        since // timedelta(seconds=1), nanosecond, moment.tzinfo is not None, bool(digits[9:].strip("0"))
+    )
 
 
 def _note_zones(table: Table, column: str, values: pl.Series, rows: list[Moment | None]) -> None:
@@ -118,23 +126,39 @@ def _moments_of_numbers(table: Table, column: str, values: pl.Series) -> pl.Seri
     exact = exact_numbers(values)
     whole, billionths = exact["whole"], exact["billionths"]
     if values.dtype == pl.String:
-        refuse(table, column, values.is_not_null() & whole.is_null(), f"is not a number as in the rows above; {REMEDY}")
+        refuse(
+            table,
+            column,
+            values.is_not_null() & whole.is_null(),
+            f"is not a number as in the rows above; {REMEDY}",
+        )
     refuse(table, column, values.is_not_null() & whole.is_null(), f"is not a time; {REMEDY}")
     if (dates := _dates_without_dashes(whole, billionths)) is not None:
         first = f", read as {dates.drop_nulls()[0]}"
-        table.note(column, whole.is_not_null(), "are whole numbers that are taken as dates without dashes", first)
+        table.note(
+            column, whole.is_not_null(), "are whole numbers that are taken as dates without dashes", first
+        )
         return _moments_of_dates(column, dates)
     unit = _unit(whole)
     per_second = PER_SECOND[unit]
     if per_second > 1:
         _refuse_two_units(table, column, whole, unit)
         first = _utc(whole.drop_nulls()[0], per_second)
-        table.note(column, whole.is_not_null(), f"are taken as Unix {unit}, by the size of the largest", f", read as {first}")
+        table.note(
+            column,
+            whole.is_not_null(),
+            f"are taken as Unix {unit}, by the size of the largest",
+            f", read as {first}",
+        )
     if values.dtype in SHORT_FLOATS and not (whole.abs() < 2**24).all():
-        table.note(column, whole.is_not_null(), "are 32-bit floats, which hold a time of today to some 128 seconds")
+        table.note(
+            column, whole.is_not_null(), "are 32-bit floats, which hold a time of today to some 128 seconds"
+        )
     seconds = whole // per_second
     nanoseconds = (whole - seconds * per_second) * (SECOND // per_second) + billionths // per_second
-    _note_cut(table, column, values, exact["cut"].fill_null(False) | (billionths % per_second != 0).fill_null(False))
+    _note_cut(
+        table, column, values, exact["cut"].fill_null(False) | (billionths % per_second != 0).fill_null(False)
+    )
     return _struct(column, seconds, nanoseconds)
 
 
@@ -148,11 +172,14 @@ def _utc(whole: int, per_second: int) -> str:
 def _unit(whole: pl.Series) -> str:
     """The unit in which the largest of the numbers would be of this age."""
     largest = max(abs(int(whole.min() or 0)), abs(int(whole.max() or 0)))  # type: ignore[arg-type]
-    return next((unit for unit, per_second in PER_SECOND.items() if largest < BELOW * per_second), "nanoseconds")
+    return next(
+        (unit for unit, per_second in PER_SECOND.items() if largest < BELOW * per_second), "nanoseconds"
+    )
 
 
 def _refuse_two_units(table: Table, column: str, whole: pl.Series, unit: str) -> None:
-    """Raise for a number that is a plausible time in a larger unit than the column's: as it stands it would be of 1970."""
+    """Raise for a number that is a plausible time in a larger unit than the column's: as it stands it
+    would be of 1970."""
     for other, per_second in PER_SECOND.items():
         if per_second < PER_SECOND[unit]:
             low, high = (bound * per_second for bound in PLAUSIBLE)
@@ -161,11 +188,15 @@ def _refuse_two_units(table: Table, column: str, whole: pl.Series, unit: str) ->
 
 
 def _dates_without_dashes(whole: pl.Series, billionths: pl.Series) -> pl.Series | None:
-    """The numbers as dates where all are like 20140723, or as datetimes where all are like 20140723101500; else None."""
+    """The numbers as dates where all are like 20140723, or as datetimes where all are like 20140723101500;
+    else None."""
     lowest, highest = whole.min(), whole.max()
     if lowest is None or (billionths != 0).any():
         return None
-    for low, high, form in ((19_000_101, 21_001_231, "%Y%m%d"), (19_000_101_000_000, 21_001_231_235_959, "%Y%m%d%H%M%S")):
+    for low, high, form in (
+        (19_000_101, 21_001_231, "%Y%m%d"),
+        (19_000_101_000_000, 21_001_231_235_959, "%Y%m%d%H%M%S"),
+    ):
         if low <= lowest and highest <= high:  # type: ignore[operator]
             kind = pl.Datetime if "%H" in form else pl.Date
             dates = whole.cast(pl.String).str.strptime(kind, form, strict=False)
