@@ -109,9 +109,9 @@ def test_every_space_that_comes_along_loads_and_says_what_it_is_for(path: Path) 
 
 def test_a_space_file_of_a_name_that_no_folder_can_have_says_so_and_the_remedy_works(tmp_path: Path) -> None:
     (tmp_path / "base.toml").write_text("")
-    space, text = tmp_path / "two words.toml", "[space]\ntraining.learning_rate = {low = 1e-4, high = 1e-2, log = true}\n"
-    space.write_text(text)
+    space = tmp_path / "two words.toml"
+    space.write_text(RATE)
     with pytest.raises(SettingsError, match='"two words.toml", cannot be taken for it .* set tuning.name = "two-words"'):
         load_space(tmp_path / "base.toml", space)
-    space.write_text('tuning.name = "two-words"\n' + text)
+    space.write_text('tuning.name = "two-words"\n' + RATE)
     assert load_space(tmp_path / "base.toml", space).settings.name == "two-words"
