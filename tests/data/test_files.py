@@ -188,7 +188,7 @@ def test_a_column_that_is_ours_but_for_case_is_noted_and_the_named_setting_reads
     assert dataset.item("a").title == "Alpha" and report.notes == []
 
 
-@pytest.mark.parametrize("written", ["4.12345678901234567890", "9007199254740993"])
+@pytest.mark.parametrize("written", ["4.12345678901234567890", "9007199254740993", "1e-400", "1e-99999999999999999999"])
 def test_digits_that_a_float_cannot_keep_are_noted(tmp_path: Path, written: str) -> None:
     dataset, report = read(tmp_path, EVENTS.replace("4.5", written))
     assert rows(dataset)[0][3] == float(written)
@@ -226,6 +226,7 @@ JSON = '{"user_id": "u", "item_id": "a", "timestamp": 1, "rating": %s}\n'
             'line 1: the key "timestamp" stands twice',
         ),
         (JSON % "NaN", "nan is not a number; write one such as 4.5, or leave it empty"),
+        (JSON % ("1e" + "9" * 30), "inf is not a number"),
         (JSON % "true", "True is neither text nor a number"),
         (JSON % ("4." + "1" * 40), "is neither text nor a number that 64 bits can hold"),
         (

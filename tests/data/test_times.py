@@ -144,6 +144,7 @@ def test_dates_of_parquet_are_midnights(tmp_path: Path) -> None:
         (["1598954400000000", "1598954400000"], "looks like Unix milliseconds where other rows hold Unix microseconds"),
         (["20141301", "soon"], '"soon" is not a number as in the rows above'),
         (["2014-07-23", "07/23/2014"], '"07/23/2014" is not an ISO 8601 date as in the rows above'),
+        (["1e99999999999999999999"], '"1e99999999999999999999" is not a time'),
         (["99999999999999999999"], '"99999999999999999999" is not a time'),
         (pl.Series([float("inf")]), "inf is not a time"),
         (pl.Series([True]), "True is not a time"),

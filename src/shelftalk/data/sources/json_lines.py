@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection
 from decimal import Decimal
 from pathlib import Path
@@ -99,7 +100,10 @@ def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _number(text: str) -> float | Decimal:
     """A float where its shortest text is the written number, else the written number itself."""
     number = float(text)
-    return number if len(text) <= SHORT or Decimal(text) == Decimal(repr(number)) else Decimal(text)
+    if len(text) <= SHORT or not number or math.isinf(number):
+        return number
+    written = Decimal(text)
+    return number if written == Decimal(repr(number)) else written
 
 
 def _series(name: str, values: list[Any]) -> pl.Series:

@@ -54,8 +54,8 @@ class DataReport:
 
     `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped, `users_read`
     and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The counts without `_read` are
-    those of the Dataset, after the k-core filter. `notes` has a sentence, with a count and an example, for each kind of value
-    that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
+    those of the Dataset, after the k-core filter. `notes` has a sentence, with a count and an example, for each kind of
+    value that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
     """
 
     source: str
@@ -94,8 +94,8 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
     """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by `seed`.
 
     Raises MissingFile, UnreadableFile, MissingColumn, BadValue, UnknownItem, DuplicateItem or NothingLeft, naming file,
-    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report, and what is
-    not as it looks is noted there.
+    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report, and
+    what is not as it looks is noted there.
     """
     source, events_path, items_path = _locate(settings)
     columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
@@ -130,7 +130,7 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
 
 
 def source_hashes(settings: DataSettings) -> tuple[str, str]:
-    """SHA-256 of the interactions and the items file: whether the data is still the same. Raises MissingFile or UnreadableFile."""
+    """SHA-256 of the two files: whether the data is still the same. Raises MissingFile or UnreadableFile."""
     _, events, items = _locate(settings)
     for path in (events, items):
         _check_file(path)
@@ -191,7 +191,8 @@ def _check_file(path: Path) -> None:
 def _checked(
     table: Table, columns: Iterable[str], mapping: Mapping[Any, str], needed: list[str], setting: str
 ) -> pl.DataFrame:
-    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is left out if it may be."""
+    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is left out if it
+    may be."""
     present, unread = {}, [name for name in table.names if name not in mapping.values()]
     for name in columns:
         theirs = mapping.get(name, name)
@@ -210,9 +211,10 @@ def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> Missi
     """The error for a column that is not there, naming the nearest one that is and the setting that maps it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
-    if any(_is_number(name) for name in table.names):
+    has_header = READERS[table.path.suffix.lower()] in (delimited.read_csv, delimited.read_tsv)
+    if has_header and any(_is_number(name) for name in table.names):
         remedy = f"its first line seems to be data ({', '.join(table.names)}); put a line of column names above it."
-    elif len(table.names) == 1:
+    elif has_header and len(table.names) == 1:
         remedy = f'it has one column, "{table.names[0]}"; name the columns in the first line and put commas between the cells.'
     elif close:
         remedy = f'the nearest is "{plain[close[0]]}"; set data.{setting}.{ours} = "{plain[close[0]]}" if that is meant.'

@@ -44,8 +44,9 @@ class DataSettings(BaseModel):
     items_columns: dict[ItemColumn, str] = Field(default_factory=dict)
     """Our column name -> the name in the items file, for those that differ."""
     order: Order | None = None
-    """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by time, if there are times).
-    Without it the position does, unless a user has one twice and times stand beside it: then the time, and equal times by position."""
+    """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by time, if
+    there are times). Without it the position does, unless a user has one twice and times stand beside it: then the time,
+    and equal times by position."""
     k_core: int = Field(5, ge=0)
     """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none."""
     catalogue: Literal["interacted", "all"] = "interacted"

@@ -25,7 +25,7 @@ SHORT_FLOATS = (pl.Float16, pl.Float32)
 """Read by their shortest text: a 32-bit 4.1 is meant as 4.1, not as 4.099999904632568."""
 NUMERIC = "write one such as 4.5, or leave it empty."
 WHOLE = 'write one in every row, or order by times instead: data.order = "timestamp".'
-NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,9})?", re.ASCII)
 PRECISE = Context(prec=60, rounding=ROUND_FLOOR)
 KEPT_DIGITS = 15
 """Decimal digits that every 64-bit float keeps; of more, some numbers lose the last ones."""
@@ -70,18 +70,13 @@ class Reader(Protocol):
 
 
 def identifiers(table: Table, column: str) -> pl.Series:
-    """[n] String, none missing. Integers become text; floats are refused, since 3.0 and 3 would be two
-    ids."""
+    """[n] String, none missing. Integers become text; floats are refused: 3.0 and 3 would be two ids."""
     values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(table, column, values, "is not an id; store ids as text or integers.")
     ids = values.cast(pl.String)
-    refuse(
-        table,
-        column,
-        ids.is_null() | (ids.str.strip_chars() == ""),
-        "has no id; fill it in or remove the row.",
-    )
+    blank = ids.is_null() | (ids.str.strip_chars() == "")
+    refuse(table, column, blank, "has no id; fill it in or remove the row.")
     _note_words_for_nothing(table, column, ids)
     _note_lookalikes(table, column, ids)
     return ids
@@ -160,12 +155,10 @@ def _exact_number(text: str) -> tuple[int, int, bool] | None:
     if not NUMBER.fullmatch(text):
         return None
     number = Decimal(text)
-    if number and not -100 < number.adjusted() < 20:
-        return (
-            None
-            if number.adjusted() > 0
-            else (0 if number > 0 else -1, 0 if number > 0 else BILLION - 1, True)
-        )
+    if number and number.adjusted() > 20:
+        return None
+    if number and number.adjusted() < -100:  # beyond the digits that are worked with, on one side of 0
+        return (0, 0, True) if number > 0 else (-1, BILLION - 1, True)
     scaled = PRECISE.multiply(number, BILLION)
     units = int(scaled.to_integral_value(ROUND_FLOOR))
     whole, billionths = divmod(units, BILLION)
@@ -222,7 +215,7 @@ def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.S
         return
     written = values.cast(pl.String)
     digits = written.str.replace_all(r"[eE].*|[^0-9]", "").str.strip_chars_start("0").str.len_chars()
-    many = (digits > KEPT_DIGITS).fill_null(False).arg_true()
+    many = ((digits > KEPT_DIGITS) | ((digits > 0) & (parsed == 0))).fill_null(False).arg_true()
     lost = [row for row in many if not _keeps(written[row], parsed[row])]
     if lost:
         which = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True).scatter(lost, True)
@@ -232,9 +225,8 @@ def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.S
 
 
 def _keeps(written: str, number: float) -> bool:
-    """Whether the float is the written number, or one of the usual texts of 17 digits at most for that
-    float."""
-    return Decimal(written) in (Decimal(number), Decimal(repr(number)), Decimal(f"{number:.17g}"))
+    """Whether the float is the written number, or that is one of the usual texts for the float."""
+    return number != 0 and Decimal(written) in (Decimal(number), Decimal(repr(number)), Decimal(f"{number:.17g}"))
 
 
 def _note_words_for_nothing(table: Table, column: str, values: pl.Series) -> None:
@@ -253,8 +245,7 @@ def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
 
 
 def refuse(table: Table, column: str, wrong: pl.Series, fault: str) -> None:
-    """Raise BadValue for the first row where `wrong` [n] holds, quoting its cell; `fault` ends in the
-    remedy."""
+    """Raise BadValue for the first row where `wrong` [n] holds, quoting its cell; `fault` has the remedy."""
     rows = wrong.arg_true()
     if len(rows):
         raise table.bad_value(column, rows[0], f"{shown(table.frame[column][rows[0]])} {fault}")
