@@ -165,13 +165,16 @@ def load_experiment(
 
 
 def name_of_file(path: str | Path, setting: str = "name") -> str:
-    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be that of a folder."""
+    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be that of a
+    folder."""
     stem = Path(path).stem
     if not re.fullmatch(NAME, stem):
+        table, _, key = setting.rpartition(".")
+        where = f"in the table [{table}]" if table else "at the top"
         plain = re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "run"
         raise SettingsError(
             f'no {setting} is set, and the name of the file, "{Path(path).name}", cannot be taken for it '
-            f'(letters, digits and . + - _ alone); set {setting} = "{plain}" in that file, or rename it.'
+            f'(letters, digits and . + - _ alone); set {key} = "{plain}" {where} of that file, or rename it.'
         )
     return stem
 

@@ -149,7 +149,7 @@ def test_every_grid_that_comes_along_loads_and_says_what_it_is_for(path: Path) -
 
 def test_a_grid_file_of_a_name_that_no_folder_can_have_says_so_and_the_remedy_works(tmp_path: Path) -> None:
     (tmp_path / "two words.toml").write_text(TWO)
-    with pytest.raises(SettingsError, match='"two words.toml", cannot be taken for it .* set ablation.name = "two-words"'):
+    with pytest.raises(SettingsError, match='"two words.toml", cannot be taken for it .* set name = "two-words" in the table'):
         load_grid(tmp_path / "two words.toml")
-    (tmp_path / "two words.toml").write_text('ablation.name = "two-words"\n' + TWO)
+    (tmp_path / "two words.toml").write_text('[ablation]\nname = "two-words"\n' + TWO)
     assert load_grid(tmp_path / "two words.toml").settings.name == "two-words"

@@ -74,7 +74,7 @@ def test_an_experiment_file_of_a_name_that_no_run_can_have_says_so_and_the_remed
         and 'the name of the file, "my shop.toml", cannot be taken for it' in result.stderr
     )
     remedy = 'name = "my-shop"'
-    assert f"set {remedy} in that file" in result.stderr
+    assert f"set {remedy} at the top of that file" in result.stderr
     spaced.write_text(f"{remedy}\n{plain}")
     assert call("prepare", spaced, "--out", tmp_path / "run").exit_code == 0
 

@@ -111,7 +111,7 @@ def test_a_space_file_of_a_name_that_no_folder_can_have_says_so_and_the_remedy_w
     (tmp_path / "base.toml").write_text("")
     space = tmp_path / "two words.toml"
     space.write_text(RATE)
-    with pytest.raises(SettingsError, match='"two words.toml", cannot be taken for it .* set tuning.name = "two-words"'):
+    with pytest.raises(SettingsError, match='"two words.toml", cannot be taken for it .* set name = "two-words" in the table'):
         load_space(tmp_path / "base.toml", space)
-    space.write_text('tuning.name = "two-words"\n' + RATE)
+    space.write_text('[tuning]\nname = "two-words"\n' + RATE)
     assert load_space(tmp_path / "base.toml", space).settings.name == "two-words"
