@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.item_knn import BEAUTY
+from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk import stages
 from shelftalk.assemble import RunParts
 from shelftalk.data.splitting import Part, Split
@@ -76,7 +76,7 @@ def _experiment(model: str, scheme: str, quick: bool) -> Experiment:
     settings: dict[str, Any] = {
         "name": f"beauty-{scheme}-{model}" + ("-quick" if quick else ""),
         "models": ["aligned"],
-        "data": {"folder": str(BEAUTY)},
+        "data": {"folder": str(BEAUTY), **PUBLISHED},
         "index": {"scheme": scheme},
         "tasks": {**off, "retrieval": {"targets": 0, "max_history": 20}},
         "training": {"epochs": 6 if model == "nano" else 1, "max_steps": steps, "judged_by": ["retrieval"], "validations": 2},

@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 def source() -> StageRecord:
     """Beauty without the events of held-out items, as a folder to read; made once."""
-    beauty = DataSettings(folder=str(BEAUTY))
+    beauty = DataSettings(folder=str(BEAUTY), k_core=5, catalogue="interacted")
     inputs = {"files": source_hashes(beauty), "share": SHARE, "seed": SEED}
 
     def work() -> Row:

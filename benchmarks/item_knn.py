@@ -22,6 +22,9 @@ CLAIMS = [
 ]
 BEAUTY = Path(os.environ.get("SHELFTALK_BEAUTY", Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty"))
 
+PUBLISHED = {"k_core": 5, "catalogue": "interacted"}
+"""The filter of published data sets, which own files are read without."""
+
 
 def main(quick: bool) -> Result:
     """The same with --quick: it is quick."""

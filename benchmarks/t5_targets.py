@@ -26,6 +26,7 @@ import polars as pl
 
 from benchmarks._nano import BUNDLED, bundled_hash, encoded_epoch, prepared, trained
 from benchmarks.harness import Claim, Result
+from benchmarks.item_knn import PUBLISHED
 from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.equal_tokens.asking import per_user_tables
@@ -101,16 +102,16 @@ def _name(arm: Arm) -> str:
     return f"targets = {arm.targets}" + ("" if arm.targets == 1 else f", equal {arm.equal}")
 
 
-def _half(folder: Path) -> dict[str, str]:
+def _half(folder: Path) -> dict[str, Any]:
     """Every second user."""
     events = pl.read_parquet(BUNDLED / "interactions.parquet")
     users = events["user_id"].unique().sort()[::2]
     events.filter(pl.col("user_id").is_in(users.implode())).write_parquet(folder / "interactions.parquet")
     shutil.copy(BUNDLED / "items.parquet", folder)
-    return {"folder": str(folder)}
+    return {"folder": str(folder), **PUBLISHED}
 
 
-def _experiment(targets: int, data: dict[str, str], seed: int, batch_tokens: int) -> Experiment:
+def _experiment(targets: int, data: dict[str, Any], seed: int, batch_tokens: int) -> Experiment:
     """Retrieval alone; nobody stops early, and the weights of the best validation are kept."""
     tasks: dict[str, dict[str, Any]] = {name: {"weight": 0.0} for name in TASKS if name != "retrieval"}
     tasks["rating"]["targets"] = 1
@@ -135,7 +136,7 @@ class Pace:
     tokens_each: dict[int, float]
 
 
-def _pace(data: dict[str, str], seed: int, share: float) -> Pace:
+def _pace(data: dict[str, Any], seed: int, share: float) -> Pace:
     """From the first epoch of every kind of samples."""
     steps, tokens_each = 0, {}
     for targets in (1, *MANY):
@@ -147,7 +148,7 @@ def _pace(data: dict[str, str], seed: int, share: float) -> Pace:
     return Pace(steps, tokens_each)
 
 
-def _measure(arm: Arm, data: dict[str, str], seed: int, pace: Pace) -> tuple[dict[str, Any], pl.DataFrame]:
+def _measure(arm: Arm, data: dict[str, Any], seed: int, pace: Pace) -> tuple[dict[str, Any], pl.DataFrame]:
     """Train and ask."""
     steps = pace.steps
     batch = BATCH if arm.equal != "targets" else round(BATCH * pace.tokens_each[arm.targets] / pace.tokens_each[1])

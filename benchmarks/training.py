@@ -31,7 +31,7 @@ import torch
 
 from benchmarks._nano import peak_memory, prepared
 from benchmarks.harness import Claim, Result, data_hash
-from benchmarks.item_knn import BEAUTY
+from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Backbone, Encoded
@@ -109,7 +109,13 @@ def _experiment(model: str) -> Experiment:
     if not BEAUTY.is_dir():
         raise SystemExit("Beauty is not on this machine; name its folder in SHELFTALK_BEAUTY.")
     off = {name: {"weight": 0.0} for name in TASKS if name != "retrieval"}
-    settings = {"name": "training", "seed": SEED, "data": {"folder": str(BEAUTY)}, "index": {"scheme": "titles"}, "tasks": off}
+    settings = {
+        "name": "training",
+        "seed": SEED,
+        "data": {"folder": str(BEAUTY), **PUBLISHED},
+        "index": {"scheme": "titles"},
+        "tasks": off,
+    }
     return load_experiment(None, settings | ({"nano": {"vocabulary": 8000}} if model == "nano" else {"pretrained": _smollm2()}))
 
 

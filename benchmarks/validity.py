@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, trained
 from benchmarks._nano import BUNDLED, bundled_hash, prepared
 from benchmarks.harness import Claim, Result, data_hash
-from benchmarks.item_knn import BEAUTY
+from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk.assemble import new_backbone
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import load_experiment
@@ -49,7 +49,7 @@ def main(quick: bool) -> Result:
 def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecommender]]:
     """Name, number of users (None for all), model."""
     users = QUICK_USERS if quick else None
-    with _untrained({"name": "movielens", "data": {"folder": str(BUNDLED)}}) as found:
+    with _untrained({"name": "movielens", "data": {"folder": str(BUNDLED), **PUBLISHED}}) as found:
         yield "nano, MovieLens, atomic, untrained", users, found
     if SPORTS.is_dir():
         with _untrained({"name": "sports", "data": {"folder": str(SPORTS)}, "index": {"scheme": "semantic", "text_weight": 0.0}}) as found:

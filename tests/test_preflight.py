@@ -20,8 +20,8 @@ from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.positions import position_limit
 from shelftalk.planning.plan import Hardware, plan
 from shelftalk.preflight import alike
-from shelftalk.runs import RunFolder
 from shelftalk.ragged import ragged
+from shelftalk.runs import RunFolder
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
 
 TITLES = ["red scarf", "blue hat", "green glove", "red hat", "blue glove", "green scarf", "red glove", "blue scarf", "green hat", "sock"]

@@ -451,10 +451,14 @@ def build_item_knn(found: RunParts) -> tuple[Any, list[str]]:
 
     model = fit_item_knn(found.split, found.experiment.item_knn, found.experiment.seed)
     recipe = model.recipe
+    reach = (
+        f"decay {recipe.decay:g} over the last {recipe.max_history} items"
+        if found.split.dataset.ordered
+        else "all items alike"
+    )
     events = found.experiment.item_knn.co_occurrence_events
     return model, not_counted(found.split, events, "item_knn.co_occurrence_events") + [
-        f"item_knn: text weight {recipe.text_weight:g}, decay {recipe.decay:g} over the last {recipe.max_history} items "
-        f"(validation ndcg@10 {model.validation_ndcg:.4f})."
+        f"item_knn: text weight {recipe.text_weight:g}, {reach} (validation ndcg@10 {model.validation_ndcg:.4f})."
     ]
 
 

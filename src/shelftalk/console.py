@@ -19,6 +19,7 @@ from shelftalk.indexing.item_index import LEAK
 from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runs import RunFolder, StageRecord
+from shelftalk.stages import data_sentences
 
 EVERY = 20.0
 """Seconds between two lines of progress where standard error is no terminal."""
@@ -101,16 +102,25 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     """Stages with their times, the metrics if there are any, and last the path of the report."""
     report = folder.path / "report.html"
     metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
+    prepared = next((record for record in records if record.name == "prepare"), None)
     if as_json:
         stages = [{"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped} for r in records]
-        result = {"run": str(folder.path), "stages": stages, "metrics": metrics, "notes": notes_on_reading(records)}
+        data = (
+            {"data": {**prepared.facts.get("counts", {}), "sentences": data_sentences(prepared)}}
+            if prepared
+            else {}
+        )
+        notes = {"notes": notes_on_reading(records)}
+        result = {"run": str(folder.path), "stages": stages, **data, "metrics": metrics, **notes}
         print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
         return
     console = Console(highlight=False, markup=False)
     for record in records:
         console.print(f"{record.name:<25} " + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
-    for task, models in metrics.items():
-        _print_table(console, _table(task, models))
+    for sentence in prepared.facts.get("kept", ()) if prepared else ():
+        console.print(sentence, soft_wrap=True)
+    for task in (task for task in SHOWN if task in metrics):
+        _print_table(console, _table(task, metrics[task], "split" in metrics))
     for note in notes_on_reading(records):
         console.print(f"Note: {note}", soft_wrap=True)
     for record in records:
@@ -211,9 +221,10 @@ def _one_line(cell: Any) -> str:
     return " ".join(str(cell).split())
 
 
-def _table(task: str, models: dict[str, dict]) -> Table:
+def _table(task: str, models: dict[str, dict], random: bool) -> Table:
     names = SHOWN[task]
-    table = Table(title=f"{task} (test part, train-only, 95 % intervals)", title_justify="left")
+    part = "test part of a random split" if random else "test part"
+    table = Table(title=f"{task} ({part}, train-only, 95 % intervals)", title_justify="left")
     table.add_column("model")
     for name in names:
         table.add_column(name, justify="right")

@@ -13,9 +13,9 @@ from shelftalk.data.splitting import Split
 from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
 from shelftalk.tasks.marks import all_marks
-from shelftalk.ragged import Ragged
 from shelftalk.tasks.samples import Samples, read_samples
 from shelftalk.tasks.task import ServedTask
 

@@ -27,8 +27,8 @@ from shelftalk.assemble import (
     train_backbone,
 )
 from shelftalk.data.similarity import not_counted
-from shelftalk.data.sources import read_dataset, source_hashes
-from shelftalk.data.splitting import Split, split_leave_one_out
+from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
+from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
 from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
 from shelftalk.evaluation import comparison, wordings
@@ -53,6 +53,8 @@ SETTINGS_OF = {
 }
 """The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
 FINISHED = "finished"
+MANY_TIED = 0.5
+"""Share of users whose last two interactions are at one time from which on the split is more chance than order."""
 OnProgress = Callable[[str, int, int, str], None]
 """(stage, done, of how many, what is said about it); of how many is 0 for a sentence that stays on the screen."""
 
@@ -115,13 +117,25 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
     }
 
     def work() -> dict[str, Any]:
-        progress("prepare", 0, 1, "reading")
-        dataset, facts = read_dataset(experiment.data, experiment.seed)
-        split = split_leave_one_out(dataset, experiment.split, experiment.seed)
+        progress("prepare", 0, 2, "reading")
+        dataset, facts = read_dataset(
+            experiment.data, experiment.seed, order_needed=experiment.split.scheme != "random"
+        )
+        progress("prepare", 1, 2, "dividing")
+        split = split_dataset(dataset, experiment.split, experiment.seed, experiment.data.training_core)
+        facts = facts.of_what_is_left(split.dataset) if experiment.data.training_core else facts
         with beside(folder.dataset) as part:
             split.save(part)
-        progress("prepare", 1, 1, FINISHED)
-        return {"data": asdict(facts), "left_out": _left_out(split), "split": split.fingerprint()}
+        progress("prepare", 2, 2, facts.read_and_kept())
+        return {
+            "data": asdict(facts),
+            "counts": facts.counts(),
+            "scheme": split.scheme,
+            "evaluated users": len(split.evaluated_users("test")),
+            "kept": [facts.read_and_kept(), *_divided(split, experiment.data, facts)],
+            "left_out": _left_out(split),
+            "split": split.fingerprint(),
+        }
 
     return folder.do("prepare", inputs, work)
 
@@ -166,7 +180,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         found = RunParts(folder, experiment)
         trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
         if not trained:
-            raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
+            raise SettingsError(no_task_to_train(found.split))
         paper = backbone_on_paper(found)
         if paper is not None:
             check_run(found, paper)
@@ -251,7 +265,8 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
         for name, frame in measured.tables.items():
             with beside(folder.path / "evaluation" / f"{name}.parquet") as part:
                 frame.write_parquet(part)
-        write_json(folder.metrics, measured.metrics)
+        random = {"split": {"scheme": split.scheme, "note": RANDOM_SPLIT}} if split.scheme == "random" else {}
+        write_json(folder.metrics, measured.metrics | random)
         progress("evaluate", 1, 1, FINISHED)
         return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
 
@@ -404,6 +419,39 @@ def _written_with(folder: RunFolder) -> dict[str, list[Template]]:
     """By task, the templates of the written samples, whatever their files are by now."""
     written = folder.needed("write").facts.get("templates", {})
     return {task: [Template(**row) for row in rows] for task, rows in written.items()}
+
+
+def data_sentences(prepared: StageRecord) -> list[str]:
+    """What `prepare` did to the data, and what the data cannot support."""
+    return [*prepared.facts.get("kept", ()), *prepared.facts.get("left_out", ())]
+
+
+def _divided(split: Split, data: DataSettings, facts: DataReport) -> list[str]:
+    """A sentence for whatever is unusual in how the events were divided."""
+    users, evaluated = len(split.dataset.user_ids), len(split.evaluated_users("test"))
+    sentences = [RANDOM_SPLIT] if split.scheme == "random" else []
+    if split.scheme != "random" and facts.users_tied_at_end > MANY_TIED:
+        sentences.append(
+            f"Which interaction is the test was drawn by seed for {facts.users_tied_at_end:.1%} of the users: "
+            f"their last two have the same {facts.ordered_by}."
+        )
+    if evaluated < users:
+        cut = (
+            " or their last item has left the catalogue"
+            if data.training_core and data.catalogue == "interacted"
+            else ""
+        )
+        sentences.append(
+            f"{users - evaluated:,} of {users:,} users are not evaluated, since they have fewer than "
+            f"{LEAST_EVENTS} interactions{cut}; their interactions are training data."
+        )
+    return sentences
+
+
+def no_task_to_train(split: Split) -> str:
+    """What is wrong where each task is switched off, or left out since the data cannot support it."""
+    why = f" (rating prediction is left out: {split.why_no_rating_task})" if split.why_no_rating_task else ""
+    return f"no task is left to train{why}; give another of tasks.*.weight a value above 0."
 
 
 def _left_out(split: Split) -> list[str]:

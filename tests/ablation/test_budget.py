@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from shelftalk.ablation.grid import Variant
 from shelftalk.ablation.running import Run, prepare, run_of
 from shelftalk.assemble import new_backbone
 from shelftalk.baselines.popularity import fit_popularity
-from shelftalk.data.splitting import Split
+from shelftalk.data.dataset import make_dataset
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.equal_tokens.asking import drawn_users, per_user_tables
 from shelftalk.equal_tokens.training_run import samples_for
 from shelftalk.errors import SettingsError
@@ -92,7 +94,7 @@ def test_runs_share_the_split_whatever_their_seed_and_the_index_within_one(run: 
 def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: Split) -> None:
     from shelftalk.baselines.bias import fit_global_mean
 
-    ids = [split.dataset.user_ids[place] for place in drawn_users(split, 12, 3)]
+    ids = [split.dataset.user_ids[place] for place in drawn_users(split, "validation", 12, 3)]
     asked: list[str] = []
     tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, on_task=asked.append)
     assert asked == ["retrieval", "ranking"]
@@ -101,3 +103,13 @@ def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: 
     assert len(rated) == 4 and set(rated["user"]) <= set(ids)
     every = per_user_tables(fit_popularity(split), split, "test")
     assert every["retrieval"]["user"].to_list() == list(split.dataset.user_ids)
+
+
+def test_users_who_cannot_be_evaluated_are_not_drawn() -> None:
+    world = tiny_world(users=30, items=60)
+    once = world.events.filter(pl.col("position") == 0).with_columns(user_id="once " + pl.col("user_id"))
+    data = make_dataset(world.items, pl.concat([world.events, once]))
+    split = split_leave_one_out(data, SplitSettings(ranking_negatives=20), seed=1)
+    drawn = [data.user_ids[place] for place in drawn_users(split, "test", 12, 0)]
+    assert len(set(drawn)) == 12 and not any(user.startswith("once") for user in drawn)
+    assert len(drawn_users(split, "test", 0, 0)) == 60 == len(drawn_users(split, "test", 500, 0))

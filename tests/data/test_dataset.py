@@ -59,6 +59,23 @@ def test_missing_columns_become_empty_texts_and_nulls():
     assert not dataset.has_ratings and dataset.rating_values == [] and np.isnan(dataset.event_rating).all()
 
 
+def test_events_without_position_and_time_stand_in_an_order_of_the_seed_and_not_of_the_file():
+    bare = tiny_world().events.drop("position", "timestamp")
+    one, other, again = (make_dataset(tiny_world().items, frame, seed) for frame, seed in ((bare, 0), (bare, 1), (bare.reverse(), 0)))
+    assert not one.ordered and one.events["position"].null_count() == len(bare)
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    ends = ({user: item for user, item in data.events.select("user_id", "item_id").rows()} for data in (one, other))
+    first, second = ends
+    assert sum(first[user] != second[user] for user in first) > 30  # of 60 users, with 6 to 12 events each
+
+
+def test_taking_the_order_away_is_what_data_without_one_gives():
+    world = tiny_world()
+    bare = make_dataset(world.items, world.events.drop("position", "timestamp"), 5)
+    assert world.ordered and world.without_order(5).fingerprint() == bare.fingerprint()
+    assert bare.without_order(6) is bare
+
+
 def test_saved_and_loaded_is_the_same(tmp_path):
     dataset = nasty_world()
     dataset.save(tmp_path / "dataset")
@@ -73,7 +90,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
         (ITEMS.head(1), EVENTS, UnknownItem, 'item "b" of the interactions'),
         (pl.concat([ITEMS, ITEMS.head(1)]), EVENTS, DuplicateItem, 'item "a" stands on more than one row'),
         (ITEMS, EVENTS.head(0), NothingLeft, "the interactions are empty"),
-        (ITEMS, EVENTS.drop("timestamp"), BadValue, "no order"),
+        (ITEMS, EVENTS.with_columns(timestamp=pl.Series([1, None, 2])), BadValue, 'some of the interactions have a "timestamp"'),
         (ITEMS, EVENTS.drop("user_id"), BadValue, "3 rows of the interactions have no user_id"),
         (ITEMS, EVENTS.with_columns(position=pl.Series([1, None, 2])), BadValue, 'some of the interactions have a "position"'),
         (ITEMS, pl.concat([EVENTS, EVENTS.head(1)]), BadValue, 'user "u" takes item "a" more than once'),

@@ -295,6 +295,71 @@ def test_events_without_position_and_time_have_no_order(tmp_path):
 def test_a_timestamp_that_is_empty_in_all_rows_is_called_empty_not_missing(tmp_path):
     message = refusal(write(tmp_path, "user_id,item_id,timestamp\nu,a,\nu,b,\n"))
     assert message.startswith('MissingColumn: interactions.csv: "timestamp" is empty in all 2 rows, so the events have no order')
+    assert 'set split.scheme = "random"' in message
+    unordered = read_dataset(settings(tmp_path), seed=0, order_needed=False)[0]
+    assert not unordered.ordered
+
+
+def test_data_without_position_and_time_is_read_and_said_to_have_no_order(tmp_path):
+    dataset, report = read_dataset(write(tmp_path, "user_id,item_id,plays\nu,a,7\nu,b,2\n"), seed=0)
+    assert not dataset.ordered and report.ordered_by == "nothing" and report.events_with_rating == 0
+    assert "it has user_id, item_id, plays" in report.tie_rule and "no order" in report.tie_rule
+
+
+@pytest.mark.parametrize("column", ["Timestamp", "ordered_at", "OrderDate", "event time"])
+def test_a_column_that_seems_to_hold_the_order_is_not_passed_over(tmp_path, column):
+    wanted = write(tmp_path, f"user_id,item_id,{column}\nu,a,2\nu,b,1\n")
+    assert f'set data.interactions_columns.timestamp = "{column}"' in refusal(wanted)
+    mapped = settings(tmp_path, interactions_columns={"timestamp": column})
+    assert read_dataset(mapped, seed=0)[0].events["item_id"].to_list() == ["b", "a"]
+    assert not read_dataset(wanted, seed=0, order_needed=False)[0].ordered
+
+
+@pytest.mark.parametrize("column", ["candidate", "plays", "update_count", "rating", "stampede"])
+def test_a_column_of_another_meaning_is(tmp_path, column):
+    assert not read_dataset(write(tmp_path, f"user_id,item_id,{column}\nu,a,2\nu,b,1\n"), seed=0)[0].ordered
+
+
+def test_own_data_is_kept_whole_and_bundled_data_is_the_five_core():
+    own, other, bundled = (
+        DataSettings(folder="shop"),
+        DataSettings(interactions="a.csv", items="b.csv"),
+        DataSettings(),
+    )
+    assert [(s.k_core, s.catalogue, s.k_core_on) for s in (own, other, bundled)] == [
+        (0, "all", "all")
+    ] * 2 + [(5, "interacted", "all")]
+    assert (
+        DataSettings(folder="shop", k_core=5).k_core == 5 and DataSettings(catalogue="all").catalogue == "all"
+    )
+    assert DataSettings.model_validate(own.model_dump()) == own
+
+
+def test_the_report_says_what_was_read_and_what_is_kept(tmp_path):
+    rows = "".join(f"u{user},{item},{user},\n" for user in range(3) for item in "ab") + "u9,a,1,\nu0,a,9,\n"
+    write(tmp_path, EVENTS + rows, ITEMS + "c,Unsold\n")
+    report = read_dataset(settings(tmp_path, k_core=2, catalogue="interacted"), seed=0)[1]
+    assert report.read_and_kept() == (
+        "Read 4 users, 8 interactions, 3 items; kept 3 users, 6 interactions, 2 items (repeats dropped: 1; 2-core, counted on all "
+        "interactions, held-out ones included; items without a counted interaction left out)."
+    )
+    whole = read_dataset(settings(tmp_path), seed=0)[1]
+    assert whole.counts() == {
+        "users": {"read": 4, "kept": 4}, "interactions": {"read": 8, "kept": 7}, "items": {"read": 3, "kept": 3},
+    }  # fmt: skip
+    assert whole.read_and_kept().endswith(
+        "3 items (repeats dropped: 1; 1 of the items without an interaction)."
+    )
+
+
+def test_a_core_of_training_events_is_left_to_what_divides_them(tmp_path):
+    rows = "".join(f"u{user},{item},{user},\n" for user in range(3) for item in "ab")
+    write(tmp_path, EVENTS + rows + "v,c,1,\n", ITEMS + "c,Rare\n")
+    wanted = settings(tmp_path, k_core=2, k_core_on="training", catalogue="interacted")
+    dataset, _ = read_dataset(wanted, seed=0)
+    assert len(dataset.events) == 7 and sorted(dataset.item_ids) == ["a", "b", "c"]
+    assert (wanted.training_core.k, wanted.training_core.whole_catalogue) == (2, False)
+    assert settings(tmp_path, k_core=2).training_core is None
 
 
 def test_position_comes_before_time_and_must_be_complete(tmp_path):
@@ -339,11 +404,10 @@ def test_a_repeat_can_be_an_error(tmp_path):
     assert 'line 4: user "u" takes item "a" again (1 such rows)' in refusal(settings(tmp_path, repeats="refuse"))
 
 
-def test_items_without_events_leave_the_catalogue_unless_all_are_kept(tmp_path):
+def test_items_without_events_stay_in_the_catalogue_unless_only_the_others_are_wanted(tmp_path):
     wanted = write(tmp_path, EVENTS + "u,a,1,\n")
-    assert read_dataset(wanted, seed=0)[0].item_ids == ["a"]
-    everything = wanted.model_copy(update={"catalogue": "all"})
-    dataset, report = read_dataset(everything, seed=0)
+    assert read_dataset(wanted.model_copy(update={"catalogue": "interacted"}), seed=0)[0].item_ids == ["a"]
+    dataset, report = read_dataset(wanted, seed=0)
     assert sorted(dataset.item_ids) == ["a", "b"] and (report.items, report.catalogue, report.catalogue_read) == (1, 2, 2)
 
 

@@ -11,9 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shelftalk.data.dataset import make_dataset
-from shelftalk.data.splitting import NONE, TEST, TRAIN, VALIDATION, Split, SplitSettings, split_leave_one_out
-from shelftalk.errors import NothingLeft, TooFewEvents
+from shelftalk.data.dataset import Dataset, make_dataset
+from shelftalk.data.splitting import (
+    NONE,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Part,
+    Split,
+    SplitSettings,
+    TrainingCore,
+    split_dataset,
+    split_leave_one_out,
+)
+from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
 from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world, untitled_world
 
 WORLD = tiny_world()
@@ -80,6 +91,40 @@ def test_data_without_ratings_has_no_rating_requests():
     assert set(split.retrieval_requests("test")[0][0].ratings) == {None}
 
 
+def with_ratings(value: pl.Expr, seed: int = 3) -> Split:
+    """The world with other ratings; `place` counts a user's events from the end, from 0."""
+    place = pl.len().over("user_id") - 1 - pl.col("position")
+    events = WORLD.events.with_columns(place=place, number=pl.int_range(pl.len()))
+    return split_leave_one_out(
+        make_dataset(WORLD.items, events.with_columns(rating=value).drop("place", "number")),
+        SplitSettings(),
+        seed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (pl.lit(1.0), "every rating of the training part is 1,"),
+        (pl.when(pl.col("place") < 2).then(5.0).otherwise(3.5), "every rating of the training part is 3.5,"),
+        (pl.when(pl.col("place") < 2).then(pl.col("rating")), "too few ratings for a training,"),
+        (pl.when(pl.col("number") < 3).then(pl.col("rating")), "too few ratings for a training,"),
+        (
+            pl.when(pl.col("user_id") == "u3").then(pl.col("rating")),
+            "the test part has ratings of one user alone",
+        ),
+        (pl.col("number").cast(pl.Float64), "different ratings; round them"),
+        (pl.lit(None, pl.Float64), "the interactions have no ratings"),
+    ],
+)
+def test_ratings_that_leave_nothing_to_say_are_told(value, why):
+    assert why in with_ratings(value).why_no_rating_task
+
+
+def test_two_visible_values_are_enough():
+    assert with_ratings(pl.col("number").mod(2).cast(pl.Float64)).why_no_rating_task == ""
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_rating_prompts_show_only_earlier_training_events_and_visible_ratings(part):
     number = {user: row for row, user in enumerate(WORLD.user_ids)}
@@ -138,10 +183,132 @@ def test_what_may_be_counted_is_the_training_part():
         assert (SPLIT.event_part[first:stop] == TRAIN).all() and stop == WORLD.bounds[user + 1] - 2
 
 
-def test_a_user_with_too_few_events_is_named():
-    events = WORLD.events.filter((pl.col("user_id") != "u5") | (pl.col("position") < 2))
-    with pytest.raises(TooFewEvents, match=r'user "u5" has 2 events \(1 such users\).*data\.k_core = 3'):
+def with_short_users(world: Dataset = WORLD) -> Dataset:
+    """User u5 has two events, u9 one, the others as they are."""
+    cut = ((pl.col("user_id") == "u5") & (pl.col("position") >= 2)) | (
+        (pl.col("user_id") == "u9") & (pl.col("position") >= 1)
+    )
+    return make_dataset(world.items, world.events.filter(~cut))
+
+
+def test_users_with_too_few_events_are_training_data_and_nobody_else_is_changed(tmp_path):
+    data = with_short_users()
+    split = split_leave_one_out(data, SplitSettings(), seed=3)
+    whole = asked_for(SPLIT, "test")
+    short = {data.user_ids.index(user) for user in ("u5", "u9")}
+    assert (
+        set(split.evaluated_users("test"))
+        == set(range(60)) - short
+        == set(split.evaluated_users("validation"))
+    )
+    for part in PARTS:
+        requests, truths = split.ranking_requests(part)
+        assert len(requests) == len(split.candidates[part]) == 58
+        assert not {"u5", "u9"} & {request.user for request in requests}
+        assert all(truth in request.candidates for request, truth in zip(requests, truths, strict=True))
+    assert asked_for(split, "test") == {
+        user: item for user, item in whole.items() if user not in ("u5", "u9")
+    }
+    for user in short:
+        assert split.training_bounds[user].tolist() == data.bounds[user : user + 2].tolist()
+    assert len(split.training_items) == len(data.events) - 2 * 58 == split.popularity.sum()
+    split.save(tmp_path)
+    assert Split.load(tmp_path).fingerprint() == split.fingerprint()
+
+
+def test_where_nobody_can_be_evaluated_the_split_is_refused():
+    events = WORLD.events.filter(pl.col("position") < 2)
+    with pytest.raises(TooFewEvents, match="none of the 60 users has 3 interactions"):
         split_leave_one_out(make_dataset(WORLD.items, events), SplitSettings(), seed=0)
+
+
+def test_a_random_split_holds_out_events_from_anywhere_in_a_history():
+    """The last of 6 to 12 events is the test item of about one user in nine, not of all."""
+    split = split_dataset(WORLD, SplitSettings(scheme="random"), seed=3)
+    assert (SPLIT.scheme, split.scheme) == ("leave_one_out", "random")
+    last = {user: items[-1] for user, items in zip(WORLD.user_ids, histories(SPLIT), strict=True)}
+    same = sum(
+        last[request.user] == truth for request, truth in zip(*split.retrieval_requests("test"), strict=True)
+    )
+    assert same < 20 and len(split.evaluated_users("test")) == 60
+    assert sorted(map(sorted, histories(split))) == sorted(map(sorted, histories(SPLIT)))
+    assert split.fingerprint() == split_dataset(WORLD, SplitSettings(scheme="random"), seed=3).fingerprint()
+    assert split.fingerprint() != split_dataset(WORLD, SplitSettings(scheme="random"), seed=4).fingerprint()
+
+
+def test_data_without_an_order_is_split_at_random_and_never_by_leave_one_out():
+    bare = make_dataset(WORLD.items, WORLD.events.drop("position", "timestamp"), 3)
+    assert (
+        split_dataset(bare, SplitSettings(), 3).fingerprint()
+        == split_dataset(WORLD, SplitSettings(scheme="random"), 3).fingerprint()
+    )
+    with pytest.raises(SettingsError, match='set split.scheme = "random"'):
+        split_leave_one_out(bare, SplitSettings(), 3)
+
+
+def test_a_core_of_training_events_counts_no_held_out_event(tmp_path):
+    """i1, i2, i7, i8 and i9 are taken by two users or more in training; i3 by one, and by five as what is
+    held out of them."""
+    rows = [
+        ("a", "1239"),
+        ("b", "1953"),
+        ("c", "2963"),
+        ("d", "3478"),
+        ("e", "1295"),
+        ("f", "7813"),
+        ("g", "7853"),
+    ]
+    events = [(user, f"i{item}", place) for user, items in rows for place, item in enumerate(items)]
+    data = make_dataset(
+        pl.DataFrame({"item_id": [f"i{n}" for n in range(1, 10)]}),
+        pl.DataFrame(events, schema=["user_id", "item_id", "position"], orient="row"),
+    )
+    one = SplitSettings(ranking_negatives=1)
+    cut, whole = (
+        split_dataset(data, one, 0, TrainingCore(2, whole_catalogue)) for whole_catalogue in (False, True)
+    )
+    for split in (cut, whole):
+        train = split.dataset.events.filter(split.event_part == TRAIN)
+        assert sorted(train.select("user_id", "item_id").rows()) == [
+            (u, f"i{i}") for u, two in rows if u != "d" for i in two[:2]
+        ]
+    assert (
+        asked_for(whole, "test") == {"a": "i9", "e": "i5"} | dict.fromkeys("bcfg", "i3")
+        and len(whole.dataset.items) == 9
+    )
+    assert asked_for(cut, "test") == {"a": "i9"} and asked_for(cut, "validation") == {"e": "i9", "f": "i1"}
+    cut.save(tmp_path)  # its parts are not of one length
+    assert Split.load(tmp_path).fingerprint() == cut.fingerprint()
+    assert cut.dataset.events.filter(user_id="e")["position"].to_list() == [0, 1, 2]
+    assert sorted(cut.dataset.item_ids) == ["i1", "i2", "i7", "i8", "i9"]
+
+
+def asked_for(split: Split, part: Part) -> dict[str, str]:
+    """User -> held-out item."""
+    return {request.user: truth for request, truth in zip(*split.retrieval_requests(part), strict=True)}
+
+
+def test_a_catalogue_that_leaves_nobody_to_be_evaluated_names_the_one_that_does():
+    own = [
+        (f"u{u}", f"i{item}", place)
+        for u in range(4)
+        for place, item in enumerate((0, 1, 2 + 2 * u, 3 + 2 * u))
+    ]
+    events = pl.DataFrame(own, schema=["user_id", "item_id", "position"], orient="row")
+    data, one = (
+        make_dataset(pl.DataFrame({"item_id": [f"i{n}" for n in range(10)]}), events),
+        SplitSettings(ranking_negatives=1),
+    )
+    with pytest.raises(TooFewEvents, match='set data.catalogue = "all"'):
+        split_dataset(data, one, 0, TrainingCore(2, whole_catalogue=False))
+    assert (
+        len(split_dataset(data, one, 0, TrainingCore(2, whole_catalogue=True)).evaluated_users("test")) == 4
+    )
+
+
+def test_a_core_of_training_events_that_leaves_nothing_names_one_that_does():
+    with pytest.raises(NothingLeft, match=r"data\.k_core = \d+ or less"):
+        split_dataset(WORLD, SplitSettings(), 0, TrainingCore(50, True))
 
 
 def test_a_catalogue_too_small_for_the_candidates_is_refused_with_the_number_that_works_for_everybody():

@@ -61,8 +61,8 @@ def without_first_item(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.filter(pl.col("item_id") != "i3")
 
 
-def short_user(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.filter((pl.col("user_id") != "u1") | (pl.int_range(pl.len()).over("user_id") < 2))
+def short_users(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.filter(pl.int_range(pl.len()).over("user_id") < 2)
 
 
 def not_a_number(column: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
@@ -81,7 +81,7 @@ FAULTS: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     "missing column": (events(lambda f: f.rename({"user_id": "reader"})), "MissingColumn", ("user_id", "data.interactions_columns")),
     "unknown item": (items(without_first_item), "UnknownItem", ('"i3"', "add it to the items file")),
     "duplicated item": (items(lambda f: pl.concat([f, f.head(1)])), "DuplicateItem", ("keep one row each",)),
-    "too few events": (events(short_user), "TooFewEvents", ('"u1"', "data.k_core = 3")),
+    "too few events": (events(short_users), "TooFewEvents", ("none of the 30 users has 3", "give interactions over a longer time")),
     "truncated parquet": (truncated, "UnreadableFile", ("interactions.parquet",)),
     "empty file": (lambda data: (data / "items.parquet").write_bytes(b""), "UnreadableFile", ("at least one row",)),
     "mixed types in a CSV": (as_csv(lambda t: t.replace("14", "yesterday", 1)), "BadValue", ("timestamp", "yesterday")),

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from shelftalk.ablation.grid import load_grid
 from shelftalk.assemble import RunParts, build_index
-from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.data.dataset import Dataset
+from shelftalk.data.filtering import k_core
+from shelftalk.data.splitting import (
+    TRAIN,
+    Split,
+    SplitSettings,
+    TrainingCore,
+    split_dataset,
+    split_leave_one_out,
+)
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.runs import RunFolder
 from shelftalk.tasks.mixture import write_epoch
@@ -50,6 +60,41 @@ def test_replacing_all_that_is_held_out_changes_no_byte_of_index_and_samples(pat
 @pytest.mark.parametrize("variant", [variant for _, variant in GRIDS], ids=[f"{grid}-{variant.folder}" for grid, variant in GRIDS])
 def test_nor_does_it_for_any_variant_of_a_grid(variant, tmp_path):
     assert differing(variant.experiment, tmp_path) == set()
+
+
+def with_other_held_out_events() -> tuple[Dataset, Dataset]:
+    """A world before any filter, and the same with another item and rating for whatever leave-one-out holds
+    out."""
+    split = split_leave_one_out(tiny_world(users=120, items=80), SplitSettings(ranking_negatives=9), seed=0)
+    data, others = split.dataset, replace_held_out(split, seed=1).dataset.events
+    held_out = pl.lit(pl.Series(split.event_part != TRAIN))
+    changed = (
+        pl.when(held_out).then(others[name]).otherwise(pl.col(name)).alias(name)
+        for name in ("item_id", "rating")
+    )
+    return data, Dataset(data.items, data.events.with_columns(changed))
+
+
+@pytest.mark.parametrize("whole_catalogue", [True, False])
+def test_a_core_of_training_events_lets_nothing_held_out_decide_what_is_filtered(whole_catalogue, tmp_path):
+    experiment, wanted = load_experiment(None), SplitSettings(ranking_negatives=9)
+    pair = [
+        split_dataset(data, wanted, 0, TrainingCore(6, whole_catalogue))
+        for data in with_other_held_out_events()
+    ]
+    one, other = (
+        index_and_samples(split, experiment, tmp_path / str(number)) for number, split in enumerate(pair)
+    )
+    assert one == other and 100 < len(pair[0].training_items) < 840  # of about 840
+    assert pair[0].retrieval_requests("test") != pair[1].retrieval_requests("test")
+
+
+def test_a_core_of_all_events_is_decided_by_held_out_ones_too():
+    """As in the literature; the tests above begin after it."""
+    wanted = SplitSettings(ranking_negatives=9)
+    cores = [Dataset(data.items, k_core(data.events, 7)[0]) for data in with_other_held_out_events()]
+    one, other = (split_leave_one_out(core, wanted, 0) for core in cores)
+    assert one.training_items.tolist() != other.training_items.tolist()
 
 
 def test_a_leak_would_be_found(tmp_path):

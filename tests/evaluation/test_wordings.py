@@ -7,6 +7,7 @@ import pytest
 
 from shelftalk.baselines.bias import fit_global_mean
 from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.evaluation import wordings
 from shelftalk.evaluation.evaluator import summarise
@@ -61,3 +62,14 @@ def test_every_task_is_asked_the_same_in_both_wordings(split: Split) -> None:
         assert seen.equals(held_out) and seen.height
         assert summarise(seen, task) == summarise(held_out, task)  # type: ignore[arg-type]
     assert table.filter(pl.col("task") == "rating")["rank"].null_count() == table.filter(pl.col("task") == "rating").height
+
+
+def test_users_who_cannot_be_evaluated_take_nobodys_place(monkeypatch):
+    """Half of the users came once: as many of the others are asked as if they were alone."""
+    world = tiny_world(users=30, items=60)
+    once = world.events.filter(pl.col("position") == 0).with_columns(user_id="once " + pl.col("user_id"))
+    both = make_dataset(world.items, pl.concat([world.events, once]))
+    split = split_leave_one_out(both, SplitSettings(ranking_negatives=20), seed=1)
+    monkeypatch.setattr(wordings, "USERS", 12)
+    requests, _ = wordings.drawn(split, "retrieval", 0)
+    assert len(requests) == 12 and not any(request.user.startswith("once") for request in requests)

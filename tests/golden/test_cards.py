@@ -18,7 +18,7 @@ import pytest
 
 from shelftalk import seeds
 from shelftalk.data.dataset import make_dataset
-from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.data.splitting import Split, SplitSettings, split_dataset
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_meaning import AlikeItem, AlikeSettings, ItemMeaningSettings, NameToText, TextToName
@@ -50,17 +50,19 @@ WORDS = Words("film", "films", "viewer", "watched")
 
 
 @cache
-def little_world() -> Split:
+def little_world(ordered: bool) -> Split:
     items = pl.DataFrame(
         [(f"f{n}", *row[:2]) for n, row in enumerate(FILMS)], schema=["item_id", "title", "categories"], orient="row"
     )
     events = [(user, f"f{item}", place, STARS[place]) for user, row in TAKEN.items() for place, item in enumerate(row)]
     data = make_dataset(items, pl.DataFrame(events, schema=["user_id", "item_id", "position", "rating"], orient="row"))
-    return split_leave_one_out(data, SplitSettings(ranking_negatives=1), seed=1)
+    return split_dataset(
+        data, SplitSettings(ranking_negatives=1, scheme=None if ordered else "random"), seed=1
+    )
 
 
-def context(names: str = "semantic", text: TextSettings | None = None) -> TaskContext:
-    split = little_world()
+def context(names: str = "semantic", text: TextSettings | None = None, ordered: bool = True) -> TaskContext:
+    split = little_world(ordered)
     rows = [int(item[1:]) for item in split.dataset.item_ids]
     spelled = {
         "semantic": [FILMS[row][2] for row in rows],
@@ -87,10 +89,11 @@ def make(name: str, about: TaskContext, texts: bool = True) -> Task:
         "text_to_name": TextToName(ItemMeaningSettings(**every), about),
         "alike_item": AlikeItem(AlikeSettings(**every, options=3, neighbours=2), about),
     }
-    return tasks[name]
+    return tasks[name.removesuffix(UNORDERED)]
 
 
 REQUEST = Request("a", ("f0", "f3"), (4.0, None), candidates=("f6", "f1", "f7"), item="f1")
+UNORDERED = "_unordered"
 TITLES = {
     "retrieval": "Retrieval",
     "ranking": "Ranking",
@@ -102,6 +105,10 @@ TITLES = {
     "name_to_text": "Item text: name to text",
     "text_to_name": "Item text: text to name",
     "alike_item": "Item text: the most alike",
+    "retrieval_unordered": "Retrieval from a history without an order",
+    "ranking_unordered": "Ranking by a history without an order",
+    "rating_alone_unordered": "Rating prediction without the ratings of the history, which has no order",
+    "pairwise_preference_unordered": "Pairwise preference (BPR) by a history without an order",
 }
 
 
@@ -115,9 +122,10 @@ OTHER_SETTINGS: dict[str, tuple[str, TextSettings, dict[str, object]]] = {
 
 def card(name: str) -> str:
     """The whole card of a task."""
+    ordered = not name.endswith(UNORDERED)
     of_items = make(name, context()).about == "items"
     text = TWO_FIELDS if of_items else TextSettings()
-    task = make(name, context(text=text))
+    task = make(name, context(text=text, ordered=ordered))
     parts = [
         f"# {TITLES[name]}",
         "What the model reads in training, in every wording. It learns to say what stands in ⟦ ⟧; an encoder-decoder reads "
@@ -135,7 +143,7 @@ def card(name: str) -> str:
         ("numbers", True, "items named by numbers"),
     ):
         if texts or not of_items:  # samples about items show names alone in any case
-            other = make(name, context(names, text), texts)
+            other = make(name, context(names, text, ordered), texts)
             parts += [f"## {first.name}, {heading}", shown(sample(other, first).segments)]
     if name in OTHER_SETTINGS:
         heading, text, more = OTHER_SETTINGS[name]
@@ -177,7 +185,7 @@ def test_the_card_of_a_task_is_what_the_model_sees(name: str):
 
 def test_every_wording_shows_the_same_sample():
     for name in TITLES:
-        task = make(name, context())
+        task = make(name, context(ordered=not name.endswith(UNORDERED)))
         assert len({sample(task, template).items for template in task.templates}) == 1
 
 

@@ -75,7 +75,10 @@ def test_negatives_are_distinct_items_outside_the_training_items_and_may_be_held
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), KINDS])
 def test_held_out_items_occur_among_negatives_of_every_kind(kinds):
     split = world_split("tiny")
-    held_out = [{int(split.dataset.event_item[split.held_out_event(u, part)]) for part in ("validation", "test")} for u in range(60)]
+    held_out = [
+        {int(split.dataset.event_item[split.held_out_events(part)[u]]) for part in ("validation", "test")}
+        for u in range(60)
+    ]
     assert any(held_out[user].intersection(drawn) for user, _, drawn in draw(split, kinds, 5, 10))
 
 

@@ -149,10 +149,12 @@ def test_a_request_may_show_a_rating_that_training_never_saw():
 
 
 def rated_context(values: list[float]) -> TaskContext:
-    """One user whose training ratings are `values`."""
+    """A user whose training ratings are `values`, and another with one rating; a test rating of each."""
     number = len(values) + 2
     items = pl.DataFrame({"item_id": [f"i{n}" for n in range(number)]})
     ratings = pl.Series([*values, 1, 1], dtype=pl.Float64)
     events = items.with_columns(user_id=pl.lit("u"), position=pl.int_range(pl.len(), dtype=pl.Int64), rating=ratings)
-    parts = np.array([0] * len(values) + [1, 2], np.uint8)
-    return exam_context(Split(make_dataset(items, events), parts, parts, {}))
+    other = pl.DataFrame({"item_id": ["i0"], "user_id": ["v"], "position": [0], "rating": [1.0]})
+    data, of_u = make_dataset(items, pl.concat([events, other])), [0] * len(values) + [1, 2]
+    parts = np.array([2, *of_u] if data.user_ids[0] == "v" else [*of_u, 2], np.uint8)
+    return exam_context(Split(data, parts, parts, {}))

@@ -39,7 +39,7 @@ class TellsTheFuture(Spoiled):
     def spoil(self, sample: Sample) -> Sample:
         split = self.context.split
         user = split.dataset.user_ids.index(sample.user)
-        item = split.dataset.item_ids[split.dataset.event_item[split.held_out_event(user, "validation")]]
+        item = split.dataset.item_ids[split.dataset.event_item[split.held_out_events("validation")[user]]]
         return replace(sample, items=(*sample.items, item), segments=(*sample.segments, *self.context.text.name(item, True)))
 
 

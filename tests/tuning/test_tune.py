@@ -166,8 +166,8 @@ def test_the_test_part_is_never_looked_at_and_what_it_holds_changes_nothing(
     study: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not list((study / "out").rglob("test_evaluations.jsonl"))
-    divide = stages.split_leave_one_out
-    monkeypatch.setattr(stages, "split_leave_one_out", lambda *given: with_other_test_items(divide(*given)))
+    divide = stages.split_dataset
+    monkeypatch.setattr(stages, "split_dataset", lambda *given: with_other_test_items(divide(*given)))
     found = only_searched(space_file(tmp_path, world), tmp_path / "out", trials=2)
     assert found == told(result(study / "out"))["trials"][:2]
     (kept,) = (Split.load(path) for path in (tmp_path / "out/shared").glob("*/dataset"))

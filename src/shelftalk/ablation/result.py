@@ -16,6 +16,7 @@ from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.runs import RunFolder
+from shelftalk.stages import data_sentences
 
 COMPARED: dict[Task, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"),
@@ -102,7 +103,7 @@ def result_of(grid: Grid, runs: Sequence[Run], item_knn: RunFolder | None = None
     baseline = grid.baseline.name
     asked = {task: len(table) for task, table in tables[baseline][0].items()}
     gaps = _gaps(tables, baseline, settings)
-    told = _sentences(grid, rows, gaps)
+    told = [*_sentences(grid, rows, gaps), *data_sentences(runs[0].shared.needed("prepare"))]
     return Ablation(settings.name, settings.part, baseline, settings.tokens, settings.seeds, asked, variants, gaps, rows, told)
 
 

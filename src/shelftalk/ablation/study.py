@@ -18,7 +18,7 @@ from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.runs import beside, space_needed
-from shelftalk.stages import FINISHED, OnProgress, silent
+from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
 
 GRID_FILE = "grid.toml"
 
@@ -30,14 +30,16 @@ def unheard(line: str) -> None:
 def ablate(grid: Grid, out: Path, progress: OnProgress = silent, say: Callable[[str], None] = unheard) -> tuple[Ablation, Path]:
     """Every variant with every seed, then the report in `out`: ablation.json, ablation.md, ablation.html.
 
-    Finished runs with unchanged settings are skipped, an interrupted one continues. `say` gets a line per finished run.
-    Returns the result and the path of the page. Raises AnotherExperiment for a folder that holds something else, and what
-    the stages raise.
+    Finished runs with unchanged settings are skipped, an interrupted one continues. `say` gets what became of
+    the data, and a line per finished run. Returns the result and the path of the page. Raises
+    AnotherExperiment for a folder that holds something else, and what the stages raise.
     """
     claim(out, grid)
     runs = [run_of(variant, seed, out) for seed in grid.settings.seeds for variant in grid.variants]
     _prepare(runs, progress)
     _check(runs)
+    for sentence in data_sentences(runs[0].shared.needed("prepare")):
+        say(sentence)
     for number, run in enumerate(runs):
         progress("runs", number, len(runs), f"{run.variant.name}, seed {run.seed}")
         say(f"{number + 1}/{len(runs)} " + _run(run, grid, progress))

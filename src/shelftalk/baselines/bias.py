@@ -165,5 +165,4 @@ def _validation(split: Split) -> _Ratings:
 def _select(split: Split, chosen: np.ndarray) -> _Ratings:
     """The ratings of the chosen [E] events."""
     data = split.dataset
-    users = np.repeat(np.arange(len(data.user_ids)), np.diff(data.bounds))
-    return _Ratings(users[chosen], data.event_item[chosen], data.event_rating[chosen])
+    return _Ratings(split.event_user[chosen], data.event_item[chosen], data.event_rating[chosen])

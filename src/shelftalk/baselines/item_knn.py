@@ -128,8 +128,11 @@ def mix(text: np.ndarray, together: np.ndarray, text_weight: float) -> np.ndarra
 def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
     """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation, over all items.
 
-    The first of equally good recipes is taken, in the order of the settings.
+    The first of equally good recipes is taken, in the order of the settings. Where histories have no order
+    none of their items is older than another: all of them count alike, and the text weight alone is chosen.
     """
+    longest = max(1, int(np.diff(split.dataset.bounds).max()))
+    reaches = [*product(settings.max_history, settings.decay)] if split.dataset.ordered else [(longest, 1.0)]
     catalogue, text = scored_catalogue(split), text_vectors(split.dataset.items)
     together = co_occurrence(split, settings.co_occurrence_events)
     requests, truths = _validation(split, settings, seed)
@@ -139,7 +142,7 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
         wanted = catalogue.rows(truths[start : start + len(batch)], "")
         seen = [catalogue.rows(request.history, request.user) for request in batch]
         start += len(batch)
-        for max_history, decay in product(settings.max_history, settings.decay):
+        for max_history, decay in reaches:
             weights = history_weights(batch, catalogue, decay, max_history)
             parts = text_scores(weights, text), co_occurrence_scores(weights, together)
             for share in settings.text_weight:

@@ -47,7 +47,8 @@ class Dataset:
     catalogue order: a seeded hash of the item id, so that no file order survives. `events` has EVENT_COLUMNS (null for a
     missing time or rating), grouped by user in the order of a seeded hash of the user id, oldest first within a user;
     `position` counts 0, 1, 2 ... within the user, `timestamp` is in whole Unix seconds and `nanosecond` the fraction of the
-    second. Build one with `make_dataset`; every other way in goes through it.
+    second. Where the events have no order, `position` is null and a user's events stand in the order of a seeded hash.
+    Build one with `make_dataset`; every other way in goes through it.
     """
 
     items: pl.DataFrame
@@ -86,6 +87,11 @@ class Dataset:
         return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
     @property
+    def ordered(self) -> bool:
+        """Whether a user's events have an order of their own, and not that of a seeded hash."""
+        return self.events["position"].null_count() == 0
+
+    @property
     def has_ratings(self) -> bool:
         return self.events["rating"].null_count() < len(self.events)
 
@@ -98,6 +104,19 @@ class Dataset:
         """The catalogue row as a record. Raises KeyError for an id that is not in the catalogue."""
         title, brand, categories, price, description = self.items.row(self.row_of[item_id])[1:]
         return Item(item_id, title, brand, categories, price, description)
+
+    def keeping(self, stays: np.ndarray) -> Dataset:
+        """The events where `stays` [E] holds, counted anew, and the whole catalogue."""
+        events = self.events.filter(pl.Series(stays))
+        place = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
+        return Dataset(self.items, events.with_columns(position=place) if self.ordered else events)
+
+    def without_order(self, seed: int) -> Dataset:
+        """The same catalogue and events, a user's in the order of a seeded hash; itself where they have no
+        order already."""
+        if not self.ordered:
+            return self
+        return make_dataset(self.items, self.events.with_columns(position=None, timestamp=None), seed)
 
     def fingerprint(self) -> str:
         """SHA-256 over catalogue and events: two datasets with one fingerprint hold the same."""
@@ -127,8 +146,8 @@ def make_dataset(
 
     `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and EVENT_COLUMNS may be
     absent or null. A user's events are ordered by the columns `order`, by default those of `order_of`; what is equal there is
-    ordered by a seeded hash of user and item. Where neither position nor timestamp exists, the events have no order and
-    BadValue is raised.
+    ordered by a seeded hash of user and item. Where neither position nor timestamp exists, the events have no order
+    (`Dataset.ordered`), and that hash alone decides.
 
     Raises DuplicateItem, UnknownItem, BadValue or NothingLeft (no events at all).
     """
@@ -150,7 +169,7 @@ def make_dataset(
         events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
         .join(user_order, on="user_id", how="left")
         .sort("user_order", "user_id", *when, "tie", "item_id")
-        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id"))
+        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id") if when else pl.lit(None, pl.Int64))
         .select(list(EVENT_COLUMNS))
     )
     return Dataset(items, events)
@@ -229,5 +248,7 @@ def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
         raise BadValue('the column "nanosecond" holds a value outside 0 to 999,999,999; add whole seconds to "timestamp".')
     if 0 < events["position"].null_count() < len(events):
         raise BadValue('some of the interactions have a "position" and others none; give all of them one, or none.')
-    if events["position"].null_count() and events["timestamp"].null_count():
-        raise BadValue('the interactions have no order: every row needs a "position" or every row a "timestamp".')
+    if events["position"].null_count() and 0 < events["timestamp"].null_count() < len(events):
+        raise BadValue(
+            'some of the interactions have a "timestamp" and others none; give all of them one, or none.'
+        )

@@ -20,6 +20,13 @@ def k_core(events: pl.DataFrame, k: int) -> tuple[pl.DataFrame, int]:
 
     Raises NothingLeft, naming the largest k that would leave something.
     """
+    kept, passes = in_core(events, k)
+    return events.filter(pl.Series(kept)), passes
+
+
+def in_core(events: pl.DataFrame, k: int) -> tuple[np.ndarray, int]:
+    """[E] bool, which of the events are in the k-core (see `k_core`), and the number of passes. Raises
+    NothingLeft."""
     users = _codes(events["user_id"])
     items = _codes(events["item_id"])
     kept, passes = _core(users, items, k)
@@ -30,7 +37,7 @@ def k_core(events: pl.DataFrame, k: int) -> tuple[pl.DataFrame, int]:
             f"the k-core filter with k = {k} leaves nothing of {len(events):,} events; "
             f"set data.k_core = {possible} or less, or give more data."
         )
-    return events.filter(pl.Series(kept)), passes
+    return kept, passes
 
 
 def _codes(ids: pl.Series) -> np.ndarray:

@@ -3,13 +3,17 @@
 The label of retrieval and ranking is *that* the user took an item; the label of rating prediction is the value. An event
 held out for retrieval is in no training text and no count at all; a rating held out is an event without a rating.
 
+A scheme says which events are held out. What follows it holds for any scheme: of a user's events those of the
+training part come first, then those of the validation part, then those of the test part; a user may have none
+of the last two.
+
 Legend: U users, E events, I items.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -20,13 +24,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shelftalk import seeds
 from shelftalk.data.dataset import Dataset
-from shelftalk.errors import NothingLeft, TooFewEvents
+from shelftalk.data.filtering import in_core
+from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
 from shelftalk.records import Request
 
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
 Part = Literal["validation", "test"]
+Scheme = Literal["leave_one_out", "random"]
+LEAST_EVENTS = 3
+"""Events of a user from which on two are held out: one each to train, to validate and to test."""
+LEAST_RATERS = 2
+"""Users with a test rating without whom an error has no interval: resampling a single user always draws the
+same."""
 MAX_RATING_VALUES = 100
 """A scale of more values has too few examples of each for a model to say them."""
+RANDOM_SPLIT = (
+    "The split is random: of each user an interaction drawn by seed is the test, another one validation. "
+    "Figures say how well what a history lacks is found, not what comes next in time."
+)
+"""What is said wherever figures of such a split are."""
+PARTS: tuple[Part, ...] = ("validation", "test")
 PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -35,8 +52,12 @@ class SplitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    scheme: Scheme | None = None
+    """What is held out: a user's last two events ("leave_one_out"), or two drawn by seed, whatever order
+    there is ("random"). By default leave_one_out where the interactions have an order and random where they
+    have none."""
     ranking_negatives: int = Field(99, ge=1)
-    """Candidates that the user never took, beside the one taken, drawn once per user and part, uniformly."""
+    """Candidates that the user never took, beside the one taken, drawn once per held-out event, uniformly."""
     rating_validation: float = Field(0.1, gt=0, lt=0.5)
     """Share of all ratings held out for validation."""
     rating_test: float = Field(0.1, gt=0, lt=0.5)
@@ -47,9 +68,10 @@ class SplitSettings(BaseModel):
 class Split:
     """A dataset with each event and each rating in its part.
 
-    `event_part` [E] uint8: TRAIN, VALIDATION (each user's last but one event) or TEST (the last).
+    `event_part` [E] uint8: TRAIN, VALIDATION or TEST, in this order within a user.
     `rating_part` [E] uint8: TRAIN, VALIDATION, TEST, or NONE (no rating, or drawn for training but held out as an event).
-    `candidates` part -> [U, 1 + negatives] int32 catalogue rows, shuffled; the event's own item is among them.
+    `candidates` part -> [events of the part, 1 + negatives] int32 catalogue rows, shuffled; the event's own
+    item is among them.
     """
 
     dataset: Dataset
@@ -57,11 +79,21 @@ class Split:
     rating_part: np.ndarray
     candidates: dict[str, np.ndarray]
 
+    @property
+    def scheme(self) -> Scheme:
+        """How the events were divided: a random split has taken whatever order there was from them."""
+        return "leave_one_out" if self.dataset.ordered else "random"
+
+    @cached_property
+    def event_user(self) -> np.ndarray:
+        """[E] int64 user number of each event."""
+        return np.repeat(np.arange(len(self.dataset.user_ids)), np.diff(self.dataset.bounds))
+
     @cached_property
     def training_bounds(self) -> np.ndarray:
         """[U, 2] int64: user u's training events are the rows [u, 0] : [u, 1], oldest first."""
-        bounds = self.dataset.bounds
-        return np.stack([bounds[:-1], bounds[1:] - 2], axis=1)
+        first = self.dataset.bounds[:-1]
+        return np.stack([first, first + np.bincount(self.training_users, minlength=len(first))], axis=1)
 
     @cached_property
     def visible_rating(self) -> np.ndarray:
@@ -76,8 +108,7 @@ class Split:
     @cached_property
     def training_users(self) -> np.ndarray:
         """[training events] int64 user numbers, aligned with `training_items`."""
-        users = np.repeat(np.arange(len(self.dataset.user_ids)), np.diff(self.dataset.bounds))
-        return users[self.event_part == TRAIN]
+        return self.event_user[self.event_part == TRAIN]
 
     @cached_property
     def popularity(self) -> np.ndarray:
@@ -91,18 +122,30 @@ class Split:
             return "the interactions have no ratings"
         if not all((self.rating_part == part).any() for part in PART_NUMBER.values()):
             return "there are too few ratings for a training, a validation and a test part"
-        values = len(np.unique(self.visible_rating[~np.isnan(self.visible_rating)]))
-        if values > MAX_RATING_VALUES:
-            return f"there are {values} different ratings; round them to at most {MAX_RATING_VALUES} values"
+        values = np.unique(self.visible_rating[~np.isnan(self.visible_rating)])
+        if len(values) == 1:
+            return f"every rating of the training part is {values[0]:g}, so there is nothing to predict"
+        if len(values) > MAX_RATING_VALUES:
+            return (
+                f"there are {len(values)} different ratings; round them to at most {MAX_RATING_VALUES} values"
+            )
+        if len(np.unique(self.event_user[self.rating_part == TEST])) < LEAST_RATERS:
+            return "the test part has ratings of one user alone, so its error would have no interval"
         return ""
 
-    def held_out_event(self, user: int, part: Part) -> int:
-        """The event row that `part` holds out of user number `user`."""
-        return int(self.dataset.bounds[user + 1]) - (1 if part == "test" else 2)
+    def held_out_events(self, part: Part) -> np.ndarray:
+        """[n] event rows that `part` holds out, ascending: what its retrieval and ranking requests ask for,
+        in their order."""
+        return np.flatnonzero(self.event_part == PART_NUMBER[part])
+
+    def evaluated_users(self, part: Part) -> np.ndarray:
+        """[n] user numbers, ascending, of whom `part` holds out an event."""
+        return np.unique(self.event_user[self.held_out_events(part)])
 
     def retrieval_requests(self, part: Part) -> tuple[list[Request], list[str]]:
-        """One request per user and the item it should find; at test time the validation item is in the history."""
-        pairs = [self._history_request(user, part) for user in range(len(self.dataset.user_ids))]
+        """One request per held-out event and the item it should find; at test time the validation item is in
+        the history."""
+        pairs = [self._history_request(event) for event in self.held_out_events(part).tolist()]
         return [request for request, _ in pairs], [truth for _, truth in pairs]
 
     def ranking_requests(self, part: Part) -> tuple[list[Request], list[str]]:
@@ -115,18 +158,17 @@ class Split:
     def rating_requests(self, part: Part) -> tuple[list[Request], list[float]]:
         """One request per rating of the part; its history holds the training events before the rated one."""
         data = self.dataset
-        users = np.repeat(np.arange(len(data.user_ids)), np.diff(data.bounds))
         requests, truths = [], []
         for event in np.flatnonzero(self.rating_part == PART_NUMBER[part]):
-            user = int(users[event])
+            user = int(self.event_user[event])
             first, last = self.training_bounds[user]
             history, ratings = self._shown(int(first), int(min(event, last)))
             requests.append(Request(data.user_ids[user], history, ratings, item=data.item_ids[data.event_item[event]]))
             truths.append(float(data.event_rating[event]))
         return requests, truths
 
-    def _history_request(self, user: int, part: Part) -> tuple[Request, str]:
-        event = self.held_out_event(user, part)
+    def _history_request(self, event: int) -> tuple[Request, str]:
+        user = int(self.event_user[event])
         history, ratings = self._shown(int(self.dataset.bounds[user]), event)
         return Request(self.dataset.user_ids[user], history, ratings), self.dataset.item_ids[self.dataset.event_item[event]]
 
@@ -144,10 +186,15 @@ class Split:
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write the dataset, partition.parquet (one row per event) and candidates.parquet (one row per user) into `folder`."""
+        """Write the dataset, partition.parquet (one row per event) and candidates.parquet (a column per part,
+        a row per held-out event of it, nulls after the last) into `folder`."""
         self.dataset.save(folder)
         pl.DataFrame({"event_part": self.event_part, "rating_part": self.rating_part}).write_parquet(folder / "partition.parquet")
-        pl.DataFrame({part: rows.tolist() for part, rows in self.candidates.items()}).write_parquet(folder / "candidates.parquet")
+        most = max(map(len, self.candidates.values()), default=0)
+        columns = {
+            part: rows.tolist() + [None] * (most - len(rows)) for part, rows in self.candidates.items()
+        }
+        pl.DataFrame(columns).write_parquet(folder / "candidates.parquet")
 
     @classmethod
     def load(cls, folder: Path) -> Split:
@@ -158,29 +205,101 @@ class Split:
             Dataset.load(folder),
             parts["event_part"].to_numpy(),
             parts["rating_part"].to_numpy(),
-            {part: np.array(candidates[part].to_list(), np.int32) for part in candidates.columns},
+            {
+                part: np.array(candidates[part].drop_nulls().to_list(), np.int32)
+                for part in candidates.columns
+            },
         )
+
+
+@dataclass(frozen=True)
+class TrainingCore:
+    """The k-core filter on training events alone: `k`, and whether items without a training event in the core
+    stay recommendable."""
+
+    k: int
+    whole_catalogue: bool
+
+
+def split_dataset(
+    dataset: Dataset, settings: SplitSettings, seed: int, core: TrainingCore | None = None
+) -> Split:
+    """Divide events by the scheme of `settings`, and ratings at random besides.
+
+    Two events are held out of every user with LEAST_EVENTS or more: the last is the test, the last but one
+    validation, where a random split takes the order from the events first. All events of other users are
+    training.
+
+    With a `core` the filter works on what has been divided: users and items with fewer than k training events
+    lose those, again and again until none is left, and a user who has lost them all is gone. The catalogue is
+    left whole, or is what has a training event in the core; then a held-out event of another item is dropped,
+    and its user is not evaluated in that part. What is held out decides nothing of what remains for training,
+    neither which events nor which ratings.
+
+    Raises SettingsError for leave-one-out without an order, TooFewEvents where nobody can be evaluated, and
+    NothingLeft for a core without events or a catalogue with too few items for the ranking candidates.
+    """
+    scheme = settings.scheme or ("leave_one_out" if dataset.ordered else "random")
+    if scheme == "random":
+        dataset = dataset.without_order(seed)
+    elif not dataset.ordered:
+        raise SettingsError(
+            'split.scheme = "leave_one_out" holds out what came last, and the interactions have no order; name '
+            'the column that orders them in data.interactions_columns.timestamp, or set split.scheme = "random".'
+        )
+    event_part = _last_two(dataset)
+    if core is not None:
+        dataset, event_part = _in_training_core(dataset, event_part, core.k)
+    rating_part = _divide_ratings(dataset, event_part, settings, seed)
+    if core is not None and not core.whole_catalogue:
+        dataset, event_part, rating_part = _trained_catalogue(dataset, event_part, rating_part)
+    split = Split(dataset, event_part, rating_part, {})
+    _check_evaluated(split)
+    _check_negatives(split, settings.ranking_negatives)
+    return replace(
+        split,
+        candidates={part: _draw_candidates(split, part, settings.ranking_negatives, seed) for part in PARTS},
+    )
 
 
 def split_leave_one_out(dataset: Dataset, settings: SplitSettings, seed: int) -> Split:
-    """Each user's last event is the test, the last but one validation; ratings are divided at random besides.
+    """`split_dataset` by leave-one-out: each user's last event is the test, the last but one validation."""
+    return split_dataset(dataset, settings.model_copy(update={"scheme": "leave_one_out"}), seed)
 
-    Raises TooFewEvents for a user with fewer than three events and NothingLeft for a catalogue with too few items for the
-    ranking candidates.
-    """
-    lengths = np.diff(dataset.bounds)
-    if lengths.min() < 3:
-        user = dataset.user_ids[int(lengths.argmin())]
-        raise TooFewEvents(
-            f'user "{user}" has {lengths.min()} events ({int((lengths < 3).sum())} such users), and leave-one-out needs 3: '
-            "one each to train, validate and test; set data.k_core = 3 or more to leave such users out."
-        )
+
+def _last_two(dataset: Dataset) -> np.ndarray:
+    """[E] uint8: the last two events of users with LEAST_EVENTS are held out, everything else is training."""
     event_part = np.full(len(dataset.events), TRAIN, np.uint8)
-    event_part[dataset.bounds[1:] - 1] = TEST
-    event_part[dataset.bounds[1:] - 2] = VALIDATION
-    _check_negatives(dataset, settings.ranking_negatives)
-    candidates = {part: _draw_candidates(dataset, part, settings.ranking_negatives, seed) for part in ("validation", "test")}
-    return Split(dataset, event_part, _divide_ratings(dataset, event_part, settings, seed), candidates)
+    ends = dataset.bounds[1:][np.diff(dataset.bounds) >= LEAST_EVENTS]
+    event_part[ends - 1] = TEST
+    event_part[ends - 2] = VALIDATION
+    return event_part
+
+
+def _in_training_core(dataset: Dataset, event_part: np.ndarray, k: int) -> tuple[Dataset, np.ndarray]:
+    """Training events in their own k-core, and the held-out events of the users who are left with any."""
+    training = event_part == TRAIN
+    stays = np.zeros(len(event_part), bool)
+    stays[training], _ = in_core(dataset.events.filter(pl.Series(training)), k)
+    users = np.repeat(np.arange(len(dataset.user_ids)), np.diff(dataset.bounds))
+    stays |= ~training & np.isin(users, users[stays])
+    return dataset.keeping(stays), event_part[stays]
+
+
+def _trained_catalogue(
+    dataset: Dataset, event_part: np.ndarray, rating_part: np.ndarray
+) -> tuple[Dataset, np.ndarray, np.ndarray]:
+    """The catalogue of items with a training event, and the events of these items. Raises TooFewEvents where
+    a part loses all."""
+    trained = dataset.events.filter(pl.Series(event_part == TRAIN)).select("item_id").unique()
+    stays = np.isin(dataset.event_item, [dataset.row_of[item] for item in trained["item_id"].to_list()])
+    if set(np.unique(event_part[stays])) < set(np.unique(event_part)):
+        raise TooFewEvents(
+            "what a part holds out is of items without a training event in the core; set data.catalogue = "
+            '"all" to keep them, or a lower data.k_core.'
+        )
+    items = dataset.items.join(trained, on="item_id", how="semi", maintain_order="left")
+    return replace(dataset.keeping(stays), items=items), event_part[stays], rating_part[stays]
 
 
 def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, seed: int) -> np.ndarray:
@@ -196,30 +315,42 @@ def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSet
     return parts
 
 
-def _check_negatives(dataset: Dataset, negatives: int) -> None:
-    """Raises NothingLeft where some user leaves fewer untaken items, naming the number that every user leaves."""
-    lengths = np.diff(dataset.bounds)
-    least, user = len(dataset.items) - int(lengths.max()), dataset.user_ids[int(lengths.argmax())]
+def _check_evaluated(split: Split) -> None:
+    """Raises TooFewEvents where a part holds nothing out."""
+    if all(len(split.held_out_events(part)) for part in PARTS):
+        return
+    raise TooFewEvents(
+        f"none of the {len(split.dataset.user_ids):,} users has {LEAST_EVENTS} interactions, one each to train, "
+        "validate and test; give interactions over a longer time, or of more users."
+    )
+
+
+def _check_negatives(split: Split, negatives: int) -> None:
+    """Raises NothingLeft where some evaluated user leaves fewer untaken items, naming the number that every
+    one of them leaves."""
+    dataset = split.dataset
+    users = np.union1d(*(split.evaluated_users(part) for part in PARTS))
+    untaken = len(dataset.items) - np.diff(dataset.bounds)[users]
+    least, user = int(untaken.min()), dataset.user_ids[int(users[untaken.argmin()])]
     if least >= negatives:
         return
-    short = int((len(dataset.items) - lengths < negatives).sum())
-    told = f'{short} of {len(lengths)} users leave fewer than {negatives} untaken items for ranking, user "{user}" only {least}'
+    short = int((untaken < negatives).sum())
+    told = f'{short} of {len(users)} users leave fewer than {negatives} untaken items for ranking, user "{user}" only {least}'
     remedy = f"set split.ranking_negatives = {least} in an experiment file" if least else "add items that this user never took"
     raise NothingLeft(f"{told}; {remedy}.")
 
 
-def _draw_candidates(dataset: Dataset, part: str, negatives: int, seed: int) -> np.ndarray:
-    """[U, 1 + negatives] int32: the held-out item among items that the user never took, in shuffled order."""
-    catalogue, bounds = len(dataset.items), dataset.bounds
+def _draw_candidates(split: Split, part: Part, negatives: int, seed: int) -> np.ndarray:
+    """[events of the part, 1 + negatives] int32: the held-out item among items that the user never took, in
+    shuffled order."""
+    dataset, events = split.dataset, split.held_out_events(part)
     draw = seeds.generator(seed, "ranking candidates", part)
-    rows = np.empty((len(bounds) - 1, 1 + negatives), np.int32)
-    for user in range(len(rows)):
-        taken = dataset.event_item[bounds[user] : bounds[user + 1]]
-        free = catalogue - len(taken)
+    rows = np.empty((len(events), 1 + negatives), np.int32)
+    for place, (event, user) in enumerate(zip(events, split.event_user[events], strict=True)):
+        taken = dataset.event_item[dataset.bounds[user] : dataset.bounds[user + 1]]
         # the n-th untaken row is n plus the taken rows before it: no list of the catalogue per user
         untaken_before = np.sort(taken) - np.arange(len(taken))
-        drawn = draw.choice(free, negatives, replace=False)
+        drawn = draw.choice(len(dataset.items) - len(taken), negatives, replace=False)
         drawn += np.searchsorted(untaken_before, drawn, side="right")
-        truth = dataset.event_item[bounds[user + 1] - (1 if part == "test" else 2)]
-        rows[user] = draw.permutation(np.append(drawn, truth))
+        rows[place] = draw.permutation(np.append(drawn, dataset.event_item[event]))
     return rows

@@ -34,7 +34,7 @@ def per_user_tables(
     `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users. `on_task` is told which
     task is asked next. `only` names the tasks to ask, all without a name.
     """
-    places = drawn_users(split, users, seed)
+    places = drawn_users(split, part, users, seed)
     able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
     able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
     tables = {}
@@ -46,11 +46,13 @@ def per_user_tables(
     return tables
 
 
-def drawn_users(split: Split, users: int, seed: int) -> np.ndarray:
-    """[n] user numbers, ascending; all of them for 0 or where there are no more."""
-    everyone = len(split.dataset.user_ids)
-    order = seeds.generator(seed, "evaluated users").permutation(everyone)
-    return np.sort(order[: users or everyone])
+def drawn_users(split: Split, part: Part, users: int, seed: int) -> np.ndarray:
+    """[n] user numbers, ascending, of whom the part holds out an event; every user for 0 or where there are
+    no more."""
+    evaluated = split.evaluated_users(part)
+    if not 0 < users < len(evaluated):
+        return np.arange(len(split.dataset.user_ids))
+    return np.sort(evaluated[seeds.generator(seed, "evaluated users").permutation(len(evaluated))[:users]])
 
 
 def _answers(model: Any, task: Task, requests: list[Request]) -> Any:

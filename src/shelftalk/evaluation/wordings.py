@@ -38,12 +38,13 @@ def ask(models: Mapping[str, Any], tasks: Sequence[Task], split: Split, seed: in
 
 def drawn(split: Split, task: Task, seed: int) -> tuple[list[Request], list[Any]]:
     """The validation requests of the task that are asked, and their truths: the same users for every task."""
-    users = split.dataset.user_ids
+    users = split.evaluated_users("validation")
     order = seeds.generator(seed, "wordings", "users").permutation(len(users))
-    chosen = {users[place] for place in order[:USERS].tolist()}
+    chosen = {split.dataset.user_ids[user] for user in users[order[:USERS]].tolist()}
     requests, truths = requests_of(split, task, "validation")
     places = [place for place, request in enumerate(requests) if request.user in chosen]
     if task == "rating":
+        places = places or list(range(len(requests)))  # where none of these users has a rating in the part
         places = seeds.generator(seed, "wordings", "ratings").permutation(places)[:RATINGS].tolist()
     return [requests[place] for place in places], [truths[place] for place in places]
 

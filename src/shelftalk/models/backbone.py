@@ -22,9 +22,9 @@ from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.free_text import FreeText
 from shelftalk.models.label_scores import LabelScores
+from shelftalk.models.positions import position_limit
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, ragged, vstack
-from shelftalk.models.positions import position_limit
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 

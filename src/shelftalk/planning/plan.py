@@ -79,6 +79,8 @@ class Plan:
     times: Sequence[Mapping[str, Any]]
     refused: Sequence[str]
     assumptions: Sequence[str]
+    data: Sequence[str] = ()
+    """What was read and what is kept of it, and what the data cannot support."""
 
     def values(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -94,9 +96,11 @@ def plan(experiment: Experiment, hardware: Hardware, users: int = USERS) -> Plan
     family(experiment)
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
-        stages.prepare(folder, experiment)
+        prepared = stages.prepare(folder, experiment)
         stages.index(folder, experiment)
-        return _plan(RunParts(folder, experiment), hardware, gpu, users)
+        return replace(
+            _plan(RunParts(folder, experiment), hardware, gpu, users), data=stages.data_sentences(prepared)
+        )
 
 
 def backbone_to_plan(found: RunParts) -> Backbone:
@@ -157,7 +161,7 @@ def _plan(found: RunParts, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
     check_run(found, backbone)
     counted = count_samples(found, backbone, users)
     if not counted.samples:
-        raise SettingsError("every task is switched off; give one of tasks.*.weight a value above 0.")
+        raise SettingsError(stages.no_task_to_train(found.split))
     batches = typical_and_largest(counted.samples, settings.batch_tokens, settings.row_tokens if backbone.family == "decoder-only" else 0)
     number = math.ceil(batches.number * counted.scale) * settings.epochs
     steps = math.ceil(number / settings.gradient_accumulation)

@@ -14,6 +14,7 @@ def told(plan: Plan) -> list[Table | str]:
     """What is printed, from top to bottom."""
     facts = {**plan.model, **plan.training, **{f"trie, {name}": value for name, value in plan.trie.items()}}
     return [
+        *plan.data,
         _facts(f"{plan.experiment}: the model and its training", facts),
         _tasks(plan),
         f"{plan.looked_at} {' '.join(f'Cut {what}: {share:.1%}.' for what, share in plan.cut.items())}",

@@ -35,6 +35,11 @@ RUN_KINDS = {
     "preference": "the whole history is shown: which of 2 equally popular items did the user take next?",
 }
 """Kind of knowledge -> what is asked, for real data."""
+WITHOUT_ORDER = {
+    "co-purchase": f"{RECENT} items of a history are shown: which of {OPTIONS} equally popular items did the user take too?",
+    "preference": "the whole history is shown: which of 2 equally popular items did the user take too?",
+}
+"""The same for histories without an order."""
 RUN_WAYS = ("retrieval", "masked_items", "masked_language", "pairwise_preference")
 
 

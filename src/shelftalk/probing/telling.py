@@ -14,7 +14,7 @@ from shelftalk import __version__
 from shelftalk.errors import SettingsError
 from shelftalk.machine import hardware_facts
 from shelftalk.probing.questions import KINDS
-from shelftalk.probing.run_probe import RUN_KINDS, parts_of, probe_run
+from shelftalk.probing.run_probe import RUN_KINDS, WITHOUT_ORDER, parts_of, probe_run
 from shelftalk.probing.scoring import accuracies, difference
 from shelftalk.probing.study import AUXILIARY, QUICK, OnProgress, Probed, ProbeSettings, mixtures, study
 from shelftalk.report import numbers
@@ -55,7 +55,8 @@ def probed_world(seeds: str, tasks: str | None, quick: bool, on_progress: OnProg
 def probed_run(folder: Path, number: int) -> dict[str, Any]:
     """The probe of a finished run, with `number` questions of each kind. Raises StageMissing where no model was trained."""
     parts = parts_of(RunFolder(folder))
-    return found_of(Probed(probe_run(parts, number, parts.experiment.seed)), RUN_KINDS)
+    kinds = RUN_KINDS if parts.split.dataset.ordered else WITHOUT_ORDER
+    return found_of(Probed(probe_run(parts, number, parts.experiment.seed)), kinds)
 
 
 def found_of(probed: Probed, kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
             task_name=task.task,
             dataset_type=numbers.shorten(_source(content)),
             dataset_name=numbers.shorten(_source(content)),
-            dataset_split="test",
+            dataset_split="test"
+            if content.scheme == "leave_one_out"
+            else f"test of a {content.scheme} split",
             metric_type=metric,
             metric_name=_named(row, metric),
             metric_value=round(value, 6),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from shelftalk.data.splitting import Scheme
 from shelftalk.records import Segment
 
 Fact = str | int | float | bool | None
@@ -181,6 +182,8 @@ class ShownUser:
     """Place of the truth in the model's list, from 1; None where it is not in it."""
     listed: int
     """Length of the list in which the truth was looked for."""
+    ordered: bool = True
+    """Whether the history has an order, so that one can speak of what was taken earlier and next."""
 
 
 CHANGE = "held out − seen"
@@ -287,6 +290,8 @@ class ReportContent:
     """Facts of the machine by label: processor, cores, memory ..."""
     settings: str = ""
     """The resolved experiment file, as TOML text."""
+    scheme: Scheme = "leave_one_out"
+    """How events were divided; a random split is said beside every figure."""
     left_out: tuple[str, ...] = ()
     """A sentence for each task that the data cannot support, with the reason."""
     model: Mapping[str, Fact] = field(default_factory=dict)

@@ -121,7 +121,7 @@ def content_of(found: FinishedRun) -> ReportContent:
     prepare, records = folder.needed("prepare"), _records(found)
     trained = {name: folder.needed(name) for name in ("index", "write", "train")} if experiment.needs_training else {}
     metrics = json.loads(folder.metrics.read_text("utf-8"))
-    tasks = tuple(_task(found, task, of_models) for task, of_models in metrics.items())
+    tasks = tuple(_task(found, task, metrics[task]) for task in COMPARED if task in metrics)
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
     published, published_note = besides.published(found.split, tasks, leaks=bool(warnings))
     wording, wording_note = besides.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
@@ -132,10 +132,13 @@ def content_of(found: FinishedRun) -> ReportContent:
         seed=experiment.seed,
         version=__version__,
         command=_command(folder),
-        data=run_facts.data_facts(prepare.facts["data"]),
+        data=run_facts.data_facts(
+            prepare.facts["data"], found.split.scheme, len(found.split.evaluated_users("test"))
+        ),
         data_notes=tuple(prepare.facts["data"].get("notes", ())),
         machine=run_facts.machine_facts(records),
         settings=experiment.toml(),
+        scheme=found.split.scheme,
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},
         stages=tuple(Stage(record.name.replace("recommend.", "ask "), record.seconds) for record in records),
@@ -157,14 +160,19 @@ def content_of(found: FinishedRun) -> ReportContent:
         search_error_note=search_error_note,
         caveats=run_facts.caveats(
             prepare.facts["data"],
-            list(metrics),
+            [task.task for task in tasks],
             bool(trained),
             experiment.split.ranking_negatives,
             pretrained=bool(experiment.pretrained.name),
             symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
+            scheme=found.split.scheme,
         ),
         test_evaluations=folder.test_evaluations(),
-        links=tuple(Link(label, path) for label, path in LINKS if path.startswith("report.") or (folder.path / path).exists()),
+        links=tuple(
+            Link(label, path)
+            for label, path in LINKS
+            if path.startswith("report.") or (folder.path / path).exists()
+        ),
     )
 
 
@@ -193,7 +201,9 @@ def _task(found: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskRe
         plotted=PLOTTED[task],
         n=per_user.filter(pl.col("model") == rows[0].model).height,
         unit="ratings" if task == "rating" else "users",
-        protocol=run_facts.protocol(task, found.experiment.split, len(found.split.dataset.items)),
+        protocol=run_facts.protocol(
+            task, found.experiment.split, len(found.split.dataset.items), found.split.scheme
+        ),
         differences=_differences(found.run, task),
     )
 
@@ -331,6 +341,7 @@ def _user(split: Split, label: str, model: str, request: Request, truth: str, ra
         truth=line_of(split, truth),
         rank=items.index(truth) + 1 if truth in items else None,
         listed=len(items),
+        ordered=split.dataset.ordered,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shelftalk.data.splitting import RANDOM_SPLIT
 from shelftalk.report import numbers
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 
@@ -40,7 +41,8 @@ def headline(content: ReportContent) -> str:
     """The whole result in a sentence per task, without a word that the numbers do not bear."""
     if not content.tasks:
         return "No task was evaluated in this run."
-    return " ".join(_sentence(task) for task in content.tasks)
+    random = [RANDOM_SPLIT] if content.scheme == "random" else []
+    return " ".join([*map(_sentence, content.tasks), *random])
 
 
 def _sentence(task: TaskResults) -> str:

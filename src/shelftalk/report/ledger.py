@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shelftalk.data.splitting import NONE, TEST, TRAIN, VALIDATION, Split
+from shelftalk.data.splitting import LEAST_EVENTS, NONE, TEST, TRAIN, VALIDATION, Split
 from shelftalk.evaluation.metrics import Task, metric_names
 
 Convention = Literal["train-only", "refit"]
@@ -177,8 +177,11 @@ def facts_of(split: Split) -> SplitFacts:
 
 def _events_divided(split: Split) -> Divided:
     """Leave-one-out where each user's last event is the test, the last but one validation, and all others training."""
+    bounds = split.dataset.bounds
+    if split.scheme != "leave_one_out" or np.diff(bounds).min() < LEAST_EVENTS:
+        return "another"
     expected = np.full(len(split.event_part), TRAIN)
-    expected[split.dataset.bounds[1:] - 1], expected[split.dataset.bounds[1:] - 2] = TEST, VALIDATION
+    expected[bounds[1:] - 1], expected[bounds[1:] - 2] = TEST, VALIDATION
     return "leave-one-out" if np.array_equal(split.event_part, expected) else "another"
 
 

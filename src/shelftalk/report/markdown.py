@@ -104,13 +104,19 @@ def _users(content: ReportContent) -> list[str]:
 
 
 def _user(user: ShownUser) -> list[str]:
-    earlier = [f"- … and {numbers.count(user.earlier)} earlier"] if user.earlier else []
+    earlier = (
+        [f"- … and {numbers.count(user.earlier)} {'earlier' if user.ordered else 'more'}"]
+        if user.earlier
+        else []
+    )
+    taken = "taken next" if user.ordered else "taken too"
     history = "\n".join(earlier + [f"- {escaped(line)}" for line in user.history])
     top = "\n".join(
-        f"{place}. {escaped(line.line)} ({numbers.score(line.score)}){' **← taken next**' if line.hit else ''}"
+        f"{place}. {escaped(line.line)} ({numbers.score(line.score)}){f' **← {taken}**' if line.hit else ''}"
         for place, line in enumerate(user.top, start=1)
     )
-    truth = f"Took next: {escaped(user.truth)} ({tables.place_of_truth(user)})"
+    heading = "Took next" if user.ordered else "Took too"
+    truth = f"{heading}: {escaped(user.truth)} ({tables.place_of_truth(user)})"
     return [f"### {escaped(user.label)}", history, f"{escaped(user.model)} proposes:", top, truth]
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from shelftalk import machine
 from shelftalk.data.dataset import ITEM_COLUMNS
-from shelftalk.data.splitting import SplitSettings
+from shelftalk.data.sources.reading import NO_ORDER
+from shelftalk.data.splitting import RANDOM_SPLIT, Scheme, SplitSettings
 from shelftalk.report.content import Fact
 from shelftalk.runs import StageRecord
 
@@ -15,9 +16,9 @@ FEW_USERS = 2000
 """With fewer users than this, intervals are wide enough to deserve a word."""
 
 
-def data_facts(found: Mapping[str, Any]) -> dict[str, Fact]:
+def data_facts(found: Mapping[str, Any], scheme: Scheme, evaluated_users: int) -> dict[str, Fact]:
     """What was read and what became of it; `found` is a DataReport as a mapping."""
-    core = f"{found['k_core']}-core, {found['k_core_passes']} passes" if found["k_core"] > 1 else "none"
+    order = f"by seed alone: split.scheme is random, and {found['ordered_by']} does not count"
     texts = {f"items with {name}": f"{found[f'items_with_{name}']:.1%}" for name in ITEM_COLUMNS if name != "item_id"}
     return {
         "source": found["source"],
@@ -25,15 +26,30 @@ def data_facts(found: Mapping[str, Any]) -> dict[str, Fact]:
         "items": found["catalogue"],
         "interactions": found["events"],
         "interactions for each user": round(found["events"] / found["users"], 1),
-        "filter": core,
-        "before the filter": f"{found['users_read']:,} users, {found['items_read']:,} items, {found['events_read']:,} interactions",
-        "repeats dropped": f"{found['repeats_dropped']:,}" + (f" ({found['repeats']} kept)" if found["repeats_dropped"] else ""),
+        "users evaluated": f"{evaluated_users:,}",
+        "filter": _filter(found),
+        "before the filter": (
+            f"{found['users_read']:,} users, {found['catalogue_read']:,} items "
+            f"({found['items_read']:,} of them with an interaction), {found['events_read']:,} interactions"
+        ),
+        "repeats dropped": f"{found['repeats_dropped']:,}"
+        + (f" ({found['repeats']} kept)" if found["repeats_dropped"] else ""),
         "interactions with a rating": f"{found['events_with_rating']:.1%}",
         **texts,
-        "order": found["tie_rule"],
+        "order": found["tie_rule"] if scheme != "random" or found["ordered_by"] == NO_ORDER else order,
         "SHA-256 of " + found["interactions_file"]: found["interactions_sha256"],
         "SHA-256 of " + found["items_file"]: found["items_sha256"],
     }
+
+
+def _filter(found: Mapping[str, Any]) -> str:
+    """The k-core and what it counts; folders of older versions counted everything."""
+    if found["k_core"] <= 1:
+        return "none"
+    if found.get("k_core_on") == "training":
+        return f"{found['k_core']}-core, counted on training interactions alone"
+    counted = "counted on all interactions, the held-out ones included"
+    return f"{found['k_core']}-core, {found['k_core_passes']} passes, {counted}"
 
 
 def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> dict[str, Fact]:
@@ -77,31 +93,44 @@ def machine_facts(records: Sequence[StageRecord]) -> dict[str, Fact]:
     return {**machine.hardware_facts(), **peak, **machine.versions()}
 
 
-def protocol(task: str, split: SplitSettings, items: int) -> str:
+def protocol(task: str, split: SplitSettings, items: int, scheme: Scheme = "leave_one_out") -> str:
     """Split, candidates and convention of a task, in a sentence or two."""
-    held_out = "Each user's last interaction is the test, the last but one validation; models saw the training part alone."
+    held_out = f"{HELD_OUT[scheme]} Models saw the training part alone."
     if task == "retrieval":
         return f"{held_out} Candidates are all {items:,} items but those of the history; lists and MRR end at 20."
     if task == "ranking":
         drawn = f"the item taken and {split.ranking_negatives} that the user never took, drawn uniformly once and shuffled"
         return f"{held_out} Candidates are {drawn}; equal scores share their mean rank."
     parts = f"{1 - split.rating_validation - split.rating_test:.0%} / {split.rating_validation:.0%} / {split.rating_test:.0%}"
+    shown = (
+        "training interactions earlier than the rated one"
+        if scheme != "random"
+        else "training interactions, drawn by seed"
+    )
     return (
         f"Ratings are divided at random, {parts}, and those of interactions held out for retrieval leave the training part; "
-        "a prompt shows only training interactions earlier than the rated one; models saw the training part alone."
+        f"a prompt shows only {shown}; models saw the training part alone."
     )
 
 
 def caveats(
-    data: Mapping[str, Any], tasks: Sequence[str], trained: bool, negatives: int, pretrained: bool = False, symbols: bool = False
+    data: Mapping[str, Any],
+    tasks: Sequence[str],
+    trained: bool,
+    negatives: int,
+    pretrained: bool = False,
+    symbols: bool = False,
+    scheme: Scheme = "leave_one_out",
 ) -> tuple[str, ...]:
     """What a reader must know before believing the numbers; `data` is a DataReport as a mapping, `symbols` whether symbols name items."""
     users, bundled = data["users"], data["source"].endswith("(bundled)")
     two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
     told = [
         (users < FEW_USERS, f"{users:,} users show little: differences smaller than the intervals are chance for all that is known."),
-        ("retrieval" in tasks or "ranking" in tasks, LEAVE_ONE_OUT),
-        ("rating" in tasks, RANDOM_RATINGS),
+        (scheme == "random", RANDOM_SPLIT),
+        (scheme != "random" and ("retrieval" in tasks or "ranking" in tasks), LEAVE_ONE_OUT),
+        (data.get("k_core", 0) > 1 and data.get("k_core_on", "all") == "all", CORE_COUNTS_ALL),
+        (scheme != "random" and "rating" in tasks, RANDOM_RATINGS),
         ("retrieval" in tasks and "ranking" in tasks, two_scales),
         (trained, RECONSTRUCTION),
         (trained and not pretrained, NANO),
@@ -113,6 +142,15 @@ def caveats(
     return tuple(sentence for holds, sentence in told if holds)
 
 
+HELD_OUT: dict[Scheme, str] = {
+    "leave_one_out": "Each user's last interaction is the test, the last but one validation.",
+    "random": RANDOM_SPLIT,
+}
+CORE_COUNTS_ALL = (
+    "The k-core counts held-out interactions too, as is usual: an item or user may be in the data for an "
+    "interaction of the test part. "
+    'With data.k_core_on = "training" it counts training interactions alone.'
+)
 LEAVE_ONE_OUT = (
     "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for real use would need "
     "a split by time."

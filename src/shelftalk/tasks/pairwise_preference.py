@@ -38,6 +38,7 @@ class PairwisePreference(Task):
     """Windows of the training histories, each with questions about the items that come next."""
 
     name: ClassVar[str] = "pairwise_preference"
+    speaks_of_order: ClassVar[bool] = True
     placeholders: ClassVar[tuple[str, ...]] = ("history", "first", "second", "preferred")
     answers: ClassVar[tuple[str, ...]] = ("preferred",)
     questions: ClassVar[tuple[str, ...]] = ("first", "second")

@@ -46,6 +46,7 @@ class RankingTask(ServedTask):
     """Lists of one item taken and others not, in shuffled order."""
 
     name: ClassVar[str] = "ranking"
+    speaks_of_order: ClassVar[bool] = True
     placeholders: ClassVar[tuple[str, ...]] = ("history", "candidates", "item")
     answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RankingSettings

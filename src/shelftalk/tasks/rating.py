@@ -41,7 +41,7 @@ class RatingTask(ServedTask):
     @property
     def built_in_wordings(self) -> str:
         """Wordings that speak of ratings only where they are shown."""
-        return "rating" if self.settings.show_ratings else "rating_alone"
+        return "rating" if self.settings.show_ratings else self.for_the_order("rating_alone")
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         targets = self.settings.targets if self.settings.show_ratings else 1

@@ -31,6 +31,7 @@ class RetrievalTask(ServedTask):
     """Next-item samples over windows of the training histories."""
 
     name: ClassVar[str] = "retrieval"
+    speaks_of_order: ClassVar[bool] = True
     placeholders: ClassVar[tuple[str, ...]] = ("history", "item")
     answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RetrievalSettings

@@ -108,8 +108,11 @@ class TaskContext:
 
     @cached_property
     def rating_texts(self) -> dict[float, str]:
-        """The training part's rating values, ascending -> text, " 4.5": a leading space, one number of decimals for all, so that
-        no text begins another. Raises SettingsError for values too close to tell."""
+        """The training part's rating values, ascending -> text, " 4.5": a leading space, one number of
+        decimals for all, so that no text begins another; none where nothing can be rated. Raises
+        SettingsError for values too close to tell."""
+        if self.split.why_no_rating_task:
+            return {}
         visible = self.split.visible_rating
         values = np.unique(visible[~np.isnan(visible)]).tolist()
         decimals = max((len(f"{value:g}".partition(".")[2]) for value in values), default=0)
@@ -149,6 +152,9 @@ class Task(ABC):
     """Placeholders that a wording may leave out."""
     needs_ratings: ClassVar[bool] = False
     """Left out, and said so, where the data has no ratings."""
+    speaks_of_order: ClassVar[bool] = False
+    """Whether the built-in wordings speak of an order, and others (NAME_unordered) stand in for data without
+    one."""
     about: ClassVar[Literal["users", "items"]] = "users"
     """What an epoch goes through once: the users of the training part, or the items of the catalogue."""
 
@@ -171,7 +177,11 @@ class Task(ABC):
     @property
     def built_in_wordings(self) -> str:
         """Name of the file of wordings that stands in where the settings name none."""
-        return self.name
+        return self.for_the_order(self.name) if self.speaks_of_order else self.name
+
+    def for_the_order(self, wordings: str) -> str:
+        """The file of wordings, or the one that stands in for it where histories have no order."""
+        return wordings if self.context.split.dataset.ordered else f"{wordings}_unordered"
 
     @abstractmethod
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:

@@ -162,9 +162,14 @@ def _other_ratings(split: Split, draw: np.random.Generator) -> np.ndarray:
 
 
 def _candidates(split: Split, part: str, free: list[np.ndarray], draw: np.random.Generator) -> np.ndarray:
-    """[U, 1 + negatives] int32, as many as before: the part's item among items that the user never took."""
+    """[events of the part, 1 + negatives] int32, as many as before: the part's item among items that the user
+    never took."""
     rows = np.empty_like(split.candidates[part])
-    for user, untaken in enumerate(free):
-        truth = split.dataset.event_item[split.held_out_event(user, "test" if part == "test" else "validation")]
-        rows[user] = draw.permutation(np.append(draw.choice(untaken, rows.shape[1] - 1, replace=False), truth))
+    events = split.held_out_events("test" if part == "test" else "validation")
+    for place, (truth, user) in enumerate(
+        zip(split.dataset.event_item[events], split.event_user[events], strict=True)
+    ):
+        rows[place] = draw.permutation(
+            np.append(draw.choice(free[user], rows.shape[1] - 1, replace=False), truth)
+        )
     return rows

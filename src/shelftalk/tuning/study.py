@@ -13,7 +13,7 @@ from shelftalk.equal_tokens import training_run
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.runs import beside, space_needed, write_json
-from shelftalk.stages import FINISHED, OnProgress, silent
+from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
 from shelftalk.tasks.templates import read_templates
 from shelftalk.tuning.report import write_reports
 from shelftalk.tuning.result import AS_IT_IS, Finalist, Tuning, finalist_of, result_of
@@ -33,14 +33,19 @@ def unheard(line: str) -> None:
 def tune(space: Space, out: Path, progress: OnProgress = silent, say: Callable[[str], None] = unheard) -> tuple[Tuning, Path]:
     """Search, choose, and write best.toml, tune.json, tune.md and tune.html into `out`.
 
-    The same command goes on where it was interrupted, and does more trials where more are asked for. `say` gets a line per finished
-    training. Returns the result and the path of the page. Raises AnotherExperiment for a folder of something else, SettingsError where
-    no trial came through, and what the stages raise.
+    The same command goes on where it was interrupted, and does more trials where more are asked for. `say`
+    gets what became of the data, and a line per finished training. Returns the result and the path of the
+    page. Raises AnotherExperiment for a folder of something else, SettingsError where no trial came through,
+    and what the stages raise.
     """
     claim(space, out)
     _check(space, out, progress)
+    of_data = data_sentences(run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare"))
+    for sentence in of_data:
+        say(sentence)
     trials = search(space, out, progress, say)
-    found = result_of(space, trials, *_finals(space, trials, out, progress, say))
+    finalists, left_out = _finals(space, trials, out, progress, say)
+    found = result_of(space, trials, finalists, [*left_out, *of_data])
     with space_needed(out), beside(out / BEST_FILE) as part:
         part.write_text(_best(space, found), encoding="utf-8")
     return found, write_reports(found, out)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
 COLUMNS_OF_EVENTS = [name for name in EVENT_COLUMNS if name in CHECKS]
 BUNDLED = Path(__file__).parent.parent / "bundled"
 PLACE = "place"  # where a row stands in its file; leaves with the checks
+NO_ORDER = "nothing"
+"""What orders the events of data with neither positions nor times."""
+TIMES = {"at", "created", "date", "datetime", "ordered", "position", "sequence", "time", "timestamp", "ts"}
+"""Words in the name of a column that seems to order events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,9 @@ class DataReport:
 
     `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped, `users_read`
     and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The counts without `_read` are
-    those of the Dataset, after the k-core filter. `notes` has a sentence, with a count and an example, for each kind of
-    value that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
+    those of the Dataset, after the k-core filter. `ordered_by` names the columns that order, or is NO_ORDER. `notes` has a
+    sentence, with a count and an example, for each kind of value that is not what it looks like or was not kept as it is,
+    and for what a seeded hash had to order.
     """
 
     source: str
@@ -71,6 +77,7 @@ class DataReport:
     events_read: int
     catalogue_read: int
     k_core: int
+    k_core_on: str
     k_core_passes: int
     users: int
     items: int
@@ -89,13 +96,48 @@ class DataReport:
     tie_rule: str
     notes: list[str]
 
+    def of_what_is_left(self, dataset: Dataset) -> DataReport:
+        """The same reading with the counts and shares of a dataset that was filtered once more."""
+        positions = {"events_with_position": self.events_with_position}  # a Dataset counts its own
+        return replace(self, **_counts(dataset.items, dataset.events) | positions)
 
-def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport]:
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Users, interactions and items: how many were read and how many are kept."""
+        return {
+            "users": {"read": self.users_read, "kept": self.users},
+            "interactions": {"read": self.rows_read, "kept": self.events},
+            "items": {"read": self.catalogue_read, "kept": self.catalogue},
+        }
+
+    def read_and_kept(self) -> str:
+        """The counts as a sentence, with what removed the others."""
+        read, kept = (
+            ", ".join(f"{of[which]:,} {what}" for what, of in self.counts().items())
+            for which in ("read", "kept")
+        )
+        why = [f"repeats dropped: {self.repeats_dropped:,}"] if self.repeats_dropped else []
+        if self.k_core > 1:
+            counted = (
+                "training interactions alone"
+                if self.k_core_on == "training"
+                else "all interactions, held-out ones included"
+            )
+            why.append(f"{self.k_core}-core, counted on {counted}")
+        if self.catalogue < self.catalogue_read:
+            why.append("items without a counted interaction left out")
+        elif self.items < self.catalogue:
+            why.append(f"{self.catalogue - self.items:,} of the items without an interaction")
+        return f"Read {read}; kept {kept}" + (f" ({'; '.join(why)})." if why else ".")
+
+
+def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -> tuple[Dataset, DataReport]:
     """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by `seed`.
 
-    Raises MissingFile, UnreadableFile, MissingColumn, BadValue, UnknownItem, DuplicateItem or NothingLeft, naming file,
-    column and first bad row. Nothing is repaired: a repeat dropped and a row filtered are counted in the report, and
-    what is not as it looks is noted there.
+    A filter on training events alone (`k_core_on`) is left to what divides the events, and so is then the
+    catalogue. Data without a position or time is read as it is; MissingColumn is raised where a column seems
+    to hold one, unless the order is not needed. Raises MissingFile, UnreadableFile, MissingColumn, BadValue,
+    UnknownItem, DuplicateItem or NothingLeft, naming file, column and first bad row. Nothing is repaired: a
+    repeat dropped and a row filtered are counted in the report, and what is not as it looks is noted there.
     """
     source, events_path, items_path = _locate(settings)
     columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
@@ -105,11 +147,12 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
     read = _checked(events_table, columns, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns")
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
-    when = _order(events_table, read, settings)
+    when = _order(events_table, read, settings, order_needed)
     events = _without_repeats(events_table, read, when, settings.repeats)
-    kept, passes = k_core(events, settings.k_core)
-    catalogue = items.join(kept, on="item_id", how="semi") if settings.catalogue == "interacted" else items
-    facts = _facts(catalogue, kept, when) | {
+    whole = settings.k_core_on == "training"
+    kept, passes = (events, 0) if whole else k_core(events, settings.k_core)
+    catalogue = items if whole or settings.catalogue == "all" else items.join(kept, on="item_id", how="semi")
+    facts = _counts(catalogue, kept) | _order_facts(events_table, kept, when) | {
         "source": source,
         "interactions_file": events_path.name,
         "interactions_sha256": _sha256(events_path),
@@ -123,6 +166,7 @@ def read_dataset(settings: DataSettings, seed: int) -> tuple[Dataset, DataReport
         "events_read": len(events),
         "catalogue_read": len(items),
         "k_core": settings.k_core,
+        "k_core_on": settings.k_core_on,
         "k_core_passes": passes,
         "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, when)],
     }
@@ -260,14 +304,17 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
         )
 
 
-def _order(table: Table, events: pl.DataFrame, settings: DataSettings) -> tuple[str, ...]:
-    """The columns that order a user's events, as `order_of` says; what is incomplete is refused, what is odd is noted."""
+def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: bool) -> tuple[str, ...]:
+    """The columns that order a user's events, as `order_of` says, and none for data without an order; where one is
+    `needed`, not if a column seems to hold it. What is incomplete is refused, what is odd is noted."""
     mapping: Mapping[Any, str] = settings.interactions_columns
     filled = [name for name in ("position", "timestamp") if name in events and events[name].null_count() < len(events)]
     if settings.order is not None and settings.order not in filled:
         raise MissingColumn(f'{table.path.name} has no "{settings.order}" to order by; leave data.order out, or fill the column in.')
     if not filled:
-        raise _no_order(table, events, mapping)
+        if needed:
+            _check_no_order(table, events, mapping)
+        return ()
     first = settings.order or filled[0]
     rows = events[first].is_null().arg_true()
     if len(rows):
@@ -284,17 +331,25 @@ def _complete(events: pl.DataFrame, column: str) -> bool:
     return column in events and not events[column].null_count()
 
 
-def _no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> MissingColumn:
-    """The error for events that no column orders: an empty column is there, and is not called missing."""
+def _check_no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> None:
+    """Raises MissingColumn where a column without a value, or one of another name, seems to be meant to order."""
+    random = 'if nothing orders the events, set split.scheme = "random"'
     empty = [f'"{mapping.get(name, name)}"' for name in ("position", "timestamp") if name in events]
     if empty:
         held = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in all {len(events):,} rows"
         remedy = "fill it in, or set data.interactions_columns.timestamp to another column"
-        return MissingColumn(f"{table.path.name}: {held}, so the events have no order; {remedy}.")
-    return MissingColumn(
-        f'{table.path.name} has neither a "position" nor a "timestamp", so the events have no order: '
-        f"it has {', '.join(table.names)}; set data.interactions_columns.timestamp to the one that is meant."
-    )
+        raise MissingColumn(f"{table.path.name}: {held}, so the events have no order; {remedy}; {random}.")
+    if close := next(filter(_seems_to_order, table.names), None):
+        raise MissingColumn(
+            f'{table.path.name} has neither a "position" nor a "timestamp", but a column "{close}": if that is to order the events, set '
+            f'data.interactions_columns.timestamp = "{close}"; {random}.'
+        )
+
+
+def _seems_to_order(column: str) -> bool:
+    """Whether a word of the column's name is one that positions or times are called by."""
+    words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
+    return not TIMES.isdisjoint(words)
 
 
 def _note_order(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> None:
@@ -322,7 +377,9 @@ def _by(when: tuple[str, ...]) -> str:
 
 
 def _notes_on_ties(events: pl.DataFrame, when: tuple[str, ...]) -> list[str]:
-    """How many events only a hash could order."""
+    """How many events only a hash could order, where anything orders."""
+    if not when:
+        return []
     tied = events.filter(pl.struct("user_id", *when).is_duplicated())
     if not len(tied):
         return []
@@ -351,12 +408,8 @@ def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], 
     return events.sort(*pair, *values).unique(pair, keep="first" if repeats == "first" else "last", maintain_order=True)
 
 
-def _facts(items: pl.DataFrame, events: pl.DataFrame, when: tuple[str, ...]) -> dict[str, Any]:
-    """The part of the report that the finished frames tell."""
-    tied = _tied_at_end(events, when)
-    by = _by(when)
-    both = by.replace(", then ", " and ")
-    rule = f"a user's events are ordered by {by}; what is equal there is ordered by a seeded hash of user and item"
+def _counts(items: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:
+    """How much of what the finished frames hold."""
     return {
         "users": events["user_id"].n_unique(),
         "items": events["item_id"].n_unique(),
@@ -364,6 +417,24 @@ def _facts(items: pl.DataFrame, events: pl.DataFrame, when: tuple[str, ...]) -> 
         "catalogue": len(items),
         **{f"items_with_{name}": _share(items, name) for name in ITEM_COLUMNS if name != "item_id"},
         **{f"events_with_{name}": _share(events, name) for name in ("rating", "timestamp", "position")},
+    }
+
+
+def _order_facts(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> dict[str, Any]:
+    """What orders a user's events, how often it leaves the last two tied, and both in words."""
+    if not when:
+        columns = f"it has {', '.join(table.names)}"
+        rule = f"{table.path.name} has neither a position nor a timestamp ({columns}), so the events have no order"
+        return {
+            "ordered_by": NO_ORDER,
+            "users_tied_at_end": 0.0,
+            "tie_rule": f"{rule}; a seeded hash gives a user's one.",
+        }
+    tied = _tied_at_end(events, when)
+    by = _by(when)
+    both = by.replace(", then ", " and ")
+    rule = f"a user's events are ordered by {by}; what is equal there is ordered by a seeded hash of user and item"
+    return {
         "ordered_by": by,
         "users_tied_at_end": tied,
         "tie_rule": f"{rule} ({tied:.1%} of the users have their last two events at the same {both}).",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
+from shelftalk.data.splitting import TrainingCore
 
 EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
+Catalogue = Literal["interacted", "all"]
 ItemColumn = Literal["item_id", "title", "brand", "categories", "price", "description"]
 
 
@@ -21,6 +23,20 @@ class Nouns:
     items: str = "items"
     user: str = "customer"
     took: str = "bought"
+
+
+def _published(given: dict[str, Any]) -> bool:
+    """Whether the source is a published data set, which has a protocol of its own, and not files of the
+    user's."""
+    return not (given.get("interactions") or given.get("folder"))
+
+
+def _k_core_of(given: dict[str, Any]) -> int:
+    return 5 if _published(given) else 0
+
+
+def _catalogue_of(given: dict[str, Any]) -> Catalogue:
+    return "interacted" if _published(given) else "all"
 
 
 NOUNS_OF_BUNDLED = {"movielens-small": Nouns("film", "films", "viewer", "watched")}
@@ -47,10 +63,14 @@ class DataSettings(BaseModel):
     """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by time, if
     there are times). Without it the position does, unless a user has one twice and times stand beside it: then the time,
     and equal times by position."""
-    k_core: int = Field(5, ge=0)
-    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none."""
-    catalogue: Literal["interacted", "all"] = "interacted"
-    """Whether items without any event after the filter leave the catalogue ("interacted") or stay in it ("all")."""
+    k_core: int = Field(default_factory=_k_core_of, ge=0)
+    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none. By default 5
+    for bundled data, as it is published with, and 0 for your own."""
+    k_core_on: Literal["all", "training"] = "all"
+    """Which events the filter counts: "all", the held-out ones included, as in the literature; or those of the training part alone."""
+    catalogue: Catalogue = Field(default_factory=_catalogue_of)
+    """Whether items without any event that the filter counts and keeps leave the catalogue ("interacted") or stay in it ("all"). By
+    default "interacted" for bundled data and "all" for your own: everything in the items file can be recommended."""
     repeats: Literal["first", "last", "refuse"] = "first"
     """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
     item_noun: str | None = None
@@ -82,6 +102,12 @@ class DataSettings(BaseModel):
     def bundled_name(self) -> str | None:
         """The bundled data set to read, or None where files or a folder are given."""
         return None if self.interactions is not None or self.folder is not None else self.bundled or "movielens-small"
+
+    @property
+    def training_core(self) -> TrainingCore | None:
+        """The filter that is left to what divides the events; None where it has been at work on all of
+        them."""
+        return TrainingCore(self.k_core, self.catalogue == "all") if self.k_core_on == "training" else None
 
     @property
     def nouns(self) -> Nouns:
