@@ -22,7 +22,7 @@ from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
 from shelftalk.processes import these
-from shelftalk.runs import RunFolder, write_json
+from shelftalk.runs import RunFolder, differing, write_json
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.marks import all_marks
 from shelftalk.tasks.samples import read_samples
@@ -92,10 +92,14 @@ class RunParts:
 
     @cached_property
     def split(self) -> Split:
+        """Raises ChangedFile where the files are not those that were prepared."""
+        self.run.check("prepare")
         return Split.load(self.run.dataset)
 
     @cached_property
     def index(self) -> ItemIndex:
+        """Raises ChangedFile where the file is not the one that was written."""
+        self.run.check("index")
         return ItemIndex.load(self.run.item_index)
 
     @cached_property
@@ -385,7 +389,7 @@ def check_model(folder: Path, split: Split, experiment: Experiment) -> None:
             f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
         )
     now = prompt_settings(experiment)
-    if differs := differences(_shared(facts.prompts, now), _shared(now, facts.prompts)):
+    if differs := differing(_shared(facts.prompts, now), _shared(now, facts.prompts)):
         raise AnotherExperiment(
             f'the model in "{folder}" was trained with other settings of its prompts than the experiment has '
             f"now ({', '.join(differs[:3])}); set them back, or train with another --out."
@@ -397,17 +401,6 @@ def _shared(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     both = {key: (value, other[key]) for key, value in table.items() if key in other}
     tables = {key: isinstance(one, dict) and isinstance(two, dict) for key, (one, two) in both.items()}
     return {key: _shared(one, two) if tables[key] else one for key, (one, two) in both.items()}
-
-
-def differences(one: Any, other: Any, name: str = "") -> list[str]:
-    """Names of the settings in which two tables differ."""
-    if not (isinstance(one, dict) and isinstance(other, dict)):
-        return [] if one == other else [name]
-    return [
-        found
-        for key in {**one, **other}
-        for found in differences(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
-    ]
 
 
 def redo_training(model: Path) -> str:

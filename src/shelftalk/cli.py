@@ -262,9 +262,12 @@ def probe(
     def work() -> None:
         from shelftalk.console import print_tables
         from shelftalk.probing.telling import probed_run, probed_world, tables, write_probe
+        from shelftalk.runs import alone_in
 
-        found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, lambda text: typer.echo(text, err=True))
-        path = write_probe(found, out or run or Path("runs") / "probe")
+        folder = out or run or Path("runs") / "probe"
+        with alone_in(folder):
+            found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, lambda text: typer.echo(text, err=True))
+            path = write_probe(found, folder)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
         else:
@@ -330,7 +333,7 @@ def _do(
             with processes.first_alone():
                 experiment = _experiment(path, seed, models, data, interactions, items)
             folder = RunFolder(out or Path("runs") / experiment.name)
-            with Progress() if processes.first else nullcontext(stages.silent) as progress:
+            with folder.alone(), Progress() if processes.first else nullcontext(stages.silent) as progress:
                 if stage != "run":
                     stages.claim(folder, experiment)
                 done = getattr(stages, stage)(folder, experiment, progress)

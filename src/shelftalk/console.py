@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 from rich.text import Text
 
+from shelftalk import __version__
 from shelftalk.indexing.item_index import LEAK
 from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
@@ -104,7 +105,10 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
     prepared = next((record for record in records if record.name == "prepare"), None)
     if as_json:
-        stages = [{"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped} for r in records]
+        stages = [
+            {"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped, "again": r.again}
+            for r in records
+        ]
         data = (
             {"data": {**prepared.facts.get("counts", {}), "sentences": data_sentences(prepared)}}
             if prepared
@@ -116,7 +120,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         return
     console = Console(highlight=False, markup=False)
     for record in records:
-        console.print(f"{record.name:<25} " + ("unchanged, skipped" if record.skipped else _clock(record.seconds)))
+        console.print(f"{record.name:<25} {_how_done(record)}", soft_wrap=True)
     for sentence in prepared.facts.get("kept", ()) if prepared else ():
         console.print(sentence, soft_wrap=True)
     for task in (task for task in SHOWN if task in metrics):
@@ -133,6 +137,14 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
 def notes_on_reading(records: Iterable[StageRecord]) -> list[str]:
     """What the data's notes say: values that are not what they look like, or were not kept as they are."""
     return [note for record in records for note in record.facts.get("data", {}).get("notes", ())]
+
+
+def _how_done(record: StageRecord) -> str:
+    """Skipped, or how long it took, and what is worth knowing beside that."""
+    if record.skipped:
+        other = f" (done by shelftalk {record.version})" if record.version != __version__ else ""
+        return f"unchanged, skipped{other}"
+    return _clock(record.seconds) + (f", done again: {record.again}" if record.again else "")
 
 
 def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:

@@ -20,6 +20,8 @@ ShelftalkError                 anything a user can mend; exit code 2
 ├─ RunError                    the run folder
 │  ├─ AnotherExperiment        the folder holds the run of another experiment
 │  ├─ StageMissing             an earlier stage has not been run
+│  ├─ ChangedFile              a file of it is damaged, or is not the one that its stage wrote
+│  ├─ InUse                    another process works in it
 │  └─ NoSpace                  no space left on the device
 ├─ HubError                    a hub: no token, no network, a refusal
 └─ IllegalMove                 decoding left the item trie: a defect of ours, never of the data
@@ -113,6 +115,14 @@ class AnotherExperiment(RunError):
 
 class StageMissing(RunError):
     """An earlier stage has not been run."""
+
+
+class ChangedFile(RunError):
+    """A file of the run folder is damaged, gone, or not the one that its stage wrote."""
+
+
+class InUse(RunError):
+    """Another process works in the folder."""
 
 
 class NoSpace(RunError):

@@ -17,10 +17,11 @@ from shelftalk.baselines.item_knn import ItemKnnSettings
 from shelftalk.data.sources import DataSettings
 from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
-from shelftalk.errors import MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
+from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
+from shelftalk.runs import RunFolder, beside, read_signed, write_signed
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import BY_LOSS, TrainingSettings
@@ -177,6 +178,34 @@ def name_of_file(path: str | Path, setting: str = "name") -> str:
             f'(letters, digits and . + - _ alone); set {key} = "{plain}" {where} of that file, or rename it.'
         )
     return stem
+
+
+def save_experiment(experiment: Experiment, folder: RunFolder) -> None:
+    """Write experiment.toml for people, and before it a copy that shows when it is damaged."""
+    write_signed(folder.signed_experiment, {"experiment": experiment.model_dump(mode="json")})
+    with beside(folder.experiment) as part:
+        part.write_text(experiment.toml(), encoding="utf-8")
+
+
+def saved_experiment(folder: RunFolder) -> Experiment:
+    """The experiment of a run folder, from whichever of the two files is whole.
+
+    Raises MissingFile where there is none, and ChangedFile where none can be read."""
+    try:
+        return validated(Experiment, read_signed(folder.signed_experiment)["experiment"], "")
+    except (OSError, ValueError, KeyError, TypeError, SettingsError):
+        pass  # gone, damaged or of an earlier version
+    try:
+        return load_experiment(folder.experiment)
+    except MissingFile:
+        raise MissingFile(
+            f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run again.'
+        ) from None
+    except (OSError, SettingsError) as error:
+        raise ChangedFile(
+            f'"{folder.experiment}" cannot be read ({error}); copy the experiment file of the run there, or run it '
+            "again in another folder."
+        ) from error
 
 
 def read_toml(path: str | Path, kind: str) -> dict[str, Any]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from shelftalk.errors import UnknownPart, nearest
+from shelftalk.own_source import source_of
 
 INDEXINGS = {
     "atomic": "shelftalk.indexing.atomic:build",
@@ -40,9 +41,24 @@ MODELS = {
     "bias": "shelftalk.assemble:build_bias",
     "global_mean": "shelftalk.assemble:build_global_mean",
 }
+READ_BY = {
+    "aligned": ("decoding",),
+    "aligned+prior": ("decoding", "prior"),
+    "item_knn": ("item_knn",),
+    "popularity": (),
+    "bias": ("bias",),
+    "global_mean": (),
+}
+"""Sections of the experiment that a built-in model's answers stand on, beside its data, its training and, of
+"aligned+prior", what its priors read. One of the user's own is handed the whole experiment."""
 NEED_TRAINING = ("aligned", "aligned+prior")
 ONLY_RATE = ("bias", "global_mean")
 """Models that can do nothing for data without ratings."""
+
+
+def own_sources(names: Iterable[str]) -> dict[str, Any]:
+    """Name -> hashes of its code (see own_source.py), for the parts that are the user's own."""
+    return {name: source_of(name) for name in names if ":" in name}
 
 
 def load(menu: Mapping[str, str], name: str, kind: str) -> Any:

@@ -7,21 +7,19 @@ together; all else is done by the first of them.
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from shelftalk import parts, seeds
+from shelftalk import file_hashes, parts, seeds
 from shelftalk.assemble import (
     Asking,
     RunParts,
     build_index,
     check_backbone,
-    differences,
     family,
     save_model_facts,
     train_backbone,
@@ -30,20 +28,32 @@ from shelftalk.data.similarity import not_counted
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
 from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
-from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
+from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH
-from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.experiment import Experiment, save_experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.preflight import backbone_on_paper, check_lengths, check_names, check_run, check_written
 from shelftalk.processes import these
 from shelftalk.records import Ranking
-from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, space_needed, write_json
+from shelftalk.runs import (
+    RunFolder,
+    StageRecord,
+    TimeSpent,
+    beside,
+    differing,
+    holds_something,
+    remove,
+    remove_parts,
+    scratch_in,
+    space_needed,
+    write_json,
+)
 from shelftalk.tasks.mixture import write_epoch, write_samples
 from shelftalk.tasks.samples import Samples, read_samples
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template, read_templates
-from shelftalk.training.settings import WATCHING, check_trackers
+from shelftalk.training.settings import BY_LOSS, WATCHING, check_trackers
 
 SETTINGS_OF = {
     "prepare": ("seed", "data", "split"),
@@ -55,6 +65,13 @@ SETTINGS_OF = {
 FINISHED = "finished"
 MANY_TIED = 0.5
 """Share of users whose last two interactions are at one time from which on the split is more chance than order."""
+_NOUNS = {"item_noun", "items_noun", "user_noun", "took"}
+_NOT_HANDED_OVER: dict[str, Any] = {
+    "name": True,
+    "models": True,
+    "evaluation": True,
+    "training": set(WATCHING),
+}
 OnProgress = Callable[[str, int, int, str], None]
 """(stage, done, of how many, what is said about it); of how many is 0 for a sentence that stays on the screen."""
 
@@ -64,7 +81,14 @@ def silent(stage: str, done: int, total: int, text: str) -> None:
 
 
 def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
-    """The whole way. Without a model that needs training, index, write and train are left out."""
+    """The whole way. Without a model that needs training, index, write and train are left out.
+
+    Raises InUse where another process works in the folder, and what the stages raise."""
+    with folder.alone():
+        return _run(folder, experiment, progress)
+
+
+def _run(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> list[StageRecord]:
     if experiment.needs_training and folder.record("train") is None:  # what training lacks is told now, not when its stage comes
         with these().first_alone():
             check_trackers(experiment.training.trackers)
@@ -92,25 +116,24 @@ def claim(folder: RunFolder, experiment: Experiment) -> None:
 def _claim(folder: RunFolder, experiment: Experiment) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
-    if folder.experiment.exists():
-        differs = differences(
-            _settled(folder, load_experiment(folder.experiment)), _settled(folder, experiment)
-        )
+    if folder.experiment.exists() or folder.signed_experiment.exists():
+        differs = differing(_settled(folder, saved_experiment(folder)), _settled(folder, experiment))
         if differs:
             raise AnotherExperiment(
                 f'"{folder.path}" holds the run of another experiment (it differs in {", ".join(differs[:3])}); '
                 "choose another --out, or remove that folder."
             )
-    elif folder.path.exists() and any(folder.path.iterdir()):
+    elif holds_something(folder.path):
         raise AnotherExperiment(f'"{folder.path}" is not empty and not a run of shelftalk; choose another --out.')
-    with space_needed(folder.path), beside(folder.experiment) as part:
-        part.write_text(experiment.toml(), encoding="utf-8")
+    with space_needed(folder.path), folder.alone():
+        remove_parts(folder.path)
+        save_experiment(experiment, folder)
 
 
 def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Read, check, filter and split the data: dataset/."""
     inputs = {
-        "data": experiment.data.model_dump(mode="json"),
+        "data": experiment.data.model_dump(mode="json", exclude=_NOUNS),
         "files": source_hashes(experiment.data),
         "split": experiment.split.model_dump(mode="json"),
         "seed": experiment.seed,
@@ -137,7 +160,7 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
             "split": split.fingerprint(),
         }
 
-    return folder.do("prepare", inputs, work)
+    return folder.do("prepare", inputs, work, [folder.dataset])
 
 
 def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
@@ -145,6 +168,8 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     inputs = {
         "prepare": folder.needed("prepare").fingerprint,
         "index": experiment.index.model_dump(mode="json"),
+        "own sources": parts.own_sources([experiment.index.scheme]),
+        "encoder files": _local_files(experiment.index.encoder),
         "seed": experiment.seed,
     }
 
@@ -156,9 +181,9 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         _save_index(named, folder)
         progress("index", 1, 1, FINISHED)
         cut = not_counted(split, settings.co_occurrence_events, "index.co_occurrence_events") if settings.reads_co_occurrence else []
-        return named.statistics() | ({"left_out": cut} if cut else {})
+        return {**named.statistics(), **_left_out_of(inputs, cut)}
 
-    return folder.do("index", inputs, work)
+    return folder.do("index", inputs, work, [folder.item_index, folder.path / VECTORS_FILE])
 
 
 def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
@@ -168,6 +193,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "index": folder.needed("index").fingerprint,
         "text": experiment.text.model_dump(mode="json"),
         "tasks": tasks,
+        "own sources": parts.own_sources(experiment.tasks),
         "own templates": {name: read_templates(name, s.templates) for name, s in experiment.tasks.items() if s.templates},
         "nouns": asdict(experiment.data.nouns),
         "epochs": experiment.training.epochs,
@@ -200,9 +226,9 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         templates = {
             task.name: [asdict(template) for template in task.templates] for task in found.tasks.values()
         }
-        return {"samples": counts, "left_out": empty, "templates": templates}
+        return {"samples": counts, "templates": templates, **_left_out_of(inputs, empty)}
 
-    return folder.do("write", inputs, work)
+    return folder.do("write", inputs, work, [folder.samples])
 
 
 def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
@@ -212,11 +238,9 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "nano": experiment.nano.model_dump(mode="json"),
         "pretrained": experiment.pretrained.model_dump(mode="json"),
         "training": experiment.training.model_dump(mode="json", exclude=set(WATCHING)),
+        **behind_training(experiment),
         "seed": experiment.seed,
     }
-
-    if not (folder.model / "config.json").exists():
-        folder.manifest("train").unlink(missing_ok=True)  # a training whose model is gone is not finished
 
     def work() -> dict[str, Any]:
         check_trackers(experiment.training.trackers)
@@ -240,7 +264,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 save_model_facts(part, found, backbone)
         return {**facts, "seconds_before": spent.before}
 
-    return folder.do("train", inputs, work, together=True)
+    return folder.do("train", inputs, work, [folder.model], kept=folder.model, together=True)
 
 
 def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
@@ -250,33 +274,41 @@ def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = 
 
 def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Measure the rankings: evaluation/ (per-user tables, slices, paired differences) and metrics.json."""
+    asked = [f"recommend.{name}" for name in experiment.models]
     inputs = {
-        "recommend": {name: folder.needed(f"recommend.{name}").fingerprint for name in experiment.models},
-        "evaluation": experiment.evaluation.model_dump(mode="json"),
+        "recommend": {stage: folder.needed(stage).fingerprint for stage in asked},
+        "resamples": experiment.evaluation.resamples,
         "seed": experiment.seed,
     }
 
+    tables = (*parts.SERVED, "slices", "differences")
+
     def work() -> dict[str, Any]:
-        split = Split.load(folder.dataset)
-        answers = {task: _answers(folder, task, experiment) for task in parts.SERVED}
+        split = RunParts(folder, experiment).split
+        answers = {task: _answers(folder, task, experiment, split) for task in parts.SERVED}
         progress("evaluate", 0, 1, ", ".join(experiment.models))
         measured = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed)
-        (folder.path / "evaluation").mkdir(exist_ok=True)
+        for name in tables:
+            remove(folder.evaluation(name))  # those of models that are evaluated no more
         for name, frame in measured.tables.items():
-            with beside(folder.path / "evaluation" / f"{name}.parquet") as part:
+            with beside(folder.evaluation(name)) as part:
                 frame.write_parquet(part)
         random = {"split": {"scheme": split.scheme, "note": RANDOM_SPLIT}} if split.scheme == "random" else {}
         write_json(folder.metrics, measured.metrics | random)
         progress("evaluate", 1, 1, FINISHED)
         return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
 
-    return folder.do("evaluate", inputs, work)
+    return folder.do("evaluate", inputs, work, [*map(folder.evaluation, tables), folder.metrics])
 
 
 def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Write report.html, report.md and report.json."""
+    before = ["prepare", *(("index", "write", "train") if experiment.needs_training else ())]
+    evaluated = folder.needed("evaluate")
+    for stage in [*before, *(f"recommend.{name}" for name in experiment.models)]:
+        folder.needed(stage)  # it tells of all of them
     inputs = {
-        "evaluate": folder.needed("evaluate").fingerprint,
+        "evaluate": evaluated.fingerprint,
         "test_evaluations": folder.test_evaluations(),
         "experiment": experiment.model_dump(mode="json"),
     }
@@ -290,25 +322,33 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
         progress("report", 1, 1, FINISHED)
         return {"report": path.name}
 
-    return folder.do("report", inputs, work)
+    outputs = [folder.path / f"report.{ending}" for ending in ("html", "md", "json")]
+    return folder.do("report", inputs, work, outputs)
 
 
 def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: OnProgress) -> StageRecord:
     """One model: its answers to the test part, and what it chose on validation."""
     needs_model = name in parts.NEED_TRAINING
     stage = f"recommend.{name}"
-    settings = experiment.model_dump(mode="json", include={"decoding", "item_knn", "bias", "prior", "seed"})
-    inputs: dict[str, Any] = {"built on": folder.needed("train" if needs_model else "prepare").fingerprint, "settings": settings}
+    reads_model = needs_model or _is_own(name, experiment) and experiment.needs_training
+    before = ("train", "prepare") if reads_model else ("prepare",)
+    inputs: dict[str, Any] = {"built on": {earlier: folder.needed(earlier).fingerprint for earlier in before}}
+    inputs |= _read_by(name, experiment)
     if name == "aligned":
         inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [wordings.USERS, wordings.RATINGS]
         inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
 
+    outputs = [folder.ranking(served, name) for served in parts.SERVED]
+    if name == "aligned":
+        outputs += [folder.evaluation("wordings"), folder.evaluation("search_error")]
+
     def work() -> dict[str, Any]:
         found = RunParts(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
-        for served in parts.SERVED:
-            folder.ranking(served, name).unlink(missing_ok=True)  # answers to another split must not be taken for this one's
+        for path in outputs if these().first else ():
+            remove(path)  # answers to another split must not be taken for this one's
         if name in parts.ONLY_RATE and found.split.why_no_rating_task:
-            return {"tasks": [], "left_out": [f"{name} is left out: {found.split.why_no_rating_task}."]}
+            why = f"{name} is left out: {found.split.why_no_rating_task}."
+            return {"tasks": [], **_left_out_of(inputs, [why])}
         progress(stage, 0, 1, "fitting")
         model, chosen = parts.load(parts.MODELS, name, "model")(found)
         answered = _can(model, found.split)
@@ -322,17 +362,61 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         if not needs_model:  # a language model says how many requests it has answered
             progress(stage, 1, 1, FINISHED)
         weights = {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
-        return {"tasks": answered, "chosen": chosen, **weights}
+        return {"tasks": answered, "chosen": chosen, **weights, **_left_out_of(inputs)}
 
-    return folder.do(stage, inputs, work, together=needs_model)
+    return folder.do(stage, inputs, work, outputs, together=needs_model)
+
+
+def _read_by(name: str, experiment: Experiment) -> dict[str, Any]:
+    """What a model's answers stand on beside data and training: settings and code, its own and its priors'."""
+    models = _with_priors(name, experiment)
+    prompts = list(experiment.tasks) if name in parts.NEED_TRAINING else []
+    sections = {"seed", *(section for model in models for section in parts.READ_BY.get(model, ()))}
+    is_own = _is_own(name, experiment)
+    read: dict[str, Any] = {"exclude": _NOT_HANDED_OVER} if is_own else {"include": sections}
+    settings = experiment.model_dump(mode="json", **read)
+    return {"settings": settings, "own sources": parts.own_sources([*models, *prompts])}
+
+
+def _with_priors(name: str, experiment: Experiment) -> list[str]:
+    prior = experiment.prior
+    return [name, prior.model, prior.rating_model] if name == "aligned+prior" else [name]
+
+
+def _is_own(name: str, experiment: Experiment) -> bool:
+    """Whether code of the user's own answers, which is handed all that the run holds."""
+    return any(":" in model for model in _with_priors(name, experiment))
+
+
+def _local_files(name: str) -> dict[str, str]:
+    """Hashes of a model or sentence encoder that is named by a path; of one on a hub the name is all."""
+    return file_hashes.content_of(Path(name)) if name and Path(name).exists() else {}
+
+
+def behind_training(experiment: Experiment) -> dict[str, Any]:
+    """What a trained model stands on that its own sections do not show: the files of a local model, and how the
+    lists are made by which the best checkpoint is chosen (None where it is chosen by loss)."""
+    decoding = None if experiment.training.best_by == BY_LOSS else experiment.decoding.model_dump(mode="json")
+    return {"pretrained files": _local_files(experiment.pretrained.name), "decoding": decoding}
+
+
+def _left_out_of(inputs: Mapping[str, Any], sentences: Sequence[str] = ()) -> dict[str, list[str]]:
+    """What the report must say: the sentences given, and whose code cannot be watched for changes."""
+    unseen = [
+        f'The code of "{name}" has no file, so a change is not noticed; choose another --out when it changes.'
+        for name, source in inputs["own sources"].items()
+        if source["not_looked_at"]
+    ]
+    return {"left_out": [*sentences, *unseen]} if sentences or unseen else {}
 
 
 def _save_index(named: ItemIndex, folder: RunFolder) -> None:
     """Written in a folder of its own and moved from there, the index last."""
-    with tempfile.TemporaryDirectory(dir=folder.path) as scratch:
-        named.save(Path(scratch) / folder.item_index.name)
-        (folder.path / VECTORS_FILE).unlink(missing_ok=True)
-        for path in sorted(Path(scratch).iterdir(), reverse=True):
+    with scratch_in(folder.path) as scratch:
+        named.save(scratch / folder.item_index.name)
+        for path in (folder.item_index, folder.path / VECTORS_FILE):
+            remove(path)
+        for path in sorted(scratch.iterdir(), reverse=True):
             path.replace(folder.path / path.name)
 
 
@@ -359,23 +443,38 @@ def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"user": pl.String, "items": pl.List(pl.String), "scores": pl.List(pl.Float64)})
 
 
-def _answers(folder: RunFolder, task: str, experiment: Experiment) -> Mapping[str, Any]:
-    """Model -> its answers to `task`, for the models that gave any."""
-    found: dict[str, Any] = {}
+def _answers(folder: RunFolder, task: str, experiment: Experiment, split: Split) -> Mapping[str, Any]:
+    """Model -> its answers to `task` in the split's order, for the models that gave any."""
+    answers: dict[str, Any] = {}
     for name in experiment.models:
         stage = f"recommend.{name}"
         if task not in folder.needed(stage).facts["tasks"]:
             continue
-        if not folder.ranking(task, name).exists():
-            lost = folder.ranking(task, name)
-            raise StageMissing(f'"{lost}" is gone; remove "{folder.manifest(stage)}" too and run `shelftalk recommend` again.')
-        frame = pl.read_parquet(folder.ranking(task, name), glob=False)
+        frame = _in_order(pl.read_parquet(folder.ranking(task, name), glob=False), split, task, folder, stage)
         if task == "rating":
-            found[name] = frame["estimate"].to_list()
+            answers[name] = frame["estimate"].to_list()
         else:
             rows = zip(frame["user"], frame["items"].to_list(), frame["scores"].to_list(), strict=True)
-            found[name] = [Ranking(user, tuple(items), tuple(scores)) for user, items, scores in rows]
-    return found
+            answers[name] = [Ranking(user, tuple(items), tuple(scores)) for user, items, scores in rows]
+    return answers
+
+
+def _in_order(frame: pl.DataFrame, split: Split, task: str, folder: RunFolder, stage: str) -> pl.DataFrame:
+    """The answers in the order of the split's requests, joined by user, and by item where ratings are asked for.
+
+    Raises ChangedFile where they are not answers to these requests."""
+    requests, _ = comparison.requests_of(split, task, "test")  # type: ignore[arg-type]
+    keys = {"user": [request.user for request in requests]}
+    if task == "rating":
+        keys["item"] = [request.item for request in requests]
+    wanted = pl.DataFrame(keys, schema={name: pl.String for name in keys})
+    if len(frame) != len(wanted) or set(frame.select(wanted.columns).iter_rows()) != set(wanted.iter_rows()):
+        path = folder.ranking(task, stage.partition(".")[2])
+        raise ChangedFile(
+            f'"{path}" does not answer the requests of this run; remove "{folder.manifest(stage)}" and run '
+            "`shelftalk recommend` or `shelftalk run` again with this folder."
+        )
+    return wanted.join(frame, on=wanted.columns, maintain_order="left")
 
 
 def _ask_in_wordings(found: RunParts) -> None:

@@ -17,7 +17,8 @@ from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import ADDED_UP, content_of
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
-from shelftalk.runs import RunFolder
+from shelftalk.runs import RunFolder, read_signed, write_signed
+from tests.end_to_end.tiny import sign_anew
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,7 @@ def test_tasks_without_a_held_out_wording_are_named(
     path.unlink()
     if left:
         table.write_parquet(path)
+    sign_anew(copy, "recommend.aligned")
     content = content_of(RunParts(copy, tiny))
     assert "There is no held-out wording " + sentence in content.wording_note and len(content.wording) == 3 * left
     assert content.wording_note in render_markdown(content) and 'id="wordings"' in render_html(content)
@@ -87,9 +89,9 @@ def test_beams_are_held_against_the_true_top_of_the_same_users(finished: RunFold
 
 def test_a_warning_of_the_index_is_the_first_thing_the_report_says(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
     copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
-    manifest = json.loads(copy.manifest("index").read_text())
+    manifest = read_signed(copy.manifest("index"))
     manifest["facts"] |= {"leaks": True, "warning": "These item numbers tell what is held out."}
-    copy.manifest("index").write_text(json.dumps(manifest))
+    write_signed(copy.manifest("index"), manifest)
     content = content_of(RunParts(copy, tiny))
     assert content.warnings == ("These item numbers tell what is held out.",) and "index: warning" not in content.model
     assert content_of(RunParts(finished, tiny)).warnings == ()

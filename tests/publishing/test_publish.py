@@ -15,14 +15,14 @@ from shelftalk import stages
 from shelftalk.assemble import RunParts
 from shelftalk.decoding.item_trie import open_trie
 from shelftalk.decoding.logits_processor import TrieLogitsProcessor
-from shelftalk.errors import AnotherExperiment, SettingsError, StageMissing
-from shelftalk.experiment import load_experiment
+from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError, StageMissing
+from shelftalk.experiment import load_experiment, save_experiment, saved_experiment
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing.card import base_model, plain_name
 from shelftalk.publishing.contents import HOLD
 from shelftalk.publishing.publish import publish, without_paths
 from shelftalk.records import Request
-from shelftalk.runs import RunFolder
+from shelftalk.runs import RunFolder, read_signed, write_signed
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment
 
@@ -86,15 +86,15 @@ def test_a_run_that_is_not_finished_or_does_not_fit_is_refused(run: RunFolder, t
     with pytest.raises(StageMissing, match="evaluate"):
         publish(tmp_path / "none", tmp_path / "out")
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
-    text = copy.experiment.read_text()
-    copy.experiment.write_text(text.replace("user_ids = false", "user_ids = true"))
+    experiment = saved_experiment(copy)
+    save_experiment(experiment.model_copy(update={"text": experiment.text.model_copy(update={"user_ids": True})}), copy)
     with pytest.raises(SettingsError, match="text.user_ids"):
         publish(copy.path)
-    copy.experiment.write_text(text)
+    save_experiment(experiment, copy)
     index = pl.read_parquet(copy.item_index)
     facts = {key: value for key, value in pl.read_parquet_metadata(copy.item_index).items() if key != "ARROW:schema"}
     index.with_columns(name=pl.col("name").reverse()).write_parquet(copy.item_index, metadata=facts)
-    with pytest.raises(AnotherExperiment, match="shelftalk train"):
+    with pytest.raises(ChangedFile, match="run `shelftalk index`"):
         publish(copy.path)
     assert not (copy.path / "published").exists() and not list(copy.path.glob(".*.part"))
 
@@ -102,10 +102,10 @@ def test_a_run_that_is_not_finished_or_does_not_fit_is_refused(run: RunFolder, t
 @pytest.mark.parametrize(("stage", "key"), [("train", "seed"), ("recommend.aligned", "settings")])
 def test_figures_of_another_training_or_another_asking_are_not_published(stage: str, key: str, run: RunFolder, tmp_path: Path) -> None:
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
-    manifest = json.loads(copy.manifest(stage).read_text())
+    manifest = read_signed(copy.manifest(stage))
     manifest["inputs"][key] = "another"
-    copy.manifest(stage).write_text(json.dumps(manifest))
-    with pytest.raises(StageMissing, match="not those of its model as it is now"):
+    write_signed(copy.manifest(stage), manifest)
+    with pytest.raises(StageMissing, match="is not the one any more"):
         publish(copy.path)
 
 

@@ -11,6 +11,7 @@ from shelftalk.assemble import RunParts, build_item_knn
 from shelftalk.equal_tokens import training_run
 from shelftalk.equal_tokens.training_run import Questions, TokenRun, measure, token_run
 from shelftalk.experiment import Experiment
+from shelftalk.parts import SERVED
 from shelftalk.runs import RunFolder, StageRecord
 from shelftalk.stages import FINISHED, OnProgress
 
@@ -80,7 +81,7 @@ def ask_item_knn(variant: Variant, shared: RunFolder, out: Path, settings: Ablat
         progress("ask", 1, 1, FINISHED)
         return {"chosen": chosen, **measured}
 
-    folder.do("evaluate", inputs, work)
+    folder.do("evaluate", inputs, work, [folder.evaluation(task) for task in SERVED])
     return folder
 
 

@@ -17,7 +17,7 @@ from shelftalk.assemble import check_backbone
 from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.runs import beside, space_needed
+from shelftalk.runs import alone_in, beside, holds_something, remove_parts, space_needed
 from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
 
 GRID_FILE = "grid.toml"
@@ -32,8 +32,14 @@ def ablate(grid: Grid, out: Path, progress: OnProgress = silent, say: Callable[[
 
     Finished runs with unchanged settings are skipped, an interrupted one continues. `say` gets what became of
     the data, and a line per finished run. Returns the result and the path of the page. Raises
-    AnotherExperiment for a folder that holds something else, and what the stages raise.
+    AnotherExperiment for a folder that holds something else, InUse where another process works in it, and what
+    the stages raise.
     """
+    with alone_in(out):
+        return _ablate(grid, out, progress, say)
+
+
+def _ablate(grid: Grid, out: Path, progress: OnProgress, say: Callable[[str], None]) -> tuple[Ablation, Path]:
     claim(out, grid)
     runs = [run_of(variant, seed, out) for seed in grid.settings.seeds for variant in grid.variants]
     _prepare(runs, progress)
@@ -54,10 +60,11 @@ def claim(out: Path, grid: Grid) -> None:
     """Make the folder this ablation's and keep the grid in it. Raises AnotherExperiment for a folder of something else."""
     if out.exists() and not out.is_dir():
         raise AnotherExperiment(f'"{out}" is a file, and an ablation needs a folder; choose another --out.')
-    if out.exists() and any(out.iterdir()) and not (out / GRID_FILE).exists():
+    if holds_something(out) and not (out / GRID_FILE).exists():
         raise AnotherExperiment(f'"{out}" is not empty and not an ablation of shelftalk; choose another --out.')
     shared = grid.settings.model_dump(mode="json", exclude_none=True)
     variants = [{"name": variant.name, **variant.settings} for variant in grid.variants]
+    remove_parts(out)
     with space_needed(out), beside(out / GRID_FILE) as part:
         part.write_text(tomli_w.dumps({"ablation": shared, "variant": variants}), encoding="utf-8")
 

@@ -19,7 +19,7 @@ from shelftalk.assemble import Asking, RunParts, new_backbone, save_model_facts,
 from shelftalk.data.splitting import Part
 from shelftalk.equal_tokens.asking import per_user_tables
 from shelftalk.experiment import Experiment
-from shelftalk.parts import SERVED
+from shelftalk.parts import SERVED, own_sources
 from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, fingerprint
 from shelftalk.stages import OnProgress
 from shelftalk.tasks.mixture import epoch_samples
@@ -107,12 +107,13 @@ def train(run: TokenRun, tokens: int, progress: OnProgress, on_validation: OnVal
     nouns = asdict(run.seeded.data.nouns)
     index = run.shared.needed("index").fingerprint
     inputs = {"index": index, **kept, "own templates": own, "nouns": nouns, "tokens": tokens, "seed": run.seed}
+    inputs |= stages.behind_training(run.seeded) | {"own tasks": own_sources(run.seeded.tasks)}
 
     def work() -> dict[str, Any]:
         run.folder.keep_checkpoints_of(inputs)
         return _trained(run, tokens, progress, on_validation)
 
-    record = run.folder.do("train", inputs, work)
+    record = run.folder.do("train", inputs, work, [run.folder.model], kept=run.folder.model)
     if run.folder.checkpoints.exists():
         shutil.rmtree(run.folder.checkpoints)  # the weights stand in model/
     return record
@@ -122,6 +123,7 @@ def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecor
     """Ask the trained model: evaluation/TASK.parquet."""
     inputs = {
         "train": run.folder.needed("train").fingerprint,
+        "own tasks": own_sources(run.seeded.tasks),
         "decoding": run.seeded.decoding.model_dump(mode="json"),
         **questions.inputs,
     }
@@ -136,7 +138,7 @@ def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecor
         model = LanguageModelRecommender(backbone, found.index, found.served, run.seeded.decoding, on_batch=asking)
         return measure(model, run.folder, found, questions)
 
-    return run.folder.do("evaluate", inputs, work)
+    return run.folder.do("evaluate", inputs, work, [run.folder.evaluation(task) for task in SERVED])
 
 
 def measure(model: Any, folder: RunFolder, found: RunParts, questions: Questions) -> dict[str, Any]:

@@ -111,9 +111,7 @@ def _asked(found: RunParts, backbone: Backbone, name: str, questions: Sequence[Q
 
 def parts_of(folder: RunFolder) -> RunParts:
     """The parts of a finished run. Raises StageMissing where there is no trained model in it."""
-    from shelftalk.experiment import load_experiment
+    from shelftalk.experiment import saved_experiment
 
     folder.needed("train")
-    return RunParts(
-        folder, load_experiment(folder.experiment), templates=read_model_facts(folder.model).templates
-    )
+    return RunParts(folder, saved_experiment(folder), templates=read_model_facts(folder.model).templates)

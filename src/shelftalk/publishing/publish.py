@@ -13,7 +13,7 @@ import tomli_w
 from shelftalk import __version__, parts
 from shelftalk.assemble import TRIE_FOLDER, RunParts, redo_training, save_generation_settings
 from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
-from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.publishing.card import OURS, model_card, plain_name
 from shelftalk.publishing.contents import (
@@ -28,7 +28,7 @@ from shelftalk.publishing.contents import (
 )
 from shelftalk.publishing.opening import open_recommender
 from shelftalk.report.from_run import content_of
-from shelftalk.runs import RunFolder, beside, space_needed, write_json
+from shelftalk.runs import RunFolder, alone_beside, beside, space_needed, write_json
 
 SHOWN_ITEMS = 2
 """Items in the history of the card's example."""
@@ -46,10 +46,10 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
     folder, to = RunFolder(run), to or run / "published"
     _check_target(to)
     _check_figures(folder)
-    found = RunParts(folder, load_experiment(folder.experiment))
+    found = RunParts(folder, saved_experiment(folder))
     _check_run(found)
     try:
-        with space_needed(to.absolute()), beside(to) as part:
+        with space_needed(to.absolute()), alone_beside(to, "another --to"), beside(to) as part:
             _fill(part, found)
             _write_card(part, found, to.name, repository)
             open_recommender(part)
@@ -116,9 +116,9 @@ def without_paths(experiment: Experiment) -> Experiment:
 
 def _check_figures(folder: RunFolder) -> None:
     """Raises StageMissing where the run has no figures of its model as it is now."""
-    evaluated, train = folder.needed("evaluate"), folder.needed("train")
-    asked = folder.needed(f"recommend.{OURS}")
-    if asked.inputs["built on"] != train.fingerprint or evaluated.inputs["recommend"].get(OURS) != asked.fingerprint:
+    evaluated, asked = folder.needed("evaluate"), f"recommend.{OURS}"
+    folder.needed("train")
+    if evaluated.inputs["recommend"].get(asked) != folder.needed(asked).fingerprint:
         raise StageMissing(
             f'the figures in "{folder.path}" are not those of its model as it is now; run `shelftalk run` again with "{OURS}" among '
             "the models, then publish."

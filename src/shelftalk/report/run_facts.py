@@ -12,6 +12,8 @@ from shelftalk.data.splitting import RANDOM_SPLIT, Scheme, SplitSettings
 from shelftalk.report.content import Fact
 from shelftalk.runs import StageRecord
 
+SAID_ELSEWHERE = ("warning", "left_out")
+"""Facts of the index that stand at the top of a report."""
 FEW_USERS = 2000
 """With fewer users than this, intervals are wide enough to deserve a word."""
 
@@ -61,7 +63,7 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
         "parameters": facts["parameters"],
         "vocabulary": facts["vocabulary"],
         "precision of products": "bf16" if facts["bf16"] else "fp32",
-        **{f"index: {name}": value for name, value in index.facts.items() if name != "warning"},  # said at the top
+        **{f"index: {name}": value for name, value in index.facts.items() if name not in SAID_ELSEWHERE},
         "samples written": ", ".join(samples),
         "steps": facts["steps"],
         "tokens read": facts["tokens"],

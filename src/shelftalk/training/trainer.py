@@ -28,7 +28,7 @@ from shelftalk.models.lora import has_adapters, merge, trained_part
 from shelftalk.models.pretrained import enable_checkpointing, from_random_weights
 from shelftalk.processes import Processes, these
 from shelftalk.training.batching import StepCounts, Steps, length_batches, share_of
-from shelftalk.training.checkpoints import check_kind, had_stopped_early, last_complete, step_of
+from shelftalk.training.checkpoints import check_kind, had_stopped_early, last_complete, seal, step_of
 from shelftalk.training.memory import freed_memory_kept
 from shelftalk.training.quality import Quality, quality_of
 from shelftalk.training.settings import BY_LOSS, TrainingSettings, refused_where_spread
@@ -157,6 +157,13 @@ class _Report(TrainerCallback):
         self.on_step(state.global_step, state.max_steps, self.text)
 
 
+class _Seal(TrainerCallback):
+    """Seals every checkpoint; not where there are several processes, since others may be writing to it still."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
 def train(
     backbone: Backbone,
     epochs: Sequence[Sequence[Encoded]],
@@ -175,7 +182,7 @@ def train(
     would have. `on_validation` hears (step, metrics: "loss", each task's and those of `quality`) and may raise to end it all.
     `quality` is asked at every validation; it changes nothing that is learnt. `settings.trackers` are told where `tracking` says in
     which folder TensorBoard's files go, and of several processes by the first. Raises SettingsError where the loss stops being a number,
-    and where `settings.best_by` names a metric and nothing measures it.
+    and where `settings.best_by` names a metric and nothing measures it; ChangedFile where a checkpoint was damaged.
     """
     if settings.best_by != BY_LOSS and quality is None:
         raise SettingsError(f'no lists are made in this training to choose by; set training.best_by = "{BY_LOSS}".')
@@ -202,6 +209,7 @@ def train(
         callbacks=[
             EarlyStoppingCallback(settings.patience),
             _Report(on_step, on_validation, settings.best_by),
+            *([_Seal()] if processes.count == 1 else []),
             *(own_callbacks(settings.trackers, tracking) if tracking else []),
         ],
     )

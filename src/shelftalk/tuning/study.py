@@ -10,9 +10,9 @@ from typing import Any
 from shelftalk.assemble import check_backbone
 from shelftalk.data.sources import source_hashes
 from shelftalk.equal_tokens import training_run
-from shelftalk.errors import AnotherExperiment, SettingsError
+from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.experiment import Experiment
-from shelftalk.runs import beside, space_needed, write_json
+from shelftalk.runs import alone_in, beside, holds_something, remove_parts, space_needed, write_json
 from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
 from shelftalk.tasks.templates import read_templates
 from shelftalk.tuning.report import write_reports
@@ -35,9 +35,14 @@ def tune(space: Space, out: Path, progress: OnProgress = silent, say: Callable[[
 
     The same command goes on where it was interrupted, and does more trials where more are asked for. `say`
     gets what became of the data, and a line per finished training. Returns the result and the path of the
-    page. Raises AnotherExperiment for a folder of something else, SettingsError where no trial came through,
-    and what the stages raise.
+    page. Raises AnotherExperiment for a folder of something else, InUse where another process works in it,
+    SettingsError where no trial came through, and what the stages raise.
     """
+    with alone_in(out):
+        return _tune(space, out, progress, say)
+
+
+def _tune(space: Space, out: Path, progress: OnProgress, say: Callable[[str], None]) -> tuple[Tuning, Path]:
     claim(space, out)
     _check(space, out, progress)
     of_data = data_sentences(run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare"))
@@ -57,16 +62,30 @@ def claim(space: Space, out: Path) -> None:
         raise AnotherExperiment(f'"{out}" is a file, and a search needs a folder; choose another --out.')
     inputs = json.loads(json.dumps(_inputs(space)))
     if (out / STUDY_FILE).exists():
-        known = json.loads((out / STUDY_FILE).read_text(encoding="utf-8"))
+        known = _known(out / STUDY_FILE)
         if differs := [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]:
             raise AnotherExperiment(
                 f'"{out}" holds a search whose {differs[0]} was another, and its trials cannot be compared with these; '
                 "choose another --out, or remove that folder."
             )
-    elif out.exists() and any(out.iterdir()):
+    elif holds_something(out):
         raise AnotherExperiment(f'"{out}" is not empty and not a search of shelftalk; choose another --out.')
+    remove_parts(out)
     with space_needed(out):
         write_json(out / STUDY_FILE, inputs)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What the trials of the folder stand on. Raises ChangedFile."""
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, dict):
+        raise ChangedFile(
+            f'"{path}" is damaged; choose another --out, or remove "{path.parent}" to begin the search anew.'
+        )
+    return known
 
 
 def _inputs(space: Space) -> dict[str, Any]:
