@@ -1,6 +1,9 @@
-"""What all tests share: quiet libraries, and no network."""
+"""What all tests share: quiet libraries, threads that wait as the command line's do, and no network."""
 
 import os
 
+from shelftalk.machine import spin_briefly
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported; a test that asks a hub for anything fails at once
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+spin_briefly()

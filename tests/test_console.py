@@ -68,8 +68,21 @@ def test_on_a_pipe_a_line_names_what_is_done_and_is_not_broken(monkeypatch: pyte
     text = io.StringIO()
     monkeypatch.setattr(console, "Console", lambda **how: Console(**how, file=text, width=40))
     with Progress() as progress:
-        for task in ("retrieval", "ranking"):
-            progress("recommend.aligned+prior", 40, 80, task)
-            progress("recommend.aligned+prior", 80, 80, task)
+        for done, task in ((0, "retrieval"), (40, "retrieval"), (80, "ranking"), (120, "ranking")):
+            progress("recommend.aligned+prior", done, 120, task)
     said = text.getvalue().splitlines()
-    assert [line for line in said if "80/80" in line] == [f"recommend.aligned+prior: 80/80 {t}" for t in ("retrieval", "ranking")]
+    assert said == ["recommend.aligned+prior: 0/120 retrieval", "recommend.aligned+prior: 120/120 ranking"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_time_left_is_that_of_the_whole_stage_at_the_pace_of_this_process(terminal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that goes on at step 600 of 1,000 and takes a second a step has 380 seconds left after 20 of them."""
+    clock, text = [0.0], io.StringIO()
+    made = {"file": text, "width": 120, "force_terminal": terminal, "color_system": None, "get_time": lambda: clock[0]}
+    monkeypatch.setattr(console, "Console", lambda **how: Console(**how, **made))
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    with Progress() as progress:
+        for step in range(600, 621):
+            progress("train", step, 1000, "loss 5.9")
+            clock[0] += 1.0 if step < 620 else 0.0
+    assert ("0:06:20" if terminal else "620/1000 loss 5.9, about 6 min 20 s left") in text.getvalue()

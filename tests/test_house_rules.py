@@ -28,7 +28,10 @@ MODULES = [found.name for found in pkgutil.walk_packages([str(PACKAGE)], "shelft
 # The drawing of docs/architecture.md, from the ground up. An arrow points to a lower row only; what stands in one row knows
 # nothing of its neighbours, but for the ground, where the plain values are.
 LAYERS = (
-    ("records", "recommender", "errors", "seeds", "runs", "locks", "file_hashes", "own_source", "processes", "machine", "ragged", "__version__"),
+    (
+        "records", "recommender", "errors", "seeds", "runs", "locks", "file_hashes", "own_source", "processes", "machine",
+        "ragged", "__version__",
+    ),  # fmt: skip
     ("data",),
     ("indexing",),
     ("tasks",),

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from shelftalk import parts, seeds
 from shelftalk.data.similarity import item_texts, not_counted
 from shelftalk.data.splitting import Split
+from shelftalk.decoding.workload import Asking
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH
@@ -60,18 +61,6 @@ class ModelFacts(BaseModel):
     prompts: dict[str, Any] = {}
     """The other settings that prompts depend on, see `prompt_settings`; none in models of version 0.2.0 and
     before."""
-
-
-@dataclass
-class Asking:
-    """How far a model has come with its answers; `about` names what it is asked just now, for progress."""
-
-    told: Callable[[int, int, str], None]
-    """Called with (done, all) requests and what they are about."""
-    about: str = ""
-
-    def __call__(self, done: int, total: int) -> None:
-        self.told(done, total, self.about)
 
 
 def unheard(done: int, total: int, about: str) -> None:
@@ -200,7 +189,6 @@ def train_backbone(found: RunParts, on_step: Callable[[int, int, str], None]) ->
     from shelftalk.training.trainer import train
 
     experiment, backbone = found.experiment, new_backbone(found)
-    on_step(0, 1, "reading samples")
     epochs = Epochs(lambda number: backbone.encode_samples(read_samples(found.run.epoch(number))), experiment.training.epochs)
     validation = {
         name: backbone.encode_samples(read_samples(found.run.samples / f"validation.{name}.parquet")) for name in validated(found)
@@ -485,7 +473,6 @@ def build_aligned_with_prior(found: RunParts) -> tuple[AlignedWithPrior, list[st
         _prior(found, settings.rating_model) if "rating" in found.asked else (None, [])
     )
     model = AlignedWithPrior(found.language_model, prior, rating_prior, settings)
-    found.asking.about = "choosing weights"
     model.choose(found.split, list(found.asked), found.experiment.seed)
     return model, told + told_of_rating + [
         f"aligned+prior, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} "

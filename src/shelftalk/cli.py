@@ -15,6 +15,7 @@ import typer
 
 from shelftalk import __version__
 from shelftalk.errors import ShelftalkError
+from shelftalk.machine import spin_briefly
 
 app = typer.Typer(
     name="shelftalk",
@@ -260,13 +261,14 @@ def probe(
     """Does the knowledge go in? Ask models, trained with each auxiliary task and without, for facts that no text tells."""
 
     def work() -> None:
-        from shelftalk.console import print_tables
+        from shelftalk.console import Progress, print_tables
         from shelftalk.probing.telling import probed_run, probed_world, tables, write_probe
         from shelftalk.runs import alone_in
 
         folder = out or run or Path("runs") / "probe"
         with alone_in(folder):
-            found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, lambda text: typer.echo(text, err=True))
+            with Progress() as progress:
+                found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, progress)
             path = write_probe(found, folder)
         if as_json:
             typer.echo(json.dumps(found, indent=1))
@@ -365,6 +367,7 @@ def _experiment(
 def _guarded(work: Callable[[], None], alone: bool = True) -> None:
     """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost. `alone`: several
     processes cannot do it together."""
+    spin_briefly()  # read when torch is loaded
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # read by transformers when it is imported: ours are enough
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # it tells of every retry; what comes of them is told in one sentence

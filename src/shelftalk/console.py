@@ -42,7 +42,6 @@ class Progress:
         self._bars = Bars(*self._columns(), console=self._console)
         self._tasks: dict[str, object] = {}
         self._started: dict[str, tuple[float, int]] = {}
-        self._done: dict[str, int] = {}
         self._last = 0.0
 
     def _columns(self) -> list[ProgressColumn]:
@@ -71,11 +70,8 @@ class Progress:
             self.say(f"{stage}: {text}")
         elif self._console.is_terminal:
             text = self._cut(text)
-            if stage not in self._tasks:
-                self._tasks[stage] = self._bars.add_task(stage, total=total, said=text)
-            if done < self._done.get(stage, 0):  # a stage that begins again has another time left
-                self._bars.reset(self._tasks[stage])  # type: ignore[arg-type]
-            self._done[stage] = done
+            if stage not in self._tasks:  # what was done before an interruption says nothing about the time left
+                self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, said=text)
             self._bars.update(self._tasks[stage], completed=done, total=total, said=text)  # type: ignore[arg-type]
         else:
             self._line(stage, done, total, text)
@@ -87,9 +83,8 @@ class Progress:
     def _line(self, stage: str, done: int, total: int, text: str) -> None:
         now = time.monotonic()
         first = stage not in self._started
-        if done <= self._done.get(stage, done):  # a stage that begins again, with other requests, has another time left
+        if first:
             self._started[stage] = (now, done)
-        self._done[stage] = done
         if first or now - self._last >= EVERY or done == total > 1:
             start, from_done = self._started[stage]
             left = (now - start) / (done - from_done) * (total - done) if done > from_done else None

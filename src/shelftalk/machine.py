@@ -25,6 +25,21 @@ LIBRARIES = (
     "pydantic",
 )
 
+THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+"""Variables of the environment by which a user says how threads work and wait."""
+SPINS = 3000
+"""Times that a waiting thread looks before it sleeps: some tens of microseconds, about as long as the work between two operators that
+threads divide. OpenMP's own hundreds of thousands take a core from whoever works beside, the thread that is waited for included."""
+
+
+def spin_briefly() -> None:
+    """Let GNU OpenMP's threads, which torch computes with, wait for SPINS turns; only before torch is loaded does it take effect.
+
+    Nothing is changed where the user has set any of THREAD_SETTINGS, or a launcher such as torchrun has.
+    """
+    if not any(name in os.environ for name in THREAD_SETTINGS):
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
 
 def hardware_facts() -> dict[str, str | int]:
     """System, processor, cores this process may use, memory and the free disk of the working folder."""

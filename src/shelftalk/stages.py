@@ -16,7 +16,6 @@ import polars as pl
 
 from shelftalk import file_hashes, parts, seeds
 from shelftalk.assemble import (
-    Asking,
     RunParts,
     build_index,
     check_backbone,
@@ -28,9 +27,10 @@ from shelftalk.data.similarity import not_counted
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
 from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
+from shelftalk.decoding.workload import Ask, Asking, costs
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.evaluation import comparison, wordings
-from shelftalk.evaluation.metrics import LIST_LENGTH
+from shelftalk.evaluation.metrics import LIST_LENGTH, Task
 from shelftalk.experiment import Experiment, save_experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.preflight import backbone_on_paper, check_lengths, check_names, check_run, check_written
@@ -349,11 +349,13 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         if name in parts.ONLY_RATE and found.split.why_no_rating_task:
             why = f"{name} is left out: {found.split.why_no_rating_task}."
             return {"tasks": [], **_left_out_of(inputs, [why])}
-        progress(stage, 0, 1, "fitting")
+        if needs_model:
+            found.asking.expect(_asks(found, name))
+        else:
+            progress(stage, 0, 1, "fitting")
         model, chosen = parts.load(parts.MODELS, name, "model")(found)
         answered = _can(model, found.split)
         for task in answered:
-            found.asking.about = task
             with beside(folder.ranking(task, name)) as part:
                 _ask(model, task, found.split).write_parquet(part)
         if name == "aligned":
@@ -420,9 +422,9 @@ def _save_index(named: ItemIndex, folder: RunFolder) -> None:
             path.replace(folder.path / path.name)
 
 
-def _can(model: Any, split: Split) -> list[str]:
+def _can(model: Any, split: Split) -> list[Task]:
     """The served tasks that the model answers and the data supports."""
-    able = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
+    able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
     able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
     return [task for task, can in able.items() if can]
 
@@ -477,15 +479,38 @@ def _in_order(frame: pl.DataFrame, split: Split, task: str, folder: RunFolder, s
     return wanted.join(frame, on=wanted.columns, maintain_order="left")
 
 
+def _asks(found: RunParts, name: str) -> list[Ask]:
+    """Every call of the language model that this stage makes, in their order."""
+    split, model, experiment = found.split, found.language_model, found.experiment
+    test = {task: comparison.requests_of(split, task, "test")[0] for task in _can(model, split)}
+    cost, settings = costs(model, test), experiment.evaluation
+    times = {task: 2 if (task, name) == ("retrieval", "aligned+prior") else 1 for task in test}  # pools are made, then scored
+    asks = [Ask(task, len(test[task]), cost[task]) for task in test if test[task] for _ in range(times[task])]
+    if name == "aligned":
+        for task in _reworded(found):
+            asked = Ask("other wordings", len(wordings.drawn(split, task, experiment.seed)[0]), cost.get(task, 1))
+            asks += [asked] * len(wordings.WORDINGS)
+        searches = len(MEASURED_BEAMS) + 3  # an exact one, and by the settings' own beams with either way to finish
+        searched = min(settings.search_error_users, len(split.retrieval_requests("validation")[0]))
+        return [*asks, Ask("search error", searched, cost.get("retrieval", 1) * searches)]
+    validation = {task: len(comparison.requests_of(split, task, "validation")[0]) for task in test}
+    drawn = {task: min(number, experiment.prior.validation_samples) for task, number in validation.items()}
+    return [Ask("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(times[task])] + asks
+
+
+def _reworded(found: RunParts) -> list[Task]:
+    """The tasks that the language model is also asked in other wordings."""
+    behind = {"ranking": found.experiment.decoding.ranking_prompt}  # the prompt whose wording counts
+    able = [task for task in parts.SERVED if task in _can(found.language_model, found.split)]
+    tasks = [task for task in able if found.asked[behind.get(task, task)].held_out]
+    return tasks if found.experiment.evaluation.held_out_wordings else []
+
+
 def _ask_in_wordings(found: RunParts) -> None:
     """The language model alone on the validation part, in a seen and in a held-out wording: evaluation/wordings.parquet."""
     path, experiment, model = found.run.evaluation("wordings"), found.experiment, found.language_model
     path.unlink(missing_ok=True)
-    behind = {"ranking": experiment.decoding.ranking_prompt}  # the prompt whose wording counts
-    able = [task for task in parts.SERVED if task in _can(model, found.split)]
-    tasks = [task for task in able if found.asked[behind.get(task, task)].held_out]
-    if experiment.evaluation.held_out_wordings and tasks:
-        found.asking.about = "other wordings"
+    if tasks := _reworded(found):
         asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
         with beside(path) as part:
             wordings.ask(asked, tasks, found.split, experiment.seed).write_parquet(part)
@@ -500,7 +525,6 @@ def _measure_search(found: RunParts) -> None:
     if len(drawn):
         from shelftalk.decoding.search_error import search_error
 
-        found.asking.about = "search error"
         limit = experiment.decoding.exact_limit or MEASURED_LIMIT
         beams = [*MEASURED_BEAMS, experiment.decoding.beams]
         with beside(path) as part:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,9 @@ from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.equal_tokens.asking import drawn_users, per_user_tables
 from shelftalk.equal_tokens.training_run import samples_for
 from shelftalk.errors import SettingsError
+from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import load_experiment
+from shelftalk.records import Request
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
@@ -95,9 +98,13 @@ def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: 
     from shelftalk.baselines.bias import fit_global_mean
 
     ids = [split.dataset.user_ids[place] for place in drawn_users(split, "validation", 12, 3)]
-    asked: list[str] = []
-    tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, on_task=asked.append)
-    assert asked == ["retrieval", "ranking"]
+    asked: dict[str, int] = {}
+
+    def announce(requests: Mapping[Task, Sequence[Request]]) -> None:
+        asked.update({task: len(wanted) for task, wanted in requests.items()})
+
+    tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, announce=announce)
+    assert asked == {"retrieval": 12, "ranking": 12}
     assert tables["retrieval"]["user"].to_list() == tables["ranking"]["user"].to_list() == ids
     rated = per_user_tables(fit_global_mean(split), split, "test", users=12, ratings=4, seed=3)["rating"]
     assert len(rated) == 4 and set(rated["user"]) <= set(ids)

@@ -63,7 +63,8 @@ def test_an_unknown_item_names_the_id_that_may_be_meant_and_following_the_remedy
     with pytest.raises(UnknownItem) as caught:
         read_dataset(folder_of(tmp_path, f"{HEAD}u,{unknown},1\n", f"item_id\nz\n{known}\n"), seed=0)
     assert f'which has "{known}" ({how}); write the id alike in both files' in str(caught.value)
-    assert read_dataset(folder_of(tmp_path, f"{HEAD}u,{known},1\n", f"item_id\nz\n{known}\n"), seed=0)[0].events["item_id"].to_list() == [known]
+    followed = folder_of(tmp_path, f"{HEAD}u,{known},1\n", f"item_id\nz\n{known}\n")
+    assert read_dataset(followed, seed=0)[0].events["item_id"].to_list() == [known]
 
 
 def test_an_id_like_no_other_has_no_hint() -> None:

@@ -15,6 +15,7 @@ import torch
 
 from shelftalk.ablation.grid import load_grid
 from shelftalk.ablation.study import ablate
+from shelftalk.equal_tokens.progress import SHARES
 from tests.end_to_end.tiny import call, sealed_test_part, write_experiment
 
 TOKENS = 9000
@@ -173,7 +174,7 @@ def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrup
     grid = grid_file(tmp_path, world, GRID.replace("seeds = [0, 1]", "seeds = [0]"))
 
     def progress(stage: str, done: int, total: int, text: str) -> None:
-        if stage == "train" and done > total * 0.7:
+        if stage == "runs" and ": train " in text and done > 0.7 * SHARES["train"][1]:
             raise PowerCut
 
     with pytest.raises(PowerCut):

@@ -22,6 +22,7 @@ from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, padded
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.nano import build_nano, train_tokenizer
+from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.models.settings import NanoSettings
 from shelftalk.records import Segment
 from shelftalk.tasks.marks import all_marks
@@ -186,13 +187,57 @@ def test_a_tokenizer_that_has_control_tokens_among_its_pieces_gives_none_to_a_ti
 
 def test_padding_stands_on_the_side_asked_for_up_to_a_round_length():
     for left in (False, True):
-        ids, real = padded([np.array([1, 2, 3]), np.array([4])], pad=9, left=left)
+        ids, real = padded([np.array([1, 2, 3]), np.array([4])], pad=9, step=LENGTH_STEP, left=left)
         assert ids.shape == real.shape == (2, LENGTH_STEP)
         assert [row[mask].tolist() for row, mask in zip(ids, real, strict=True)] == [[1, 2, 3], [4]]
         assert (ids[~real] == 9).all() and real[:, -1 if left else 0].all()
-    assert padded([np.arange(LENGTH_STEP + 1)], pad=9)[0].shape == (1, 2 * LENGTH_STEP)
+    assert padded([np.arange(LENGTH_STEP + 1)], pad=9, step=LENGTH_STEP)[0].shape == (1, 2 * LENGTH_STEP)
 
 
 def test_a_prompt_ends_before_the_first_token_that_bears_loss():
     assert Encoded(np.arange(4), np.array([False, False, True, False])).prompt_length == 2
     assert Encoded(np.arange(4), np.zeros(4, bool)).prompt_length == 4
+
+
+def test_batches_fit_closely_in_full_precision_and_come_in_few_shapes_in_half():
+    for bf16, (length, labels) in {False: (8, 16), True: (32, 256)}.items():
+        backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0, bf16=bf16)
+        batch = backbone.collate([Encoded(np.full(9, 5, np.int32), np.array([False] * 5 + [True] * 4))])
+        assert (batch["input_ids"].shape, batch["labels"].shape) == ((1, 16 if length == 8 else 32), (labels,))
+        assert backbone.prefill([Encoded(np.full(9, 5, np.int32), np.zeros(9, bool))]).states.shape == (1, 32)
+
+
+def test_the_last_layer_computed_only_where_it_is_read_learns_what_the_whole_one_does():
+    """A label stands at the second token of the first sample, so that its place, 0, is also what fills the labels up."""
+    backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
+    ids, bears_loss = np.arange(4, 24, dtype=np.int32), np.zeros(20, bool)
+    bears_loss[[1, 7, 19]] = True
+    samples = [Encoded(ids, bears_loss), Encoded(ids[::-1][:11].copy(), bears_loss[:11])]
+    prompts, rows = [Encoded(ids[:9], np.zeros(9, bool)), Encoded(ids[:5], np.zeros(5, bool))], list[int]()
+    backbone.model.model.layers[-1].mlp.gate_proj.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[-2]))
+
+    def learned() -> tuple[list[torch.Tensor], torch.Tensor]:
+        backbone.model.zero_grad()
+        backbone.loss(backbone.collate(samples)).backward()
+        return [weight.grad.clone() for weight in backbone.model.parameters()], backbone.prefill(prompts).states
+
+    gradients, states = learned()
+    assert rows == [16, 2]  # five labels, filled up, and two prompts' ends
+    backbone.full_precision_on_cpu = False
+    whole, known = learned()
+    assert all(torch.allclose(one, other, atol=1e-5) for one, other in zip(gradients, whole, strict=True))
+    assert torch.allclose(states, known, atol=1e-5) and len(rows) == 4
+
+
+def test_layers_that_are_computed_again_on_the_way_back_are_computed_whole():
+    backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
+    sample = Encoded(np.arange(4, 24, dtype=np.int32), np.array([False] * 15 + [True] * 5))
+    losses = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            enable_checkpointing(backbone.model)
+        backbone.model.train().zero_grad()
+        loss = backbone.loss(backbone.collate([sample]))
+        loss.backward()
+        losses.append((loss.item(), backbone.model.lm_head.weight.grad.norm().item()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -112,6 +113,38 @@ def test_this_processor_is_measured() -> None:
     assert 1e8 < rate.flops < 1e15 and 1e7 < rate.bandwidth < 1e13
 
 
+def busy_clock(monkeypatch: pytest.MonkeyPatch, passed: float, thread: float, process: float) -> None:
+    """Whatever is timed takes so many seconds by each of the three clocks."""
+    moments = itertools.count()
+
+    def now() -> time.Moment:
+        turn = next(moments)
+        return time.Moment(turn * passed, turn * thread, turn * process)
+
+    monkeypatch.setattr(time, "now", now)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+
+
+@pytest.mark.parametrize("passed", [1.0, 5.0])
+def test_other_work_on_the_machine_does_not_lengthen_the_estimate(passed: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_clock(monkeypatch, passed, thread=0.9, process=1.9)  # of two threads: the other worked a second beside this one's 0.9
+    backbone = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0)
+    step, rate = time.tried_out(backbone, [[like(20, 5, 2)]] * 3, TrainingSettings()), time.measured_rate(bf16=False)
+    assert step.seconds == pytest.approx(0.95) and step.passed == pytest.approx(passed)
+    assert rate.bandwidth == pytest.approx(8 * 16_000_000 / 0.95)
+    assert [step.busy, rate.busy] == pytest.approx([passed / 0.95] * 2)
+
+
+def test_a_thread_that_leads_alone_is_not_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    busy_clock(monkeypatch, 1.2, thread=1.0, process=1.0)  # the other thread had nothing to do
+    assert time.timed(lambda: None).seconds == pytest.approx(1.0)
+
+
+def test_a_machine_that_was_busy_is_told_and_a_quiet_one_is_not() -> None:
+    assert time.other_work(1.05) == ""
+    assert "busy with other work meanwhile (5.2 seconds passed for each" in time.other_work(5.2)
+
+
 @pytest.mark.parametrize(("optimizer", "checkpointing"), [("adamw", False), ("adafactor", True)])
 def test_steps_are_tried_out_with_the_optimizer_and_checkpointing_of_the_settings(
     optimizer: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +168,7 @@ def test_steps_are_tried_out_with_the_optimizer_and_checkpointing_of_the_setting
     monkeypatch.setattr(time, "enable_checkpointing", enable)
     backbone = build_nano(["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0)
     settings = TrainingSettings.model_validate({"optimizer": optimizer, "gradient_checkpointing": checkpointing})
-    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3], settings) < 60
+    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3], settings).seconds < 60
     assert stepped == [{"adamw": torch.optim.AdamW, "adafactor": Adafactor}[optimizer]] * 2
     assert spared == [backbone.model] * checkpointing
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelftalk.models.backbone import LENGTH_STEP, Encoded, rounded_up
+from shelftalk.models.backbone import FEW_SHAPES, LENGTH_STEP, Encoded, rounded_up
 from shelftalk.training.batching import Steps, length_batches
 
 
@@ -20,6 +22,8 @@ def samples(lengths: list[int], first: int = 0) -> list[Encoded]:
     ]
 
 
+PADDED: Any = SimpleNamespace(padding=FEW_SHAPES)
+"""All of a backbone that steps need where no tensors are asked for."""
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
@@ -35,7 +39,7 @@ def test_every_sample_stands_in_one_batch_and_no_batch_is_larger_than_allowed(le
 @given(LENGTHS, st.integers(0, 2**31))
 def test_an_epoch_holds_each_of_its_samples_once_before_the_next_begins(lengths: list[int], seed: int) -> None:
     epochs = [samples(lengths), samples(lengths, first=1000)]
-    steps = Steps(None, epochs, 512, seed)  # type: ignore[arg-type]  # no tensors are asked for
+    steps = Steps(PADDED, epochs, 512, seed)
     seen = [[int(sample.ids[0]) for step in part for sample in steps.samples(step)] for part in _epochs(steps)]
     assert [Counter(part) for part in seen] == [Counter(range(len(lengths))), Counter(range(1000, 1000 + len(lengths)))]
 
@@ -49,9 +53,9 @@ def test_the_order_is_the_seeds_and_differs_from_epoch_to_epoch() -> None:
     orders = {
         name: [int(sample.ids[0]) for step in range(len(steps)) for sample in steps.samples(step)]
         for name, steps in {
-            "first": Steps(None, [samples(lengths)] * 2, 512, 0),  # type: ignore[arg-type]
-            "again": Steps(None, [samples(lengths)] * 2, 512, 0),  # type: ignore[arg-type]
-            "other": Steps(None, [samples(lengths)] * 2, 512, 1),  # type: ignore[arg-type]
+            "first": Steps(PADDED, [samples(lengths)] * 2, 512, 0),
+            "again": Steps(PADDED, [samples(lengths)] * 2, 512, 0),
+            "other": Steps(PADDED, [samples(lengths)] * 2, 512, 1),
         }.items()
     }
     assert orders["first"] == orders["again"] != orders["other"]
@@ -59,11 +63,11 @@ def test_the_order_is_the_seeds_and_differs_from_epoch_to_epoch() -> None:
 
 
 def test_steps_count_what_they_read() -> None:
-    steps = Steps(None, [samples([3, 5, 40])], 128, 0)  # type: ignore[arg-type]
+    steps = Steps(PADDED, [samples([3, 5, 40])], 128, 0)
     counts = steps.counts()
     assert sum(count.tokens for count in counts) == 48
     assert sum(count.targets for count in counts) == 3
-    assert all(count.padded >= count.tokens and count.padded % LENGTH_STEP == 0 for count in counts)
+    assert all(count.padded >= count.tokens and count.padded % FEW_SHAPES.length == 0 for count in counts)
 
 
 @pytest.mark.parametrize("tokens", [64, 4096])

@@ -248,8 +248,18 @@ def test_a_folder_may_move_between_two_parts_of_a_training(tmp_path: Path) -> No
 def test_the_caller_is_told_of_every_step(tmp_path: Path) -> None:
     told: list[tuple[int, int, str]] = []
     _, result = trained(tmp_path, on_step=lambda *step: told.append(step), epochs=1)
-    assert [step[:2] for step in told] == [(number, result.steps) for number in range(1, result.steps + 1)]
+    assert [step[:2] for step in told] == [(number, result.steps) for number in range(result.steps + 1)]
     assert "loss" in told[-1][2]
+
+
+def test_a_training_that_stops_early_is_told_with_the_total_of_its_first_step(tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    settings: dict[str, Any] = {"contrary": True, "epochs": 20, "validations": 20, "patience": 1}
+    _, result = trained(tmp_path, on_step=lambda *step: told.append(step), **settings)
+    steps = told[0][1]
+    assert result.steps < steps and {of for _, of, _ in told} == {steps}
+    assert [step[0] for step in told] == [*range(result.steps + 1), steps]
+    assert told[-1][2] == f"stopped early, after step {result.steps}"
 
 
 def test_a_loss_that_is_no_number_names_the_remedy(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from shelftalk import stages
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TEST, VALIDATION, Split
+from shelftalk.equal_tokens.progress import SHARE, SHARES
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import load_experiment
 from shelftalk.stages import OnProgress, silent
@@ -194,11 +195,9 @@ def test_the_same_command_does_nothing_twice_and_more_trials_go_on(study: Path, 
 
 def stopping(trials: int, at_stage: str) -> OnProgress:
     """Progress that cuts the power in a stage of the trial behind so many."""
-    done = [0]
 
     def progress(stage: str, number: int, total: int, text: str) -> None:
-        done[0] = number if stage == "trials" else done[0]
-        if stage == at_stage and done[0] == trials and number:
+        if stage == "trials" and number // SHARE == trials and f": {at_stage} " in text and number % SHARE > SHARES[at_stage][0]:
             raise PowerCut
 
     return progress

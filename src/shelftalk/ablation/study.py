@@ -14,6 +14,7 @@ from shelftalk.ablation.report import write_reports
 from shelftalk.ablation.result import COMPARED, Ablation, result_of
 from shelftalk.ablation.running import Run, run_of
 from shelftalk.assemble import check_backbone
+from shelftalk.equal_tokens.progress import Shares
 from shelftalk.equal_tokens.training_run import tables_of
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
@@ -46,10 +47,11 @@ def _ablate(grid: Grid, out: Path, progress: OnProgress, say: Callable[[str], No
     _check(runs)
     for sentence in data_sentences(runs[0].shared.needed("prepare")):
         say(sentence)
+    shares = Shares(progress, "runs", len(runs), "")
     for number, run in enumerate(runs):
-        progress("runs", number, len(runs), f"{run.variant.name}, seed {run.seed}")
-        say(f"{number + 1}/{len(runs)} " + _run(run, grid, progress))
-    progress("runs", len(runs), len(runs), FINISHED)
+        hears = shares.training(number, f"{run.variant.name}, seed {run.seed}")
+        say(f"{number + 1}/{len(runs)} " + _run(run, grid, hears))
+    shares.finish()
     base = next(run for run in runs if run.variant == grid.baseline)
     item_knn = running.ask_item_knn(base.variant, base.shared, out, grid.settings, progress) if grid.settings.compare_item_knn else None
     found = result_of(grid, runs, item_knn)

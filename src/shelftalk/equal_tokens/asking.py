@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,12 @@ from shelftalk.evaluation.comparison import evaluated, requests_of
 from shelftalk.evaluation.metrics import LIST_LENGTH, Task
 from shelftalk.records import Request
 
+Announce = Callable[[Mapping[Task, Sequence[Request]]], None]
+"""Hears of all requests, by task and in the order in which they are asked, before the first is."""
 
-def unheard(task: Task) -> None:
-    """The name of a task that nobody waits for."""
+
+def unheard(asked: Mapping[Task, Sequence[Request]]) -> None:
+    """An announcement that nobody waits for."""
 
 
 def per_user_tables(
@@ -26,24 +29,25 @@ def per_user_tables(
     users: int = 0,
     ratings: int = 0,
     seed: int = 0,
-    on_task: Callable[[Task], None] = unheard,
+    announce: Announce = unheard,
     only: Collection[str] = (),
 ) -> dict[str, pl.DataFrame]:
     """Task -> a row per user (or rating), for each task that the model answers and the data supports.
 
-    `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users. `on_task` is told which
-    task is asked next. `only` names the tasks to ask, all without a name.
+    `users` and `ratings` are how many are drawn by `seed`, 0 for all; ratings are those of the drawn users. `only` names the tasks to
+    ask, all without a name.
     """
     places = drawn_users(split, part, users, seed)
     able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
     able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
-    tables = {}
-    for task in (task for task, can in able.items() if can and (not only or task in only)):
-        requests, truths = _drawn(split, task, part, places, ratings, seed)
-        if requests:
-            on_task(task)
-            tables[str(task)] = evaluated(task, _answers(model, task, requests), requests, truths, split)
-    return tables
+    tasks = [task for task, can in able.items() if can and (not only or task in only)]
+    drawn = {task: _drawn(split, task, part, places, ratings, seed) for task in tasks}
+    drawn = {task: (requests, truths) for task, (requests, truths) in drawn.items() if requests}
+    announce({task: requests for task, (requests, _) in drawn.items()})
+    return {
+        str(task): evaluated(task, _answers(model, task, requests), requests, truths, split)
+        for task, (requests, truths) in drawn.items()
+    }
 
 
 def drawn_users(split: Split, part: Part, users: int, seed: int) -> np.ndarray:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +15,14 @@ import polars as pl
 import psutil
 
 from shelftalk import stages
-from shelftalk.assemble import Asking, RunParts, new_backbone, save_model_facts, validation_quality
+from shelftalk.assemble import RunParts, new_backbone, save_model_facts, validation_quality
 from shelftalk.data.splitting import Part
-from shelftalk.equal_tokens.asking import per_user_tables
+from shelftalk.decoding.workload import Ask, Asking, costs
+from shelftalk.equal_tokens.asking import Announce, per_user_tables, unheard
+from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import Experiment
 from shelftalk.parts import SERVED, own_sources
+from shelftalk.records import Request
 from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside, fingerprint
 from shelftalk.stages import OnProgress
 from shelftalk.tasks.mixture import epoch_samples
@@ -133,23 +136,26 @@ def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecor
         from shelftalk.models.pretrained import load_backbone
 
         asking = Asking(lambda done, total, about: progress("ask", done, total, about))
-        found = replace(run.parts, asking=asking)
+        found = run.parts
         backbone = load_backbone(run.folder.model, run.seeded.training.precision)
         model = LanguageModelRecommender(backbone, found.index, found.served, run.seeded.decoding, on_batch=asking)
-        return measure(model, run.folder, found, questions)
+
+        def announce(asked: Mapping[Task, Sequence[Request]]) -> None:
+            cost = costs(model, asked)
+            asking.expect([Ask(task, len(requests), cost[task]) for task, requests in asked.items()])
+
+        return measure(model, run.folder, found, questions, announce)
 
     return run.folder.do("evaluate", inputs, work, [run.folder.evaluation(task) for task in SERVED])
 
 
-def measure(model: Any, folder: RunFolder, found: RunParts, questions: Questions) -> dict[str, Any]:
-    """Ask `model`, write evaluation/TASK.parquet, and say what was asked."""
+def measure(
+    model: Any, folder: RunFolder, found: RunParts, questions: Questions, announce: Announce = unheard
+) -> dict[str, Any]:
+    """Ask `model`, write evaluation/TASK.parquet, and say what was asked. `announce` hears of all requests before the first is asked."""
     start = time.perf_counter()
-
-    def name(task: str) -> None:
-        found.asking.about = task
-
     drawn = (questions.users, questions.ratings, questions.drawn_by)
-    tables = per_user_tables(model, found.split, questions.part, *drawn, name, questions.tasks)
+    tables = per_user_tables(model, found.split, questions.part, *drawn, announce, questions.tasks)
     for task, table in tables.items():
         with beside(folder.evaluation(task)) as part:
             table.write_parquet(part)
@@ -194,7 +200,6 @@ def _trained(run: TokenRun, tokens: int, progress: OnProgress, on_validation: On
     from shelftalk.training.trainer import train as train_backbone
 
     found, experiment = run.parts, run.seeded
-    progress("train", 0, 1, "making samples")
     backbone = new_backbone(found)
     budgeted = samples_for(found, backbone, tokens)
     validation = {name: backbone.encode_samples(stages.validation_samples(task, experiment)) for name, task in found.served.items()}

@@ -28,17 +28,28 @@ from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
-# Few shapes: the processor's matrix library builds and keeps a kernel for every new one, which took two thirds of a step
-# and gigabytes of memory when every batch had a shape of its own.
 LENGTH_STEP = 32
-"""Batches are padded to a multiple of so many tokens."""
-LABEL_STEP = 256
-"""The labels of a batch are filled up to a multiple of this."""
+"""Samples whose lengths round up to the same multiple of this count as of one length, on every machine."""
 LARGEST_TABLE = 2**24
 """Numbers in one table of log-probabilities [states, V] where only some of them are asked for."""
 NOT_COUNTED = -100
 REMEMBERED = 200_000
 """Texts whose tokens a backbone remembers; more would grow without end on random spans."""
+
+
+@dataclass(frozen=True)
+class Padding:
+    """Batches are padded to a multiple of `length` tokens, and their labels filled up to a multiple of `labels`."""
+
+    length: int
+    labels: int
+
+
+FEW_SHAPES = Padding(LENGTH_STEP, 256)
+"""For half precision: the processor's library builds and keeps a kernel for every new shape, which took two thirds of a step and
+gigabytes of memory when every batch had a shape of its own. GPUs like round shapes too."""
+TIGHT = Padding(8, 16)
+"""For full precision on a processor, whose kernels fit any shape: padding was a tenth of the work of a step."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +89,8 @@ class Backbone(ABC):
         self.fp16 = fp16
         if bf16 and self.device.type == "cpu":
             use_full_precision_attention(model)
+        self.full_precision_on_cpu = self.device.type == "cpu" and not (bf16 or fp16)
+        self.padding = TIGHT if self.full_precision_on_cpu else FEW_SHAPES
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
     # --- text -> ids -------------------------------------------------------------------------------------------------
@@ -270,11 +283,11 @@ class Backbone(ABC):
 
 
 def padded(
-    rows: Sequence[np.ndarray], pad: int, left: bool = False, most: int | None = None
+    rows: Sequence[np.ndarray], pad: int, step: int, left: bool = False, most: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, T] int64 ids and [B, T] bool of what is real. Padding goes to a round length, but no further than `most`."""
+    """[B, T] int64 ids and [B, T] bool of what is real. T is a multiple of `step`, but no more than `most`."""
     longest = max(len(row) for row in rows)
-    width = rounded_up(longest, LENGTH_STEP)
+    width = rounded_up(longest, step)
     width = width if most is None else max(longest, min(width, most))
     ids = np.full((len(rows), width), pad, np.int64)
     real = np.zeros((len(rows), width), bool)
@@ -285,9 +298,9 @@ def padded(
     return torch.from_numpy(ids), torch.from_numpy(real)
 
 
-def padded_labels(places: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places and labels filled up to a multiple of LABEL_STEP by labels that are not counted."""
-    missing = rounded_up(len(labels), LABEL_STEP) - len(labels)
+def padded_labels(places: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places and labels filled up to a multiple of `step` by labels that are not counted."""
+    missing = rounded_up(len(labels), step) - len(labels)
     return torch.nn.functional.pad(places, (0, missing)), torch.nn.functional.pad(labels, (0, missing), value=NOT_COUNTED)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
-from shelftalk.models.backbone import Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.backbone import NOT_COUNTED, Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.last_layer import computed_at
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache
 
 
@@ -18,33 +21,35 @@ class DecoderOnly(Backbone):
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """`input_ids` [B, T], padded on the right, where a causal model needs no mask; `label_places` [L] index into B * T:
         the token *before* each label; `labels` [L]. Where several samples share a row, `position_ids` [B, T] too."""
-        ids, _ = padded([sample.ids for sample in samples], self.pad, most=self.positions)
-        loss, _ = padded([sample.bears_loss for sample in samples], 0, most=self.positions)
+        ids, _ = padded([sample.ids for sample in samples], self.pad, self.padding.length, most=self.positions)
+        loss, _ = padded([sample.bears_loss for sample in samples], 0, self.padding.length, most=self.positions)
         for row, sample in enumerate(samples):
             loss[row, list(sample.starts)] = 0  # nothing stands before a first token
         places = loss.flatten().nonzero().squeeze(1)
-        label_places, labels = padded_labels(places - 1, ids.flatten()[places])
+        label_places, labels = padded_labels(places - 1, ids.flatten()[places], self.padding.labels)
         batch = {"input_ids": ids, "label_places": label_places, "labels": labels}
         if any(len(sample.starts) > 1 for sample in samples):
             batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
         return batch
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        with self.precision():
+        read = batch["label_places"]
+        with self.precision(), self._last_layer_at(read, batch["labels"] != NOT_COUNTED):
             # transformers reads from positions that start anew, if there is neither mask nor cache, that a token sees its sample alone
             inputs = {"input_ids": batch["input_ids"], "position_ids": batch.get("position_ids"), "use_cache": False}
             hidden = self.model.model(**inputs).last_hidden_state  # [B, T, H]
-            spoken = hidden.flatten(0, 1)[batch["label_places"]]  # [L, H]: the vocabulary is met only where there is a label
+            spoken = hidden.flatten(0, 1)[read]  # [L, H]: the vocabulary is met only where there is a label
             return picked_log_probs(self.model.lm_head(spoken), batch["labels"])
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         """Prompts padded on the left, so that all of them end at one place."""
-        ids, real = padded([prompt.ids for prompt in prompts], self.pad, left=True, most=self.positions)
+        ids, real = padded([prompt.ids for prompt in prompts], self.pad, self.padding.length, left=True, most=self.positions)
         ids, real = ids.to(self.device), real.to(self.device)
         positions = (real.cumsum(1) - 1).clamp(min=0)
         cache = new_cache()
-        with self.precision():
+        ends = torch.arange(1, len(ids) + 1, device=self.device) * ids.shape[1] - 1
+        with self.precision(), self._last_layer_at(ends, torch.ones_like(ends, dtype=torch.bool)):
             hidden = self.model.model(
                 ids, attention_mask=real.long(), position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
@@ -52,6 +57,15 @@ class DecoderOnly(Backbone):
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)
+
+    def _last_layer_at(self, places: torch.Tensor, counted: torch.Tensor) -> AbstractContextManager:
+        """Inside, nothing is computed in vain by the last layer (see computed_at). In full precision on a processor alone, where it
+        was an eighth of a step; and not where layers are computed again on the way back, when this is over."""
+        layers: Any = getattr(self.model.model, "layers", None)  # Llama and its like; other families keep theirs elsewhere
+        block = getattr(layers[-1], "mlp", None) if layers else None
+        if block is None or not self.full_precision_on_cpu or getattr(layers[-1], "gradient_checkpointing", False):
+            return nullcontext()
+        return computed_at(block, places, counted)
 
 
 def _restarting_positions(starts: Sequence[tuple[int, ...]], width: int) -> torch.Tensor:

@@ -20,12 +20,12 @@ class EncoderDecoder(Backbone):
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """`input_ids`, `attention_mask` [B, S]; `decoder_input_ids` [B, D], shifted right behind the start token;
         `label_places` [L] index into B * D; `labels` [L]."""
-        cuts = [sample.prompt_length for sample in samples]
-        source, real = padded([self._source(sample.ids[:cut]) for sample, cut in zip(samples, cuts, strict=True)], self.pad)
-        target, _ = padded([sample.ids[cut:] for sample, cut in zip(samples, cuts, strict=True)], self.pad)
-        loss, _ = padded([sample.bears_loss[cut:] for sample, cut in zip(samples, cuts, strict=True)], 0)
+        cuts, step = [sample.prompt_length for sample in samples], self.padding.length
+        source, real = padded([self._source(sample.ids[:cut]) for sample, cut in zip(samples, cuts, strict=True)], self.pad, step)
+        target, _ = padded([sample.ids[cut:] for sample, cut in zip(samples, cuts, strict=True)], self.pad, step)
+        loss, _ = padded([sample.bears_loss[cut:] for sample, cut in zip(samples, cuts, strict=True)], 0, step)
         places = loss.flatten().nonzero().squeeze(1)
-        label_places, labels = padded_labels(places, target.flatten()[places])
+        label_places, labels = padded_labels(places, target.flatten()[places], self.padding.labels)
         return {
             "input_ids": source,
             "attention_mask": real.long(),
@@ -44,7 +44,7 @@ class EncoderDecoder(Backbone):
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         """Encode the sources once."""
-        source, real = padded([self._source(prompt.ids) for prompt in prompts], self.pad)
+        source, real = padded([self._source(prompt.ids) for prompt in prompts], self.pad, self.padding.length)
         source, mask = source.to(self.device), real.long().to(self.device)
         with self.precision():
             encoded = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state

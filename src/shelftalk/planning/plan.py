@@ -277,18 +277,18 @@ def _here(found: RunParts, backbone: Backbone, counted: Counted, batches: Batche
     need = Fit(backbone.model, settings, costs.largest, costs.largest_checkpointed, base).memory()
     where = f"this machine, {torch.get_num_threads()} threads of {machine.processor()}"
     if backbone.parameters <= time.SMALL and not refused:
-        note = "Hours on this processor are from training steps tried out just now, four batches of this experiment."
-        seconds = time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical, settings)
-        return Here(where, need, seconds, note)
+        note = "Hours on this processor are from training steps tried out just now, four batches of this experiment, by processor time."
+        step = time.tried_out(_to_try(found, "bf16" if bf16 else "fp32"), batches.typical, settings)
+        return Here(where, need, step.seconds, f"{note} {time.other_work(step.busy)}".rstrip())
     rate = time.measured_rate(bf16)
     trained = sum(shape.numel() for shape in memory.trainable(backbone.model))
     passes = time.passes(settings.gradient_checkpointing, trained < backbone.parameters)
     each = [time.step_seconds(trace, trained, rate, passes) for trace in costs.typical]
     note = (
         f"Hours on this processor are worked out from rates measured just now: {rate.flops / 1e9:.0f} x 10^9 operations and "
-        f"{rate.bandwidth / 1e9:.1f} GB of memory a second."
+        f"{rate.bandwidth / 1e9:.1f} GB of memory a second, by processor time. {time.other_work(rate.busy)}"
     )
-    return Here(where, need, sum(each) / len(each), note)
+    return Here(where, need, sum(each) / len(each), note.rstrip())
 
 
 def _bought(name: str, way: Way, forward_passes: int, hardware: Hardware, gpu: Gpu) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from shelftalk import parts, seeds
 from shelftalk.assemble import RunParts, new_backbone
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
+from shelftalk.equal_tokens.progress import Shares
 from shelftalk.errors import UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment
 from shelftalk.indexing.item_index import ItemIndex
@@ -31,6 +32,7 @@ from shelftalk.probing.references import reference_answers
 from shelftalk.probing.scoring import answers_frame
 from shelftalk.probing.world import World, WorldSettings, make_world
 from shelftalk.runs import RunFolder
+from shelftalk.stages import OnProgress, silent
 from shelftalk.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 SERVED = ("retrieval", "ranking")
 AUXILIARY = ("masked_items", "masked_language", "pairwise_preference")
-OnProgress = Callable[[str], None]
 EXPERIMENT: dict[str, Any] = {
     "name": "probe",
     "nano": {"width": 64, "layers": 2, "heads": 4, "vocabulary": 400},
@@ -109,20 +110,22 @@ def mixtures(auxiliary: Sequence[str] = AUXILIARY, controls: bool = True) -> lis
 
 
 def study(
-    settings: ProbeSettings, wanted: Sequence[Mixture], numbers: Sequence[int], on_progress: OnProgress = lambda text: None
+    settings: ProbeSettings, wanted: Sequence[Mixture], numbers: Sequence[int], progress: OnProgress = silent
 ) -> Probed:
     """Train and ask every mixture in the world of every seed of `numbers`, one after another."""
     frames: list[pl.DataFrame] = []
     trainings: list[dict[str, Any]] = []
-    for seed in numbers:
+    shares = Shares(progress, "probe", len(numbers) * len(wanted), "making a world")
+    for turn, seed in enumerate(numbers):
         with tempfile.TemporaryDirectory() as scratch:
             bench = Bench.make(settings, seed, Path(scratch))
             frames.append(bench.references())
-            for mixture in wanted:
-                on_progress(f"seed {seed}: {mixture.name}")
-                backbone, facts = bench.trained(mixture)
+            for number, mixture in enumerate(wanted):
+                hears = shares.training(turn * len(wanted) + number, f"{mixture.name}, seed {seed}")
+                backbone, facts = bench.trained(mixture, hears)
                 frames.append(bench.asked(backbone, mixture))
                 trainings.append({"mixture": mixture.name, "seed": seed, **facts})
+    shares.finish()
     return Probed(pl.concat(frames), trainings)
 
 
@@ -146,7 +149,7 @@ class Bench:
         popularity = dict(zip(world.dataset.item_ids, found.split.popularity.tolist(), strict=True))
         return cls(settings, seed, scratch, world, found, world_questions(world, popularity, settings.repeats, seed))
 
-    def trained(self, mixture: Mixture) -> tuple[Backbone, dict[str, Any]]:
+    def trained(self, mixture: Mixture, progress: OnProgress = silent) -> tuple[Backbone, dict[str, Any]]:
         """A new model, trained on the mixture's first `tokens` tokens, and what that took."""
         from shelftalk.training.trainer import train
 
@@ -155,7 +158,8 @@ class Bench:
         validation = {"retrieval": backbone.encode_samples(self.found.served["retrieval"].validation()[:100])}
         start = time.process_time()
         with tempfile.TemporaryDirectory(dir=self.scratch) as checkpoints:
-            result = train(backbone, [budgeted.all], validation, Path(checkpoints), self.found.experiment.training, self.seed)
+            given = backbone, [budgeted.all], validation, Path(checkpoints), self.found.experiment.training, self.seed
+            result = train(*given, on_step=lambda *told: progress("train", *told))
         took = {"processor seconds": round(time.process_time() - start, 1), "steps": result.steps, "parameters": backbone.parameters}
         by_task = {f"tokens of {name}": tokens for name, tokens in budgeted.tokens_by_task.items()}
         return backbone, {"tokens": budgeted.tokens, **by_task, **took}

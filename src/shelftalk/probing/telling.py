@@ -16,12 +16,13 @@ from shelftalk.machine import hardware_facts
 from shelftalk.probing.questions import KINDS
 from shelftalk.probing.run_probe import RUN_KINDS, WITHOUT_ORDER, parts_of, probe_run
 from shelftalk.probing.scoring import accuracies, difference
-from shelftalk.probing.study import AUXILIARY, QUICK, OnProgress, Probed, ProbeSettings, mixtures, study
+from shelftalk.probing.study import AUXILIARY, QUICK, Probed, ProbeSettings, mixtures, study
 from shelftalk.report import numbers
 from shelftalk.report.markdown import escaped, markdown_table
 from shelftalk.report.render import environment
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runs import RunFolder, beside, space_needed
+from shelftalk.stages import OnProgress
 
 WITHOUT = "served only"
 HALF = ", other half"
@@ -38,7 +39,7 @@ READING_A_WORLD = (
 
 
 
-def probed_world(seeds: str, tasks: str | None, quick: bool, on_progress: OnProgress) -> dict[str, Any]:
+def probed_world(seeds: str, tasks: str | None, quick: bool, progress: OnProgress) -> dict[str, Any]:
     """The probe of the synthetic world; `seeds` and `tasks` by comma, all auxiliary tasks without any.
 
     Raises SettingsError for a seed that is no number, UnknownPart for a task that is none.
@@ -49,7 +50,7 @@ def probed_world(seeds: str, tasks: str | None, quick: bool, on_progress: OnProg
         raise SettingsError(f'--seeds "{seeds}" is not a list of whole numbers; write it as in --seeds 0,1,2.') from None
     named = [name.strip() for name in tasks.split(",")] if tasks else AUXILIARY
     wanted = mixtures(named, controls=not quick)
-    return found_of(study(QUICK if quick else ProbeSettings(), wanted, chosen, on_progress), KINDS)
+    return found_of(study(QUICK if quick else ProbeSettings(), wanted, chosen, progress), KINDS)
 
 
 def probed_run(folder: Path, number: int) -> dict[str, Any]:

@@ -84,7 +84,7 @@ class Steps(TorchDataset):
             samples = epochs[number]
             batches = _epoch_batches(samples, batch_tokens, seed, number, row_tokens)
             self._batches += [(number, batch) for batch in batches]
-            self._counts += [_counts(samples, batch) for batch in batches]
+            self._counts += [_counts(samples, batch, backbone.padding.length) for batch in batches]
             self.epoch_ends.append(len(self._batches))
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ def _epoch_batches(samples: Sequence[Encoded], batch_tokens: int, seed: int, epo
     return [[rows[row] for row in batches[number]] for number in order.tolist()]
 
 
-def _counts(samples: Sequence[Encoded], rows: Sequence[Sequence[int]]) -> StepCounts:
+def _counts(samples: Sequence[Encoded], rows: Sequence[Sequence[int]], step: int) -> StepCounts:
     lengths = [sum(len(samples[place]) for place in row) for row in rows]
     targets = sum(int(samples[place].bears_loss.sum()) for row in rows for place in row)
-    return StepCounts(sum(lengths), targets, rounded_up(max(lengths), LENGTH_STEP) * len(lengths))
+    return StepCounts(sum(lengths), targets, rounded_up(max(lengths), step) * len(lengths))

@@ -138,8 +138,9 @@ class _ShelfTrainer(Trainer):
 class _Report(TrainerCallback):
     """Tells the caller (step, all steps, text) after every step, and (step, metrics) after every validation."""
 
-    def __init__(self, on_step: Callable[[int, int, str], None], on_validation: OnValidation, best_by: str) -> None:
+    def __init__(self, on_step: Callable[[int, int, str], None], steps: int, on_validation: OnValidation, best_by: str) -> None:
         self.on_step = on_step
+        self.steps = steps
         self.on_validation = on_validation
         self.shown = _SHOWN if best_by == BY_LOSS else best_by
         self.text = ""
@@ -154,7 +155,11 @@ class _Report(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         control.should_log |= control.should_save  # a curve that is continued goes on where it was cut
-        self.on_step(state.global_step, state.max_steps, self.text)
+        self.on_step(state.global_step, self.steps, self.text)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step < self.steps:
+            self.on_step(self.steps, self.steps, f"stopped early, after step {state.global_step}")
 
 
 class _Seal(TrainerCallback):
@@ -208,13 +213,14 @@ def train(
         train_dataset=steps,
         callbacks=[
             EarlyStoppingCallback(settings.patience),
-            _Report(on_step, on_validation, settings.best_by),
+            _Report(on_step, number, on_validation, settings.best_by),
             *([_Seal()] if processes.count == 1 else []),
             *(own_callbacks(settings.trackers, tracking) if tracking else []),
         ],
     )
     if _is_sharded(trainer) and (refusal := refused_where_spread(settings, has_adapters(backbone.model))):
         raise SettingsError(refusal)
+    on_step(step_of(checkpoint) if checkpoint else 0, number, "")
     if checkpoint:
         check_kind(checkpoint, _is_sharded(trainer))
     trainer.remove_callback(PrinterCallback)

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from shelftalk import seeds
 from shelftalk.equal_tokens import training_run
+from shelftalk.equal_tokens.progress import Shares
 from shelftalk.equal_tokens.training_run import OnValidation, Questions, TokenRun, tables_of, token_run, unwatched
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.runs import space_needed
-from shelftalk.stages import FINISHED, OnProgress
+from shelftalk.stages import OnProgress
 from shelftalk.tuning.space import Parameter, Space, told
 
 if TYPE_CHECKING:  # optuna and its database take half a second to load
@@ -67,12 +68,13 @@ def search(space: Space, out: Path, progress: OnProgress, say: Callable[[str], N
         study = _study(space, out)
         _forget_killed(study)
         trials = _over(study, space)
+        shares = Shares(progress, "trials", max(len(trials), space.settings.trials), "")
         while len(trials) < space.settings.trials:
-            progress("trials", len(trials), space.settings.trials, _best_so_far(trials, space))
-            _one_more(study, space, out, len(trials), progress)
+            hears = shares.training(len(trials), _best_so_far(trials, space))
+            _one_more(study, space, out, len(trials), hears)
             trials = _over(study, space)
             say(f"trial {len(trials)}/{space.settings.trials}: {trials[-1].said()}")
-    progress("trials", len(trials), len(trials), FINISHED)
+    shares.finish()
     if not any(trial.value is not None for trial in trials):
         raise SettingsError(f"none of {len(trials)} trials came through; the last one: {trials[-1].reason}")
     return trials

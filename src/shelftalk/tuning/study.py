@@ -10,6 +10,7 @@ from typing import Any
 from shelftalk.assemble import check_backbone
 from shelftalk.data.sources import source_hashes
 from shelftalk.equal_tokens import training_run
+from shelftalk.equal_tokens.progress import Shares
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.runs import alone_in, beside, holds_something, remove_parts, space_needed, write_json
@@ -120,21 +121,22 @@ def _finals(
     chosen = _candidates(space, trials)
     finalists: list[Finalist] = []
     left_out: list[str] = []
+    shares = Shares(progress, "finals", len(chosen) * len(space.settings.seeds), "")
     for number, (name, (trial, experiment)) in enumerate(chosen.items()):
 
-        def value(seed: int, name: str = name, experiment: Experiment = experiment, number: int = number) -> float:
-            progress("finals", number, len(chosen), f"{name}, seed {seed}")
-            found = measured(run_in(experiment, seed, out, f"finals/{name.replace(' ', '-')}.seed-{seed}"), space, progress)
+        def value(turn: int, seed: int, name: str = name, experiment: Experiment = experiment, number: int = number) -> float:
+            hears = shares.training(number * len(space.settings.seeds) + turn, f"{name}, seed {seed}")
+            found = measured(run_in(experiment, seed, out, f"finals/{name.replace(' ', '-')}.seed-{seed}"), space, hears)
             say(f"{name}, seed {seed}: {found:.4f}")
             return found
 
         try:
-            finalists.append(finalist_of(name, trial, [value(seed) for seed in space.settings.seeds]))
+            finalists.append(finalist_of(name, trial, [value(turn, seed) for turn, seed in enumerate(space.settings.seeds)]))
         except SettingsError as error:
             if trial is None:
                 raise
             left_out.append(f"“{name}” was among the best of the search and failed with another seed: {error}")
-    progress("finals", len(chosen), len(chosen), FINISHED)
+    shares.finish()
     return finalists, left_out
 
 
