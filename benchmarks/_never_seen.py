@@ -1,7 +1,8 @@
-"""A data set some of whose items no training shows: what users took of them is removed, except where it is the last thing they took.
+"""A data set some of whose items no training shows: what users took of them is removed, except where it is
+the last thing they took.
 
-Leave-one-out then asks for those last ones at test time, and for nothing of the kind before: the project's own split, no other path.
-Their texts stay in the catalogue. Legend: U users.
+Leave-one-out then asks for those last ones at test time, and for nothing of the kind before: the project's
+own split, no other path. Their texts stay in the catalogue. Legend: U users.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import polars as pl
 from shelftalk import seeds
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import Split
-from shelftalk.runs import beside
+from shelftalk.runtime.run_folder import beside
 
 LEAST_EVENTS = 3
 """Leave-one-out needs one event each to train, validate and test; users who are left with fewer go."""
@@ -45,7 +46,8 @@ def write_source(folder: Path, items: pl.DataFrame, events: pl.DataFrame) -> Non
 
 
 def groups(split: Split, items: set[str]) -> dict[str, np.ndarray]:
-    """Group -> the users, by number, whose test item is of it: seen in training, or one of `items`, which never is.
+    """Group -> the users, by number, whose test item is of it: seen in training, or one of `items`, which
+    never is.
 
     The few whose item is neither, since the data itself shows it to nobody before the test, are in no group.
     """
@@ -56,7 +58,8 @@ def groups(split: Split, items: set[str]) -> dict[str, np.ndarray]:
 
 
 def events_before_the_test(split: Split, items: set[str]) -> int:
-    """How often one of `items` was taken before the test part, in training or validation: 0, or they were seen."""
+    """How often one of `items` was taken before the test part, in training or validation: 0, or they were
+    seen."""
     rows = [split.dataset.row_of[item] for item in items]
     tested = split.dataset.bounds[1:] - 1
     before = np.delete(split.dataset.event_item, tested)

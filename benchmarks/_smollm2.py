@@ -1,4 +1,5 @@
-"""What the benchmark of SmolLM2's two starts trains: Beauty without some of its items, one training's settings, and the training."""
+"""What the benchmark of SmolLM2's two starts trains: Beauty without some of its items, one training's
+settings, and the training."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ from benchmarks import _never_seen
 from benchmarks._beauty import KEPT, smollm2_file
 from benchmarks.item_knn import BEAUTY
 from shelftalk import stages
-from shelftalk.assemble import TRACKING_FOLDER, RunParts, new_backbone
+from shelftalk.assemble import TRACKING_FOLDER, Run, new_backbone
 from shelftalk.data.sources import DataSettings, read_dataset, source_hashes
 from shelftalk.experiment import load_experiment
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.parts import TASKS
-from shelftalk.runs import RunFolder, StageRecord, TimeSpent, beside
+from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.batching import Steps, length_batches
 from shelftalk.training.trainer import train
@@ -62,13 +63,27 @@ def held_out() -> set[str]:
 
 
 def prepared(
-    scheme: str, steps: int, validations: int, samples: int, rate: float, random_weights: bool = False, auxiliary: bool = False
-) -> RunParts:
+    scheme: str,
+    steps: int,
+    validations: int,
+    samples: int,
+    rate: float,
+    random_weights: bool = False,
+    auxiliary: bool = False,
+) -> Run:
     """Data and index of a run, with the settings of one training on them; `samples`: of validation."""
     source()
-    tasks: dict[str, Any] = {name: {"weight": 0.2 if auxiliary and name in AUXILIARY else 0.0} for name in TASKS}
+    tasks: dict[str, Any] = {
+        name: {"weight": 0.2 if auxiliary and name in AUXILIARY else 0.0} for name in TASKS
+    }
     tasks["retrieval"] = {"targets": 0, "max_history": 20}
-    training = {"max_steps": steps, "batch_tokens": BATCH_TOKENS, "learning_rate": rate, "precision": "bf16", "patience": 1000}
+    training = {
+        "max_steps": steps,
+        "batch_tokens": BATCH_TOKENS,
+        "learning_rate": rate,
+        "precision": "bf16",
+        "patience": 1000,
+    }
     settings = {
         "name": "smollm2",
         "seed": SEED,
@@ -76,49 +91,69 @@ def prepared(
         "index": {"scheme": scheme},
         "tasks": tasks,
         "pretrained": {"name": smollm2_file(), "random_weights": random_weights},
-        "training": {**training, "validations": validations, "validation_samples": samples, "judged_by": ["retrieval"]},
+        "training": {
+            **training,
+            "validations": validations,
+            "validation_samples": samples,
+            "judged_by": ["retrieval"],
+        },
     }
     folder, experiment = RunFolder(ROOT / "prepared" / scheme), load_experiment(None, settings)
     stages.prepare(folder, experiment)
     stages.index(folder, experiment)
-    return RunParts(folder, experiment)
+    return Run(folder, experiment)
 
 
-def trained(found: RunParts, folder: RunFolder, after: Callable[[Backbone], Row]) -> StageRecord:
-    """Train, or continue a training that was interrupted; `after` is handed the trained model once and adds its facts.
+def trained(run: Run, folder: RunFolder, after: Callable[[Backbone], Row]) -> StageRecord:
+    """Train, or continue a training that was interrupted; `after` is handed the trained model once and adds
+    its facts.
 
-    Only retrieval is validated: the train stage of a run validates ranking too, whose prompts list a hundred titles each.
+    Only retrieval is validated: the train stage of a run validates ranking too, whose prompts list a hundred
+    titles each.
     """
-    experiment = found.experiment
+    experiment = run.experiment
     sections = {"seed", "index", "tasks", "pretrained", "training"}
-    settings = experiment.model_dump(mode="json", include=sections, exclude_unset=True)  # a new setting's default starts nothing anew
-    inputs = {**settings, "split": found.split.fingerprint()}
+    settings = experiment.model_dump(
+        mode="json", include=sections, exclude_unset=True
+    )  # a new setting's default starts nothing anew
+    inputs = {**settings, "split": run.split.fingerprint()}
 
     def work() -> Row:
         folder.keep_checkpoints_of(inputs)
         spent, said = TimeSpent(folder.training_time), _Said(folder.path.name)
-        backbone = new_backbone(found)
-        epochs, facts = _epochs(found, backbone)
-        validation = backbone.encode_samples(stages.validation_samples(found.served["retrieval"], experiment))
+        backbone = new_backbone(run)
+        epochs, facts = _epochs(run, backbone)
+        validation = backbone.encode_samples(stages.validation_samples(run.served["retrieval"], experiment))
         before = _loss(backbone, validation)
 
         def on_step(done: int, total: int, text: str) -> None:
             spent.keep()
             said(done, total, text)
 
-        given = backbone, epochs, {"retrieval": validation}, folder.checkpoints, experiment.training, experiment.seed, on_step
+        given = (
+            backbone,
+            epochs,
+            {"retrieval": validation},
+            folder.checkpoints,
+            experiment.training,
+            experiment.seed,
+            on_step,
+        )
         result = train(*given, tracking=folder.path / TRACKING_FOLDER)
-        facts |= asdict(result) | {"validation loss before": before, "learning rate": experiment.training.learning_rate}
+        facts |= asdict(result) | {
+            "validation loss before": before,
+            "learning rate": experiment.training.learning_rate,
+        }
         facts |= {"seconds a step": said.median, "bf16": backbone.bf16, "threads": torch.get_num_threads()}
         return {**facts, **after(backbone), "seconds_before": spent.before}
 
     return folder.do("train", inputs, work)
 
 
-def facts_alone(found: RunParts, path: Path, after: Callable[[Backbone], Row] = lambda backbone: {}) -> StageRecord:
+def facts_alone(run: Run, path: Path, after: Callable[[Backbone], Row] = lambda backbone: {}) -> StageRecord:
     """A training of which nothing but its facts is kept."""
     folder = RunFolder(path)
-    record = trained(found, folder, after)
+    record = trained(run, folder, after)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     return record
 
@@ -137,21 +172,32 @@ def validation(record: StageRecord) -> list[Row]:
     return [before, *({key: row[key] for key in ("step", "tokens", "loss")} for row in rows)]
 
 
-def _epochs(found: RunParts, backbone: Backbone) -> tuple[list[list[Encoded]], Row]:
-    """Enough epochs for the steps, and what the steps read of them: a digest of the tokens in their order, and next items.
+def _epochs(run: Run, backbone: Backbone) -> tuple[list[list[Encoded]], Row]:
+    """Enough epochs for the steps, and what the steps read of them: a digest of the tokens in their order,
+    and next items.
 
     A window's first item has nothing before it and so is no next item, though its name bears loss too.
     """
-    experiment, held = found.experiment, [found.split.dataset.row_of[item] for item in held_out()]
-    wanted = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
+    experiment, held = run.experiment, [run.split.dataset.row_of[item] for item in held_out()]
+    wanted = [task for name, task in run.tasks.items() if experiment.tasks[name].weight > 0]
     epochs, items, shown = list[list[Encoded]](), dict[int, int](), 0
     for number in range(1 + experiment.training.max_steps // LEAST_EPOCH):
         samples = epoch_samples(wanted, number, experiment.seed)
         epochs.append(backbone.encode_samples(samples))
-        items |= {id(sample): length - 1 for sample, length in zip(epochs[-1], samples.items.lengths.tolist(), strict=True)}
+        items |= {
+            id(sample): length - 1
+            for sample, length in zip(epochs[-1], samples.items.lengths.tolist(), strict=True)
+        }
         shown += int(np.isin(samples.items.values, held).sum())
-    steps, digest = Steps(backbone, epochs, experiment.training.batch_tokens, experiment.seed), hashlib.sha256()
-    read = [sample for step in range(min(len(steps), experiment.training.max_steps)) for sample in steps.samples(step)]
+    steps, digest = (
+        Steps(backbone, epochs, experiment.training.batch_tokens, experiment.seed),
+        hashlib.sha256(),
+    )
+    read = [
+        sample
+        for step in range(min(len(steps), experiment.training.max_steps))
+        for sample in steps.samples(step)
+    ]
     for sample in read:
         digest.update(sample.ids.tobytes() + b"\x00" + sample.bears_loss.tobytes())
     totals = {"next items": sum(items[id(sample)] for sample in read), "epochs": len(read) / len(epochs[0])}
@@ -161,7 +207,7 @@ def _epochs(found: RunParts, backbone: Backbone) -> tuple[list[list[Encoded]], R
 @torch.no_grad()
 def _loss(backbone: Backbone, samples: Sequence[Encoded]) -> float:
     """Nats per target token, as the trainer counts them, of a model that has not been trained yet."""
-    batches = [[samples[place] for place in batch] for batch in length_batches(samples, 8192)]
+    batches = [[samples[position] for position in batch] for batch in length_batches(samples, 8192)]
     total = sum(backbone.loss(backbone.collate(batch)).item() for batch in batches)
     return float(total / sum(int(sample.bears_loss.sum()) for sample in samples))
 

@@ -1,4 +1,5 @@
-"""Titles like a catalogue's, as many as are wanted: a chain of words in which each follows another as it does in the real titles."""
+"""Titles like a catalogue's, as many as are wanted: a chain of words in which each follows another as it does
+in the real titles."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ MADE_AT_ONCE = 200_000
 
 
 def titles_like(real: Sequence[str], number: int, seed: int) -> list[str]:
-    """`number` different titles over the words of `real`: beginnings are shared as they are there, and lengths are about theirs."""
+    """`number` different titles over the words of `real`: beginnings are shared as they are there, and
+    lengths are about theirs."""
     corpus, words = _corpus(real)
     draw = np.random.default_rng(seed)
     found: dict[str, None] = {}
@@ -30,18 +32,24 @@ def titles_like(real: Sequence[str], number: int, seed: int) -> list[str]:
 def _corpus(real: Sequence[str]) -> tuple[np.ndarray, list[str]]:
     """All titles' word numbers in one row, an END before, between and behind them; and the words."""
     split = [title.split() for title in real if title.strip()]
-    number = {word: place for place, word in enumerate(dict.fromkeys(chain.from_iterable(split)), END + 1)}
-    return np.array([END, *chain.from_iterable([*map(number.__getitem__, title), END] for title in split)]), ["", *number]
+    number = {
+        word: position for position, word in enumerate(dict.fromkeys(chain.from_iterable(split)), END + 1)
+    }
+    return np.array([END, *chain.from_iterable([*map(number.__getitem__, title), END] for title in split)]), [
+        "",
+        *number,
+    ]
 
 
 def _walks(corpus: np.ndarray, draw: np.random.Generator, number: int) -> list[list[int]]:
-    """Word numbers of as many titles: each word is drawn among those that stand behind the one before it, ends included."""
-    places = np.argsort(corpus[:-1], kind="stable")  # by word
-    bounds = np.searchsorted(corpus[:-1][places], np.arange(corpus.max() + 2))
+    """Word numbers of as many titles: each word is drawn among those that stand behind the one before it,
+    ends included."""
+    positions = np.argsort(corpus[:-1], kind="stable")  # by word
+    bounds = np.searchsorted(corpus[:-1][positions], np.arange(corpus.max() + 2))
     word, steps = np.full(number, END), []
     while not steps or (word != END).any():
         first, stop = bounds[word], bounds[word + 1]
-        following = corpus[places[first + (draw.random(number) * (stop - first)).astype(np.int64)] + 1]
+        following = corpus[positions[first + (draw.random(number) * (stop - first)).astype(np.int64)] + 1]
         word = following if not steps else np.where(word == END, END, following)  # an ended title stays so
         steps.append(word)
     return np.array(steps).T.tolist()

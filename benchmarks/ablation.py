@@ -1,7 +1,8 @@
-"""What each auxiliary task gives at equal tokens, on the bundled data and on Amazon Beauty, nano model, three seeds.
+"""What each auxiliary task gives at equal tokens, on the bundled data and on Amazon Beauty, nano model, three
+seeds.
 
-The grids are those of experiments/ablations, and so are the folders: what `shelftalk ablate` has finished is not done again.
-Amazon Beauty is left out where it is not at hand (see benchmarks/item_knn.py).
+The grids are those of experiments/ablations, and so are the folders: what `shelftalk ablate` has finished is
+not done again. Amazon Beauty is left out where it is not at hand (see benchmarks/item_knn.py).
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import Any
 from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
-from shelftalk.ablation.grid import Grid, load_grid
-from shelftalk.ablation.intervals import gap
-from shelftalk.ablation.result import COMPARED, Ablation, VariantGap
-from shelftalk.ablation.running import run_of
-from shelftalk.ablation.study import ablate
-from shelftalk.console import Progress
-from shelftalk.equal_tokens.training_run import tables_of
+from shelftalk.app.console import Progress
+from shelftalk.studies.ablation.grid import Grid, load_grid
+from shelftalk.studies.ablation.intervals import gap
+from shelftalk.studies.ablation.result import COMPARED, Ablation, VariantGap
+from shelftalk.studies.ablation.study import ablate
+from shelftalk.studies.ablation.variant_run import run_of
+from shelftalk.studies.token_budget.run import tables_of
 
 GAIN = "retrieval ndcg@10"
 CLAIMS = [
@@ -30,7 +31,8 @@ CLAIMS = [
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = {"movielens-small": "auxiliary-tasks", "beauty": "beauty-auxiliary-tasks"}
 ON_TOP = "beauty-on-top"
-"""All on with so many tokens that the served tasks are seen as often as by the mixture without auxiliary tasks."""
+"""All on with so many tokens that the served tasks are seen as often as by the mixture without auxiliary
+tasks."""
 FOLDER = Path("runs/ablations")
 QUICK = {"tokens": 150_000, "users": 300, "ratings": 500}
 LONGEST = 600.0
@@ -55,7 +57,8 @@ def main(quick: bool) -> Result:
 
 
 def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
-    """All on with more tokens minus none with the usual ones, on the same users: equal in served samples, not in tokens."""
+    """All on with more tokens minus none with the usual ones, on the same users: equal in served samples, not
+    in tokens."""
     none = next(variant for variant in equal.variants if variant.name == "none")
     sides = []
     for variant, grid in ((longer.baseline, longer), (none, equal)):
@@ -67,7 +70,12 @@ def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
             for metric in metrics:
                 one = gap(*([tables[task] for tables in side] for side in sides), metric)
                 seeds = [round(value, 4) for value in one.per_seed]
-                figures = {"value": round(one.value, 5), "low": round(one.low, 5), "high": round(one.high, 5), "per_seed": seeds}
+                figures = {
+                    "value": round(one.value, 5),
+                    "low": round(one.low, 5),
+                    "high": round(one.high, 5),
+                    "per_seed": seeds,
+                }
                 found.append({"row": "on top", "data": "beauty", "metric": f"{task} {metric}", **figures})
     return found
 
@@ -81,7 +89,9 @@ def _grid(name: str, quick: bool) -> Grid:
 def _measured(grid: Grid, quick: bool) -> Ablation:
     """In a fixed folder under the working directory, so that an interrupted benchmark continues."""
     with Progress() as progress:
-        return ablate(grid, FOLDER / (grid.settings.name + (".quick" if quick else "")), progress, progress.say)[0]
+        return ablate(
+            grid, FOLDER / (grid.settings.name + (".quick" if quick else "")), progress, progress.say
+        )[0]
 
 
 def claims(found: dict[str, Ablation]) -> list[Claim]:
@@ -90,11 +100,15 @@ def claims(found: dict[str, Ablation]) -> list[Claim]:
     seconds = [row["training_seconds"] for ablation in found.values() for row in ablation.runs]
     longest = max(second for second in seconds if second is not None)
     gaps = {name: _gap(ablation, "none") for name, ablation in found.items()}
-    said = "; ".join(f"{name} {-gap.value:.4f} [{-gap.high:.4f}, {-gap.low:.4f}]" for name, gap in gaps.items())
+    said = "; ".join(
+        f"{name} {-gap.value:.4f} [{-gap.high:.4f}, {-gap.low:.4f}]" for name, gap in gaps.items()
+    )
     return [
         Claim(CLAIMS[0], round(apart, 5), "<= 0.02", apart <= 0.02),
         Claim(CLAIMS[1], longest, f"<= {LONGEST:.0f} seconds", longest <= LONGEST),
-        Claim(CLAIMS[2], said, "low end > 0", all(gap.high < 0 for gap in gaps.values())),  # a gap is none minus all on
+        Claim(
+            CLAIMS[2], said, "low end > 0", all(gap.high < 0 for gap in gaps.values())
+        ),  # a gap is none minus all on
     ]
 
 
@@ -110,9 +124,20 @@ def _gap(ablation: Ablation, variant: str) -> VariantGap:
 
 def _rows(name: str, ablation: Ablation) -> list[dict[str, Any]]:
     """The full tables: figures and costs, differences, runs."""
-    shared = {"data": name, "part": ablation.part, "tokens": ablation.tokens, "seeds": list(ablation.seeds), **ablation.asked}
-    figures = [{"variant": v.name, **_rounded(v.metrics), "costs": _rounded(v.costs)} for v in ablation.variants]
-    gaps = [{**_rounded(asdict(gap)), "per_seed": [round(one, 4) for one in gap.per_seed], "clear": gap.clear} for gap in ablation.gaps]
+    shared = {
+        "data": name,
+        "part": ablation.part,
+        "tokens": ablation.tokens,
+        "seeds": list(ablation.seeds),
+        **ablation.asked,
+    }
+    figures = [
+        {"variant": v.name, **_rounded(v.metrics), "costs": _rounded(v.costs)} for v in ablation.variants
+    ]
+    gaps = [
+        {**_rounded(asdict(gap)), "per_seed": [round(one, 4) for one in gap.per_seed], "clear": gap.clear}
+        for gap in ablation.gaps
+    ]
     return [
         {"row": "ablation", **shared, "baseline": ablation.baseline, "sentences": list(ablation.sentences)},
         *({"row": "variant", "data": name, **figure} for figure in figures),

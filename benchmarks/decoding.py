@@ -1,7 +1,7 @@
 """Beam search in the item trie against transformers' `generate`, on the same model, prompts and precision.
 
-Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both trained on next items
-(benchmarks/_beauty.py). Four ways answer the same test users with 20 beams, by turns:
+Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both
+trained on next items (benchmarks/_beauty.py). Four ways answer the same test users with 20 beams, by turns:
 
 - ours: `beam_search` as the recommender calls it, from token ids to item numbers;
 - generate with `prefix_allowed_tokens_fn`: the function looks the prefix up in a dictionary, as is usual;
@@ -56,7 +56,8 @@ REFERENCE_USERS = 3
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A model, an index, and some test users of one batch; for the usual function, its dictionaries, made beforehand."""
+    """A model, an index, and some test users of one batch; for the usual function, its dictionaries, made
+    beforehand."""
 
     name: str
     model: LanguageModelRecommender
@@ -146,7 +147,9 @@ def _measured(case: Case, rounds: int) -> dict[str, Any]:
         "without constraints": round(median["generate, free"] / median["ours"], 2),
         "tokens without constraints": length,
         "mask's share": round(_share(case, MASK), 4),
-        "share of all but the model": round(1 - _share(case, (*MODEL, (type(case.model.backbone), "prefill"))), 4),
+        "share of all but the model": round(
+            1 - _share(case, (*MODEL, (type(case.model.backbone), "prefill"))), 4
+        ),
         "processor's share": round(processed[2], 4),
         "top 10 in common with generate": round(_in_common(found, theirs[0]), 3),
         "scores apart from generate's": round(_apart(found, theirs), 5),
@@ -154,13 +157,16 @@ def _measured(case: Case, rounds: int) -> dict[str, Any]:
     }
 
 
-# --- transformers' generate -----------------------------------------------------------------------------------------------------
+# --- transformers' generate
+# -----------------------------------------------------------------------------------------------------
 
 
 def _generated(case: Case, way: str, length: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Items and scores [R, B] of generate, and the share of its time spent in the processor."""
     model, backbone = case.model, case.model.backbone
-    prompts = backbone.encode_samples(model.tasks["retrieval"].prompts(case.requests, model.tasks["retrieval"].seen[0]))
+    prompts = backbone.encode_samples(
+        model.tasks["retrieval"].prompts(case.requests, model.tasks["retrieval"].seen[0])
+    )
     ids, mask = _left_padded(prompts, backbone.pad)
     exclusions = model._exclusions(case.requests)
     processor = TrieLogitsProcessor(model.trie, case.end, ids.shape[1], exclusions)
@@ -172,7 +178,9 @@ def _generated(case: Case, way: str, length: int) -> tuple[np.ndarray, np.ndarra
     elif way == "processor":
         more["logits_processor"] = [inside]
     else:
-        config = generation_config(backbone.model, model.trie, case.end, BEAMS, max_new_tokens=length, min_new_tokens=length)
+        config = generation_config(
+            backbone.model, model.trie, case.end, BEAMS, max_new_tokens=length, min_new_tokens=length
+        )
     start = time.perf_counter()
     with torch.no_grad(), backbone.precision():
         out = backbone.model.generate(input_ids=ids, attention_mask=mask, generation_config=config, **more)
@@ -180,7 +188,11 @@ def _generated(case: Case, way: str, length: int) -> tuple[np.ndarray, np.ndarra
     if way == "free":
         return np.zeros(0), np.zeros(0), 0.0
     shape = len(case.requests), BEAMS
-    return processor.items(out.sequences, out.sequences_scores).reshape(shape), out.sequences_scores.float().numpy().reshape(shape), spent
+    return (
+        processor.items(out.sequences, out.sequences_scores).reshape(shape),
+        out.sequences_scores.float().numpy().reshape(shape),
+        spent,
+    )
 
 
 class _Clocked(torch.nn.Module):
@@ -198,11 +210,17 @@ class _Clocked(torch.nn.Module):
 
 
 class _Allowed:
-    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes; where excluded items of a user begin so, what is left of it."""
+    """The usual prefix_allowed_tokens_fn: a dictionary of prefixes; where excluded items of a user begin so,
+    what is left of it."""
 
     def __init__(self, case: Case, prompt_length: int) -> None:
         model = case.model
-        self.follows, self.items_below, self.start, self.end = case.follows, case.items_below, prompt_length, case.end
+        self.follows, self.items_below, self.start, self.end = (
+            case.follows,
+            case.items_below,
+            prompt_length,
+            case.end,
+        )
         self.excluded: list[Counter[tuple[int, ...]]] = []
         for request in case.requests:
             names = model.trie.names(np.unique([model.row_of[item] for item in request.history]))
@@ -213,7 +231,9 @@ class _Allowed:
         tokens, excluded = self.follows.get(prefix, [self.end]), self.excluded[batch]
         if prefix not in excluded:
             return tokens
-        return [token for token in tokens if self.items_below[*prefix, token] > excluded[*prefix, token]] or [self.end]
+        return [token for token in tokens if self.items_below[*prefix, token] > excluded[*prefix, token]] or [
+            self.end
+        ]
 
 
 def _prefixes(names: Iterable[tuple[int, ...]]) -> Counter[tuple[int, ...]]:
@@ -238,7 +258,8 @@ def _left_padded(prompts: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
-# --- checks -------------------------------------------------------------------------------------------------------------------------
+# --- checks
+# -------------------------------------------------------------------------------------------------------------------------
 
 
 TRIE_METHODS = ("children", "tokens_to", "is_leaf", "tails", "tail_lengths")
@@ -274,7 +295,14 @@ def _share(case: Case, methods: Sequence[tuple[type, str]]) -> float:
 
 
 def _in_common(found: TopItems, items: np.ndarray) -> float:
-    return float(np.mean([len(set(ours[:10]) & set(theirs[:10])) / 10 for ours, theirs in zip(found.items, items, strict=True)]))
+    return float(
+        np.mean(
+            [
+                len(set(ours[:10]) & set(theirs[:10])) / 10
+                for ours, theirs in zip(found.items, items, strict=True)
+            ]
+        )
+    )
 
 
 def _apart(found: TopItems, theirs: tuple[np.ndarray, np.ndarray, float]) -> float:
@@ -282,7 +310,11 @@ def _apart(found: TopItems, theirs: tuple[np.ndarray, np.ndarray, float]) -> flo
     apart = [0.0]
     for ours, scores, items, others in zip(found.items, found.scores, theirs[0], theirs[1], strict=True):
         known = dict(zip(items.tolist(), others.tolist(), strict=True))
-        apart += [abs(score - known[item]) for item, score in zip(ours.tolist(), scores.tolist(), strict=True) if item in known]
+        apart += [
+            abs(score - known[item])
+            for item, score in zip(ours.tolist(), scores.tolist(), strict=True)
+            if item in known
+        ]
     return max(apart)
 
 
@@ -295,11 +327,15 @@ def _reference(case: Case) -> dict[str, Any]:
     ours = beam_search(read, model.trie, exclusions, BEAMS)
     names = model.trie.names(np.arange(model.trie.items))
     rows = [tuple(names[item].tolist()) for item in range(len(names))]
-    prompts = model.backbone.encode_samples(model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0]))
+    prompts = model.backbone.encode_samples(
+        model.tasks["retrieval"].prompts(requests, model.tasks["retrieval"].seen[0])
+    )
     apart, same = 0.0, True
     for number, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
         gone = {model.row_of[item] for item in request.history}
-        plain = _plain_search(model, prompt.ids.tolist(), [row if item not in gone else () for item, row in enumerate(rows)])
+        plain = _plain_search(
+            model, prompt.ids.tolist(), [row if item not in gone else () for item, row in enumerate(rows)]
+        )
         found = dict(zip(ours.items[number].tolist(), ours.scores[number].tolist(), strict=True))
         same = same and set(found) == set(plain)
         apart = max([apart, *(abs(found[item] - score) for item, score in plain.items() if item in found)])
@@ -307,14 +343,21 @@ def _reference(case: Case) -> dict[str, Any]:
     return {"users": len(requests), "largest difference": apart, "same items": same}
 
 
-def _plain_search(model: LanguageModelRecommender, prompt: list[int], names: Sequence[tuple[int, ...]]) -> dict[int, float]:
+def _plain_search(
+    model: LanguageModelRecommender, prompt: list[int], names: Sequence[tuple[int, ...]]
+) -> dict[int, float]:
     """Token by token, whole names staying in the beam; `names` are () for excluded items."""
     item_of = {name: item for item, name in enumerate(names) if name}
     follows = _next_tokens(item_of)
     beam: dict[tuple[int, ...], float] = {(): 0.0}
     while any(prefix not in item_of for prefix in beam):
         growing = [prefix for prefix in beam if prefix not in item_of]
-        logits = model.backbone.model(torch.tensor([[*prompt, *prefix] for prefix in growing])).logits[:, -1].float().log_softmax(-1)
+        logits = (
+            model.backbone.model(torch.tensor([[*prompt, *prefix] for prefix in growing]))
+            .logits[:, -1]
+            .float()
+            .log_softmax(-1)
+        )
         grown = {prefix: score for prefix, score in beam.items() if prefix in item_of}
         for prefix, row in zip(growing, logits.double().numpy(), strict=True):
             grown |= {(*prefix, token): beam[prefix] + float(row[token]) for token in follows[prefix]}

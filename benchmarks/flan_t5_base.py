@@ -1,10 +1,11 @@
-"""FLAN-T5-Base and -XL as they are built, on a machine of 16 GB: training, checkpoint, kill, resume and constrained decoding with
--Base; shapes and the planner's estimate with -XL.
+"""FLAN-T5-Base and -XL as they are built, on a machine of 16 GB: training, checkpoint, kill, resume and
+constrained decoding with -Base; shapes and the planner's estimate with -XL.
 
-The architectures are the published ones, weight for weight; the weights are random and the tokenizer is a small one of T5's kind, since
-neither can be fetched without the hub. So nothing here says how well either model recommends: only that all of the way runs, what memory
-it takes, and that nothing is lost when it is killed. Data: the bundled MovieLens, an id and the title as names. Each command is a process
-of its own, whose highest memory the system tells.
+The architectures are the published ones, weight for weight; the weights are random and the tokenizer is a
+small one of T5's kind, since neither can be fetched without the hub. So nothing here says how well either
+model recommends: only that all of the way runs, what memory it takes, and that nothing is lost when it is
+killed. Data: the bundled MovieLens, an id and the title as names. Each command is a process of its own, whose
+highest memory the system tells.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from benchmarks._killing import command, whole_checkpoints
 from benchmarks._nano import BUNDLED, bundled_hash
 from benchmarks.harness import Claim, Result
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.models.pretrained import on_paper
+from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import PretrainedSettings
-from shelftalk.planning.plan import Hardware, plan
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.studies.planning.plan import Hardware, plan
 from shelftalk.testing.t5_folder import FLAN_T5_BASE, FLAN_T5_XL, save_flan_t5
 
 SEED = 0
@@ -91,7 +92,9 @@ def main(quick: bool) -> Result:
         continued = _to_the_end(command("train", file, killed, SEED))
         ends = [_end(out) for out in (whole, killed)]
         moments = _same_moments(whole, killed)
-        decoding = _to_the_end([sys.executable, "-c", DECODE, str(whole), str(QUICK_USERS if quick else USERS)])
+        decoding = _to_the_end(
+            [sys.executable, "-c", DECODE, str(whole), str(QUICK_USERS if quick else USERS)]
+        )
         lists = json.loads(decoding.pop("said").splitlines()[-1])
         xl = _xl(folder)
     same = ends[0]["weights"] == ends[1]["weights"] and moments
@@ -100,14 +103,26 @@ def main(quick: bool) -> Result:
     claims = [
         Claim(CLAIMS[0], ends[0]["parameters"], str(BASE), ends[0]["parameters"] == BASE),
         Claim(CLAIMS[1], training, f"<= {MEMORY:g}", training <= MEMORY),
-        Claim(CLAIMS[2], f"continued behind step {ends[1]['resumed from']}: {'the same' if same else 'others'}", "the same", same),
-        Claim(CLAIMS[3], f"{lists['valid']} of {lists['asked']} lists", "all", lists["valid"] == lists["asked"]),
+        Claim(
+            CLAIMS[2],
+            f"continued behind step {ends[1]['resumed from']}: {'the same' if same else 'others'}",
+            "the same",
+            same,
+        ),
+        Claim(
+            CLAIMS[3], f"{lists['valid']} of {lists['asked']} lists", "all", lists["valid"] == lists["asked"]
+        ),
         Claim(CLAIMS[4], decoding["peak GB"], f"<= {MEMORY:g}", decoding["peak GB"] <= MEMORY),
         Claim(CLAIMS[5], xl["parameters"], str(XL), xl["parameters"] == XL),
         Claim(CLAIMS[6], each, "<= 76 (95 % of 80)", each <= 76),
     ]
     runs = [
-        {"run": "uninterrupted", "steps": STEPS, **{name: uninterrupted[name] for name in ("seconds", "peak GB")}, **ends[0]},
+        {
+            "run": "uninterrupted",
+            "steps": STEPS,
+            **{name: uninterrupted[name] for name in ("seconds", "peak GB")},
+            **ends[0],
+        },
         {"run": "killed", "signal": "SIGKILL", "newest checkpoint": left},
         {"run": "continued", **{name: continued[name] for name in ("seconds", "peak GB")}, **ends[1]},
         {"run": "decoding", **decoding, **lists},
@@ -125,7 +140,9 @@ def _experiment(folder: Path) -> Experiment:
 
 def _flan(folder: Path, sizes: dict[str, int]) -> Path:
     titles = pl.read_parquet(BUNDLED / "items.parquet")["title"].drop_nulls().to_list()
-    return save_flan_t5(folder, [*titles, "Films a viewer watched, oldest first and rated 0.5 1.0 4.5"], sizes)
+    return save_flan_t5(
+        folder, [*titles, "Films a viewer watched, oldest first and rated 0.5 1.0 4.5"], sizes
+    )
 
 
 def _written(settings: Experiment, out: Path) -> None:
@@ -148,12 +165,24 @@ def _to_the_end(words: list[str]) -> dict[str, Any]:
             raise RuntimeError(f"the command ended with {process.returncode}: {complained.read().decode()}")
         said.seek(0)
         text = said.read().decode()
-    print(words[1:4], round(time.perf_counter() - start, 1), "s", round(used.ru_maxrss / 1e6, 2), "GB", flush=True)
-    return {"said": text, "seconds": round(time.perf_counter() - start, 1), "peak GB": round(used.ru_maxrss / 1e6, 2)}
+    print(
+        words[1:4],
+        round(time.perf_counter() - start, 1),
+        "s",
+        round(used.ru_maxrss / 1e6, 2),
+        "GB",
+        flush=True,
+    )
+    return {
+        "said": text,
+        "seconds": round(time.perf_counter() - start, 1),
+        "peak GB": round(used.ru_maxrss / 1e6, 2),
+    }
 
 
 def _killed(words: list[str], out: Path) -> int:
-    """Start a training and kill it in the step behind its first checkpoint; the newest whole checkpoint then."""
+    """Start a training and kill it in the step behind its first checkpoint; the newest whole checkpoint
+    then."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not whole_checkpoints(out):
         if process.poll() is not None:
@@ -168,7 +197,10 @@ def _killed(words: list[str], out: Path) -> int:
 
 def _end(out: Path) -> dict[str, Any]:
     facts = json.loads((out / "stages" / "train.json").read_text("utf-8"))["facts"]
-    weights = [out / "model" / "model.safetensors", out / "checkpoints" / f"checkpoint-{STEPS}" / "model.safetensors"]
+    weights = [
+        out / "model" / "model.safetensors",
+        out / "checkpoints" / f"checkpoint-{STEPS}" / "model.safetensors",
+    ]
     return {
         "parameters": facts["parameters"],
         "tokens": facts["tokens"],
@@ -184,33 +216,50 @@ def _same_moments(one: Path, other: Path) -> bool:
     states = [torch.load(path, weights_only=True, mmap=True)["state"] for path in paths]
     if states[0].keys() != states[1].keys():
         return False
-    return all(torch.equal(values[name], states[1][key][name]) for key, values in states[0].items() for name in values)
+    return all(
+        torch.equal(values[name], states[1][key][name])
+        for key, values in states[0].items()
+        for name in values
+    )
 
 
 def _decoded(out: str, users: int) -> None:
     """Lists of ten for some users of the test part, held against the catalogue and the histories; printed."""
     folder = RunFolder(Path(out))
-    found = RunParts(folder, load_experiment(folder.experiment))
-    requests, _ = found.split.retrieval_requests("test")
+    run = Run(folder, load_experiment(folder.experiment))
+    requests, _ = run.split.retrieval_requests("test")
     start = time.perf_counter()
-    answers = found.language_model.recommend(requests[:users], 10)
+    answers = run.language_model.recommend(requests[:users], 10)
     seconds = time.perf_counter() - start
-    catalogue = set(found.split.dataset.item_ids)
+    catalogue = set(run.split.dataset.item_ids)
     valid = 0
     for request, answer in zip(requests, answers, strict=False):
         items, seen = set(answer.items), set(request.history)
         valid += len(items) == len(answer.items) == 10 and items <= catalogue and not items & seen
-    beams = found.experiment.decoding.beams
-    print(json.dumps({"asked": users, "valid": valid, "beams": beams, "seconds a user": round(seconds / users, 2)}))
+    beams = run.experiment.decoding.beams
+    print(
+        json.dumps(
+            {"asked": users, "valid": valid, "beams": beams, "seconds a user": round(seconds / users, 2)}
+        )
+    )
 
 
 def _xl(folder: Path) -> dict[str, Any]:
     """FLAN-T5-XL without its weights: counted, and planned with the paper's settings on the bundled data."""
     where = str(_flan(folder / "flan-t5-xl", FLAN_T5_XL))
-    known = on_paper(PretrainedSettings(name=where), []).parameters
-    changes = {"data": {"folder": None, "bundled": "movielens-small"}, "pretrained": {"name": where}, "training": {"optimizer": "adamw"}}
+    known = meta_model(PretrainedSettings(name=where), []).parameters
+    changes = {
+        "data": {"folder": None, "bundled": "movielens-small"},
+        "pretrained": {"name": where},
+        "training": {"optimizer": "adamw"},
+    }
     planned = plan(load_experiment(PAPER_XL, changes), Hardware("a100-80gb", gpus=GPUS))
     peaks = {name: round(parts["peak"] / 1e9, 1) for name, parts in planned.memory.items()}
     hours = {f"hours, {row['where']}, {row['training']}": round(row["hours"], 2) for row in planned.times}
     each = next(value for name, value in peaks.items() if name.startswith("each of") and "full" in name)
-    return {"parameters": known, "each GPU, GB": each, **{f"GB, {name}": value for name, value in peaks.items()}, **hours}
+    return {
+        "parameters": known,
+        "each GPU, GB": each,
+        **{f"GB, {name}": value for name, value in peaks.items()},
+        **hours,
+    }

@@ -1,8 +1,8 @@
 """What every benchmark shares: claims, what it was measured on, and the file that keeps the result.
 
-A benchmark is a module beside this one, named as on the command line with underscores for hyphens. It has CLAIMS, one sentence
-each, and `main(quick) -> Result`, which measures both sides of every comparison in one run. A claim that does not hold stays in
-the file with its true value.
+A benchmark is a module beside this one, named as on the command line with underscores for hyphens. It has
+CLAIMS, one sentence each, and `main(quick) -> Result`, which measures both sides of every comparison in one
+run. A claim that does not hold stays in the file with its true value.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from shelftalk.machine import processor, versions
+from shelftalk.runtime.machine import processor, versions
 
 RESULTS = Path(__file__).parent / "results"
 REPOSITORY = Path(__file__).parents[1]
@@ -29,7 +29,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence, the value measured for it, what was aimed at, and whether it holds. `value` is a figure or a short text."""
+    """A sentence, the value measured for it, what was aimed at, and whether it holds. `value` is a figure or
+    a short text."""
 
     claim: str
     value: float | str
@@ -50,7 +51,7 @@ class Result:
 
 def machine() -> dict[str, Any]:
     """Cores this process may use, memory in GB, processor, and whether it multiplies bf16 in hardware."""
-    from shelftalk.models.hardware import has_bf16
+    from shelftalk.models.precision import has_bf16
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = round(psutil.virtual_memory().total / 1e9, 1)
@@ -58,7 +59,8 @@ def machine() -> dict[str, Any]:
 
 
 def code(repository: Path = REPOSITORY) -> dict[str, Any]:
-    """The commit that is checked out, and whether a file other than results differs from it; None for both without git."""
+    """The commit that is checked out, and whether a file other than results differs from it; None for both
+    without git."""
     try:
         commit = _git(repository, "rev-parse", "HEAD").strip()
         changed = _git(repository, "status", "--porcelain", "--", ".", ":!benchmarks/results")
@@ -120,12 +122,16 @@ def write_result(
         "versions": versions(),
         "seed": seed,
         "data": data or {},
-        "claims": [asdict(claim) | {"holds": bool(claim.holds)} for claim in claims],  # numpy's own truth is not JSON's
+        "claims": [
+            asdict(claim) | {"holds": bool(claim.holds)} for claim in claims
+        ],  # numpy's own truth is not JSON's
         "runs": list(runs),
     }
     path = folder / (f"{name}.quick.json" if quick else f"{name}.json")
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    part.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )
     os.replace(part, path)
     return path

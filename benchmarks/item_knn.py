@@ -1,7 +1,7 @@
 """item_knn on Amazon 2014 Beauty, through the command line, beside the reference figure of the same recipe.
 
-The data set has no licence that would let it be bundled: name a folder that holds it in SHELFTALK_BEAUTY, or put it into
-../shared/data/beauty.
+The data set has no licence that would let it be bundled: name a folder that holds it in SHELFTALK_BEAUTY, or
+put it into ../shared/data/beauty.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ CLAIMS = [
     "item_knn, its weights from validation, has Recall@10 of .0934 within .003 on Beauty's test part (train-only)",
     "Preparing, fitting, recommending and evaluating item_knn and popularity on Beauty takes at most 3 minutes on 2 cores",
 ]
-BEAUTY = Path(os.environ.get("SHELFTALK_BEAUTY", Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty"))
+BEAUTY = Path(
+    os.environ.get("SHELFTALK_BEAUTY", Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty")
+)
 
 PUBLISHED = {"k_core": 5, "catalogue": "interacted"}
 """The filter of published data sets, which own files are read without."""
@@ -32,7 +34,18 @@ def main(quick: bool) -> Result:
         raise SystemExit("Beauty is not on this machine; name its folder in SHELFTALK_BEAUTY.")
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
-        command = [sys.executable, "-m", "shelftalk", "run", "--data", str(BEAUTY), "--models", "item_knn,popularity", "--out", str(out)]
+        command = [
+            sys.executable,
+            "-m",
+            "shelftalk",
+            "run",
+            "--data",
+            str(BEAUTY),
+            "--models",
+            "item_knn,popularity",
+            "--out",
+            str(out),
+        ]
         start = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds = time.perf_counter() - start
@@ -44,5 +57,8 @@ def main(quick: bool) -> Result:
         Claim(CLAIMS[1], round(seconds, 1), "<= 180 seconds", seconds <= 180),
     ]
     return Result(
-        0, claims, [{"seconds": round(seconds, 1), "chosen": chosen, "metrics": metrics}], {"beauty": data_hash(BEAUTY.glob("*.parquet"))}
+        0,
+        claims,
+        [{"seconds": round(seconds, 1), "chosen": chosen, "metrics": metrics}],
+        {"beauty": data_hash(BEAUTY.glob("*.parquet"))},
     )

@@ -1,4 +1,5 @@
-"""Which nano model `make run` uses: family and item index, at equal time on this machine, judged on validation."""
+"""Which nano model `make run` uses: family and item index, at equal time on this machine, judged on
+validation."""
 
 from __future__ import annotations
 
@@ -38,12 +39,15 @@ def main(quick: bool) -> Result:
 
 
 def _measure(name: str, choice: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Time 12 steps, train as many steps as fit into `seconds` with a learning rate that falls to zero over them, and look."""
+    """Time 12 steps, train as many steps as fit into `seconds` with a learning rate that falls to zero over
+    them, and look."""
     experiment = load_experiment(None, {**choice, "seed": SEED})
     with prepared(experiment) as found:
         backbone = new_backbone(found)
         epochs = []
-        pace = _seconds_per_step(backbone, [encoded_epoch(found, backbone, 0)], experiment.training.batch_tokens)
+        pace = _seconds_per_step(
+            backbone, [encoded_epoch(found, backbone, 0)], experiment.training.batch_tokens
+        )
         backbone = new_backbone(found)
         wanted = max(10, int(seconds / pace))
         for epoch in itertools.count():

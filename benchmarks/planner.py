@@ -1,8 +1,9 @@
 """How far the estimates of `shelftalk plan` are off, where both can be measured: on this machine's processor.
 
-Each model is planned here and trained for some steps in a fresh process, which tells its peak memory and its seconds a step.
-Aims were set before measuring: kept activations and weights are counted, so memory should be off by the libraries' own buffers
-alone (1.5 either way); time rests on a rate measured in a second, on a machine whose speed wanders (2 either way).
+Each model is planned here and trained for some steps in a fresh process, which tells its peak memory and its
+seconds a step. Aims were set before measuring: kept activations and weights are counted, so memory should be
+off by the libraries' own buffers alone (1.5 either way); time rests on a rate measured in a second, on a
+machine whose speed wanders (2 either way).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from pathlib import Path
 from shelftalk import stages
 from shelftalk.assemble import RunParts, train_backbone
 from shelftalk.experiment import load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 experiment = load_experiment(sys.argv[1])
 with tempfile.TemporaryDirectory() as scratch:
     folder = RunFolder(Path(scratch))
@@ -45,14 +46,17 @@ seconds = sorted(late - early for early, late in zip(times, times[1:]))
 print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "before": before * 1024,
     "seconds": sum(seconds) / len(seconds), "steps": len(times)}))
 """
-"""What a run does up to the end of training, in a process of its own; the first step, which makes kernels, is not timed."""
+"""What a run does up to the end of training, in a process of its own; the first step, which makes kernels, is
+not timed."""
 
 
 def main(quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as scratch:
         models = _models(Path(scratch), quick)
         runs = [_measure(name, experiment, Path(scratch)) for name, experiment in models.items()]
-    worst = {what: max(max(run[what], 1 / run[what]) for run in runs) for what in ("memory ratio", "time ratio")}
+    worst = {
+        what: max(max(run[what], 1 / run[what]) for run in runs) for what in ("memory ratio", "time ratio")
+    }
     claims = [
         Claim(CLAIMS[0], round(worst["memory ratio"], 2), f"<= {MEMORY:g}", worst["memory ratio"] <= MEMORY),
         Claim(CLAIMS[1], round(worst["time ratio"], 2), f"<= {TIME:g}", worst["time ratio"] <= TIME),
@@ -61,7 +65,8 @@ def main(quick: bool) -> Result:
 
 
 def _models(folder: Path, quick: bool) -> dict[str, Experiment]:
-    """Two nano models as `make run` has them; FLAN-T5-Base in its true architecture, plain and with what large models need."""
+    """Two nano models as `make run` has them; FLAN-T5-Base in its true architecture, plain and with what
+    large models need."""
     short, few = {"max_steps": 40 if quick else 150}, {"max_steps": 3 if quick else 8}
     base = {"pretrained": {"name": str(_flan(folder)), "random_weights": True}, "tasks": FLAN_TASKS}
     large = {"batch_tokens": 1024, "learning_rate": 1e-4}
@@ -86,18 +91,24 @@ def _flan(folder: Path) -> Path:
     from shelftalk.testing.t5_folder import FLAN_T5_BASE, save_flan_t5
 
     titles = pl.read_parquet(BUNDLED / "items.parquet")["title"].drop_nulls().to_list()
-    return save_flan_t5(folder / "flan-t5-base", [*titles, "Films a viewer watched, oldest first and rated 0.5 1.0 4.5"], FLAN_T5_BASE)
+    return save_flan_t5(
+        folder / "flan-t5-base",
+        [*titles, "Films a viewer watched, oldest first and rated 0.5 1.0 4.5"],
+        FLAN_T5_BASE,
+    )
 
 
 def _measure(name: str, experiment: Experiment, folder: Path) -> dict[str, Any]:
     """Both sides of one model; ratios are estimated by measured."""
-    from shelftalk.planning.plan import HERE, Hardware, plan
+    from shelftalk.studies.planning.plan import HERE, Hardware, plan
 
     path = folder / "experiment.toml"
     path.write_text(experiment.toml(), encoding="utf-8")
     planned = plan(experiment, Hardware())
     estimated = planned.memory[HERE]["peak"], planned.times[-1]["hours"] * 3600 / planned.training["steps"]
-    done = subprocess.run([sys.executable, "-c", PROGRAM, str(path)], check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(path)], check=True, capture_output=True, text=True
+    )
     measured = json.loads(done.stdout.splitlines()[-1])
     return {
         "model": name,

@@ -1,4 +1,5 @@
-"""Does the knowledge go in? The synthetic world of `shelftalk probe`: every mixture, every kind of question, every way of asking."""
+"""Does the knowledge go in? The synthetic world of `shelftalk probe`: every mixture, every kind of question,
+every way of asking."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from typing import Any
 import polars as pl
 
 from benchmarks.harness import Claim, Result
-from shelftalk.probing.questions import KINDS
-from shelftalk.probing.scoring import accuracies, difference
-from shelftalk.probing.study import Probed, ProbeSettings, mixtures, study
-from shelftalk.probing.telling import found_of, markdown
+from shelftalk.studies.probing.questions import KINDS
+from shelftalk.studies.probing.report import found_of, markdown
+from shelftalk.studies.probing.scoring import accuracies, difference
+from shelftalk.studies.probing.study import Probed, ProbeSettings, mixtures, study
 
 CLAIMS = [
     "With masked items on, 'before' is answered in their wording far above chance and above the same model without them",
@@ -77,11 +78,17 @@ def _taught(claim: str, answers: pl.DataFrame, task: str, kind: str, by: str) ->
     (row,), gain = accuracies(mine), difference(mine, without)
     said = f"{row['accuracy']:.2f} [{row['low']:.2f}, {row['high']:.2f}], {_signed(gain)} against without"
     holds = row["low"] > row["chance"] + FAR and gain["low"] > 0
-    return Claim(claim, said, f"low end > {row['chance'] + FAR:.2f} (chance {row['chance']:.2f}), difference's > 0", holds)
+    return Claim(
+        claim,
+        said,
+        f"low end > {row['chance'] + FAR:.2f} (chance {row['chance']:.2f}), difference's > 0",
+        holds,
+    )
 
 
 def _above_control(claim: str, answers: pl.DataFrame, task: str, kind: str) -> Claim:
-    """In the task's own wording, about the facts of the half that the control's samples of the task did not show."""
+    """In the task's own wording, about the facts of the half that the control's samples of the task did not
+    show."""
     unseen = answers.filter(pl.col("half") == 1)
     gain = difference(*(_of(unseen, model, task, kind) for model in (f"+ {task}", f"+ {task}, other half")))
     return Claim(claim, _signed(gain), "low end > 0", gain["low"] > 0)

@@ -1,4 +1,5 @@
-"""kill -9 in the middle of training, then the same command: the same samples, the same metrics as an uninterrupted run."""
+"""kill -9 in the middle of training, then the same command: the same samples, the same metrics as an
+uninterrupted run."""
 
 from __future__ import annotations
 
@@ -46,7 +47,12 @@ def main(quick: bool) -> Result:
         same = {name: _same(folder / "whole", folder / name) for name in ("again", "killed")}
     repeated = same["again"] and again["metrics"] == whole["metrics"]
     claims = [
-        Claim(CLAIMS[0], str(resumed["metrics"] == whole["metrics"]), "True", resumed["metrics"] == whole["metrics"]),
+        Claim(
+            CLAIMS[0],
+            str(resumed["metrics"] == whole["metrics"]),
+            "True",
+            resumed["metrics"] == whole["metrics"],
+        ),
         Claim(CLAIMS[1], resumed["resumed_from"], "> 0 steps", resumed["resumed_from"] > 0),
         Claim(CLAIMS[2], str(same["killed"]), "True", same["killed"]),
         Claim(CLAIMS[3], str(repeated), "True", repeated),
@@ -72,8 +78,11 @@ def _run(experiment: Path, out: Path) -> dict[str, Any]:
 
 
 def _killed(experiment: Path, out: Path) -> int:
-    """Start, wait for the second checkpoint to be whole, kill without warning; returns the checkpoint's step."""
-    process = subprocess.Popen(command("run", experiment, out, SEED), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    """Start, wait for the second checkpoint to be whole, kill without warning; returns the checkpoint's
+    step."""
+    process = subprocess.Popen(
+        command("run", experiment, out, SEED), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         while process.poll() is None:
             whole = whole_checkpoints(out)

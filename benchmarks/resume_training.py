@@ -1,7 +1,8 @@
 """kill -9 at random moments of a training, the same command again each time: the same weights, to the bit.
 
-Trainings of a nano model of either family, with dropout, so that a random state that was not kept would show. Each is killed once to
-four times, anywhere between its first line and its end, writing a checkpoint included, and then let run to its end.
+Trainings of a nano model of either family, with dropout, so that a random state that was not kept would show.
+Each is killed once to four times, anywhere between its first line and its end, writing a checkpoint included,
+and then let run to its end.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result
 from shelftalk import seeds, stages
 from shelftalk.experiment import load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 
 SEED = 0
 KILLS, QUICK_KILLS = 20, 4
@@ -67,7 +68,8 @@ patience = 1000
 
 @dataclass(frozen=True)
 class Bench:
-    """An experiment of one family whose samples stand in `written`, and what its uninterrupted training ended with."""
+    """An experiment of one family whose samples stand in `written`, and what its uninterrupted training ended
+    with."""
 
     family: str
     experiment: Path
@@ -93,7 +95,12 @@ def main(quick: bool) -> Result:
         same = sum(run[what] for run in runs)
         claims.append(Claim(sentence, f"{same} {said}", f"all {len(runs)}", same == len(runs)))
     uninterrupted = [
-        {"run": "uninterrupted", "family": bench.family, "seconds": round(bench.seconds, 1), "threads": torch.get_num_threads()}
+        {
+            "run": "uninterrupted",
+            "family": bench.family,
+            "seconds": round(bench.seconds, 1),
+            "threads": torch.get_num_threads(),
+        }
         for bench in benches
     ]
     return Result(SEED, claims, [*uninterrupted, *runs], bundled_hash())
@@ -117,7 +124,8 @@ def _uninterrupted(scratch: Path, family: str) -> Bench:
 
 
 def _interrupted(bench: Bench, out: Path, kills: int, draw: np.random.Generator) -> dict[str, Any]:
-    """One training, killed `kills` times and then let run to its end; fewer times where it came to its end before."""
+    """One training, killed `kills` times and then let run to its end; fewer times where it came to its end
+    before."""
     shutil.copytree(bench.written, out)
     killed: list[dict[str, Any]] = []
     while len(killed) < kills and (left := _killed(bench, out, draw)):
@@ -132,13 +140,16 @@ def _interrupted(bench: Bench, out: Path, kills: int, draw: np.random.Generator)
 
 
 def _killed(bench: Bench, out: Path, draw: np.random.Generator) -> dict[str, Any]:
-    """Start the training and kill it at a random moment of what is left of it: what stood in its folder then; {} where it had ended.
+    """Start the training and kill it at a random moment of what is left of it: what stood in its folder then;
+    {} where it had ended.
 
-    The moment lies behind a checkpoint drawn among those ahead, by up to the time from one to the next: a moment by the clock alone
-    would fall behind the end whenever the machine is faster than before.
+    The moment lies behind a checkpoint drawn among those ahead, by up to the time from one to the next: a
+    moment by the clock alone would fall behind the end whenever the machine is faster than before.
     """
     newest = max(whole_checkpoints(out), default=0)
-    ahead = min(newest, STEPS - EVERY)  # a training killed after its last checkpoint is killed again on the way to its end
+    ahead = min(
+        newest, STEPS - EVERY
+    )  # a training killed after its last checkpoint is killed again on the way to its end
     behind, after = int(draw.integers(ahead, STEPS)), float(draw.uniform(0, bench.seconds * EVERY / STEPS))
     with _started(bench.experiment, out) as process:
         while process.poll() is None and max(whole_checkpoints(out), default=0) < behind - behind % EVERY:
@@ -148,13 +159,20 @@ def _killed(bench: Bench, out: Path, draw: np.random.Generator) -> dict[str, Any
         if process.wait() == 0 or (out / "stages" / "train.json").exists():  # too late: all was written
             return {}
     whole, begun = whole_checkpoints(out), list(out.glob("checkpoints/checkpoint-*"))
-    return {"newest checkpoint": max(whole, default=0), "seconds behind": round(after, 2), "half-written": len(begun) - len(whole)}
+    return {
+        "newest checkpoint": max(whole, default=0),
+        "seconds behind": round(after, 2),
+        "half-written": len(begun) - len(whole),
+    }
 
 
 def _started(experiment: Path, out: Path) -> subprocess.Popen[str]:
     """The command, as soon as it has said that it trains, or when it has ended well."""
     process = subprocess.Popen(
-        command("train", experiment, out, SEED), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8"
+        command("train", experiment, out, SEED),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
     )
     assert process.stderr is not None
     said = []
@@ -178,8 +196,13 @@ def _end(out: Path) -> dict[str, Any]:
     facts = json.loads((out / "stages" / "train.json").read_text())["facts"]
     last = out / "checkpoints" / f"checkpoint-{facts['steps']}"
     weights = [(out / "model" / "model.safetensors").read_bytes(), (last / "model.safetensors").read_bytes()]
-    states = [torch.load(last / name, weights_only=False) for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")]
-    validation = sorted((row["step"], row["task"], row["loss"]) for row in facts["curve"] if row["part"] == "validation")
+    states = [
+        torch.load(last / name, weights_only=False)
+        for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+    ]
+    validation = sorted(
+        (row["step"], row["task"], row["loss"]) for row in facts["curve"] if row["part"] == "validation"
+    )
     return {
         "weights": [hashlib.sha256(content).hexdigest() for content in weights],
         "states": [*map(_digest, states)],

@@ -1,4 +1,5 @@
-"""The main job as a user does it: `make run` in a clean clone, set-up included, and the built wheel outside the checkout."""
+"""The main job as a user does it: `make run` in a clean clone, set-up included, and the built wheel outside
+the checkout."""
 
 from __future__ import annotations
 
@@ -39,7 +40,13 @@ def main(quick: bool) -> Result:
         out = folder / "clone" / "runs" / "movielens-small"
         runs = [{"run": "make run in a clean clone", **clone, **_facts(out)}]
         if not quick:
-            runs.append({"run": "wheel outside the checkout", **_wheel(folder), **_facts(folder / "elsewhere" / "run")})
+            runs.append(
+                {
+                    "run": "wheel outside the checkout",
+                    **_wheel(folder),
+                    **_facts(folder / "elsewhere" / "run"),
+                }
+            )
         return Result(0, _claims(runs), runs, bundled_hash())
 
 
@@ -48,20 +55,42 @@ def _wheel(folder: Path) -> dict[str, Any]:
     clone, elsewhere = folder / "clone", folder / "elsewhere"
     elsewhere.mkdir()
     python = elsewhere / "venv" / "bin" / "python"
-    pip_wheel = [str(clone / ".venv/bin/python"), "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation"]
+    pip_wheel = [
+        str(clone / ".venv/bin/python"),
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+    ]
     subprocess.run([*pip_wheel, "-w", str(elsewhere), str(clone)], check=True, capture_output=True)
     wheel = next(elsewhere.glob("*.whl"))
     subprocess.run([sys.executable, "-m", "venv", str(elsewhere / "venv")], check=True)
     lock = clone / "requirements.lock"
-    subprocess.run([str(python), "-m", "pip", "install", "-q", str(wheel), "-c", str(lock)], check=True, capture_output=True)
+    subprocess.run(
+        [str(python), "-m", "pip", "install", "-q", str(wheel), "-c", str(lock)],
+        check=True,
+        capture_output=True,
+    )
     return _timed([str(python.parent / "shelftalk"), "run", "--out", str(elsewhere / "run")], elsewhere)
 
 
 def _timed(command: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Wall time, and the highest memory of the command's processes together, looked at five times a second."""
-    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    """Wall time, and the highest memory of the command's processes together, looked at five times a
+    second."""
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")
+    }
     start = time.perf_counter()
-    process = subprocess.Popen(list(command), cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        list(command),
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     peaks = [0.0]
     watch = threading.Thread(target=_watch, args=(process.pid, peaks), daemon=True)
     watch.start()
@@ -79,7 +108,9 @@ def _watch(pid: int, peaks: list[float]) -> None:
     while psutil.pid_exists(pid):
         try:
             parent = psutil.Process(pid)
-            total = sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)]) / 1e9
+            total = (
+                sum(process.memory_info().rss for process in [parent, *parent.children(recursive=True)]) / 1e9
+            )
             peaks[0] = max(peaks[0], total)
         except psutil.Error:
             pass
@@ -87,7 +118,8 @@ def _watch(pid: int, peaks: list[float]) -> None:
 
 
 def _facts(out: Path) -> dict[str, Any]:
-    """Metrics, differences, slices and other templates of `aligned`, what was chosen, and how long the stages took."""
+    """Metrics, differences, slices and other templates of `aligned`, what was chosen, and how long the stages
+    took."""
     report = json.loads((out / "report.json").read_text())
     differences = pl.read_parquet(out / "evaluation" / "differences.parquet")
     stages = {path.stem: json.loads(path.read_text()) for path in (out / "stages").glob("*.json")}
@@ -108,7 +140,8 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
     gap = next(
         d
         for d in first["differences"]
-        if (d["first"], d["second"], d["metric"], d["task"]) == ("aligned+prior", "item_knn", "ndcg@10", "retrieval")
+        if (d["first"], d["second"], d["metric"], d["task"])
+        == ("aligned+prior", "item_knn", "ndcg@10", "retrieval")
     )
     rmse = {name: round(metrics["rating"][name]["rmse"], 4) for name in ("aligned", "bias")}
     claims = [

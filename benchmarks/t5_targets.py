@@ -1,14 +1,17 @@
-"""Several next items from one reading of a history, for encoder-decoder models: what `tasks.retrieval.targets` gains and costs.
+"""Several next items from one reading of a history, for encoder-decoder models: what
+`tasks.retrieval.targets` gains and costs.
 
-An encoder reads what stands before the first target, and the decoder says the rest: with targets = k one reading of up to 16 - k items
-trains k next items, the later ones with those between in the decoder. A decoder-only model needs no such choice (benchmarks/training.py).
-When the model is asked, the whole history stands in the encoder, as for targets = 1; so k > 1 trains something else, and whether that
-is as good is measured here: a small nano encoder-decoder, retrieval alone, every second user of the bundled MovieLens, two seeds. All is
-so small that targets = 1 reads an epoch within minutes on one core; less would say nothing.
+An encoder reads what stands before the first target, and the decoder says the rest: with targets = k one
+reading of up to 16 - k items trains k next items, the later ones with those between in the decoder. A
+decoder-only model needs no such choice (benchmarks/training.py). When the model is asked, the whole history
+stands in the encoder, as for targets = 1; so k > 1 trains something else, and whether that is as good is
+measured here: a small nano encoder-decoder, retrieval alone, every second user of the bundled MovieLens, two
+seeds. All is so small that targets = 1 reads an epoch within minutes on one core; less would say nothing.
 
-Two comparisons with targets = 1. *Equal targets*: as many steps with about as many targets in each (a tenth fewer: small batches are
-filled less well), so batches of fewer tokens; it tells what a target is worth. *Equal tokens*: as many steps with batches of as many
-tokens, so more targets; it tells what a given effort buys.
+Two comparisons with targets = 1. *Equal targets*: as many steps with about as many targets in each (a tenth
+fewer: small batches are filled less well), so batches of fewer tokens; it tells what a target is worth.
+*Equal tokens*: as many steps with batches of as many tokens, so more targets; it tells what a given effort
+buys.
 """
 
 from __future__ import annotations
@@ -27,13 +30,13 @@ import polars as pl
 from benchmarks._nano import BUNDLED, bundled_hash, encoded_epoch, prepared, trained
 from benchmarks.harness import Claim, Result
 from benchmarks.item_knn import PUBLISHED
-from shelftalk.assemble import RunParts, new_backbone
+from shelftalk.assemble import Run, new_backbone
 from shelftalk.decoding.language_model import LanguageModelRecommender
-from shelftalk.equal_tokens.asking import per_user_tables
 from shelftalk.evaluation.significance import Difference, paired_difference
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.parts import TASKS
+from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.training.batching import Steps
 
 SEEDS = (0, 1)
@@ -45,10 +48,19 @@ EPOCHS, QUICK_EPOCHS = 1.0, 0.15
 LOSS, RECALL = 0.05, 0.01
 """Nats a target and recall@10 within which quality is said to hold: set before measuring."""
 CLAIMS = [
-    *(f"With targets = {k} and as many targets, validation loss is at most {LOSS} nats a target above that of targets = 1" for k in MANY),
-    *(f"With targets = {k} and as many targets, validation recall@10 is at most {RECALL} below that of targets = 1" for k in MANY),
+    *(
+        f"With targets = {k} and as many targets, validation loss is at most {LOSS} nats a target above that of targets = 1"
+        for k in MANY
+    ),
+    *(
+        f"With targets = {k} and as many targets, validation recall@10 is at most {RECALL} below that of targets = 1"
+        for k in MANY
+    ),
     *(f"With targets = {k} and as many tokens, validation loss is below that of targets = 1" for k in MANY),
-    *(f"With targets = {k} and as many tokens, validation recall@10 is above that of targets = 1, its interval too" for k in MANY),
+    *(
+        f"With targets = {k} and as many tokens, validation recall@10 is above that of targets = 1, its interval too"
+        for k in MANY
+    ),
 ]
 
 
@@ -77,12 +89,20 @@ def main(quick: bool) -> Result:
                 print(run, flush=True)
                 runs.append(run)
                 tables[arm].append(table.with_columns(pl.format("{} {}", pl.lit(seed), "user").alias("user")))
-    return Result(seeds[0], _claims(runs, {arm: pl.concat(found) for arm, found in tables.items()}), runs, bundled_hash())
+    return Result(
+        seeds[0],
+        _claims(runs, {arm: pl.concat(found) for arm, found in tables.items()}),
+        runs,
+        bundled_hash(),
+    )
 
 
 def _claims(runs: list[dict[str, Any]], tables: dict[Arm, pl.DataFrame]) -> list[Claim]:
     """Losses are means over seeds; recalls are paired by user and seed."""
-    losses = {arm: statistics.mean(run["validation loss"] for run in runs if run["arm"] == _name(arm)) for arm in ARMS}
+    losses = {
+        arm: statistics.mean(run["validation loss"] for run in runs if run["arm"] == _name(arm))
+        for arm in ARMS
+    }
     one = ARMS[0]
     worse = {arm: losses[arm] - losses[one] for arm in ARMS}
     better = {arm: paired_difference(tables[arm], tables[one], "recall@10") for arm in ARMS}
@@ -115,7 +135,13 @@ def _experiment(targets: int, data: dict[str, Any], seed: int, batch_tokens: int
     """Retrieval alone; nobody stops early, and the weights of the best validation are kept."""
     tasks: dict[str, dict[str, Any]] = {name: {"weight": 0.0} for name in TASKS if name != "retrieval"}
     tasks["rating"]["targets"] = 1
-    training = {"batch_tokens": batch_tokens, "learning_rate": 2e-3, "judged_by": ["retrieval"], "patience": 1000, "trackers": []}
+    training = {
+        "batch_tokens": batch_tokens,
+        "learning_rate": 2e-3,
+        "judged_by": ["retrieval"],
+        "patience": 1000,
+        "trackers": [],
+    }
     return load_experiment(
         None,
         {
@@ -130,7 +156,8 @@ def _experiment(targets: int, data: dict[str, Any], seed: int, batch_tokens: int
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one seed: steps of every arm, and by targets of a sample the tokens that are read for each of them."""
+    """Of one seed: steps of every arm, and by targets of a sample the tokens that are read for each of
+    them."""
 
     steps: int
     tokens_each: dict[int, float]
@@ -143,7 +170,9 @@ def _pace(data: dict[str, Any], seed: int, share: float) -> Pace:
         with prepared(_experiment(targets, data, seed, BATCH)) as found:
             backbone = new_backbone(found)
             first = encoded_epoch(found, backbone, 0)
-            tokens_each[targets] = sum(map(len, first)) / sum(int(sample.bears_loss.sum()) for sample in first)
+            tokens_each[targets] = sum(map(len, first)) / sum(
+                int(sample.bears_loss.sum()) for sample in first
+            )
             steps = steps or math.ceil(share * len(Steps(backbone, [first], BATCH, seed)))
     return Pace(steps, tokens_each)
 
@@ -151,36 +180,56 @@ def _pace(data: dict[str, Any], seed: int, share: float) -> Pace:
 def _measure(arm: Arm, data: dict[str, Any], seed: int, pace: Pace) -> tuple[dict[str, Any], pl.DataFrame]:
     """Train and ask."""
     steps = pace.steps
-    batch = BATCH if arm.equal != "targets" else round(BATCH * pace.tokens_each[arm.targets] / pace.tokens_each[1])
+    batch = (
+        BATCH
+        if arm.equal != "targets"
+        else round(BATCH * pace.tokens_each[arm.targets] / pace.tokens_each[1])
+    )
     with prepared(_experiment(arm.targets, data, seed, batch)) as found:
         backbone = new_backbone(found)
         epochs = _epochs(found, backbone, batch, steps)
         busy = time.process_time()
         result, seconds = trained(found, backbone, epochs, steps)
         busy = time.process_time() - busy
-        loss = min(row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval")
+        loss = min(
+            row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"
+        )
         model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
         table = per_user_tables(model, found.split, "validation", seed=seed, only={"retrieval"})["retrieval"]
-    shares = {"batch tokens": batch, "epochs": round(len(epochs) - 1 + _last_share(found, backbone, epochs, batch, steps), 2)}
+    shares = {
+        "batch tokens": batch,
+        "epochs": round(len(epochs) - 1 + _last_share(found, backbone, epochs, batch, steps), 2),
+    }
     read = {"steps": result.steps, "tokens": result.tokens, "targets": result.targets, **shares}
     times = {"seconds": round(seconds, 1), "processor seconds": round(busy, 1)}
-    quality = {"validation loss": round(loss, 4), "best step": result.best_step, "recall@10": _mean(table, "recall@10")}
-    return {"arm": _name(arm), "seed": seed, **read, **times, **quality, "ndcg@10": _mean(table, "ndcg@10")}, table
+    quality = {
+        "validation loss": round(loss, 4),
+        "best step": result.best_step,
+        "recall@10": _mean(table, "recall@10"),
+    }
+    return {
+        "arm": _name(arm),
+        "seed": seed,
+        **read,
+        **times,
+        **quality,
+        "ndcg@10": _mean(table, "ndcg@10"),
+    }, table
 
 
 def _mean(table: pl.DataFrame, metric: str) -> float:
     return round(float(table[metric].to_numpy().mean()), 4)
 
 
-def _epochs(found: RunParts, backbone: Backbone, batch: int, steps: int) -> list[list[Encoded]]:
+def _epochs(run: Run, backbone: Backbone, batch: int, steps: int) -> list[list[Encoded]]:
     """As many as the steps need."""
-    first = encoded_epoch(found, backbone, 0)
-    needed = math.ceil(steps / len(Steps(backbone, [first], batch, found.experiment.seed)))
-    return [first, *(encoded_epoch(found, backbone, number) for number in range(1, needed))]
+    first = encoded_epoch(run, backbone, 0)
+    needed = math.ceil(steps / len(Steps(backbone, [first], batch, run.experiment.seed)))
+    return [first, *(encoded_epoch(run, backbone, number) for number in range(1, needed))]
 
 
-def _last_share(found: RunParts, backbone: Backbone, epochs: list[list[Encoded]], batch: int, steps: int) -> float:
+def _last_share(run: Run, backbone: Backbone, epochs: list[list[Encoded]], batch: int, steps: int) -> float:
     """Of the last epoch, the share that was read."""
-    ends = Steps(backbone, epochs, batch, found.experiment.seed).epoch_ends
+    ends = Steps(backbone, epochs, batch, run.experiment.seed).epoch_ends
     before = ends[-2] if len(ends) > 1 else 0
     return min(1.0, (steps - before) / (ends[-1] - before))

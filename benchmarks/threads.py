@@ -1,7 +1,9 @@
-"""How OpenMP's threads wait for each other: alone on the machine, and beside two processes that are always busy.
+"""How OpenMP's threads wait for each other: alone on the machine, and beside two processes that are always
+busy.
 
-Each side trains the same steps of the bundled experiment in a process of its own, since OpenMP reads its settings when it is loaded;
-the sides take turns, so that what else happens on the machine meets all of them. Nothing else may run on it meanwhile.
+Each side trains the same steps of the bundled experiment in a process of its own, since OpenMP reads its
+settings when it is loaded; the sides take turns, so that what else happens on the machine meets all of them.
+Nothing else may run on it meanwhile.
 """
 
 from __future__ import annotations
@@ -19,17 +21,21 @@ from typing import Any
 from benchmarks._nano import bundled_hash, prepared
 from benchmarks.harness import Claim, Result
 from shelftalk.experiment import load_experiment
-from shelftalk.machine import SPINS, THREAD_SETTINGS
+from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS
 
-ALONE, BESIDE = 1.1, 1.25
+SINGLE_PROCESS, BESIDE = 1.1, 1.25
 CLAIMS = [
-    f"Alone, steps with the command line's setting take at most {ALONE:g} times as long as with OpenMP's own waiting",
+    f"Alone, steps with the command line's setting take at most {SINGLE_PROCESS:g} times as long as with OpenMP's own waiting",
     f"Beside two busy processes they take at most {BESIDE:g} times as long as with threads that sleep at once",
     "Beside two busy processes OpenMP's own waiting takes at least 1.5 times as long as the command line's setting",
 ]
 SEED = 0
 OWN, OURS, ASLEEP = "OpenMP's own", "the command line's", "asleep at once"
-SIDES: dict[str, dict[str, str]] = {OWN: {}, OURS: {"GOMP_SPINCOUNT": str(SPINS)}, ASLEEP: {"OMP_WAIT_POLICY": "PASSIVE"}}
+SIDES: dict[str, dict[str, str]] = {
+    OWN: {},
+    OURS: {"GOMP_SPINCOUNT": str(SPINS)},
+    ASLEEP: {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 OTHERS = {f"{spins} turns": {"GOMP_SPINCOUNT": str(spins)} for spins in (1_000, 10_000, 30_000)}
 """Measured too, without a claim, except with --quick."""
 PLACES = {"alone": 0, "beside two busy processes": 2}
@@ -43,16 +49,24 @@ def main(quick: bool) -> Result:
     sides = SIDES if quick else {**SIDES, **OTHERS}
     runs = []
     with prepared(load_experiment(None, {"seed": SEED})) as found:
-        folder = str(found.run.path)
-        for place, processes in PLACES.items():
+        folder = str(found.folder.path)
+        for position, processes in PLACES.items():
             with busy(processes):
                 for turn in range(turns):
                     for side, settings in sides.items():
-                        run = {"place": place, "side": side, "turn": turn, **_in_a_process(folder, steps, settings)}
+                        run = {
+                            "place": position,
+                            "side": side,
+                            "turn": turn,
+                            **_in_a_process(folder, steps, settings),
+                        }
                         print(run, flush=True)
                         runs.append(run)
     middle = medians(runs)
-    rows = [{"place": place, "side": side, "median seconds a step": value} for (place, side), value in middle.items()]
+    rows = [
+        {"place": position, "side": side, "median seconds a step": value}
+        for (position, side), value in middle.items()
+    ]
     return Result(SEED, claims(middle), [*rows, *runs], bundled_hash())
 
 
@@ -67,12 +81,12 @@ def claims(middle: Mapping[tuple[str, str], float]) -> list[Claim]:
     """Ratios of medians at one place."""
     alone, beside = PLACES
 
-    def ratio(place: str, side: str, other: str) -> float:
-        return round(middle[place, side] / middle[place, other], 3)
+    def ratio(position: str, side: str, other: str) -> float:
+        return round(middle[position, side] / middle[position, other], 3)
 
     first, second, third = ratio(alone, OURS, OWN), ratio(beside, OURS, ASLEEP), ratio(beside, OWN, OURS)
     return [
-        Claim(CLAIMS[0], first, f"<= {ALONE:g}", first <= ALONE),
+        Claim(CLAIMS[0], first, f"<= {SINGLE_PROCESS:g}", first <= SINGLE_PROCESS),
         Claim(CLAIMS[1], second, f"<= {BESIDE:g}", second <= BESIDE),
         Claim(CLAIMS[2], third, ">= 1.5", third >= 1.5),
     ]
@@ -98,7 +112,9 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def _in_a_process(folder: str, steps: int, settings: Mapping[str, str]) -> dict[str, Any]:
     program = f"from benchmarks.threads import _train; _train({folder!r}, {steps})"
     command = [sys.executable, "-c", program]
-    said = subprocess.run(command, env=environment(settings), check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        command, env=environment(settings), check=True, capture_output=True, text=True
+    ).stdout
     measured: dict[str, Any] = json.loads(said.splitlines()[-1])
     return measured
 
@@ -110,14 +126,14 @@ def _train(folder: str, steps: int) -> None:
     import torch
 
     from benchmarks._nano import encoded_epoch
-    from shelftalk.assemble import RunParts, new_backbone
-    from shelftalk.runs import RunFolder
+    from shelftalk.assemble import Run, new_backbone
+    from shelftalk.runtime.run_folder import RunFolder
     from shelftalk.training.batching import Steps
     from shelftalk.training.memory import freed_memory_kept
 
-    found = RunParts(RunFolder(Path(folder)), load_experiment(None, {"seed": SEED}))
-    backbone = new_backbone(found)
-    batches = Steps(backbone, [encoded_epoch(found, backbone, 0)], found.experiment.training.batch_tokens, SEED)
+    run = Run(RunFolder(Path(folder)), load_experiment(None, {"seed": SEED}))
+    backbone = new_backbone(run)
+    batches = Steps(backbone, [encoded_epoch(run, backbone, 0)], run.experiment.training.batch_tokens, SEED)
     optimizer = torch.optim.AdamW(backbone.model.parameters(), 1e-5, fused=True)
     backbone.model.train()
     with freed_memory_kept():
@@ -128,5 +144,12 @@ def _train(folder: str, steps: int) -> None:
             torch.nn.utils.clip_grad_norm_(backbone.model.parameters(), 1.0)
             optimizer.step()
             optimizer.zero_grad()
-    seconds = {"seconds a step": (time.perf_counter() - start) / steps, "processor seconds a step": (time.process_time() - worked) / steps}
-    print(json.dumps({**{name: round(value, 4) for name, value in seconds.items()}, "threads": torch.get_num_threads()}))
+    seconds = {
+        "seconds a step": (time.perf_counter() - start) / steps,
+        "processor seconds a step": (time.process_time() - worked) / steps,
+    }
+    print(
+        json.dumps(
+            {**{name: round(value, 4) for name, value in seconds.items()}, "threads": torch.get_num_threads()}
+        )
+    )

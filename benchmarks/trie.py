@@ -1,9 +1,11 @@
-"""The item trie of a million titles: made, opened, asked step by step, changed; beside the nested dicts that most would write.
+"""The item trie of a million titles: made, opened, asked step by step, changed; beside the nested dicts that
+most would write.
 
-Titles are made by seed from the words of Amazon 2014 Beauty's where it is at hand (see benchmarks/item_knn.py), else of the bundled
-films, which are shorter; their tokens come from a byte-level BPE made of a sample of them. Every measurement is a process of its own, held
-to one core and one thread where the system can do that. Opening cannot be measured with a cold page cache without the rights of an
-administrator: the file has been written shortly before, and its pages are in memory.
+Titles are made by seed from the words of Amazon 2014 Beauty's where it is at hand (see
+benchmarks/item_knn.py), else of the bundled films, which are shorter; their tokens come from a byte-level BPE
+made of a sample of them. Every measurement is a process of its own, held to one core and one thread where the
+system can do that. Opening cannot be measured with a cold page cache without the rights of an administrator:
+the file has been written shortly before, and its pages are in memory.
 """
 
 from __future__ import annotations
@@ -54,7 +56,9 @@ CHANGED = 100
 REQUESTS, BEAMS, DEPTHS, SEEN = 16, 20, range(8), 50
 CLAIMED_DEPTHS = (3, 4, 5, 6)
 OPENED = 7
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")} | {"TOKENIZERS_PARALLELISM": "false"}
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "POLARS_MAX_THREADS")} | {
+    "TOKENIZERS_PARALLELISM": "false"
+}
 
 
 def main(quick: bool) -> Result:
@@ -69,18 +73,31 @@ def main(quick: bool) -> Result:
         steps = _in_a_process(step_costs, folder, [10**power for power in range(3, len(str(items)))])
         changed = _told(_in_a_process(change, folder))
         coded = _told(_in_a_process(build_of_codes, CODED_ITEMS // QUICK if quick else CODED_ITEMS))
-        workers = [_told(_in_a_process(build_with, folder, items, workers, cores=workers)) for workers in (1, 2)]
+        workers = [
+            _told(_in_a_process(build_with, folder, items, workers, cores=workers)) for workers in (1, 2)
+        ]
     opening = {"measured": "open", "items": items, "milliseconds": statistics.median(opened), "all": opened}
     runs = [built, *plain, _told(opening), *(_told(row) for row in steps), changed, coded, *workers]
-    return Result(SEED, _claims(built, plain, opening, steps, changed, coded), runs, {data.name: data_hash(data.glob("*.parquet"))})
+    return Result(
+        SEED,
+        _claims(built, plain, opening, steps, changed, coded),
+        runs,
+        {data.name: data_hash(data.glob("*.parquet"))},
+    )
 
 
-def _claims(built: dict, plain: Sequence[dict], opening: dict, steps: Sequence[dict], changed: dict, coded: dict) -> list[Claim]:
+def _claims(
+    built: dict, plain: Sequence[dict], opening: dict, steps: Sequence[dict], changed: dict, coded: dict
+) -> list[Claim]:
     seconds = built["tokenising seconds"] + built["building seconds"]
     ours, theirs = plain[0], plain[1]
     memory, pace = theirs["MB"] / ours["MB"], theirs["seconds"] / ours["seconds"]
     small, large = (_step(steps, size(row["items"] for row in steps)) for size in (min, max))
-    smallest, largest, whole = small["nanoseconds a candidate"], large["nanoseconds a candidate"], large["milliseconds"]
+    smallest, largest, whole = (
+        small["nanoseconds a candidate"],
+        large["nanoseconds a candidate"],
+        large["milliseconds"],
+    )
     change = changed["adding milliseconds"] + changed["removing milliseconds"]
     return [
         Claim(CLAIMS[0], round(seconds, 1), "<= 60", seconds <= 60),
@@ -91,7 +108,12 @@ def _claims(built: dict, plain: Sequence[dict], opening: dict, steps: Sequence[d
         Claim(CLAIMS[5], round(largest / smallest, 2), "<= 2", largest <= 2 * smallest),
         Claim(CLAIMS[6], round(whole, 3), "<= 1", whole <= 1),
         Claim(CLAIMS[7], round(change, 1), "<= 100", change <= 100),
-        Claim(CLAIMS[8], f"{coded['seconds']} s, {coded['MB']} MB", "60 s, 4000 MB", coded["seconds"] <= 60 and coded["MB"] <= 4000),
+        Claim(
+            CLAIMS[8],
+            f"{coded['seconds']} s, {coded['MB']} MB",
+            "60 s, 4000 MB",
+            coded["seconds"] <= 60 and coded["MB"] <= 4000,
+        ),
     ]
 
 
@@ -108,7 +130,13 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 def _in_a_process(measure: Callable[..., Any], *given: Any, cores: int = 1) -> Any:
     """What a measurement returns in a fresh process, held to so many cores where the system can do that."""
     program = f"import json; from benchmarks import trie; trie.hold_to({cores}); print(json.dumps(trie.{measure.__name__}(*{given!r})))"
-    said = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True, env=os.environ | ONE_THREAD)
+    said = subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | ONE_THREAD,
+    )
     return json.loads(said.stdout.splitlines()[-1])
 
 
@@ -118,7 +146,8 @@ def hold_to(cores: int) -> None:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
 
 
-# --- each in a process of its own -------------------------------------------------------------------------------------------
+# --- each in a process of its own
+# -------------------------------------------------------------------------------------------
 
 
 def prepare(folder: str, catalogue: str, number: int) -> dict[str, Any]:
@@ -131,7 +160,12 @@ def prepare(folder: str, catalogue: str, number: int) -> dict[str, Any]:
     size = NanoSettings(vocabulary=VOCABULARY, width=16, layers=1, heads=1)
     build_nano(titles[:SAMPLE], [], size, SEED).save(Path(folder, "model"))
     Path(folder, "titles.txt").write_text("\n".join(titles), encoding="utf-8")
-    return {"measured": "titles", "titles": number, "characters": round(statistics.fmean(map(len, titles)), 1), "first": titles[:5]}
+    return {
+        "measured": "titles",
+        "titles": number,
+        "characters": round(statistics.fmean(map(len, titles)), 1),
+        "first": titles[:5],
+    }
 
 
 def build(folder: str, items: int) -> dict[str, Any]:
@@ -144,7 +178,9 @@ def build(folder: str, items: int) -> dict[str, Any]:
     with highest_memory() as highest:
         without = highest[0]
     every = tuple(Path(folder, "titles.txt").read_text(encoding="utf-8").split("\n"))
-    index = ItemIndex("titles", tuple(f"i{place}" for place in range(items)), every[:items], symbols=False, end="\n")
+    index = ItemIndex(
+        "titles", tuple(f"i{position}" for position in range(items)), every[:items], symbols=False, end="\n"
+    )
     gc.collect()
     with highest_memory() as highest:
         before, start, worked = highest[0], time.perf_counter(), time.process_time()
@@ -154,7 +190,13 @@ def build(folder: str, items: int) -> dict[str, Any]:
         end, worked = time.perf_counter(), time.process_time() - worked
     trie.save(Path(folder, "trie"))
     _keep(folder, "names", names)
-    more = ItemIndex("titles", tuple(f"n{place}" for place in range(len(every) - items)), every[items:], symbols=False, end="\n")
+    more = ItemIndex(
+        "titles",
+        tuple(f"n{position}" for position in range(len(every) - items)),
+        every[items:],
+        symbols=False,
+        end="\n",
+    )
     _keep(folder, "more", backbone.encode_names([more.segments(item) for item in more.item_ids]))
     return {
         "measured": "build",
@@ -185,11 +227,17 @@ def _kept(folder: str, name: str, number: int = -1) -> Ragged:
 
 
 def build_of_codes(number: int) -> dict[str, Any]:
-    """Names of LEVELS codes, as a semantic index gives them, drawn by seed, no two alike; the names are there before the clock starts."""
+    """Names of LEVELS codes, as a semantic index gives them, drawn by seed, no two alike; the names are there
+    before the clock starts."""
     from shelftalk.decoding.item_trie import build_trie
 
     drawn = np.random.default_rng(SEED).choice(CODES**3, number, replace=False)
-    levels = [drawn // CODES**2, drawn // CODES % CODES, drawn % CODES, np.zeros_like(drawn)]  # the last one parts what else were alike
+    levels = [
+        drawn // CODES**2,
+        drawn // CODES % CODES,
+        drawn % CODES,
+        np.zeros_like(drawn),
+    ]  # the last one parts what else were alike
     tokens = np.stack([CODES * level + codes for level, codes in enumerate(levels)], axis=1).astype(np.int32)
     names = Ragged(tokens.ravel(), np.arange(number + 1, dtype=np.int64) * LEVELS)
     del drawn, levels
@@ -197,7 +245,12 @@ def build_of_codes(number: int) -> dict[str, Any]:
         before, start = highest[0], time.perf_counter()
         trie = build_trie(names)
         seconds = time.perf_counter() - start
-    return {"measured": "codes", "items": trie.items, "seconds": round(seconds, 1), "MB": round(highest[0] - before)}
+    return {
+        "measured": "codes",
+        "items": trie.items,
+        "seconds": round(seconds, 1),
+        "MB": round(highest[0] - before),
+    }
 
 
 def build_plainly(folder: str, way: str, items: int) -> dict[str, Any]:
@@ -205,7 +258,7 @@ def build_plainly(folder: str, way: str, items: int) -> dict[str, Any]:
     import shelftalk.decoding.item_trie  # noqa: F401 - loaded before memory is looked at
 
     names = _kept(folder, "names", items)
-    rows = [names[place].tolist() for place in range(items)]
+    rows = [names[position].tolist() for position in range(items)]
     gc.collect()
     with highest_memory() as highest:
         before, start = highest[0], time.perf_counter()
@@ -213,7 +266,12 @@ def build_plainly(folder: str, way: str, items: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         time.sleep(0.02)  # another look at the memory while all is there
     del made
-    return {"measured": f"{way} trie", "items": items, "seconds": round(seconds, 3), "MB": round(highest[0] - before, 1)}
+    return {
+        "measured": f"{way} trie",
+        "items": items,
+        "seconds": round(seconds, 3),
+        "MB": round(highest[0] - before, 1),
+    }
 
 
 def _flat(rows: list[list[int]]) -> Any:
@@ -232,7 +290,8 @@ def _nested(rows: list[list[int]]) -> dict[int, Any]:
 
 
 class _Recursive:
-    """As the entity retrieval code of GENRE (De Cao et al., ICLR 2021) does it: one call per token, each with the rest of the name."""
+    """As the entity retrieval code of GENRE (De Cao et al., ICLR 2021) does it: one call per token, each with
+    the rest of the name."""
 
     def __init__(self, rows: list[list[int]]) -> None:
         self.root: dict[int, Any] = {}
@@ -246,7 +305,11 @@ class _Recursive:
             self._add(row[1:], node[row[0]])
 
 
-WAYS: dict[str, Callable[[list[list[int]]], Any]] = {"flat": _flat, "nested dicts": _nested, "recursive nested dicts": _Recursive}
+WAYS: dict[str, Callable[[list[list[int]]], Any]] = {
+    "flat": _flat,
+    "nested dicts": _nested,
+    "recursive nested dicts": _Recursive,
+}
 
 
 def open_it(folder: str) -> dict[str, Any]:
@@ -260,8 +323,8 @@ def open_it(folder: str) -> dict[str, Any]:
 
 
 def step_costs(folder: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
-    """The trie's part of a beam step by catalogue size and depth, and the mean of CLAIMED_DEPTHS; what a batch costs before its first
-    step stands beside the mean."""
+    """The trie's part of a beam step by catalogue size and depth, and the mean of CLAIMED_DEPTHS; what a
+    batch costs before its first step stands beside the mean."""
     from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import build_trie, open_trie
 
@@ -286,7 +349,9 @@ def _steps_of(trie: ItemTrie, exclusions: Exclusions, draw: np.random.Generator)
     for depth in DEPTHS:
         inner = level[~trie.is_leaf(level)]
         ((first, last),) = trie.ranges(inner)
-        nodes = draw.choice(inner, REQUESTS * (BEAMS if depth else 1), p=(last - first) / (last - first).sum())
+        nodes = draw.choice(
+            inner, REQUESTS * (BEAMS if depth else 1), p=(last - first) / (last - first).sum()
+        )
         request = np.repeat(np.arange(REQUESTS), len(nodes) // REQUESTS)
         candidates = len(trie.children(nodes)[1])
         step = partial(_step_once, trie, exclusions, request, nodes)
@@ -296,14 +361,21 @@ def _steps_of(trie: ItemTrie, exclusions: Exclusions, draw: np.random.Generator)
 
 
 def _step_once(trie: ItemTrie, exclusions: Exclusions, request: np.ndarray, nodes: np.ndarray) -> None:
-    """Children, which of them the request may be given, and their tokens: what beam search looks up in a step."""
+    """Children, which of them the request may be given, and their tokens: what beam search looks up in a
+    step."""
     origin, child = trie.children(nodes)
     trie.tokens_to(child[exclusions.allows_below(request[origin], child)])
 
 
-def _step_row(items: int, depth: int | str, beams: int, candidates: float, milliseconds: float) -> dict[str, Any]:
+def _step_row(
+    items: int, depth: int | str, beams: int, candidates: float, milliseconds: float
+) -> dict[str, Any]:
     each = round(1e6 * milliseconds / candidates)
-    found = {"candidates": round(candidates), "milliseconds": round(milliseconds, 4), "nanoseconds a candidate": each}
+    found = {
+        "candidates": round(candidates),
+        "milliseconds": round(milliseconds, 4),
+        "nanoseconds a candidate": each,
+    }
     return {"measured": "step", "items": items, "depth": depth, "beams": beams, **found}
 
 
@@ -322,14 +394,15 @@ def _milliseconds(work: Callable[[], Any], rounds: int = 9) -> float:
 
 
 def change(folder: str) -> dict[str, Any]:
-    """Milliseconds to add CHANGED items to the opened trie and to take CHANGED out, and what the next batch pays."""
+    """Milliseconds to add CHANGED items to the opened trie and to take CHANGED out, and what the next batch
+    pays."""
     from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import open_trie
     from shelftalk.decoding.live_trie import LiveTrie
 
     trie = open_trie(Path(folder, "trie"))
     more = _kept(folder, "more")
-    names = [more[place].tolist() for place in range(len(more))]
+    names = [more[position].tolist() for position in range(len(more))]
     gone = np.random.default_rng(SEED).choice(trie.items, CHANGED, replace=False).tolist()
     live = LiveTrie(trie)
     grown = live.with_names(names)
@@ -340,7 +413,9 @@ def change(folder: str) -> dict[str, Any]:
         "items": trie.items,
         "adding milliseconds": round(_milliseconds(lambda: live.with_names(names)), 3),
         "removing milliseconds": round(_milliseconds(lambda: grown.without(gone)), 3),
-        "hiding what was removed, milliseconds a batch": round(_milliseconds(lambda: Exclusions(changed, nobody)), 3),
+        "hiding what was removed, milliseconds a batch": round(
+            _milliseconds(lambda: Exclusions(changed, nobody)), 3
+        ),
     }
 
 
@@ -351,4 +426,9 @@ def build_with(folder: str, items: int, workers: int) -> dict[str, Any]:
     names = _kept(folder, "names", items)
     start = time.perf_counter()
     build_trie(names, workers)
-    return {"measured": "build with workers", "workers": workers, "items": items, "seconds": round(time.perf_counter() - start, 2)}
+    return {
+        "measured": "build with workers",
+        "workers": workers,
+        "items": items,
+        "seconds": round(time.perf_counter() - start, 2),
+    }

@@ -1,9 +1,10 @@
 """Every answer to every test user of every data set: is it an item, is it new to the user, does it come once?
 
-The code asserts it where a result is made (decoding/top_items.py); here it is counted again from the outside, with Python sets. The nano
-model, trained for a short while (benchmarks/_beauty.py) or not at all, since a model that knows nothing strays furthest: MovieLens, Beauty
-by titles and by semantic codes, Sports (no titles) by semantic codes. SmolLM2-135M on 1,000 fixed test users of Beauty. Ten items of ten
-beams for each; a full run takes about an hour on two cores.
+The code asserts it where a result is made (decoding/top_items.py); here it is counted again from the outside,
+with Python sets. The nano model, trained for a short while (benchmarks/_beauty.py) or not at all, since a
+model that knows nothing strays furthest: MovieLens, Beauty by titles and by semantic codes, Sports (no
+titles) by semantic codes. SmolLM2-135M on 1,000 fixed test users of Beauty. Ten items of ten beams for each;
+a full run takes about an hour on two cores.
 """
 
 from __future__ import annotations
@@ -37,13 +38,24 @@ def main(quick: bool) -> Result:
     runs = []
     for name, users, model in _models(quick):
         start = time.perf_counter()
-        rankings = model.searching(beams=K, batch_size=64 if users is None else 16).recommend(requests := _requests(model, users), K)
+        rankings = model.searching(beams=K, batch_size=64 if users is None else 16).recommend(
+            requests := _requests(model, users), K
+        )
         seconds = round(time.perf_counter() - start, 1)
-        runs.append({"case": name, "users": len(requests), "seconds": seconds, **_counted(model, requests, rankings)})
+        runs.append(
+            {"case": name, "users": len(requests), "seconds": seconds, **_counted(model, requests, rankings)}
+        )
         print(runs[-1], flush=True)
     wrong, short = sum(run["wrong"] for run in runs), sum(run["short"] for run in runs)
-    data = bundled_hash() | {folder.name: data_hash(folder.glob("*.parquet")) for folder in (BEAUTY, SPORTS) if folder.is_dir()}
-    return Result(SEED, [Claim(CLAIMS[0], wrong, "0", wrong == 0), Claim(CLAIMS[1], short, "0 short", short == 0)], runs, data)
+    data = bundled_hash() | {
+        folder.name: data_hash(folder.glob("*.parquet")) for folder in (BEAUTY, SPORTS) if folder.is_dir()
+    }
+    return Result(
+        SEED,
+        [Claim(CLAIMS[0], wrong, "0", wrong == 0), Claim(CLAIMS[1], short, "0 short", short == 0)],
+        runs,
+        data,
+    )
 
 
 def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecommender]]:
@@ -52,7 +64,13 @@ def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecomme
     with _untrained({"name": "movielens", "data": {"folder": str(BUNDLED), **PUBLISHED}}) as found:
         yield "nano, MovieLens, atomic, untrained", users, found
     if SPORTS.is_dir():
-        with _untrained({"name": "sports", "data": {"folder": str(SPORTS)}, "index": {"scheme": "semantic", "text_weight": 0.0}}) as found:
+        with _untrained(
+            {
+                "name": "sports",
+                "data": {"folder": str(SPORTS)},
+                "index": {"scheme": "semantic", "text_weight": 0.0},
+            }
+        ) as found:
             yield "nano, Sports, semantic, untrained", users, found
     for scheme in SCHEMES[::-1]:
         yield f"nano, Beauty, {scheme}", users, trained("nano", scheme, quick).language_model
@@ -64,7 +82,9 @@ def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecomme
 @contextmanager
 def _untrained(settings: dict[str, Any]) -> Iterator[LanguageModelRecommender]:
     with prepared(load_experiment(None, settings)) as found:
-        yield LanguageModelRecommender(new_backbone(found), found.index, found.served, found.experiment.decoding)
+        yield LanguageModelRecommender(
+            new_backbone(found), found.index, found.served, found.experiment.decoding
+        )
 
 
 def _requests(model: LanguageModelRecommender, users: int | None) -> list[Request]:
@@ -72,12 +92,18 @@ def _requests(model: LanguageModelRecommender, users: int | None) -> list[Reques
     return split.retrieval_requests("test")[0] if users is None else asked(split, "test", users, SEED)[0]
 
 
-def _counted(model: LanguageModelRecommender, requests: Sequence[Request], rankings: Sequence[Ranking]) -> dict[str, int]:
+def _counted(
+    model: LanguageModelRecommender, requests: Sequence[Request], rankings: Sequence[Ranking]
+) -> dict[str, int]:
     """Items that are none, come twice or were seen; and answers that are shorter than they could be."""
     catalogue = set(model.index.item_ids)
     wrong = short = 0
     for request, ranking in zip(requests, rankings, strict=True):
         items = ranking.items
-        wrong += len(items) - len(set(items)) + sum(item not in catalogue or item in request.history for item in items)
+        wrong += (
+            len(items)
+            - len(set(items))
+            + sum(item not in catalogue or item in request.history for item in items)
+        )
         short += len(items) < min(K, len(catalogue) - len(set(request.history)))
     return {"answers": sum(len(ranking.items) for ranking in rankings), "wrong": wrong, "short": short}

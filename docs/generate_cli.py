@@ -1,4 +1,5 @@
-"""Writes docs/cli.md from the program itself. `make docs` runs it; a test compares the page with the program."""
+"""Writes docs/cli.md from the program itself. `make docs` runs it; a test compares the page with the
+program."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from typing import Any
 
 import typer.main
 
-from shelftalk.cli import app
+from shelftalk.app.cli import app
 
 PAGE = Path(__file__).parent / "cli.md"
 KINDS = {float: "NUMBER", Path: "PATH", int: "NUMBER", str: "TEXT"}

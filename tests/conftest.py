@@ -2,8 +2,10 @@
 
 import os
 
-from shelftalk.machine import spin_briefly
+from shelftalk.runtime.machine import spin_briefly
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # read when transformers is imported; a test that asks a hub for anything fails at once
+os.environ["HF_HUB_OFFLINE"] = (
+    "1"  # read when transformers is imported; a test that asks a hub for anything fails at once
+)
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 spin_briefly()

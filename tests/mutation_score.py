@@ -1,6 +1,6 @@
 """How many mutants of `make mutants` each module's tests killed, from the records that mutmut keeps.
 
-    python -m tests.mutation_score [FOLDER]      the table, and what no test killed; benchmarks/results/mutants.json
+python -m tests.mutation_score [FOLDER]      the table, and what no test killed; benchmarks/results/mutants.json
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ NAMES = {0: "survived", 1: KILLED, 3: KILLED, 5: "no tests", 33: "no tests", 36:
 
 
 def outcomes_by_module(folder: Path) -> dict[str, dict[str, str | None]]:
-    """Module -> mutant -> outcome; None for one that was not run. Modules of which none was run are left out."""
+    """Module -> mutant -> outcome; None for one that was not run. Modules of which none was run are left
+    out."""
     found: dict[str, dict[str, str | None]] = {}
     for path in sorted(folder.glob("src/**/*.meta")):
         codes = json.loads(path.read_text(encoding="utf-8"))["exit_code_by_key"]

@@ -16,7 +16,9 @@ from benchmarks.harness import Claim, Result
 
 def _run(monkeypatch, tmp_path: Path, claims: list[Claim], *arguments: str) -> tuple[int, dict]:
     """Exit code and file of a benchmark "toy-one" with these claims."""
-    toy = SimpleNamespace(CLAIMS=["It is fast."], main=lambda quick: Result(7, claims, [{"quick": quick}], {"toys": "ab12"}))
+    toy = SimpleNamespace(
+        CLAIMS=["It is fast."], main=lambda quick: Result(7, claims, [{"quick": quick}], {"toys": "ab12"})
+    )
     monkeypatch.setattr(command, "names", lambda: ["toy-one"])
     monkeypatch.setattr(command, "module", lambda name: toy)
     written = harness.write_result
@@ -31,7 +33,12 @@ def test_a_benchmark_whose_claims_hold_exits_0_and_keeps_what_it_ran_on(monkeypa
     assert code == 0
     assert kept["file"] == "toy-one.json"
     assert kept["claims"] == [{"claim": "It is fast.", "value": 4.3, "target": ">= 4", "holds": True}]
-    assert (kept["name"], kept["seed"], kept["quick"], kept["data"]) == ("toy-one", 7, False, {"toys": "ab12"})
+    assert (kept["name"], kept["seed"], kept["quick"], kept["data"]) == (
+        "toy-one",
+        7,
+        False,
+        {"toys": "ab12"},
+    )
     assert {"cores", "memory", "processor", "bf16"} == set(kept["machine"])
     assert {"python", "torch", "polars"} <= set(kept["versions"])
     assert kept["code"] == harness.code()
@@ -39,7 +46,9 @@ def test_a_benchmark_whose_claims_hold_exits_0_and_keeps_what_it_ran_on(monkeypa
     assert "It is fast." in capsys.readouterr().out
 
 
-def test_a_claim_that_does_not_hold_exits_1_and_stays_in_the_file_with_its_value(monkeypatch, tmp_path, capsys):
+def test_a_claim_that_does_not_hold_exits_1_and_stays_in_the_file_with_its_value(
+    monkeypatch, tmp_path, capsys
+):
     claims = [Claim("It is fast.", 4.3, ">= 4", True), Claim("It is small.", 9.1, "<= 4", False)]
     code, kept = _run(monkeypatch, tmp_path, claims)
     assert code == 1
@@ -103,7 +112,8 @@ def settled(claim: ast.Call | ast.Tuple) -> bool:
 
 
 def claims_in(tree: ast.Module) -> list[ast.Call | ast.Tuple]:
-    """Claims as they are made: Claim(...), or value, target and `holds` in a row where a function makes several."""
+    """Claims as they are made: Claim(...), or value, target and `holds` in a row where a function makes
+    several."""
     made: list[ast.Call | ast.Tuple] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Claim":
@@ -118,7 +128,11 @@ def test_no_claim_holds_because_somebody_wrote_so():
     found = {name: claims_in(tree) for name, tree in modules().items()}
     assert sum(map(len, found.values())) > 60
     assert [f"{name}:{one.lineno}" for name, claims in found.items() for one in claims if settled(one)] == []
-    for written in ('Claim(C[0], x, "> 0", True)', "Claim(C, 4.3, '> 4', x > 4)", 'Claim(C, x, "", holds=True)'):
+    for written in (
+        'Claim(C[0], x, "> 0", True)',
+        "Claim(C, 4.3, '> 4', x > 4)",
+        'Claim(C, x, "", holds=True)',
+    ):
         assert [settled(claim) for claim in claims_in(ast.parse(written))] == [True]
 
 

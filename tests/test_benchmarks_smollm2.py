@@ -1,4 +1,5 @@
-"""The two starts of SmolLM2: what is held out is shown to nobody before the test, and the claims say what the trainings did."""
+"""The two starts of SmolLM2: what is held out is shown to nobody before the test, and the claims say what the
+trainings did."""
 
 import numpy as np
 import polars as pl
@@ -50,7 +51,9 @@ def test_no_event_but_theirs_is_lost_of_users_who_keep_three(world, held):
 
 def test_the_catalogue_stays_whole_and_the_draw_depends_on_the_seed_alone(world, held, split):
     assert split.dataset.item_ids == world.item_ids
-    assert held == _never_seen.held_out(world.item_ids, 0.2, 0) != _never_seen.held_out(world.item_ids, 0.2, 1)
+    assert (
+        held == _never_seen.held_out(world.item_ids, 0.2, 0) != _never_seen.held_out(world.item_ids, 0.2, 1)
+    )
     assert len(held) == 24
 
 
@@ -61,12 +64,25 @@ def test_the_groups_are_users_whose_test_item_was_seen_and_users_whose_was_held_
     assert {truths[user] in held for user in found["never seen"]} == {True}
     assert min(split.popularity[split.dataset.row_of[truths[user]]] for user in found["warm"]) >= 1
     left = set(range(len(truths))) - set(found["warm"]) - set(found["never seen"])
-    assert all(split.popularity[split.dataset.row_of[truths[user]]] == 0 and truths[user] not in held for user in left)
+    assert all(
+        split.popularity[split.dataset.row_of[truths[user]]] == 0 and truths[user] not in held
+        for user in left
+    )
 
 
 def _training(losses: list[float], **changed: object) -> dict:
-    curve = [{"step": 10 * place, "tokens": 100 * place, "loss": loss} for place, loss in enumerate(losses)]
-    facts = {"samples read": "ab", "steps": 20, "tokens": 200, "epochs": 0.25, "held-out items shown": 0, "validation": curve}
+    curve = [
+        {"step": 10 * position, "tokens": 100 * position, "loss": loss}
+        for position, loss in enumerate(losses)
+    ]
+    facts = {
+        "samples read": "ab",
+        "steps": 20,
+        "tokens": 200,
+        "epochs": 0.25,
+        "held-out items shown": 0,
+        "validation": curve,
+    }
     return facts | changed
 
 
@@ -88,16 +104,21 @@ def test_claims_hold_where_the_released_start_is_below_at_every_validation_of_th
 )
 def test_each_claim_falls_by_its_own_fault(random, before, fallen):
     found = smollm2.claims([_training([5.0, 3.0, 2.5]), random], before)
-    assert [claim.holds for claim in found] == [place != fallen for place in range(3)]
+    assert [claim.holds for claim in found] == [position != fallen for position in range(3)]
 
 
 def test_below_one_epoch_nothing_is_concluded():
     assert "nothing is concluded" in smollm2.reading([_training([1.0]), _training([1.0], epochs=1.5)])
-    assert "nothing is concluded" not in smollm2.reading([_training([1.0], epochs=1.0), _training([1.0], epochs=1.0)])
+    assert "nothing is concluded" not in smollm2.reading(
+        [_training([1.0], epochs=1.0), _training([1.0], epochs=1.0)]
+    )
 
 
 def test_the_learning_rate_is_that_of_the_least_validation_loss():
-    tried = [{"learning rate": rate, "validation loss": loss} for rate, loss in ((1e-4, 3.0), (1e-3, 2.0), (1e-2, 2.0))]
+    tried = [
+        {"learning rate": rate, "validation loss": loss}
+        for rate, loss in ((1e-4, 3.0), (1e-3, 2.0), (1e-2, 2.0))
+    ]
     assert smollm2.best_rate(tried) == 1e-3
 
 
@@ -112,7 +133,10 @@ def test_a_difference_is_taken_over_the_users_whom_both_were_asked_for():
     for name, answers in (("first", first), ("second", last)):
         asked, truths = requests[: len(answers)], ["i0"] * len(answers)
         found = evaluate_retrieval(answers, asked, truths, items)
-        tables[name] = {("retrieval", "warm"): found, ("ranking", "warm"): evaluate_ranking(ranked[: len(answers)], asked, truths)}
+        tables[name] = {
+            ("retrieval", "warm"): found,
+            ("ranking", "warm"): evaluate_ranking(ranked[: len(answers)], asked, truths),
+        }
     rows = differences(tables, [("first", "second")])
     assert [(row["task"], row["users"]) for row in rows] == [("retrieval", 3), ("ranking", 3)]
     assert rows[0]["recall@10"]["value"] == 1.0 and rows[1]["hr@1"]["value"] == 0.0

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import threads
 from benchmarks.threads import ASLEEP, OURS, OWN, PLACES, SIDES, busy, claims, environment, medians
-from shelftalk.machine import SPINS, THREAD_SETTINGS
+from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS
 
 
 def test_each_side_has_its_own_setting_and_none_of_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,16 +25,22 @@ def test_what_is_busy_beside_is_gone_afterwards_also_where_measuring_fails() -> 
 
 
 def test_a_ratio_is_of_the_medians_of_one_place() -> None:
-    seconds = {OWN: ([1.0, 1.0, 9.0], [4.0, 4.0, 0.1]), OURS: ([1.05, 0.1, 1.2], [1.2, 1.2, 1.2]), ASLEEP: ([1.2] * 3, [1.0] * 3)}
+    seconds = {
+        OWN: ([1.0, 1.0, 9.0], [4.0, 4.0, 0.1]),
+        OURS: ([1.05, 0.1, 1.2], [1.2, 1.2, 1.2]),
+        ASLEEP: ([1.2] * 3, [1.0] * 3),
+    }
     runs = [
-        {"place": place, "side": side, "turn": turn, "seconds a step": value}
+        {"place": position, "side": side, "turn": turn, "seconds a step": value}
         for side, both in seconds.items()
-        for place, values in zip(PLACES, both, strict=True)
+        for position, values in zip(PLACES, both, strict=True)
         for turn, value in enumerate(values)
     ]
     found = claims(medians(runs))
     assert [claim.value for claim in found] == [1.05, 1.2, 3.333] and all(claim.holds for claim in found)
-    runs = [{**run, "seconds a step": run["seconds a step"] * (2 if run["side"] == OURS else 1)} for run in runs]
+    runs = [
+        {**run, "seconds a step": run["seconds a step"] * (2 if run["side"] == OURS else 1)} for run in runs
+    ]
     assert [claim.holds for claim in claims(medians(runs))] == [False, False, True]
 
 
@@ -43,4 +49,4 @@ def test_both_sides_are_measured_by_turns_at_both_places(monkeypatch: pytest.Mon
     monkeypatch.setattr(threads, "PLACES", {"alone": 0, "beside two busy processes": 0})
     runs = [run for run in threads.main(quick=True).runs if "turn" in run]
     assert [run["side"] for run in runs] == [*SIDES] * 6
-    assert [run["place"] for run in runs] == [place for place in PLACES for _ in range(9)]
+    assert [run["place"] for run in runs] == [position for position in PLACES for _ in range(9)]

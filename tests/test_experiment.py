@@ -19,7 +19,9 @@ def loaded(tmp_path: Path, text: str, **overrides: Any) -> Experiment:
 
 
 def test_the_whole_experiment_survives_its_file(tmp_path: Path) -> None:
-    experiment = loaded(tmp_path, 'seed = 5\n[tasks.rating]\nweight = 0.5\n[data.items_columns]\ntitle = "name"\n')
+    experiment = loaded(
+        tmp_path, 'seed = 5\n[tasks.rating]\nweight = 0.5\n[data.items_columns]\ntitle = "name"\n'
+    )
     assert loaded(tmp_path, experiment.toml()) == experiment
     assert loaded(tmp_path, Experiment().toml()) == Experiment()
 
@@ -88,9 +90,17 @@ def source_behind(kind: type[BaseModel], field: str) -> str:
     ("text", "kind", "words"),
     [
         ("sede = 1", UnknownSetting, ('"sede"', 'did you mean "seed"?')),
-        ("[training]\nlearning_rat = 1", UnknownSetting, ('"training.learning_rat"', 'did you mean "learning_rate"?')),
+        (
+            "[training]\nlearning_rat = 1",
+            UnknownSetting,
+            ('"training.learning_rat"', 'did you mean "learning_rate"?'),
+        ),
         ("[tasks.rating]\nwait = 1", UnknownSetting, ('"tasks.rating.wait"', "weight")),
-        ("[tasks.rating]\nweight = -1", SettingsError, ('"tasks.rating.weight"', "greater than or equal to 0", "given: -1")),
+        (
+            "[tasks.rating]\nweight = -1",
+            SettingsError,
+            ('"tasks.rating.weight"', "greater than or equal to 0", "given: -1"),
+        ),
         ("tasks = 1", SettingsError, ('"tasks"', "table")),
         ("[tasks]\nrating = 1", SettingsError, ("tasks.rating",)),
         ("[tasks.ratings]\n", UnknownPart, ('did you mean "rating"?',)),
@@ -99,12 +109,18 @@ def source_behind(kind: type[BaseModel], field: str) -> str:
         ('[data]\ninteractions = "a.csv"', SettingsError, ('"data"', "set both or neither")),
         ("data = 1", SettingsError, ('"data"',)),
         ('[nano]\nfamily = "decoder"', SettingsError, ('"nano.family"', "decoder-only")),
-        ("[nano]\nheads = 5", SettingsError, ("set nano.width to a multiple of 10, or nano.heads", "mend it in the experiment file.")),
+        (
+            "[nano]\nheads = 5",
+            SettingsError,
+            ("set nano.width to a multiple of 10, or nano.heads", "mend it in the experiment file."),
+        ),
         ("seed = inf", SettingsError, ('"seed"',)),
         ("seed = [", SettingsError, ("not valid TOML", "mend")),
     ],
 )
-def test_a_wrong_setting_is_one_sentence_that_names_it(text: str, kind: type[ShelftalkError], words: tuple, tmp_path: Path) -> None:
+def test_a_wrong_setting_is_one_sentence_that_names_it(
+    text: str, kind: type[ShelftalkError], words: tuple, tmp_path: Path
+) -> None:
     with pytest.raises(ShelftalkError) as caught:
         loaded(tmp_path, text)
     assert type(caught.value) is kind
@@ -119,4 +135,6 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_fp16_with_a_t5_is_refused_by_its_name_before_anything_is_fetched():
     with pytest.raises(SettingsError, match="overflow fp16"):
-        load_experiment(None, {"pretrained": {"name": "google/flan-t5-xl"}, "training": {"precision": "fp16"}})
+        load_experiment(
+            None, {"pretrained": {"name": "google/flan-t5-xl"}, "training": {"precision": "fp16"}}
+        )

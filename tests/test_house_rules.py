@@ -1,4 +1,5 @@
-"""A promise holds only if something reads it: layers, light imports, pages, examples, settings, the lock file."""
+"""A promise holds only if something reads it: layers, light imports, pages, examples, settings, the lock
+file."""
 
 import ast
 import importlib
@@ -25,12 +26,22 @@ PACKAGE = ROOT / "src" / "shelftalk"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 MODULES = [found.name for found in pkgutil.walk_packages([str(PACKAGE)], "shelftalk.")]
 
-# The drawing of docs/architecture.md, from the ground up. An arrow points to a lower row only; what stands in one row knows
-# nothing of its neighbours, but for the ground, where the plain values are.
+# The drawing of docs/architecture.md, from the ground up. An arrow points to a lower row only; what stands in
+# one row knows nothing of its neighbours, but for the ground, where the plain values are.
 LAYERS = (
     (
-        "records", "recommender", "errors", "seeds", "runs", "locks", "file_hashes", "own_source", "processes", "machine",
-        "ragged", "__version__",
+        "records",
+        "recommender",
+        "errors",
+        "seeds",
+        "runs",
+        "locks",
+        "file_hashes",
+        "own_source",
+        "processes",
+        "machine",
+        "ragged",
+        "__version__",
     ),  # fmt: skip
     ("data",),
     ("indexing",),
@@ -51,7 +62,9 @@ LAYERS = (
 )
 HEIGHT = {name: number for number, names in enumerate(LAYERS) for name in names}
 HEAVY = ("models", "training", "decoding", "planning")
-LIGHT_IN_HEAVY = tuple(f"shelftalk.{name}.settings" for name in HEAVY if (PACKAGE / name / "settings.py").exists())
+LIGHT_IN_HEAVY = tuple(
+    f"shelftalk.{name}.settings" for name in HEAVY if (PACKAGE / name / "settings.py").exists()
+)
 MAY_PRINT = {"cli.py", "console.py"}
 LONGEST_FUNCTION = 80
 
@@ -60,7 +73,7 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
-def _place(path: Path) -> str:
+def _position(path: Path) -> str:
     """The row's word for a file: its package, or its own name at the top."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
@@ -70,7 +83,11 @@ def _imported(path: Path) -> Iterator[str]:
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: a relative import hides an arrow"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "shelftalk" else [node.module or ""]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "shelftalk"
+                else [node.module or ""]
+            )
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
@@ -79,7 +96,9 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    return (node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    return (
+        node for node in ast.walk(_tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
 
 
 def _block(page: str, heading: str) -> str:
@@ -89,20 +108,22 @@ def _block(page: str, heading: str) -> str:
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_arrows_point_down_only(path):
-    place = _place(path)
+    position = _position(path)
     for other in _imported(path):
-        if place in ("testing", other):
+        if position in ("testing", other):
             continue
-        assert other != "testing", f"{place} imports shelftalk.testing, which is for tests"
-        if place == "__init__":
+        assert other != "testing", f"{position} imports shelftalk.testing, which is for tests"
+        if position == "__init__":
             pytest.fail(f"shelftalk/__init__.py imports {other}: importing the package should load nothing")
-        ground = HEIGHT[place] == HEIGHT[other] == 0
-        assert ground or HEIGHT[other] < HEIGHT[place], f"{place} imports {other}, which stands beside or above it"
+        ground = HEIGHT[position] == HEIGHT[other] == 0
+        assert ground or HEIGHT[other] < HEIGHT[position], (
+            f"{position} imports {other}, which stands beside or above it"
+        )
 
 
 def test_every_module_has_its_row_in_the_layers_of_the_architecture_page():
     drawn = set(re.findall(r"[a-z_]+", _block("docs/architecture.md", "## Layers")))
-    present = {_place(path) for path in SOURCES} - {"__init__", "testing"}
+    present = {_position(path) for path in SOURCES} - {"__init__", "testing"}
     assert present == set(HEIGHT) - {"__version__"}
     assert present <= drawn
 
@@ -148,12 +169,16 @@ def test_the_walkthrough_shows_what_the_program_does(monkeypatch, tmp_path):
     page = (ROOT / "docs/walkthrough.md").read_text("utf-8")
     shown = {name: text.rstrip("\n") for _, name, text, _ in walkthrough.BLOCK.findall(page)}
     found = walkthrough.before_training(tmp_path)
-    assert {name: shown.get(name) for name in found} == found, "what the walkthrough shows changed; run `make docs`"
+    assert {name: shown.get(name) for name in found} == found, (
+        "what the walkthrough shows changed; run `make docs`"
+    )
 
 
 def test_the_walkthrough_leaves_no_block_empty(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    blocks = importlib.import_module("walkthrough").BLOCK.findall((ROOT / "docs/walkthrough.md").read_text("utf-8"))
+    blocks = importlib.import_module("walkthrough").BLOCK.findall(
+        (ROOT / "docs/walkthrough.md").read_text("utf-8")
+    )
     empty = [name for _, name, text, _ in blocks if not text.strip()]
     assert not empty, "after a full `make run`: make docs RUN=runs/movielens-small"
 
@@ -167,7 +192,12 @@ def test_every_prompt_in_the_concepts_page_is_a_reviewed_one():
 
 
 def test_links_between_the_pages_lead_somewhere():
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+    for page in (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *(ROOT / "docs").glob("*.md"),
+    ):
         for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]*)?\)", page.read_text("utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
 
@@ -175,9 +205,13 @@ def test_links_between_the_pages_lead_somewhere():
 def test_every_setting_has_a_sentence():
     for name in MODULES:
         module = importlib.import_module(name)
-        kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        kinds = [
+            kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, BaseModel)
+        ]
         for kind in (kind for kind in kinds if kind.__module__ == name):
-            assert kind.model_config.get("frozen") and kind.model_config.get("extra") == "forbid", f"{kind} can change or takes anything"
+            assert kind.model_config.get("frozen") and kind.model_config.get("extra") == "forbid", (
+                f"{kind} can change or takes anything"
+            )
             _check_sentences(name, kind)
 
 
@@ -185,13 +219,23 @@ def _check_sentences(module: str, kind: type[BaseModel]) -> None:
     """Each field is followed by a string; sections of the experiment are explained by their own type."""
     path = PACKAGE.parent / Path(*module.split(".")).with_suffix(".py")
     path = path if path.exists() else path.with_suffix("") / "__init__.py"
-    body = next(node.body for node in _tree(path).body if isinstance(node, ast.ClassDef) and node.name == kind.__name__)
+    body = next(
+        node.body
+        for node in _tree(path).body
+        if isinstance(node, ast.ClassDef) and node.name == kind.__name__
+    )
     for field, after in zip(body, [*body[1:], None], strict=True):
         if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
             continue
-        annotation = kind.model_fields[field.target.id].annotation if field.target.id in kind.model_fields else None
+        annotation = (
+            kind.model_fields[field.target.id].annotation if field.target.id in kind.model_fields else None
+        )
         section = isinstance(annotation, type) and issubclass(annotation, BaseModel)
-        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+        told = (
+            isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        )
         assert section or told, f"{kind.__name__}.{field.target.id} has no sentence"
 
 
@@ -211,7 +255,11 @@ def test_no_function_is_long_and_nothing_is_left_behind(path):
         assert length <= LONGEST_FUNCTION, f"{function.name} has {length} lines"
     assert not re.search(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b", path.read_text("utf-8"))
     if path.name not in MAY_PRINT:
-        calls = [node for node in ast.walk(_tree(path)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+        calls = [
+            node
+            for node in ast.walk(_tree(path))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        ]
         assert not [call.lineno for call in calls if call.func.id == "print"], "only the console prints"
 
 
@@ -238,23 +286,39 @@ def test_the_lock_file_has_plain_pins_that_satisfy_the_package():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines), "name==version and nothing else"
     pinned = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
-    for wanted in map(Requirement, [*project["project"]["dependencies"], *project["build-system"]["requires"]]):
+    for wanted in map(
+        Requirement, [*project["project"]["dependencies"], *project["build-system"]["requires"]]
+    ):
         version = pinned.get(canonicalize_name(wanted.name))
-        assert version and wanted.specifier.contains(version), f"{wanted} is not what the lock file pins ({version})"
+        assert version and wanted.specifier.contains(version), (
+            f"{wanted} is not what the lock file pins ({version})"
+        )
 
 
 def test_the_changelog_tells_of_this_version():
-    assert re.search(rf"^## {re.escape(shelftalk.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert re.search(
+        rf"^## {re.escape(shelftalk.__version__)}\b", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE
+    )
 
 
 def test_no_file_names_a_folder_of_one_machine_or_the_host_of_a_registry():
     folders = "|".join("/" + name + "/" for name in ("root", "home", "work", "opt", "Users", "tmp/w"))
-    hosts = "|".join(re.escape(name + end) for name, end in (("pypi", ".org"), ("python", "hosted.org"), ("pytorch", ".org/whl")))
+    hosts = "|".join(
+        re.escape(name + end)
+        for name, end in (("pypi", ".org"), ("python", "hosted.org"), ("pytorch", ".org/whl"))
+    )
     forbidden = re.compile(rf"(?<![\w.~-])(?:{folders})|{hosts}")
     skipped = {".git", ".venv", "runs", "dist", "build"}
     for path in sorted(ROOT.rglob("*")):
         parts_of = path.relative_to(ROOT).parts
         hidden = any(part.startswith(".") and part not in (".ci", ".gitignore") for part in parts_of)
-        if path.is_dir() or hidden or skipped & set(parts_of) or path.suffix in (".parquet", ".pyc", ".png", ".xz"):
+        if (
+            path.is_dir()
+            or hidden
+            or skipped & set(parts_of)
+            or path.suffix in (".parquet", ".pyc", ".png", ".xz")
+        ):
             continue
-        assert not (found := forbidden.search(path.read_text("utf-8"))), f"{path.relative_to(ROOT)}: {found[0] if found else ''}"
+        assert not (found := forbidden.search(path.read_text("utf-8"))), (
+            f"{path.relative_to(ROOT)}: {found[0] if found else ''}"
+        )

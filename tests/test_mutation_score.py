@@ -30,10 +30,14 @@ def test_mutants_are_counted_by_module_and_those_that_no_test_killed_are_named(
     codes = {f"a.{name}": code for name, code in zip(names, (1, 0, 36, 33, None), strict=True)}
     (tmp_path / "src" / "pack").mkdir(parents=True)
     (tmp_path / "src" / "pack" / "a.py.meta").write_text(json.dumps({"exit_code_by_key": codes}))
-    (tmp_path / "src" / "pack" / "b.py.meta").write_text(json.dumps({"exit_code_by_key": {"b.x_f__mutmut_1": None}}))
+    (tmp_path / "src" / "pack" / "b.py.meta").write_text(
+        json.dumps({"exit_code_by_key": {"b.x_f__mutmut_1": None}})
+    )
     counted = rows(outcomes_by_module(tmp_path))
     assert table(counted).splitlines()[2:] == ["| `pack/a.py` | 5 | 4 | 1 | 1 | 1 | 1 | 0 |"]
     main([str(tmp_path)], tmp_path)
     left = {"a.x_f__mutmut_2": "survived", "a.x_f__mutmut_3": "timeout", "a.x_g__mutmut_1": "no tests"}
-    assert capsys.readouterr().out.splitlines()[3:] == [f"{outcome}: {name}" for name, outcome in left.items()]
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        f"{outcome}: {name}" for name, outcome in left.items()
+    ]
     assert json.loads((tmp_path / "mutants.json").read_text())["runs"] == [*counted, {"not killed": left}]

@@ -31,7 +31,11 @@ def test_a_thing_of_your_own_is_named_by_its_address() -> None:
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("retreival", 'did you mean "retrieval"'), ("nowhere:Thing", "install"), ("collections:Nothing", "mend the name")],
+    [
+        ("retreival", 'did you mean "retrieval"'),
+        ("nowhere:Thing", "install"),
+        ("collections:Nothing", "mend the name"),
+    ],
 )
 def test_an_unknown_name_is_told_with_the_nearest_known_one(name: str, words: str) -> None:
     with pytest.raises(UnknownPart, match=words):

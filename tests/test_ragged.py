@@ -38,7 +38,7 @@ def test_rows_are_kept_as_they_are_and_know_their_lengths_row_ids_and_positions(
     assert lists(made) == rows and len(made) == len(rows)
     assert made.lengths.tolist() == [len(row) for row in rows]
     assert made.row_ids.tolist() == [number for number, row in enumerate(rows) for _ in row]
-    assert made.positions.tolist() == [place for row in rows for place in range(len(row))]
+    assert made.positions.tolist() == [position for row in rows for position in range(len(row))]
 
 
 @given(st.data(), ROWS.filter(bool))
@@ -52,14 +52,19 @@ def test_neighbouring_rows_are_merged(data, rows):
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)))))
     offsets = [0, *cuts, len(rows)]
     groups = [rows[start:stop] for start, stop in zip(offsets, offsets[1:], strict=False)]
-    assert lists(ragged(rows).merge_rows(np.array(offsets))) == [[value for row in group for value in row] for group in groups]
+    assert lists(ragged(rows).merge_rows(np.array(offsets))) == [
+        [value for row in group for value in row] for group in groups
+    ]
 
 
 @given(st.data(), ROWS)
 def test_values_are_kept_in_their_rows(data, rows):
     keep = [[data.draw(st.booleans()) for _ in row] for row in rows]
     flat = np.array([one for row in keep for one in row], bool)
-    kept = [[value for value, one in zip(row, ones, strict=True) if one] for row, ones in zip(rows, keep, strict=True)]
+    kept = [
+        [value for value, one in zip(row, ones, strict=True) if one]
+        for row, ones in zip(rows, keep, strict=True)
+    ]
     assert lists(ragged(rows).filter_values(flat)) == kept
 
 
@@ -67,7 +72,7 @@ def test_values_are_kept_in_their_rows(data, rows):
 def test_columns_are_concatenated_row_by_row(data, columns, number):
     row = st.lists(st.integers(0, 9), max_size=4)
     made = [data.draw(st.lists(row, min_size=number, max_size=number)) for _ in range(columns)]
-    joined = [[value for column in made for value in column[place]] for place in range(number)]
+    joined = [[value for column in made for value in column[position]] for position in range(number)]
     assert lists(hstack([ragged(column) for column in made])) == joined
 
 
@@ -80,7 +85,9 @@ def test_rows_of_parts_follow_each_other(parts):
 def test_slices_may_overlap_and_be_empty(data, values):
     pairs = [sorted(pair) for pair in data.draw(st.lists(st.tuples(*[st.integers(0, len(values))] * 2)))]
     start, stop = np.array(pairs, np.int64).reshape(-1, 2).T
-    assert lists(slices(np.array(values, np.int64), start, stop)) == [values[first:last] for first, last in pairs]
+    assert lists(slices(np.array(values, np.int64), start, stop)) == [
+        values[first:last] for first, last in pairs
+    ]
 
 
 @given(st.lists(st.integers(0, 9), max_size=4), st.integers(0, 5))
@@ -90,7 +97,7 @@ def test_one_row_is_repeated(row, number):
 
 @given(st.lists(st.integers(0, 9)))
 def test_offsets_are_sums_of_lengths(lengths):
-    assert offsets_of(lengths).tolist() == [sum(lengths[:place]) for place in range(len(lengths) + 1)]
+    assert offsets_of(lengths).tolist() == [sum(lengths[:position]) for position in range(len(lengths) + 1)]
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=8), st.integers(0, 9))
@@ -99,7 +106,9 @@ def test_exactly_as_many_positions_of_each_row_are_drawn_as_were_asked_for(pairs
     numbers = np.array([min(pair) for pair in pairs], np.int64)
     drawn = sample_mask(lengths, numbers, np.random.default_rng(seed))
     assert len(drawn) == lengths.sum()
-    assert [int(drawn[a:b].sum()) for a, b in zip(offsets_of(lengths), offsets_of(lengths)[1:], strict=False)] == numbers.tolist()
+    assert [
+        int(drawn[a:b].sum()) for a, b in zip(offsets_of(lengths), offsets_of(lengths)[1:], strict=False)
+    ] == numbers.tolist()
 
 
 def test_every_choice_of_positions_is_equally_likely():
@@ -110,7 +119,9 @@ def test_every_choice_of_positions_is_equally_likely():
 
 @given(ROWS, st.integers(0, 9))
 def test_a_value_is_shuffled_within_its_row(rows, seed):
-    assert [sorted(row) for row in lists(shuffled(ragged(rows), np.random.default_rng(seed)))] == [sorted(row) for row in rows]
+    assert [sorted(row) for row in lists(shuffled(ragged(rows), np.random.default_rng(seed)))] == [
+        sorted(row) for row in rows
+    ]
 
 
 def test_every_order_of_a_row_is_equally_likely():

@@ -29,9 +29,14 @@ from tests.models.test_gguf import written
 
 
 def same_titles() -> Split:
-    rows = [(f"u{user}", f"i{(user + place) % 6}", place) for user in range(4) for place in range(4)]
+    rows = [(f"u{user}", f"i{(user + position) % 6}", position) for user in range(4) for position in range(4)]
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
-    data = make_dataset(pl.DataFrame({"item_id": [f"i{n}" for n in range(6)], "title": ["tea", "tea", "mug", "pot", "cup", "tin"]}), events)
+    data = make_dataset(
+        pl.DataFrame(
+            {"item_id": [f"i{n}" for n in range(6)], "title": ["tea", "tea", "mug", "pot", "cup", "tin"]}
+        ),
+        events,
+    )
     return split_leave_one_out(data, SplitSettings(ranking_negatives=1), seed=0)
 
 
@@ -41,7 +46,8 @@ def refused(kind: type[Exception], call: object, *arguments: object, **named: ob
     return str(error.value)
 
 
-# --- indexing --------------------------------------------------------------------------------------------------------------------
+# --- indexing
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_items_of_one_title_are_told_apart_by_either_remedy():
@@ -53,7 +59,9 @@ def test_items_of_one_title_are_told_apart_by_either_remedy():
 
 
 def test_a_scheme_without_text_vectors_works_with_tfidf():
-    says = refused(SettingsError, build_index, same_titles(), IndexSettings(scheme="numbers", encoder="some-encoder"), 0)
+    says = refused(
+        SettingsError, build_index, same_titles(), IndexSettings(scheme="numbers", encoder="some-encoder"), 0
+    )
     assert 'index.encoder = "tfidf"' in says
     build_index(same_titles(), IndexSettings(scheme="numbers", encoder="tfidf"), 0)
 
@@ -63,13 +71,16 @@ def test_a_misspelt_scheme_is_named_rightly():
     build_index(same_titles(), IndexSettings(scheme=re.findall(r'did you mean "(\w+)"', says)[0]), 0)
 
 
-# --- models ----------------------------------------------------------------------------------------------------------------------
+# --- models
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_of_several_gguf_files_each_that_is_named_can_be_chosen(tmp_path: Path):
     file = written(tmp_path / "one.gguf")
     shutil.copy(file, tmp_path / "other.gguf")
-    names = re.findall(r"\w+\.gguf", refused(SettingsError, read_config, PretrainedSettings(name=str(tmp_path))))
+    names = re.findall(
+        r"\w+\.gguf", refused(SettingsError, read_config, PretrainedSettings(name=str(tmp_path)))
+    )
     assert names == ["one.gguf", "other.gguf"]
     assert all(read_config(PretrainedSettings(name=str(tmp_path / name))) for name in names)
 
@@ -79,7 +90,11 @@ def test_layers_that_are_named_for_adapters_take_them(tmp_path: Path):
 
     def adapt(*targets: str) -> None:
         wanted = {"lora_targets": targets} if targets else {"lora_targets": "all-linear"}
-        add_adapters(from_random_weights(config), range(300, 310), PretrainedSettings(name="t5", adaptation="lora", **wanted))
+        add_adapters(
+            from_random_weights(config),
+            range(300, 310),
+            PretrainedSettings(name="t5", adaptation="lora", **wanted),
+        )
 
     says = refused(SettingsError, adapt, "no_such_layer")
     for_output = refused(SettingsError, adapt, "lm_head")  # whose rows of new tokens are trained as they are
@@ -94,7 +109,9 @@ def test_layers_that_are_named_for_adapters_take_them(tmp_path: Path):
 def test_a_model_of_a_kind_that_is_named_is_supported(tmp_path: Path):
     says = refused(SettingsError, check_supported, BertConfig(), "bert")
     assert "decoder-only model with full attention, or one of the T5 family" in says
-    check_supported(AutoConfig.from_pretrained(save_flan_t5(tmp_path / "t5", ["red hat"] * 20, SMALL, 400, 50)), "t5")
+    check_supported(
+        AutoConfig.from_pretrained(save_flan_t5(tmp_path / "t5", ["red hat"] * 20, SMALL, 400, 50)), "t5"
+    )
     check_supported(small("decoder-only")[0].config, "llama")
 
 
@@ -103,16 +120,23 @@ def test_a_width_that_the_sentence_names_is_taken():
     assert NanoSettings(width=6 * int(re.findall(r"nano.width to a multiple of (\d+)", says)[0]), heads=8)
 
 
-# --- wordings --------------------------------------------------------------------------------------------------------------------
+# --- wordings
+# --------------------------------------------------------------------------------------------------------------------
 
 GOOD = '[[template]]\nname = "a"\nsource = "{history}"\ntarget = "{item}"\n'
 WRONG = {  # what is wrong -> what the sentence says to do, and that done
     GOOD.replace("{history}", "{histori}"): ('did you mean "history"', GOOD),
     GOOD.replace("{history}", "nothing"): ("add it", GOOD),
-    GOOD.replace("{history}", "{history} {item}").replace('target = "{item}"', 'target = "it"'): ("belongs into the target", GOOD),
+    GOOD.replace("{history}", "{history} {item}").replace('target = "{item}"', 'target = "it"'): (
+        "belongs into the target",
+        GOOD,
+    ),
     GOOD.replace("target", "targt"): ('did you mean "target"', GOOD),
     GOOD + GOOD: ("give each its own", GOOD + GOOD.replace('"a"', '"b"')),
-    GOOD + "held_out = true\n": ("without held_out = true", GOOD + "held_out = true\n" + GOOD.replace('"a"', '"b"')),
+    GOOD + "held_out = true\n": (
+        "without held_out = true",
+        GOOD + "held_out = true\n" + GOOD.replace('"a"', '"b"'),
+    ),
     GOOD.replace('"a"', "7"): ("must be a str", GOOD),
 }
 
@@ -122,7 +146,9 @@ def test_a_template_file_corrected_as_the_sentence_says_is_read(wrong: str, tmp_
     path, (says, right) = tmp_path / "own.toml", WRONG[wrong]
 
     def load() -> list:
-        return load_templates("retrieval", RetrievalTask.placeholders, str(path), answers=RetrievalTask.answers)
+        return load_templates(
+            "retrieval", RetrievalTask.placeholders, str(path), answers=RetrievalTask.answers
+        )
 
     refused(MissingFile, load)
     path.write_text(wrong)
@@ -131,7 +157,8 @@ def test_a_template_file_corrected_as_the_sentence_says_is_read(wrong: str, tmp_
     assert load()
 
 
-# --- decoding --------------------------------------------------------------------------------------------------------------------
+# --- decoding
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_decoder_refuses_it_takes_as_the_sentence_says():
@@ -140,9 +167,18 @@ def test_what_a_decoder_refuses_it_takes_as_the_sentence_says():
     decoder = ConstrainedDecoder(model, tokenizer, strings)
     wrong = {
         "put it in a list": (lambda: decoder.top(prompts[0]), lambda: decoder.top(prompts)),
-        "give an empty list": (lambda: decoder.top(prompts, excluded=[]), lambda: decoder.top(prompts, excluded=[[]])),
-        "give one list per prompt": (lambda: decoder.rank(prompts, []), lambda: decoder.rank(prompts, [strings])),
-        'choose search="beam"': (lambda: decoder.top(prompts, 1, search="exact", length_penalty=1.0), lambda: decoder.top(prompts, 1)),
+        "give an empty list": (
+            lambda: decoder.top(prompts, excluded=[]),
+            lambda: decoder.top(prompts, excluded=[[]]),
+        ),
+        "give one list per prompt": (
+            lambda: decoder.rank(prompts, []),
+            lambda: decoder.rank(prompts, [strings]),
+        ),
+        'choose search="beam"': (
+            lambda: decoder.top(prompts, 1, search="exact", length_penalty=1.0),
+            lambda: decoder.top(prompts, 1),
+        ),
         "leave length_penalty at 0": (
             lambda: decoder.top(prompts, 1, search="exact", length_penalty=1.0),
             lambda: decoder.top(prompts, 1, search="exact"),
@@ -151,8 +187,14 @@ def test_what_a_decoder_refuses_it_takes_as_the_sentence_says():
             lambda: decoder.top(prompts, allowed=np.ones(3, bool)),
             lambda: decoder.top(prompts, allowed=np.ones(2, bool)),
         ),
-        "give at least one": (lambda: ConstrainedDecoder(model, tokenizer, []), lambda: ConstrainedDecoder(model, tokenizer, ["a"])),
-        "give each once": (lambda: ConstrainedDecoder(model, tokenizer, ["a", "a"]), lambda: ConstrainedDecoder(model, tokenizer, ["a"])),
+        "give at least one": (
+            lambda: ConstrainedDecoder(model, tokenizer, []),
+            lambda: ConstrainedDecoder(model, tokenizer, ["a"]),
+        ),
+        "give each once": (
+            lambda: ConstrainedDecoder(model, tokenizer, ["a", "a"]),
+            lambda: ConstrainedDecoder(model, tokenizer, ["a"]),
+        ),
     }
     for says, (call, remedy) in wrong.items():
         with pytest.raises((BadValue, SettingsError, DuplicateName), match=re.escape(says)):
@@ -165,4 +207,7 @@ def test_a_tokenizer_without_an_end_token_works_with_one_given():
     endless = copy.deepcopy(tokenizer)
     endless.eos_token = None
     assert "give `end`" in refused(SettingsError, ConstrainedDecoder, model, endless, ["red hat"])
-    assert ConstrainedDecoder(model, endless, ["red hat"], end=tokenizer.eos_token_id).top(["a"], k=1)[0][0][0] == "red hat"
+    assert (
+        ConstrainedDecoder(model, endless, ["red hat"], end=tokenizer.eos_token_id).top(["a"], k=1)[0][0][0]
+        == "red hat"
+    )

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from shelftalk import parts, stages
 from shelftalk.experiment import Experiment
-from shelftalk.runs import RunFolder, StageRecord
+from shelftalk.runtime.run_folder import RunFolder, StageRecord
 
 OWN = "no_such_module:model"
 LM = {"recommend.aligned", "recommend.aligned+prior"}

@@ -9,7 +9,7 @@ import pytest
 from shelftalk import stages
 from shelftalk.errors import AnotherExperiment
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
 
@@ -53,7 +53,12 @@ def test_models_and_how_they_are_asked_may_change(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     stages.claim(folder, SEEDS[0])
     finish(folder, *stages.SETTINGS_OF)
-    asked = {"models": ["popularity"], "decoding": {"beams": 5}, "evaluation": {"resamples": 100}, "prior": {"pool": 50}}
+    asked = {
+        "models": ["popularity"],
+        "decoding": {"beams": 5},
+        "evaluation": {"resamples": 100},
+        "prior": {"pool": 50},
+    }
     stages.claim(folder, load_experiment(None, asked))
     assert load_experiment(folder.experiment).models == ("popularity",)
 
@@ -69,15 +74,22 @@ def test_a_refused_folder_names_at_most_three_differences(tmp_path: Path) -> Non
     stages.claim(folder, SEEDS[0])
     finish(folder, *stages.SETTINGS_OF)
     with pytest.raises(AnotherExperiment, match=r"\(it differs in seed, data.k_core, nano.width\)"):
-        stages.claim(folder, load_experiment(None, {"seed": 7, "data": {"k_core": 7}, "nano": {"width": 16, "layers": 7}}))
+        stages.claim(
+            folder,
+            load_experiment(None, {"seed": 7, "data": {"k_core": 7}, "nano": {"width": 16, "layers": 7}}),
+        )
 
 
 def test_every_stage_says_at_its_end_that_all_is_done(tmp_path: Path) -> None:
     """A bar that stays at 0 of 1 looks like a stage that never ended."""
     world = save_world(tiny_world(users=30, items=50), tmp_path / "data")
-    experiment = load_experiment(write_experiment(tmp_path / "tiny.toml", world, models=["popularity", "bias"]))
+    experiment = load_experiment(
+        write_experiment(tmp_path / "tiny.toml", world, models=["popularity", "bias"])
+    )
     folder, told = RunFolder(tmp_path / "run"), {}
     for name in STEPS:
-        getattr(stages, name)(folder, experiment, lambda stage, done, total, text: told.update({stage: (done, total)}))
+        getattr(stages, name)(
+            folder, experiment, lambda stage, done, total, text: told.update({stage: (done, total)})
+        )
     assert set(told) == {*STEPS, "recommend.popularity", "recommend.bias"} - {"recommend"}
     assert all(done == total for done, total in told.values()), told

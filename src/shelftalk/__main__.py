@@ -1,6 +1,6 @@
 """`python -m shelftalk` is the `shelftalk` command."""
 
-from shelftalk.cli import app
+from shelftalk.app.cli import app
 
 if __name__ == "__main__":
     app()

@@ -1,4 +1,5 @@
-"""What can go wrong, as a family. Each message is one sentence that ends in the remedy; the command line prints it alone.
+"""What can go wrong, as a family. Each message is one sentence that ends in the remedy; the command line
+prints it alone.
 
 ShelftalkError                 anything a user can mend; exit code 2
 ├─ DataError                   the interactions or the catalogue

@@ -1,4 +1,5 @@
-"""Experiment: all stage settings in one frozen object. TOML in, TOML out; an unknown key names the nearest known one."""
+"""Experiment: all stage settings in one frozen object. TOML in, TOML out; an unknown key names the nearest
+known one."""
 
 from __future__ import annotations
 
@@ -9,7 +10,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from shelftalk import parts
 from shelftalk.baselines.bias import BiasSettings
@@ -21,21 +30,20 @@ from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPar
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
-from shelftalk.runs import RunFolder, beside, read_signed, write_signed
+from shelftalk.runtime.run_folder import RunFolder, beside, read_signed, write_signed
+from shelftalk.settings import Settings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import BY_LOSS, TrainingSettings
 
-Settings = TypeVar("Settings", bound=BaseModel)
+SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
 NAME = r"[\w.+-]+"
 """What a run may be called."""
 
 
-class EvaluationSettings(BaseModel):
+class EvaluationSettings(Settings):
     """How models are compared."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples of users behind each 95 % interval."""
@@ -44,13 +52,12 @@ class EvaluationSettings(BaseModel):
     held_out_wordings: bool = True
     """Whether the language model is also asked in wordings that it was not trained on (validation part)."""
     search_error_users: int = Field(100, ge=0)
-    """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0: none."""
+    """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0:
+    none."""
 
 
-class Experiment(BaseModel):
+class Experiment(Settings):
     """Everything that a run depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field("movielens-small", pattern=f"^{NAME}$")
     """Name of the run; its folder is runs/NAME."""
@@ -63,7 +70,7 @@ class Experiment(BaseModel):
     index: IndexSettings = IndexSettings()
     text: TextSettings = TextSettings()
     tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
-    """Settings by task, the built-in ones at least; a task of your own by "package.module:Class"."""
+    """SettingsT by task, the built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
     pretrained: PretrainedSettings = PretrainedSettings()
     training: TrainingSettings = TrainingSettings()
@@ -83,7 +90,9 @@ class Experiment(BaseModel):
         for name in dict.fromkeys([*parts.TASKS, *given]):
             value = given.get(name, {})
             kind = parts.load(parts.TASKS, name, "task").settings_type
-            settings[name] = value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}", file)
+            settings[name] = (
+                value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}", file)
+            )
         return settings
 
     @field_validator("models", mode="after")
@@ -99,42 +108,56 @@ class Experiment(BaseModel):
     def _known_judges(cls, training: TrainingSettings) -> TrainingSettings:
         for name in training.judged_by:
             if name not in parts.SERVED:
-                raise UnknownPart(f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}')
+                raise UnknownPart(
+                    f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}'
+                )
         known, best_by = (BY_LOSS, *metric_names("retrieval")), training.best_by
         if best_by not in known:
-            raise UnknownPart(f'training.best_by names "{best_by}", which is no metric of retrieval; {nearest(best_by, known)}')
+            raise UnknownPart(
+                f'training.best_by names "{best_by}", which is no metric of retrieval; {nearest(best_by, known)}'
+            )
         return training
 
     @field_validator("prior", mode="after")
     @classmethod
     def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
-        """What is built in is known here to score or to rate; a model of the user's own shows it when it is built."""
+        """What is built in is known here to score or to rate; a model of the user's own shows it when it is
+        built."""
         score = [name for name in parts.MODELS if name not in (*parts.NEED_TRAINING, *parts.ONLY_RATE)]
-        for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, parts.ONLY_RATE)):
+        for setting, name, fit in (
+            ("model", prior.model, score),
+            ("rating_model", prior.rating_model, parts.ONLY_RATE),
+        ):
             if name not in fit and ":" not in name:
-                raise UnknownPart(f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}')
+                raise UnknownPart(
+                    f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}'
+                )
         return prior
 
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
-        """Where the family is known before any model is opened; assemble.family asks a pretrained model's own config."""
+        """Where the family is known before any model is opened; assemble.family asks a pretrained model's own
+        config."""
         if not self.pretrained.name and (refusal := self.why_no_targets(self.nano.family)):
             raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")
     def _fp16_of_a_t5(self) -> Experiment:
-        """What the name alone tells, before anything is fetched; a model's own config is asked when it is opened."""
+        """What the name alone tells, before anything is fetched; a model's own config is asked when it is
+        opened."""
         if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
             raise ValueError(FP16_ON_T5)
         return self
 
     def why_no_targets(self, family: str) -> str:
-        """Why a backbone of the family could not learn from these samples; "" where it can. An encoder reads the history, so not
-        every item of it can be a target."""
+        """Why a backbone of the family could not learn from these samples; "" where it can. An encoder reads
+        the history, so not every item of it can be a target."""
         for name in ("retrieval", "rating"):
             task = self.tasks[name]
-            every = getattr(task, "targets", 1) == 0 and getattr(task, "show_ratings", True) and task.weight > 0
+            every = (
+                getattr(task, "targets", 1) == 0 and getattr(task, "show_ratings", True) and task.weight > 0
+            )
             if family == "encoder-decoder" and every:
                 return f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more"
         return ""
@@ -152,10 +175,11 @@ class Experiment(BaseModel):
 def load_experiment(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, file: str = EXPERIMENT_FILE
 ) -> Experiment:
-    """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over it.
+    """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over
+    it.
 
-    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, each
-    naming the setting and the remedy.
+    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting,
+    UnknownPart or SettingsError, each naming the setting and the remedy.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -166,8 +190,8 @@ def load_experiment(
 
 
 def name_of_file(path: str | Path, setting: str = "name") -> str:
-    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be that of a
-    folder."""
+    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be
+    that of a folder."""
     stem = Path(path).stem
     if not re.fullmatch(NAME, stem):
         table, _, key = setting.rpartition(".")
@@ -229,8 +253,9 @@ def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return merged
 
 
-def validated(kind: type[Settings], values: Any, where: str, file: str = EXPERIMENT_FILE) -> Settings:
-    """Validate, and turn pydantic's complaint into one sentence about the first fault, to be mended in `file`."""
+def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERIMENT_FILE) -> SettingsT:
+    """Validate, and turn pydantic's complaint into one sentence about the first fault, to be mended in
+    `file`."""
     try:
         return kind.model_validate(values, context={"file": file})
     except ValidationError as error:
@@ -238,10 +263,14 @@ def validated(kind: type[Settings], values: Any, where: str, file: str = EXPERIM
         name = ".".join(str(part) for part in ([where] if where else []) + list(fault["loc"]))
         if fault["type"] == "extra_forbidden":
             known = _fields(kind, fault["loc"][:-1])
-            raise UnknownSetting(f'there is no setting "{name}"; {nearest(str(fault["loc"][-1]), known)}') from None
+            raise UnknownSetting(
+                f'there is no setting "{name}"; {nearest(str(fault["loc"][-1]), known)}'
+            ) from None
         given = "" if isinstance(fault.get("input"), (dict, list)) else f" (given: {fault.get('input')!r})"
         message = fault["msg"].removeprefix("Value error, ")
-        raise SettingsError(f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in {file}.') from None
+        raise SettingsError(
+            f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in {file}.'
+        ) from None
 
 
 def _fields(kind: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from shelftalk.errors import UnknownPart, nearest
-from shelftalk.own_source import source_of
+from shelftalk.runtime.own_source import source_of
 
 INDEXINGS = {
     "atomic": "shelftalk.indexing.atomic:build",
@@ -73,4 +73,6 @@ def load(menu: Mapping[str, str], name: str, kind: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise UnknownPart(f'the {kind} "{name}" cannot be loaded ({error}); mend the name or install its package.') from error
+        raise UnknownPart(
+            f'the {kind} "{name}" cannot be loaded ({error}); mend the name or install its package.'
+        ) from error

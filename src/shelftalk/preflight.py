@@ -1,5 +1,5 @@
-"""What would fail after hours of training, looked for before its first step: names and ratings that are the same tokens, and samples or
-prompts that are longer than the model can read."""
+"""What would fail after hours of training, looked for before its first step: names and ratings that are the
+same tokens, and samples or prompts that are longer than the model can read."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shelftalk.assemble import RunParts, symbols
+from shelftalk.assemble import Run, symbols
 from shelftalk.data.splitting import Split
 from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
-from shelftalk.tasks.marks import all_marks
 from shelftalk.tasks.samples import Samples, read_samples
+from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask
 
 if TYPE_CHECKING:  # torch is loaded only where a pretrained model is
@@ -27,14 +27,15 @@ SHOWN = 60
 
 
 def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
-    """Raises DuplicateName where the pretrained tokenizer cannot tell the names of two items apart, or has no token for one. The nano
-    model's tokenizer is made of the catalogue and reads bytes, so that different names are different tokens."""
+    """Raises DuplicateName where the pretrained tokenizer cannot tell the names of two items apart, or has no
+    token for one. The nano model's tokenizer is made of the catalogue and reads bytes, so that different
+    names are different tokens."""
     if not experiment.pretrained.name:
         return
     from shelftalk.models.decoder_only import DecoderOnly
     from shelftalk.models.pretrained import read_tokenizer, taught
 
-    tokenizer = taught(read_tokenizer(experiment.pretrained), [*all_marks(), *index.vocabulary])
+    tokenizer = taught(read_tokenizer(experiment.pretrained), [*all_sentinels(), *index.vocabulary])
     reader = DecoderOnly(None, tokenizer)  # reads text as every family does, without a model
     titles = dict(zip(split.dataset.item_ids, split.dataset.items["title"], strict=True))
 
@@ -48,40 +49,51 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
     )
     names = reader.encode_names([index.segments(item, closed=False) for item in index.item_ids])
     if not names.lengths.all():
-        raise DuplicateName(f"the name of item {shown(int(names.lengths.argmin()))} has no token in this tokenizer; {remedy}.")
+        raise DuplicateName(
+            f"the name of item {shown(int(names.lengths.argmin()))} has no token in this tokenizer; {remedy}."
+        )
     closed = reader.encode_names([index.segments(item) for item in index.item_ids])
     if pair := alike(closed):
         one, other = sorted(pair)
-        raise DuplicateName(f"the names of items {shown(one)} and {shown(other)} are the same tokens to this tokenizer; {remedy}.")
+        raise DuplicateName(
+            f"the names of items {shown(one)} and {shown(other)} are the same tokens to this tokenizer; {remedy}."
+        )
 
 
-def check_run(found: RunParts, backbone: Backbone) -> None:
-    """What can be known before the samples are made. Raises SettingsError where two rating values are the same tokens, or a prompt of
-    the validation or the test part, with the longest answer behind it, is longer than the model can read."""
-    if "rating" in found.served:
-        check_ratings(found.context.rating_texts, backbone)
+def check_run(run: Run, backbone: Backbone) -> None:
+    """What can be known before the samples are made. Raises SettingsError where two rating values are the
+    same tokens, or a prompt of the validation or the test part, with the longest answer behind it, is longer
+    than the model can read."""
+    if "rating" in run.served:
+        check_ratings(run.context.rating_texts, backbone)
     if backbone.positions is None:
         return
-    names = backbone.encode_names([found.index.segments(item) for item in found.index.item_ids])
-    for name, task in found.served.items():
-        answers = [backbone.tokens(text, False) for text in found.context.rating_texts.values()] if name == "rating" else []
+    names = backbone.encode_names([run.index.segments(item) for item in run.index.item_ids])
+    for name, task in run.served.items():
+        answers = (
+            [backbone.tokens(text, False) for text in run.context.rating_texts.values()]
+            if name == "rating"
+            else []
+        )
         longest = max(map(len, answers)) if name == "rating" else int(names.lengths.max())
-        for prompts in _prompts(found.split, name, task):
-            check_lengths(prompts, backbone, found.experiment, answer=longest - 1)  # nothing is read behind an answer's last token
+        for prompts in _prompts(run.split, name, task):
+            check_lengths(
+                prompts, backbone, run.experiment, answer=longest - 1
+            )  # nothing is read behind an answer's last token
 
 
-def check_written(found: RunParts, backbone: Backbone) -> None:
+def check_written(run: Run, backbone: Backbone) -> None:
     """Raises SettingsError where a sample in the run's files is longer than the model can read."""
     if backbone.positions is not None:
-        for epoch in range(found.experiment.training.epochs):
-            check_lengths(read_samples(found.run.epoch(epoch)), backbone, found.experiment)
+        for epoch in range(run.experiment.training.epochs):
+            check_lengths(read_samples(run.folder.epoch(epoch)), backbone, run.experiment)
 
 
 def check_ratings(texts: dict[float, str], backbone: Backbone) -> None:
     """Raises SettingsError where the texts of two rating values are the same tokens."""
     rows = backbone.encode_names([[Segment(text)] for text in texts.values()])
     if pair := alike(rows):
-        one, other = (list(texts)[place] for place in sorted(pair))
+        one, other = (list(texts)[position] for position in sorted(pair))
         raise SettingsError(
             f"the rating values {one:g} and {other:g} are the same tokens to this tokenizer, which could not tell them apart; leave the "
             "rating column out of the interactions and choose another --out, or choose a pretrained model whose tokenizer reads numbers."
@@ -89,28 +101,34 @@ def check_ratings(texts: dict[float, str], backbone: Backbone) -> None:
 
 
 def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, answer: int = 0) -> None:
-    """Raises SettingsError where a sample, with `answer` tokens behind it, is longer than the model can read at once."""
+    """Raises SettingsError where a sample, with `answer` tokens behind it, is longer than the model can read
+    at once."""
     if backbone.positions is None or not len(samples):
         return
     lengths = np.array([len(sample) for sample in backbone.encode_samples(samples)]) + answer
-    place = int(lengths.argmax())
-    if lengths[place] <= backbone.positions:
+    position = int(lengths.argmax())
+    if lengths[position] <= backbone.positions:
         return
-    task, tasks = samples[place].task, np.array(samples.tasks())
+    task, tasks = samples[position].task, np.array(samples.tasks())
     shortest = int(lengths[tasks == task].min())
     too_long = sorted(set(tasks[lengths > backbone.positions].tolist()))
-    settings = " and ".join(f"tasks.{name}.max_history ({experiment.tasks[name].max_history})" for name in too_long)
+    settings = " and ".join(
+        f"tasks.{name}.max_history ({experiment.tasks[name].max_history})" for name in too_long
+    )
     shorter = f"lower {settings}, or text.max_characters ({experiment.text.max_characters})"
     if shortest > backbone.positions:  # whatever is left out of it
-        shorter = f"even the shortest has {shortest}, so give the task shorter wordings (tasks.{task}.templates)"
+        shorter = (
+            f"even the shortest has {shortest}, so give the task shorter wordings (tasks.{task}.templates)"
+        )
     raise SettingsError(
-        f'the longest sample of the task "{task}" has {lengths[place]} tokens{" with its answer" if answer else ""}, and the model '
+        f'the longest sample of the task "{task}" has {lengths[position]} tokens{" with its answer" if answer else ""}, and the model '
         f'"{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose a model with more positions.'
     )
 
 
 def alike(names: Ragged) -> tuple[int, int] | None:
-    """Two rows of which one is the other or its beginning, None where there are none: in sorted order they are neighbours."""
+    """Two rows of which one is the other or its beginning, None where there are none: in sorted order they
+    are neighbours."""
     rows = [names[row].tolist() for row in range(len(names))]
     order = sorted(range(len(rows)), key=rows.__getitem__)
     pairs: Sequence[tuple[int, int]] = list(zip(order, order[1:], strict=False))
@@ -119,17 +137,21 @@ def alike(names: Ragged) -> tuple[int, int] | None:
 
 def _prompts(split: Split, name: str, task: ServedTask) -> Iterator[Samples]:
     """What the finished model will be asked of both parts, in every wording."""
-    asked = {"retrieval": split.retrieval_requests, "ranking": split.ranking_requests, "rating": split.rating_requests}[name]
+    asked = {
+        "retrieval": split.retrieval_requests,
+        "ranking": split.ranking_requests,
+        "rating": split.rating_requests,
+    }[name]
     for part in ("validation", "test"):
         requests, _ = asked(part)
         for template in (*task.seen[:1], *task.held_out[:1]):
             yield task.prompts(requests, template)
 
 
-def backbone_on_paper(found: RunParts) -> Backbone | None:
+def backbone_on_paper(run: Run) -> Backbone | None:
     """The pretrained model without its weights; None where the nano model is trained."""
-    if not found.experiment.pretrained.name:
+    if not run.experiment.pretrained.name:
         return None
-    from shelftalk.models.pretrained import on_paper
+    from shelftalk.models.pretrained import meta_model
 
-    return on_paper(found.experiment.pretrained, symbols(found))
+    return meta_model(run.experiment.pretrained, symbols(run))

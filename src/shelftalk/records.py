@@ -1,4 +1,5 @@
-"""The plain values that travel between stages: they print well, compare by value and need no model to make."""
+"""The plain values that travel between stages: they print well, compare by value and need no model to
+make."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ class Segment:
     """A piece of a sample's text.
 
     `bears_loss`: the model is trained to say it. `symbols`: the text is a run of vocabulary symbols such as
-    "<a_12><b_7>", each of them one token; otherwise it is free text, in which nothing is ever read as a symbol.
+    "<a_12><b_7>", each of them one token; otherwise it is free text, in which nothing is ever read as a
+    symbol.
     """
 
     text: str
@@ -39,8 +41,8 @@ class Segment:
 class Sample:
     """One training text: ordered segments, and where they came from.
 
-    `items` are the items whose names or texts occur in it, in the order of occurrence; `user` is "" for a sample about
-    items alone. The user id itself is in no segment.
+    `items` are the items whose names or texts occur in it, in the order of occurrence; `user` is "" for a
+    sample about items alone. The user id itself is in no segment.
     """
 
     task: str
@@ -87,7 +89,9 @@ class Filter:
                     raise BadRequest(f"filter: {one!r} in {name} is no text; give a tuple of texts.")
         for name in ("min_price", "max_price"):
             price = getattr(self, name)
-            if price is not None and not (isinstance(price, Real) and price == price):  # NaN differs from itself
+            if price is not None and not (
+                isinstance(price, Real) and price == price
+            ):  # NaN differs from itself
                 raise BadRequest(
                     f"filter: {name} {price!r} is no number; give a price, or None for no bound."
                 )
@@ -169,4 +173,6 @@ class Ranking:
 
     def __post_init__(self) -> None:
         if len(self.items) != len(self.scores):
-            raise ValueError(f"ranking of user {self.user!r}: {len(self.items)} items but {len(self.scores)} scores")
+            raise ValueError(
+                f"ranking of user {self.user!r}: {len(self.items)} items but {len(self.scores)} scores"
+            )

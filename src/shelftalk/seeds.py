@@ -1,4 +1,5 @@
-"""One seed in, named independent generators out; and the seeded hash that orders things without looking at a file."""
+"""One seed in, named independent generators out; and the seeded hash that orders things without looking at a
+file."""
 
 from __future__ import annotations
 

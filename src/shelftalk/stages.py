@@ -1,8 +1,8 @@
 """The stages of a run, in order: prepare, index, write, train, recommend, evaluate, report.
 
-Each is a function from files to files that may be called alone. A stage whose inputs are unchanged is skipped: its manifest in
-stages/ names them, and those of the stages that it builds on. Several processes (processes.py) train, and ask the language model,
-together; all else is done by the first of them.
+Each is a function from files to files that may be called alone. A stage whose inputs are unchanged is
+skipped: its manifest in stages/ names them, and those of the stages that it builds on. Several processes
+(processes.py) train, and ask the language model, together; all else is done by the first of them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from shelftalk import file_hashes, parts, seeds
+from shelftalk import parts, seeds
 from shelftalk.assemble import (
-    RunParts,
+    Run,
     build_index,
     check_backbone,
     family,
@@ -34,9 +34,10 @@ from shelftalk.evaluation.metrics import LIST_LENGTH, Task
 from shelftalk.experiment import Experiment, save_experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.preflight import backbone_on_paper, check_lengths, check_names, check_run, check_written
-from shelftalk.processes import these
 from shelftalk.records import Ranking
-from shelftalk.runs import (
+from shelftalk.runtime import file_hashes
+from shelftalk.runtime.distributed import world
+from shelftalk.runtime.run_folder import (
     RunFolder,
     StageRecord,
     TimeSpent,
@@ -61,10 +62,12 @@ SETTINGS_OF = {
     "write": ("text", "tasks"),
     "train": ("nano", "pretrained", "training"),
 }
-"""The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the settings."""
+"""The sections of an experiment that each stage's files stand on; a folder that holds the files holds to the
+settings."""
 FINISHED = "finished"
 MANY_TIED = 0.5
-"""Share of users whose last two interactions are at one time from which on the split is more chance than order."""
+"""Share of users whose last two interactions are at one time from which on the split is more chance than
+order."""
 _NOUNS = {"item_noun", "items_noun", "user_noun", "took"}
 _NOT_HANDED_OVER: dict[str, Any] = {
     "name": True,
@@ -73,7 +76,8 @@ _NOT_HANDED_OVER: dict[str, Any] = {
     "training": set(WATCHING),
 }
 OnProgress = Callable[[str, int, int, str], None]
-"""(stage, done, of how many, what is said about it); of how many is 0 for a sentence that stays on the screen."""
+"""(stage, done, of how many, what is said about it); of how many is 0 for a sentence that stays on the
+screen."""
 
 
 def silent(stage: str, done: int, total: int, text: str) -> None:
@@ -89,13 +93,17 @@ def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent
 
 
 def _run(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> list[StageRecord]:
-    if experiment.needs_training and folder.record("train") is None:  # what training lacks is told now, not when its stage comes
-        with these().first_alone():
+    if (
+        experiment.needs_training and folder.record("train") is None
+    ):  # what training lacks is told now, not when its stage comes
+        with world().main_process_first():
             check_trackers(experiment.training.trackers)
             check_backbone(experiment)
     claim(folder, experiment)
     records = [prepare(folder, experiment, progress)]
-    for note in records[0].facts["data"].get("notes", ()):  # before the hours of training, not only when they are over
+    for note in (
+        records[0].facts["data"].get("notes", ())
+    ):  # before the hours of training, not only when they are over
         progress("prepare", 0, 0, note)
     if experiment.needs_training:
         records += [stage(folder, experiment, progress) for stage in (index, write, train)]
@@ -104,12 +112,13 @@ def _run(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> lis
 
 
 def claim(folder: RunFolder, experiment: Experiment) -> None:
-    """Make the folder this experiment's. Raises AnotherExperiment where finished stages would be overwritten by others.
+    """Make the folder this experiment's. Raises AnotherExperiment where finished stages would be overwritten
+    by others.
 
-    The models to evaluate, and how they are asked and evaluated, may change within a folder; what a finished stage or a
-    training that has begun stands on may not.
+    The models to evaluate, and how they are asked and evaluated, may change within a folder; what a finished
+    stage or a training that has begun stands on may not.
     """
-    with these().first_alone():
+    with world().main_process_first():
         _claim(folder, experiment)
 
 
@@ -124,7 +133,9 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
                 "choose another --out, or remove that folder."
             )
     elif holds_something(folder.path):
-        raise AnotherExperiment(f'"{folder.path}" is not empty and not a run of shelftalk; choose another --out.')
+        raise AnotherExperiment(
+            f'"{folder.path}" is not empty and not a run of shelftalk; choose another --out.'
+        )
     with space_needed(folder.path), folder.alone():
         remove_parts(folder.path)
         save_experiment(experiment, folder)
@@ -177,10 +188,16 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         progress("index", 0, 1, experiment.index.scheme)
         split, settings = Split.load(folder.dataset), experiment.index
         named = build_index(split, settings, experiment.seed)
-        check_names(named, split, experiment)  # with the remedy still at hand: this stage has not been recorded
+        check_names(
+            named, split, experiment
+        )  # with the remedy still at hand: this stage has not been recorded
         _save_index(named, folder)
         progress("index", 1, 1, FINISHED)
-        cut = not_counted(split, settings.co_occurrence_events, "index.co_occurrence_events") if settings.reads_co_occurrence else []
+        cut = (
+            not_counted(split, settings.co_occurrence_events, "index.co_occurrence_events")
+            if settings.reads_co_occurrence
+            else []
+        )
         return {**named.statistics(), **_left_out_of(inputs, cut)}
 
     return folder.do("index", inputs, work, [folder.item_index, folder.path / VECTORS_FILE])
@@ -194,7 +211,9 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "text": experiment.text.model_dump(mode="json"),
         "tasks": tasks,
         "own sources": parts.own_sources(experiment.tasks),
-        "own templates": {name: read_templates(name, s.templates) for name, s in experiment.tasks.items() if s.templates},
+        "own templates": {
+            name: read_templates(name, s.templates) for name, s in experiment.tasks.items() if s.templates
+        },
         "nouns": asdict(experiment.data.nouns),
         "epochs": experiment.training.epochs,
         "validation_samples": experiment.training.validation_samples,
@@ -202,14 +221,16 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     }
 
     def work() -> dict[str, Any]:
-        family(experiment)  # samples that the backbone could not learn from are refused before they are written
-        found = RunParts(folder, experiment)
-        trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
+        family(
+            experiment
+        )  # samples that the backbone could not learn from are refused before they are written
+        run = Run(folder, experiment)
+        trained = [task for name, task in run.tasks.items() if experiment.tasks[name].weight > 0]
         if not trained:
-            raise SettingsError(no_task_to_train(found.split))
-        paper = backbone_on_paper(found)
+            raise SettingsError(no_task_to_train(run.split))
+        paper = backbone_on_paper(run)
         if paper is not None:
-            check_run(found, paper)
+            check_run(run, paper)
         counts: dict[str, int] = {}
         with beside(folder.samples) as part:
             part.mkdir()
@@ -219,12 +240,14 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
                 if paper is not None and paper.positions is not None:
                     check_lengths(read_samples(part / folder.epoch(epoch).name), paper, experiment)
-            for name, task in found.served.items():
+            for name, task in run.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
         progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
-        empty = [f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts]
+        empty = [
+            f"{task.name} is switched on but has no sample." for task in trained if task.name not in counts
+        ]
         templates = {
-            task.name: [asdict(template) for template in task.templates] for task in found.tasks.values()
+            task.name: [asdict(template) for template in task.templates] for task in run.tasks.values()
         }
         return {"samples": counts, "templates": templates, **_left_out_of(inputs, empty)}
 
@@ -244,7 +267,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
     def work() -> dict[str, Any]:
         check_trackers(experiment.training.trackers)
-        with these().first_alone():
+        with world().main_process_first():
             folder.keep_checkpoints_of(inputs)
         spent = TimeSpent(folder.training_time)
 
@@ -252,16 +275,20 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
             spent.keep()
             progress("train", done, total, text)
 
-        found = RunParts(folder, experiment, templates=_written_with(folder))
-        check_names(found.index, found.split, experiment)  # the model may be another than index and samples were made for
-        if (paper := backbone_on_paper(found)) is not None:
-            check_run(found, paper)
-            check_written(found, paper)
-        backbone, facts = train_backbone(found, on_step)
-        if these().first:  # the others may hold a part of the weights, and need not write gigabytes to throw them away
+        run = Run(folder, experiment, templates=_written_with(folder))
+        check_names(
+            run.index, run.split, experiment
+        )  # the model may be another than index and samples were made for
+        if (paper := backbone_on_paper(run)) is not None:
+            check_run(run, paper)
+            check_written(run, paper)
+        backbone, facts = train_backbone(run, on_step)
+        if (
+            world().is_main
+        ):  # the others may hold a part of the weights, and need not write gigabytes to throw them away
             with beside(folder.model) as part:
                 backbone.save(part)
-                save_model_facts(part, found, backbone)
+                save_model_facts(part, run, backbone)
         return {**facts, "seconds_before": spent.before}
 
     return folder.do("train", inputs, work, [folder.model], kept=folder.model, together=True)
@@ -284,7 +311,7 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
     tables = (*parts.SERVED, "slices", "differences")
 
     def work() -> dict[str, Any]:
-        split = RunParts(folder, experiment).split
+        split = Run(folder, experiment).split
         answers = {task: _answers(folder, task, experiment, split) for task in parts.SERVED}
         progress("evaluate", 0, 1, ", ".join(experiment.models))
         measured = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed)
@@ -318,7 +345,7 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
         from shelftalk.report.render import write_report
 
         progress("report", 0, 1, "writing")
-        path = write_report(content_of(RunParts(folder, experiment)), folder.path)
+        path = write_report(content_of(Run(folder, experiment)), folder.path)
         progress("report", 1, 1, FINISHED)
         return {"report": path.name}
 
@@ -335,7 +362,10 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
     inputs: dict[str, Any] = {"built on": {earlier: folder.needed(earlier).fingerprint for earlier in before}}
     inputs |= _read_by(name, experiment)
     if name == "aligned":
-        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [wordings.USERS, wordings.RATINGS]
+        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [
+            wordings.USERS,
+            wordings.RATINGS,
+        ]
         inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
 
     outputs = [folder.ranking(served, name) for served in parts.SERVED]
@@ -343,34 +373,37 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
         outputs += [folder.evaluation("wordings"), folder.evaluation("search_error")]
 
     def work() -> dict[str, Any]:
-        found = RunParts(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
-        for path in outputs if these().first else ():
+        run = Run(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
+        for path in outputs if world().is_main else ():
             remove(path)  # answers to another split must not be taken for this one's
-        if name in parts.ONLY_RATE and found.split.why_no_rating_task:
-            why = f"{name} is left out: {found.split.why_no_rating_task}."
+        if name in parts.ONLY_RATE and run.split.why_no_rating_task:
+            why = f"{name} is left out: {run.split.why_no_rating_task}."
             return {"tasks": [], **_left_out_of(inputs, [why])}
         if needs_model:
-            found.asking.expect(_asks(found, name))
+            run.asking.expect(_asks(run, name))
         else:
             progress(stage, 0, 1, "fitting")
-        model, chosen = parts.load(parts.MODELS, name, "model")(found)
-        answered = _can(model, found.split)
+        model, chosen = parts.load(parts.MODELS, name, "model")(run)
+        answered = _can(model, run.split)
         for task in answered:
             with beside(folder.ranking(task, name)) as part:
-                _ask(model, task, found.split).write_parquet(part)
+                _ask(model, task, run.split).write_parquet(part)
         if name == "aligned":
-            _ask_in_wordings(found)
-            _measure_search(found)
+            _ask_in_wordings(run)
+            _measure_search(run)
         if not needs_model:  # a language model says how many requests it has answered
             progress(stage, 1, 1, FINISHED)
-        weights = {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
+        weights = (
+            {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
+        )
         return {"tasks": answered, "chosen": chosen, **weights, **_left_out_of(inputs)}
 
     return folder.do(stage, inputs, work, outputs, together=needs_model)
 
 
 def _read_by(name: str, experiment: Experiment) -> dict[str, Any]:
-    """What a model's answers stand on beside data and training: settings and code, its own and its priors'."""
+    """What a model's answers stand on beside data and training: settings and code, its own and its
+    priors'."""
     models = _with_priors(name, experiment)
     prompts = list(experiment.tasks) if name in parts.NEED_TRAINING else []
     sections = {"seed", *(section for model in models for section in parts.READ_BY.get(model, ()))}
@@ -396,8 +429,8 @@ def _local_files(name: str) -> dict[str, str]:
 
 
 def behind_training(experiment: Experiment) -> dict[str, Any]:
-    """What a trained model stands on that its own sections do not show: the files of a local model, and how the
-    lists are made by which the best checkpoint is chosen (None where it is chosen by loss)."""
+    """What a trained model stands on that its own sections do not show: the files of a local model, and how
+    the lists are made by which the best checkpoint is chosen (None where it is chosen by loss)."""
     decoding = None if experiment.training.best_by == BY_LOSS else experiment.decoding.model_dump(mode="json")
     return {"pretrained files": _local_files(experiment.pretrained.name), "decoding": decoding}
 
@@ -434,15 +467,23 @@ def _ask(model: Any, task: str, split: Split) -> pl.DataFrame:
     if task == "rating":
         requests, _ = split.rating_requests("test")
         items = [request.item for request in requests]
-        return pl.DataFrame({"user": [r.user for r in requests], "item": items, "estimate": model.rate(requests)})
+        return pl.DataFrame(
+            {"user": [r.user for r in requests], "item": items, "estimate": model.rate(requests)}
+        )
     if task == "ranking":
         return _ranking_frame(model.rank(split.ranking_requests("test")[0]))
     return _ranking_frame(model.recommend(split.retrieval_requests("test")[0], LIST_LENGTH))
 
 
 def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:
-    rows = {"user": [r.user for r in rankings], "items": [r.items for r in rankings], "scores": [r.scores for r in rankings]}
-    return pl.DataFrame(rows, schema={"user": pl.String, "items": pl.List(pl.String), "scores": pl.List(pl.Float64)})
+    rows = {
+        "user": [r.user for r in rankings],
+        "items": [r.items for r in rankings],
+        "scores": [r.scores for r in rankings],
+    }
+    return pl.DataFrame(
+        rows, schema={"user": pl.String, "items": pl.List(pl.String), "scores": pl.List(pl.Float64)}
+    )
 
 
 def _answers(folder: RunFolder, task: str, experiment: Experiment, split: Split) -> Mapping[str, Any]:
@@ -462,7 +503,8 @@ def _answers(folder: RunFolder, task: str, experiment: Experiment, split: Split)
 
 
 def _in_order(frame: pl.DataFrame, split: Split, task: str, folder: RunFolder, stage: str) -> pl.DataFrame:
-    """The answers in the order of the split's requests, joined by user, and by item where ratings are asked for.
+    """The answers in the order of the split's requests, joined by user, and by item where ratings are asked
+    for.
 
     Raises ChangedFile where they are not answers to these requests."""
     requests, _ = comparison.requests_of(split, task, "test")  # type: ignore[arg-type]
@@ -479,56 +521,70 @@ def _in_order(frame: pl.DataFrame, split: Split, task: str, folder: RunFolder, s
     return wanted.join(frame, on=wanted.columns, maintain_order="left")
 
 
-def _asks(found: RunParts, name: str) -> list[Ask]:
+def _asks(run: Run, name: str) -> list[Ask]:
     """Every call of the language model that this stage makes, in their order."""
-    split, model, experiment = found.split, found.language_model, found.experiment
+    split, model, experiment = run.split, run.language_model, run.experiment
     test = {task: comparison.requests_of(split, task, "test")[0] for task in _can(model, split)}
     cost, settings = costs(model, test), experiment.evaluation
-    times = {task: 2 if (task, name) == ("retrieval", "aligned+prior") else 1 for task in test}  # pools are made, then scored
+    times = {
+        task: 2 if (task, name) == ("retrieval", "aligned+prior") else 1 for task in test
+    }  # pools are made, then scored
     asks = [Ask(task, len(test[task]), cost[task]) for task in test if test[task] for _ in range(times[task])]
     if name == "aligned":
-        for task in _reworded(found):
-            asked = Ask("other wordings", len(wordings.drawn(split, task, experiment.seed)[0]), cost.get(task, 1))
+        for task in _reworded(run):
+            asked = Ask(
+                "other wordings", len(wordings.drawn(split, task, experiment.seed)[0]), cost.get(task, 1)
+            )
             asks += [asked] * len(wordings.WORDINGS)
-        searches = len(MEASURED_BEAMS) + 3  # an exact one, and by the settings' own beams with either way to finish
+        searches = (
+            len(MEASURED_BEAMS) + 3
+        )  # an exact one, and by the settings' own beams with either way to finish
         searched = min(settings.search_error_users, len(split.retrieval_requests("validation")[0]))
         return [*asks, Ask("search error", searched, cost.get("retrieval", 1) * searches)]
     validation = {task: len(comparison.requests_of(split, task, "validation")[0]) for task in test}
     drawn = {task: min(number, experiment.prior.validation_samples) for task, number in validation.items()}
-    return [Ask("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(times[task])] + asks
+    return [
+        Ask("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(times[task])
+    ] + asks
 
 
-def _reworded(found: RunParts) -> list[Task]:
+def _reworded(run: Run) -> list[Task]:
     """The tasks that the language model is also asked in other wordings."""
-    behind = {"ranking": found.experiment.decoding.ranking_prompt}  # the prompt whose wording counts
-    able = [task for task in parts.SERVED if task in _can(found.language_model, found.split)]
-    tasks = [task for task in able if found.asked[behind.get(task, task)].held_out]
-    return tasks if found.experiment.evaluation.held_out_wordings else []
+    behind = {"ranking": run.experiment.decoding.ranking_prompt}  # the prompt whose wording counts
+    able = [task for task in parts.SERVED if task in _can(run.language_model, run.split)]
+    tasks = [task for task in able if run.asked[behind.get(task, task)].held_out]
+    return tasks if run.experiment.evaluation.held_out_wordings else []
 
 
-def _ask_in_wordings(found: RunParts) -> None:
-    """The language model alone on the validation part, in a seen and in a held-out wording: evaluation/wordings.parquet."""
-    path, experiment, model = found.run.evaluation("wordings"), found.experiment, found.language_model
+def _ask_in_wordings(run: Run) -> None:
+    """The language model alone on the validation part, in a seen and in a held-out wording:
+    evaluation/wordings.parquet."""
+    path, experiment, model = run.folder.evaluation("wordings"), run.experiment, run.language_model
     path.unlink(missing_ok=True)
-    if tasks := _reworded(found):
+    if tasks := _reworded(run):
         asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
         with beside(path) as part:
-            wordings.ask(asked, tasks, found.split, experiment.seed).write_parquet(part)
+            wordings.ask(asked, tasks, run.split, experiment.seed).write_parquet(part)
 
 
-def _measure_search(found: RunParts) -> None:
-    """The language model's true top 10 against beams, on validation requests drawn by seed: evaluation/search_error.parquet."""
-    path, experiment, model = found.run.evaluation("search_error"), found.experiment, found.language_model
+def _measure_search(run: Run) -> None:
+    """The language model's true top 10 against beams, on validation requests drawn by seed:
+    evaluation/search_error.parquet."""
+    path, experiment, model = run.folder.evaluation("search_error"), run.experiment, run.language_model
     path.unlink(missing_ok=True)
-    requests, _ = found.split.retrieval_requests("validation")
-    drawn = seeds.generator(experiment.seed, "search error").permutation(len(requests))[: experiment.evaluation.search_error_users]
+    requests, _ = run.split.retrieval_requests("validation")
+    drawn = seeds.generator(experiment.seed, "search error").permutation(len(requests))[
+        : experiment.evaluation.search_error_users
+    ]
     if len(drawn):
         from shelftalk.decoding.search_error import search_error
 
         limit = experiment.decoding.exact_limit or MEASURED_LIMIT
         beams = [*MEASURED_BEAMS, experiment.decoding.beams]
         with beside(path) as part:
-            search_error(model, [requests[place] for place in drawn.tolist()], beams, 10, limit).write_parquet(part)
+            search_error(
+                model, [requests[position] for position in drawn.tolist()], beams, 10, limit
+            ).write_parquet(part)
 
 
 def validation_samples(task: ServedTask, experiment: Experiment) -> Samples:

@@ -30,10 +30,13 @@ class TestBias(RaterExam):
 
 
 def hand_made_split() -> Split:
-    """Visible ratings: u1 a 5, u1 b 3, u2 a 4; validation: u2 b. The last two events of each user have no rating."""
+    """Visible ratings: u1 a 5, u1 b 3, u2 a 4; validation: u2 b. The last two events of each user have no
+    rating."""
     rows = [("u1", "a", 5.0), ("u1", "b", 3.0), ("u2", "a", 4.0), ("u2", "b", 1.0)]
     rows += [(user, item, None) for user in ("u1", "u2") for item in "xy"]
-    events = pl.DataFrame(rows, schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64}, orient="row")
+    events = pl.DataFrame(
+        rows, schema={"user_id": pl.String, "item_id": pl.String, "rating": pl.Float64}, orient="row"
+    )
     events = events.with_columns(position=pl.int_range(pl.len()))
     world = make_dataset(pl.DataFrame({"item_id": list("abxyz")}), events)
     split = split_leave_one_out(world, SplitSettings(ranking_negatives=1), seed=0)
@@ -69,7 +72,10 @@ def test_estimates_stay_on_the_visible_scale():
 def test_the_damping_with_the_best_validation_rmse_is_chosen():
     grid = BiasSettings(item_damping=(0.5, 5.0, 50.0), user_damping=(0.5, 5.0, 50.0))
     pairs = product(grid.item_damping, grid.user_damping)
-    singles = [fit_bias(exam_split(), BiasSettings(item_damping=(item,), user_damping=(user,))) for item, user in pairs]
+    singles = [
+        fit_bias(exam_split(), BiasSettings(item_damping=(item,), user_damping=(user,)))
+        for item, user in pairs
+    ]
     best = min(singles, key=lambda model: model.validation_rmse)
     assert fit_bias(exam_split(), grid).describe() == best.describe()
 

@@ -51,7 +51,9 @@ def add_the_batch_size(split: Split, requests: Sequence[Request], answers: list[
     return [replace(a, scores=tuple(score + len(answers) for score in a.scores)) for a in answers]
 
 
-def count_what_is_held_out(split: Split, requests: Sequence[Request], answers: list[Ranking]) -> list[Ranking]:
+def count_what_is_held_out(
+    split: Split, requests: Sequence[Request], answers: list[Ranking]
+) -> list[Ranking]:
     first = split.dataset.event_item[split.event_part != 0].tolist()[0]
     return [replace(a, scores=tuple(score + first for score in a.scores)) for a in answers]
 
@@ -98,7 +100,11 @@ class Careless:
 
 def _kept(request: Request, answer: Ranking) -> Ranking:
     """What may come back, looked at only when all is found."""
-    kept = [(item, score) for item, score in zip(answer.items, answer.scores, strict=True) if item in may_come_back(request)]
+    kept = [
+        (item, score)
+        for item, score in zip(answer.items, answer.scores, strict=True)
+        if item in may_come_back(request)
+    ]
     return Ranking(answer.user, tuple(item for item, _ in kept), tuple(score for _, score in kept))
 
 
@@ -119,7 +125,10 @@ def with_anything_where_nothing_is_left(requests: Sequence[Request]) -> list[Req
 
 
 def with_known_labels(requests: Sequence[Request]) -> list[Request]:
-    return [replace(r, filter=Filter(only=())) if r.filter and "teas" in r.filter.categories else r for r in requests]
+    return [
+        replace(r, filter=Filter(only=())) if r.filter and "teas" in r.filter.categories else r
+        for r in requests
+    ]
 
 
 @pytest.mark.parametrize(
@@ -127,15 +136,25 @@ def with_known_labels(requests: Sequence[Request]) -> list[Request]:
     [
         (without_filter, False, RecommenderExam.test_a_filter_is_kept_to_and_costs_no_answers),
         (without_filter, True, RecommenderExam.test_a_filter_is_kept_to_and_costs_no_answers),
-        (with_the_first_filter, False, RecommenderExam.test_an_answer_does_not_depend_on_the_filters_around_it),
+        (
+            with_the_first_filter,
+            False,
+            RecommenderExam.test_an_answer_does_not_depend_on_the_filters_around_it,
+        ),
         (without_exclusion, False, RecommenderExam.test_excluded_items_do_not_come_back_and_others_stand_in),
         (without_exclusion, True, RecommenderExam.test_excluded_items_do_not_come_back_and_others_stand_in),
         (without_exclusion, False, RecommenderExam.test_a_filter_that_leaves_fewer_than_k_gets_all_of_them),
-        (with_anything_where_nothing_is_left, False, RecommenderExam.test_a_request_that_leaves_nothing_gets_an_empty_ranking),
+        (
+            with_anything_where_nothing_is_left,
+            False,
+            RecommenderExam.test_a_request_that_leaves_nothing_gets_an_empty_ranking,
+        ),
         (with_known_labels, False, RecommenderExam.test_strangers_in_a_request_are_named),
     ],
 )
-def test_a_recommender_that_misreads_its_requests_fails_its_check(misread: Callable, afterwards: bool, check: Callable):
+def test_a_recommender_that_misreads_its_requests_fails_its_check(
+    misread: Callable, afterwards: bool, check: Callable
+):
     class Exam(RecommenderExam):
         def build(self, split: Split) -> Careless:
             return Careless(fit_popularity(split), misread, afterwards)

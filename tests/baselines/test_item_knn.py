@@ -34,7 +34,9 @@ class TestItemKnnRanks(RankerExam):
         return fit_item_knn(split, FIXED, seed=0)
 
 
-def brute_force_scores(split: Split, request: Request, text_weight: float, decay: float, max_history: int) -> np.ndarray:
+def brute_force_scores(
+    split: Split, request: Request, text_weight: float, decay: float, max_history: int
+) -> np.ndarray:
     """[I] by the formula of the module, without a sparse product."""
     vectors = text_vectors(split.dataset.items).toarray()
     similarity = text_weight * (vectors @ vectors.T) + (1 - text_weight) * co_occurrence(split).toarray()
@@ -45,12 +47,18 @@ def brute_force_scores(split: Split, request: Request, text_weight: float, decay
     return scores
 
 
-@pytest.mark.parametrize(("text_weight", "decay", "max_history"), [(0.3, 0.7, 3), (0.0, 1.0, 1), (1.0, 0.5, 20)])
+@pytest.mark.parametrize(
+    ("text_weight", "decay", "max_history"), [(0.3, 0.7, 3), (0.0, 1.0, 1), (1.0, 0.5, 20)]
+)
 def test_scores_are_those_of_the_formula(text_weight: float, decay: float, max_history: int):
     split = exam_split()
     requests = split.retrieval_requests("test")[0][:15]
-    model = fit_item_knn(split, ItemKnnSettings(text_weight=(text_weight,), decay=(decay,), max_history=(max_history,)), seed=0)
-    expected = np.stack([brute_force_scores(split, request, text_weight, decay, max_history) for request in requests])
+    model = fit_item_knn(
+        split, ItemKnnSettings(text_weight=(text_weight,), decay=(decay,), max_history=(max_history,)), seed=0
+    )
+    expected = np.stack(
+        [brute_force_scores(split, request, text_weight, decay, max_history) for request in requests]
+    )
     assert model.scores(requests) == pytest.approx(expected, abs=1e-5)
     assert model.scores(requests).dtype == np.float32
 
@@ -90,15 +98,22 @@ def test_the_validation_ndcg_is_that_of_its_own_recommendations():
     model = fit_item_knn(split, FIXED, seed=0)
     requests, truths = split.retrieval_requests("validation")
     lists = [ranking.items for ranking in model.recommend(requests, 10)]
-    gains = [1 / np.log2(items.index(truth) + 2) if truth in items else 0.0 for items, truth in zip(lists, truths, strict=True)]
-    assert model.validation_ndcg == pytest.approx(np.mean(gains), abs=0.02)  # ties: mean rank there, popularity here
+    gains = [
+        1 / np.log2(items.index(truth) + 2) if truth in items else 0.0
+        for items, truth in zip(lists, truths, strict=True)
+    ]
+    assert model.validation_ndcg == pytest.approx(
+        np.mean(gains), abs=0.02
+    )  # ties: mean rank there, popularity here
 
 
 def test_the_choice_does_not_look_at_the_test_items():
     split, other = exam_split(), replace_held_out(exam_split(), seed=9)
     is_test = pl.Series(split.event_part == TEST)
     events = split.dataset.events
-    mixed = events.with_columns(item_id=pl.when(is_test).then(other.dataset.events["item_id"]).otherwise(pl.col("item_id")))
+    mixed = events.with_columns(
+        item_id=pl.when(is_test).then(other.dataset.events["item_id"]).otherwise(pl.col("item_id"))
+    )
     untested = split_leave_one_out(make_dataset(split.dataset.items, mixed), SplitSettings(), seed=0)
     grid = ItemKnnSettings()
     assert fit_item_knn(split, grid, seed=0).describe() == fit_item_knn(untested, grid, seed=0).describe()
@@ -118,17 +133,23 @@ def test_a_catalogue_without_titles_or_any_text_is_recommended_from():
     for items in (world.items, bare):
         split = split_leave_one_out(make_dataset(items, world.events), SplitSettings(), seed=0)
         model = fit_item_knn(split, ItemKnnSettings(), seed=0)
-        assert all(len(ranking.items) == 10 for ranking in model.recommend(split.retrieval_requests("test")[0], 10))
+        assert all(
+            len(ranking.items) == 10 for ranking in model.recommend(split.retrieval_requests("test")[0], 10)
+        )
 
 
 def test_an_item_outside_the_catalogue_is_named():
     model = fit_item_knn(exam_split(), FIXED, seed=0)
-    long = Request("u", ("nowhere", *exam_split().dataset.item_ids[:20]))  # further back than the recipe looks
+    long = Request(
+        "u", ("nowhere", *exam_split().dataset.item_ids[:20])
+    )  # further back than the recipe looks
     with pytest.raises(UnknownItem, match='"nowhere" in the request of user "u"'):
         model.recommend([long], 5)
 
 
-@pytest.mark.parametrize("wrong", [{"text_weight": (1.5,)}, {"decay": (0.0,)}, {"max_history": (0,)}, {"decay": ()}])
+@pytest.mark.parametrize(
+    "wrong", [{"text_weight": (1.5,)}, {"decay": (0.0,)}, {"max_history": (0,)}, {"decay": ()}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict):
     with pytest.raises(ValidationError):
         ItemKnnSettings(**wrong)
@@ -145,7 +166,12 @@ def test_beauty_reaches_the_figures_known_for_it():
 
     def recall_and_ndcg(model: ItemKnn) -> tuple[float, float]:
         lists = [ranking.items for ranking in model.recommend(requests, 10)]
-        ranks = np.array([row.index(truth) + 1 if truth in row else np.inf for row, truth in zip(lists, truths, strict=True)])
+        ranks = np.array(
+            [
+                row.index(truth) + 1 if truth in row else np.inf
+                for row, truth in zip(lists, truths, strict=True)
+            ]
+        )
         return float((ranks <= 10).mean()), float(np.where(ranks <= 10, 1 / np.log2(ranks + 1), 0).mean())
 
     assert recall_and_ndcg(fixed) == pytest.approx((0.0934, 0.0554), abs=0.0005)

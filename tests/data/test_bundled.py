@@ -18,8 +18,17 @@ SHARED = Path(__file__).parents[3] / "shared" / "data"
 def test_the_defaults_read_the_5_core_of_movielens():
     dataset, report = read_dataset(DataSettings(), seed=0)
     assert (len(dataset.user_ids), len(dataset.items), len(dataset.events)) == (671, 3_496, 90_072)
-    assert (report.users_read, report.items_read, report.events_read, report.catalogue_read) == (671, 9_066, 100_004, 9_125)
-    assert (report.items_with_title, report.events_with_rating, report.events_with_position) == (1.0, 1.0, 0.0)
+    assert (report.users_read, report.items_read, report.events_read, report.catalogue_read) == (
+        671,
+        9_066,
+        100_004,
+        9_125,
+    )
+    assert (report.items_with_title, report.events_with_rating, report.events_with_position) == (
+        1.0,
+        1.0,
+        0.0,
+    )
     assert report.ordered_by == "timestamp" and 0.15 < report.users_tied_at_end < 0.25
     assert dataset.rating_values == [half / 2 for half in range(1, 11)]
     assert dataset.item("1").title == "Toy Story (1995)"
@@ -34,7 +43,14 @@ def test_times_of_whole_seconds_keep_the_split_of_versions_without_fractions():
 
 def test_the_terms_stand_beside_the_data():
     terms = (FOLDER / "LICENSE.txt").read_text()
-    for words in ("research", "same conditions", "No commercial use without permission", "No endorsement", "Harper", "Konstan"):
+    for words in (
+        "research",
+        "same conditions",
+        "No commercial use without permission",
+        "No endorsement",
+        "Harper",
+        "Konstan",
+    ):
         assert words in terms
     assert "LICENSE.txt" in (FOLDER / "README.md").read_text()
 
@@ -56,7 +72,9 @@ def test_the_research_sets_have_their_published_counts(name, counts, tied):
         pytest.skip("the shared data folder is not here")
     dataset, report = read_dataset(DataSettings(folder=str(folder)), seed=0)
     assert (report.users, report.items, report.events) == counts and report.ordered_by == "position"
-    assert len(dataset.events) - 3 * report.users == {"beauty": 131_413, "sports-untitled": 189_543}[name]  # next-item pairs
+    assert (
+        len(dataset.events) - 3 * report.users == {"beauty": 131_413, "sports-untitled": 189_543}[name]
+    )  # next-item pairs
     last_two = pl.col("timestamp").sort().tail(2).n_unique() == 1
     shared_day = dataset.events.group_by("user_id").agg(last_two)["timestamp"].mean()
     assert shared_day == pytest.approx(tied, abs=0.001)

@@ -37,7 +37,10 @@ def test_another_seed_gives_another_catalogue_order_and_other_ties():
     events = world.events.drop("position").with_columns(timestamp=pl.lit(0))
     one, other = make_dataset(world.items, events, 1), make_dataset(world.items, events, 2)
     assert one.item_ids != other.item_ids and sorted(one.item_ids) == sorted(other.item_ids)
-    assert one.events.filter(user_id="u0")["item_id"].to_list() != other.events.filter(user_id="u0")["item_id"].to_list()
+    assert (
+        one.events.filter(user_id="u0")["item_id"].to_list()
+        != other.events.filter(user_id="u0")["item_id"].to_list()
+    )
 
 
 def test_a_users_events_stand_together_oldest_first():
@@ -61,10 +64,16 @@ def test_missing_columns_become_empty_texts_and_nulls():
 
 def test_events_without_position_and_time_stand_in_an_order_of_the_seed_and_not_of_the_file():
     bare = tiny_world().events.drop("position", "timestamp")
-    one, other, again = (make_dataset(tiny_world().items, frame, seed) for frame, seed in ((bare, 0), (bare, 1), (bare.reverse(), 0)))
+    one, other, again = (
+        make_dataset(tiny_world().items, frame, seed)
+        for frame, seed in ((bare, 0), (bare, 1), (bare.reverse(), 0))
+    )
     assert not one.ordered and one.events["position"].null_count() == len(bare)
     assert one.fingerprint() == again.fingerprint() != other.fingerprint()
-    ends = ({user: item for user, item in data.events.select("user_id", "item_id").rows()} for data in (one, other))
+    ends = (
+        {user: item for user, item in data.events.select("user_id", "item_id").rows()}
+        for data in (one, other)
+    )
     first, second = ends
     assert sum(first[user] != second[user] for user in first) > 30  # of 60 users, with 6 to 12 events each
 
@@ -90,19 +99,54 @@ def test_saved_and_loaded_is_the_same(tmp_path):
         (ITEMS.head(1), EVENTS, UnknownItem, 'item "b" of the interactions'),
         (pl.concat([ITEMS, ITEMS.head(1)]), EVENTS, DuplicateItem, 'item "a" stands on more than one row'),
         (ITEMS, EVENTS.head(0), NothingLeft, "the interactions are empty"),
-        (ITEMS, EVENTS.with_columns(timestamp=pl.Series([1, None, 2])), BadValue, 'some of the interactions have a "timestamp"'),
+        (
+            ITEMS,
+            EVENTS.with_columns(timestamp=pl.Series([1, None, 2])),
+            BadValue,
+            'some of the interactions have a "timestamp"',
+        ),
         (ITEMS, EVENTS.drop("user_id"), BadValue, "3 rows of the interactions have no user_id"),
-        (ITEMS, EVENTS.with_columns(position=pl.Series([1, None, 2])), BadValue, 'some of the interactions have a "position"'),
+        (
+            ITEMS,
+            EVENTS.with_columns(position=pl.Series([1, None, 2])),
+            BadValue,
+            'some of the interactions have a "position"',
+        ),
         (ITEMS, pl.concat([EVENTS, EVENTS.head(1)]), BadValue, 'user "u" takes item "a" more than once'),
         (ITEMS, EVENTS.with_columns(timestamp=pl.lit("soon")), BadValue, '"timestamp" holds String'),
         (ITEMS, EVENTS.with_columns(timestamp=pl.lit(1.5)), BadValue, '"timestamp" holds Float64'),
-        (ITEMS, EVENTS.with_columns(timestamp=pl.lit(2**63, pl.UInt64)), BadValue, '"timestamp" holds a value that is no number'),
+        (
+            ITEMS,
+            EVENTS.with_columns(timestamp=pl.lit(2**63, pl.UInt64)),
+            BadValue,
+            '"timestamp" holds a value that is no number',
+        ),
         (ITEMS, EVENTS.with_columns(rating=pl.lit("4.5")), BadValue, '"rating" holds String'),
-        (ITEMS, EVENTS.with_columns(rating=pl.lit(float("nan"))), BadValue, '"rating" holds a value that is no number'),
-        (ITEMS.with_columns(price=pl.lit(float("inf"))), EVENTS, BadValue, '"price" holds a value that is no number'),
+        (
+            ITEMS,
+            EVENTS.with_columns(rating=pl.lit(float("nan"))),
+            BadValue,
+            '"rating" holds a value that is no number',
+        ),
+        (
+            ITEMS.with_columns(price=pl.lit(float("inf"))),
+            EVENTS,
+            BadValue,
+            '"price" holds a value that is no number',
+        ),
         (ITEMS.with_columns(item_id=pl.Series([1.0, 2.0, 3.0])), EVENTS, BadValue, '"item_id" holds Float64'),
-        (ITEMS.with_columns(title=pl.Series([["x"], ["y"], []])), EVENTS, BadValue, '"title" holds List(String)'),
-        (ITEMS.with_columns(title=pl.Series([object()] * 3, dtype=pl.Object)), EVENTS, BadValue, '"title" holds Object'),
+        (
+            ITEMS.with_columns(title=pl.Series([["x"], ["y"], []])),
+            EVENTS,
+            BadValue,
+            '"title" holds List(String)',
+        ),
+        (
+            ITEMS.with_columns(title=pl.Series([object()] * 3, dtype=pl.Object)),
+            EVENTS,
+            BadValue,
+            '"title" holds Object',
+        ),
     ],
 )
 def test_what_is_not_valid_does_not_become_a_dataset(items, events, error, message):
@@ -118,9 +162,15 @@ def test_integers_and_categories_may_be_ids():
 
 def test_the_nasty_world_has_every_evil_title_and_the_untitled_none():
     titles = nasty_world().items["title"].to_list()
-    assert sorted(title for title in titles if titles.count(title) != 1 or "Plain thing" not in title) == sorted(EVIL_TEXTS)
+    assert sorted(
+        title for title in titles if titles.count(title) != 1 or "Plain thing" not in title
+    ) == sorted(EVIL_TEXTS)
     untitled = untitled_world()
-    assert set(untitled.items["title"]) == {""} and "tea" in set(untitled.items["categories"]) and not untitled.has_ratings
+    assert (
+        set(untitled.items["title"]) == {""}
+        and "tea" in set(untitled.items["categories"])
+        and not untitled.has_ratings
+    )
 
 
 def test_the_tiny_world_can_be_learned():

@@ -188,7 +188,9 @@ def test_a_column_that_is_ours_but_for_case_is_noted_and_the_named_setting_reads
     assert dataset.item("a").title == "Alpha" and report.notes == []
 
 
-@pytest.mark.parametrize("written", ["4.12345678901234567890", "9007199254740993", "1e-400", "1e-99999999999999999999"])
+@pytest.mark.parametrize(
+    "written", ["4.12345678901234567890", "9007199254740993", "1e-400", "1e-99999999999999999999"]
+)
 def test_digits_that_a_float_cannot_keep_are_noted(tmp_path: Path, written: str) -> None:
     dataset, report = read(tmp_path, EVENTS.replace("4.5", written))
     assert rows(dataset)[0][3] == float(written)

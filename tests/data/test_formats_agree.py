@@ -1,4 +1,5 @@
-"""One table, written in every format, is one dataset: no format changes a text, a rating or a fraction of a second."""
+"""One table, written in every format, is one dataset: no format changes a text, a rating or a fraction of a
+second."""
 
 from __future__ import annotations
 

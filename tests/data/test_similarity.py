@@ -1,4 +1,5 @@
-"""Similarity: texts of the catalogue and co-occurrence of the training part, whatever the order of the files."""
+"""Similarity: texts of the catalogue and co-occurrence of the training part, whatever the order of the
+files."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def catalogue(*rows: tuple[str, str, str]) -> pl.DataFrame:
 
 
 def test_text_vectors_have_length_one_and_share_what_texts_share():
-    vectors = text_vectors(catalogue(("Red lamp", "Acme", ""), ("Red lamp", "Acme", ""), ("Green boots", "", "")))
+    vectors = text_vectors(
+        catalogue(("Red lamp", "Acme", ""), ("Red lamp", "Acme", ""), ("Green boots", "", ""))
+    )
     cosine = (vectors @ vectors.T).toarray()
     assert cosine == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
 
@@ -53,7 +56,7 @@ def test_nasty_texts_are_only_text():
 def test_co_occurrence_is_the_cosine_of_the_users_of_two_items():
     # each user's last two events are held out, so training is: u1 a b, u2 a b, u3 a c
     taken = {"u1": "abxy", "u2": "abxy", "u3": "acxy"}
-    rows = [(user, item, place) for user, items in taken.items() for place, item in enumerate(items)]
+    rows = [(user, item, position) for user, items in taken.items() for position, item in enumerate(items)]
     events = pl.DataFrame(rows, ["user_id", "item_id", "position"], orient="row")
     world = make_dataset(pl.DataFrame({"item_id": list("abcdxyz")}), events)
     split = split_leave_one_out(world, SplitSettings(ranking_negatives=1), seed=0)
@@ -76,17 +79,29 @@ def test_neither_matrix_depends_on_the_order_of_the_files():
     data = tiny_world()
     shuffled = make_dataset(data.items.reverse(), data.events.sample(fraction=1, shuffle=True, seed=1))
     other = split_leave_one_out(shuffled, SplitSettings(), seed=0)
-    pairs = [(co_occurrence(SPLIT), co_occurrence(other)), (text_vectors(data.items), text_vectors(shuffled.items))]
+    pairs = [
+        (co_occurrence(SPLIT), co_occurrence(other)),
+        (text_vectors(data.items), text_vectors(shuffled.items)),
+    ]
     for first, second in pairs:
-        assert first.data.tobytes() == second.data.tobytes() and first.indices.tobytes() == second.indices.tobytes()
+        assert (
+            first.data.tobytes() == second.data.tobytes()
+            and first.indices.tobytes() == second.indices.tobytes()
+        )
 
 
 def guest_account(items: int, users: int = 30) -> Split:
     """One user of all items, whose last two are held out, beside others of five."""
-    events = [("guest", f"i{place}", place) for place in range(items)]
-    events += [(f"u{user}", f"i{(7 * user + place) % items}", place) for user in range(users) for place in range(5)]
+    events = [("guest", f"i{position}", position) for position in range(items)]
+    events += [
+        (f"u{user}", f"i{(7 * user + position) % items}", position)
+        for user in range(users)
+        for position in range(5)
+    ]
     rows = pl.DataFrame(events, schema=["user_id", "item_id", "timestamp"], orient="row")
-    catalogue = [f"i{place}" for place in range(items)] + [f"untaken{place}" for place in range(99)]
+    catalogue = [f"i{position}" for position in range(items)] + [
+        f"untaken{position}" for position in range(99)
+    ]
     data = make_dataset(pl.DataFrame({"item_id": catalogue}), rows)
     return split_leave_one_out(data, SplitSettings(), seed=0)
 
@@ -100,7 +115,9 @@ def test_the_cells_of_one_long_history_are_bounded():
 def test_of_a_long_history_the_most_recent_events_count():
     split = guest_account(40, users=0)
     counted = shared_users(split, events=10).diagonal()
-    assert {split.dataset.item_ids[row] for row in np.flatnonzero(counted)} == {f"i{place}" for place in range(28, 38)}
+    assert {split.dataset.item_ids[row] for row in np.flatnonzero(counted)} == {
+        f"i{position}" for position in range(28, 38)
+    }
 
 
 def test_histories_that_are_not_too_long_count_whole():

@@ -1,4 +1,5 @@
-"""The door: any format gives the same dataset, and each bad input one sentence with file, place and remedy."""
+"""The door: any format gives the same dataset, and each bad input one sentence with file, place and
+remedy."""
 
 from __future__ import annotations
 
@@ -57,7 +58,9 @@ def test_every_format_gives_the_same_dataset(tmp_path, ending):
 def test_two_files_of_two_formats_may_be_named(tmp_path):
     write_world(tmp_path, "csv")
     write_world(tmp_path, "jsonl")
-    named = DataSettings(interactions=str(tmp_path / "interactions.csv"), items=str(tmp_path / "items.jsonl"), k_core=0)
+    named = DataSettings(
+        interactions=str(tmp_path / "interactions.csv"), items=str(tmp_path / "items.jsonl"), k_core=0
+    )
     dataset, report = read_dataset(named, seed=0)
     assert dataset.fingerprint() == WORLD.fingerprint()
     assert report.source == "interactions.csv and items.jsonl"
@@ -75,10 +78,14 @@ def test_columns_are_mapped(tmp_path):
 
 
 def test_integer_ids_of_parquet_and_json_become_text(tmp_path):
-    pl.DataFrame({"user_id": [7, 7], "item_id": [1, 2], "timestamp": [1, 2]}).write_parquet(tmp_path / "interactions.parquet")
+    pl.DataFrame({"user_id": [7, 7], "item_id": [1, 2], "timestamp": [1, 2]}).write_parquet(
+        tmp_path / "interactions.parquet"
+    )
     (tmp_path / "items.jsonl").write_text('{"item_id": 1}\n\n{"item_id": 2, "title": "Two"}\n')
     dataset, _ = read_dataset(settings(tmp_path), seed=0)
-    assert dataset.user_ids == ["7"] and sorted(dataset.item_ids) == ["1", "2"] and dataset.item("1").title == ""
+    assert (
+        dataset.user_ids == ["7"] and sorted(dataset.item_ids) == ["1", "2"] and dataset.item("1").title == ""
+    )
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl"])
@@ -90,7 +97,10 @@ def test_ids_that_are_floats_are_refused(tmp_path, ending):
         frame.write_ndjson(tmp_path / "interactions.jsonl")
     (tmp_path / "items.csv").write_text(ITEMS)
     message = refusal(settings(tmp_path))
-    assert message.startswith(f"BadValue: interactions.{ending}, ") and '1, column "item_id": 1.0 is not an id' in message
+    assert (
+        message.startswith(f"BadValue: interactions.{ending}, ")
+        and '1, column "item_id": 1.0 is not an id' in message
+    )
 
 
 def test_an_id_of_a_csv_is_never_rounded(tmp_path):
@@ -99,14 +109,23 @@ def test_an_id_of_a_csv_is_never_rounded(tmp_path):
 
 
 def test_a_32_bit_rating_keeps_its_written_value(tmp_path):
-    frame = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2], "rating": [4.1, None]})
+    frame = pl.DataFrame(
+        {"user_id": ["u", "u"], "item_id": ["a", "b"], "timestamp": [1, 2], "rating": [4.1, None]}
+    )
     frame.cast({"rating": pl.Float32}).write_parquet(tmp_path / "interactions.parquet")
     (tmp_path / "items.csv").write_text(ITEMS)
     assert read_dataset(settings(tmp_path), seed=0)[0].events["rating"].to_list() == [4.1, None]
 
 
 @pytest.mark.parametrize(
-    "text", ["2014-07-23T10:15:00Z", "2014-07-23 12:15:00+02:00", "2014-07-23T10:15:00.900", "1406110500", "1406110500.0"]
+    "text",
+    [
+        "2014-07-23T10:15:00Z",
+        "2014-07-23 12:15:00+02:00",
+        "2014-07-23T10:15:00.900",
+        "1406110500",
+        "1406110500.0",
+    ],
 )
 def test_times_are_unix_seconds_or_iso_dates_in_utc(tmp_path, text):
     dataset, _ = read_dataset(write(tmp_path, EVENTS + f"u,a,{text},\n"), seed=0)
@@ -121,7 +140,10 @@ def test_datetime_columns_are_converted(tmp_path, zone):
         frame = frame.with_columns(pl.col("timestamp").dt.replace_time_zone("UTC").dt.convert_time_zone(zone))
     frame.write_parquet(tmp_path / "interactions.parquet")
     (tmp_path / "items.csv").write_text(ITEMS)
-    assert read_dataset(settings(tmp_path), seed=0)[0].events["timestamp"].to_list() == [1406110500, 1406110501]
+    assert read_dataset(settings(tmp_path), seed=0)[0].events["timestamp"].to_list() == [
+        1406110500,
+        1406110501,
+    ]
 
 
 BAD_CELLS = [
@@ -154,15 +176,21 @@ def test_the_line_is_that_of_the_file_even_after_titles_over_several_lines(tmp_p
 
 def test_times_that_turn_from_dates_to_numbers_are_refused(tmp_path):
     message = refusal(write(tmp_path, EVENTS + "u,a,2014-07-23,\nu,b,1406073600,\n"))
-    assert message.startswith('BadValue: interactions.csv, line 3, column "timestamp": "1406073600" is not an ISO 8601 date')
+    assert message.startswith(
+        'BadValue: interactions.csv, line 3, column "timestamp": "1406073600" is not an ISO 8601 date'
+    )
 
 
 @pytest.mark.parametrize("column", ["rating", "timestamp"])
 def test_not_a_number_in_parquet_is_refused(tmp_path, column):
     values = {"rating": [1.0, 2.0], "timestamp": [1.0, 2.0]} | {column: [1.0, float("nan")]}
-    pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], **values}).write_parquet(tmp_path / "interactions.parquet")
+    pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], **values}).write_parquet(
+        tmp_path / "interactions.parquet"
+    )
     (tmp_path / "items.csv").write_text(ITEMS)
-    assert refusal(settings(tmp_path)).startswith(f'BadValue: interactions.parquet, row 2, column "{column}": nan is not a')
+    assert refusal(settings(tmp_path)).startswith(
+        f'BadValue: interactions.parquet, row 2, column "{column}": nan is not a'
+    )
 
 
 @pytest.mark.parametrize(
@@ -178,7 +206,10 @@ def test_not_a_number_in_parquet_is_refused(tmp_path, column):
     ],
 )
 def test_mixed_or_odd_types_of_json_are_refused(tmp_path, objects, message):
-    lines = [json.dumps({"user_id": user, "item_id": item, "timestamp": 1}) for user, item in zip(objects, "ab", strict=True)]
+    lines = [
+        json.dumps({"user_id": user, "item_id": item, "timestamp": 1})
+        for user, item in zip(objects, "ab", strict=True)
+    ]
     (tmp_path / "interactions.jsonl").write_text("\n".join(lines))
     (tmp_path / "items.csv").write_text(ITEMS)
     said = refusal(settings(tmp_path))
@@ -189,7 +220,9 @@ def test_lists_in_parquet_are_refused_as_text(tmp_path):
     write(tmp_path, EVENTS + "u,a,1,4\n")
     (tmp_path / "items.csv").unlink()
     pl.DataFrame({"item_id": ["a"], "categories": [["x", "y"]]}).write_parquet(tmp_path / "items.parquet")
-    assert """items.parquet, row 1, column "categories": ['x', 'y'] is not text""" in refusal(settings(tmp_path))
+    assert """items.parquet, row 1, column "categories": ['x', 'y'] is not text""" in refusal(
+        settings(tmp_path)
+    )
 
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
@@ -220,7 +253,10 @@ def test_a_folder_with_two_formats_of_one_table_is_refused(tmp_path):
 def test_a_folder_in_the_place_of_a_file_and_an_unknown_ending_are_refused(tmp_path):
     write(tmp_path, EVENTS)
     (tmp_path / "items.xlsx").write_bytes(b"PK")
-    for name, fault in ((".", "is a folder"), ("items.xlsx", 'no reader for the ending ".xlsx"; convert it to one of .parquet')):
+    for name, fault in (
+        (".", "is a folder"),
+        ("items.xlsx", 'no reader for the ending ".xlsx"; convert it to one of .parquet'),
+    ):
         named = DataSettings(interactions=str(tmp_path / name), items=str(tmp_path / "items.csv"))
         assert refusal(named).startswith("UnreadableFile: ") and fault in refusal(named)
 
@@ -238,7 +274,9 @@ def test_parquet_damaged_in_the_middle_is_refused(tmp_path):
     whole = bytearray((tmp_path / "interactions.parquet").read_bytes())
     whole[40:400] = bytes(360)
     (tmp_path / "interactions.parquet").write_bytes(whole)
-    assert refusal(settings(tmp_path)).startswith("UnreadableFile: interactions.parquet is truncated or no Parquet file")
+    assert refusal(settings(tmp_path)).startswith(
+        "UnreadableFile: interactions.parquet is truncated or no Parquet file"
+    )
 
 
 @pytest.mark.parametrize(
@@ -284,7 +322,9 @@ def test_a_missing_column_names_the_nearest_and_the_setting(tmp_path):
 def test_a_mapped_column_must_be_there_even_if_it_is_optional(tmp_path):
     write(tmp_path, EVENTS + "u,a,1,2\n")
     message = refusal(settings(tmp_path, items_columns={"brand": "maker"}))
-    assert message.startswith('MissingColumn: items.csv has no column "maker": it has item_id, title; set data.items_columns.')
+    assert message.startswith(
+        'MissingColumn: items.csv has no column "maker": it has item_id, title; set data.items_columns.'
+    )
 
 
 def test_events_without_position_and_time_have_no_order(tmp_path):
@@ -294,7 +334,9 @@ def test_events_without_position_and_time_have_no_order(tmp_path):
 
 def test_a_timestamp_that_is_empty_in_all_rows_is_called_empty_not_missing(tmp_path):
     message = refusal(write(tmp_path, "user_id,item_id,timestamp\nu,a,\nu,b,\n"))
-    assert message.startswith('MissingColumn: interactions.csv: "timestamp" is empty in all 2 rows, so the events have no order')
+    assert message.startswith(
+        'MissingColumn: interactions.csv: "timestamp" is empty in all 2 rows, so the events have no order'
+    )
     assert 'set split.scheme = "random"' in message
     unordered = read_dataset(settings(tmp_path), seed=0, order_needed=False)[0]
     assert not unordered.ordered
@@ -372,7 +414,9 @@ def test_position_comes_before_time_and_must_be_complete(tmp_path):
 def test_an_item_outside_the_catalogue_is_refused_before_any_filter(tmp_path):
     write(tmp_path, EVENTS + "u,a,1,\nu,zz,2,\n")
     message = refusal(settings(tmp_path, k_core=5))
-    assert message.startswith('UnknownItem: interactions.csv, line 3: item "zz" is not in the catalogue (1 such items)')
+    assert message.startswith(
+        'UnknownItem: interactions.csv, line 3: item "zz" is not in the catalogue (1 such items)'
+    )
 
 
 def test_a_duplicated_item_is_refused(tmp_path):
@@ -384,7 +428,9 @@ def test_an_empty_k_core_names_the_k_that_would_leave_something(tmp_path):
     rows = "".join(f"u{user},{item},{user},\n" for user in range(3) for item in "ab")
     write(tmp_path, EVENTS + rows)
     message = refusal(settings(tmp_path, k_core=5))
-    assert message.startswith("NothingLeft: the k-core filter with k = 5 leaves nothing of 6 events; set data.k_core = 2 or less")
+    assert message.startswith(
+        "NothingLeft: the k-core filter with k = 5 leaves nothing of 6 events; set data.k_core = 2 or less"
+    )
 
 
 REPEATS = EVENTS + "u,a,3,1\nu,b,2,2\nu,a,1,3\nv,a,1,4\n"
@@ -396,19 +442,30 @@ def test_a_repeat_is_dropped_by_rule_and_counted(tmp_path, repeats, rating):
     dataset, report = read_dataset(settings(tmp_path, repeats=repeats), seed=0)
     mine = dataset.events.filter(user_id="u", item_id="a")
     assert mine["rating"].to_list() == [rating]
-    assert (report.rows_read, report.repeats_dropped, report.events_read, report.repeats) == (4, 1, 3, repeats)
+    assert (report.rows_read, report.repeats_dropped, report.events_read, report.repeats) == (
+        4,
+        1,
+        3,
+        repeats,
+    )
 
 
 def test_a_repeat_can_be_an_error(tmp_path):
     write(tmp_path, REPEATS)
-    assert 'line 4: user "u" takes item "a" again (1 such rows)' in refusal(settings(tmp_path, repeats="refuse"))
+    assert 'line 4: user "u" takes item "a" again (1 such rows)' in refusal(
+        settings(tmp_path, repeats="refuse")
+    )
 
 
 def test_items_without_events_stay_in_the_catalogue_unless_only_the_others_are_wanted(tmp_path):
     wanted = write(tmp_path, EVENTS + "u,a,1,\n")
     assert read_dataset(wanted.model_copy(update={"catalogue": "interacted"}), seed=0)[0].item_ids == ["a"]
     dataset, report = read_dataset(wanted, seed=0)
-    assert sorted(dataset.item_ids) == ["a", "b"] and (report.items, report.catalogue, report.catalogue_read) == (1, 2, 2)
+    assert sorted(dataset.item_ids) == ["a", "b"] and (
+        report.items,
+        report.catalogue,
+        report.catalogue_read,
+    ) == (1, 2, 2)
 
 
 def test_the_report_is_plain_facts_that_json_can_hold(tmp_path):
@@ -426,7 +483,9 @@ def test_the_files_row_order_changes_only_their_hash(tmp_path):
         folder.mkdir()
         for name, frame in (("interactions", WORLD.events.drop("position")), ("items", WORLD.items)):
             frame.sample(fraction=1, shuffle=True, seed=seed).write_parquet(folder / f"{name}.parquet")
-    (one, report), (other, report_of_other) = (read_dataset(settings(folder, k_core=3), seed=4) for folder in (first, second))
+    (one, report), (other, report_of_other) = (
+        read_dataset(settings(folder, k_core=3), seed=4) for folder in (first, second)
+    )
     assert one.fingerprint() == other.fingerprint()
     same = {"source": "", "interactions_sha256": "", "items_sha256": ""}
     assert replace(report, **same) == replace(report_of_other, **same)
@@ -449,4 +508,6 @@ def test_settings_name_one_source_and_only_known_columns():
 def test_nouns_come_from_the_source_unless_set(tmp_path):
     assert DataSettings().nouns == Nouns("film", "films", "viewer", "watched")
     assert settings(tmp_path).nouns == Nouns("item", "items", "customer", "bought")
-    assert settings(tmp_path, item_noun="book", took="borrowed").nouns == Nouns("book", "items", "customer", "borrowed")
+    assert settings(tmp_path, item_noun="book", took="borrowed").nouns == Nouns(
+        "book", "items", "customer", "borrowed"
+    )

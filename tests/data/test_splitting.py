@@ -1,4 +1,5 @@
-"""Split: leave-one-out, ratings and candidates of one partition, and nothing held out where a model may look."""
+"""Split: leave-one-out, ratings and candidates of one partition, and nothing held out where a model may
+look."""
 
 from __future__ import annotations
 
@@ -39,18 +40,28 @@ def histories(split: Split) -> list[list[str]]:
 
 
 def test_the_last_event_is_the_test_and_the_last_but_one_validation():
-    for part, place in (("test", -1), ("validation", -2)):
+    for part, position in (("test", -1), ("validation", -2)):
         requests, truths = SPLIT.retrieval_requests(part)
-        assert truths == [items[place] for items in histories(SPLIT)]
-        assert [list(request.history) for request in requests] == [items[:place] for items in histories(SPLIT)]
+        assert truths == [items[position] for items in histories(SPLIT)]
+        assert [list(request.history) for request in requests] == [
+            items[:position] for items in histories(SPLIT)
+        ]
     lengths = np.diff(WORLD.bounds)
-    assert [(SPLIT.event_part == part).sum() for part in (TEST, VALIDATION, TRAIN)] == [60, 60, lengths.sum() - 120]
+    assert [(SPLIT.event_part == part).sum() for part in (TEST, VALIDATION, TRAIN)] == [
+        60,
+        60,
+        lengths.sum() - 120,
+    ]
 
 
 @pytest.mark.parametrize(("column", "last"), [("position", "b"), ("timestamp", "c")])
 def test_position_decides_if_there_is_one_and_time_otherwise(column, last):
-    events = pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "position": [1, 3, 2], "timestamp": [1, 2, 3]})
-    events = events.select("user_id", "item_id", *(["timestamp"] if column == "timestamp" else ["position", "timestamp"]))
+    events = pl.DataFrame(
+        {"user_id": ["u"] * 3, "item_id": list("abc"), "position": [1, 3, 2], "timestamp": [1, 2, 3]}
+    )
+    events = events.select(
+        "user_id", "item_id", *(["timestamp"] if column == "timestamp" else ["position", "timestamp"])
+    )
     dataset = make_dataset(pl.DataFrame({"item_id": list("abcd")}), events)
     split = split_leave_one_out(dataset, SplitSettings(ranking_negatives=1), seed=0)
     assert split.retrieval_requests("test")[1] == [last]
@@ -93,8 +104,8 @@ def test_data_without_ratings_has_no_rating_requests():
 
 def with_ratings(value: pl.Expr, seed: int = 3) -> Split:
     """The world with other ratings; `place` counts a user's events from the end, from 0."""
-    place = pl.len().over("user_id") - 1 - pl.col("position")
-    events = WORLD.events.with_columns(place=place, number=pl.int_range(pl.len()))
+    position = pl.len().over("user_id") - 1 - pl.col("position")
+    events = WORLD.events.with_columns(position=position, number=pl.int_range(pl.len()))
     return split_leave_one_out(
         make_dataset(WORLD.items, events.with_columns(rating=value).drop("place", "number")),
         SplitSettings(),
@@ -128,10 +139,17 @@ def test_two_visible_values_are_enough():
 @pytest.mark.parametrize("part", PARTS)
 def test_rating_prompts_show_only_earlier_training_events_and_visible_ratings(part):
     number = {user: row for row, user in enumerate(WORLD.user_ids)}
-    ratings = {(user, item): rating for user, item, rating in WORLD.events.select("user_id", "item_id", "rating").rows()}
+    ratings = {
+        (user, item): rating
+        for user, item, rating in WORLD.events.select("user_id", "item_id", "rating").rows()
+    }
     visible = {pair for pair, part_of in zip(ratings, SPLIT.rating_part, strict=True) if part_of == TRAIN}
     requests, truths = SPLIT.rating_requests(part)
-    assert len(requests) == len(truths) == (SPLIT.rating_part == {"validation": VALIDATION, "test": TEST}[part]).sum()
+    assert (
+        len(requests)
+        == len(truths)
+        == (SPLIT.rating_part == {"validation": VALIDATION, "test": TEST}[part]).sum()
+    )
     for request, truth in zip(requests, truths, strict=True):
         items = histories(SPLIT)[number[request.user]]
         assert list(request.history) == items[: min(items.index(request.item), len(items) - 2)]
@@ -157,13 +175,16 @@ def test_candidates_depend_on_the_seed_alone():
 
 
 def test_the_truth_may_stand_anywhere_among_the_candidates():
-    """400 users, 2 parts, 10 places: 80 each; chi-square with 9 degrees of freedom is below 27.9 in 999 of 1000 draws."""
+    """400 users, 2 parts, 10 places: 80 each; chi-square with 9 degrees of freedom is below 27.9 in 999 of
+    1000 draws."""
     split = split_leave_one_out(tiny_world(users=400, items=60), SplitSettings(ranking_negatives=9), seed=0)
-    places = []
+    positions = []
     for part in PARTS:
         requests, truths = split.ranking_requests(part)
-        places += [request.candidates.index(truth) for request, truth in zip(requests, truths, strict=True)]
-    counts = np.bincount(places, minlength=10)
+        positions += [
+            request.candidates.index(truth) for request, truth in zip(requests, truths, strict=True)
+        ]
+    counts = np.bincount(positions, minlength=10)
     assert ((counts - 80) ** 2 / 80).sum() < 27.9
 
 
@@ -258,7 +279,7 @@ def test_a_core_of_training_events_counts_no_held_out_event(tmp_path):
         ("f", "7813"),
         ("g", "7853"),
     ]
-    events = [(user, f"i{item}", place) for user, items in rows for place, item in enumerate(items)]
+    events = [(user, f"i{item}", position) for user, items in rows for position, item in enumerate(items)]
     data = make_dataset(
         pl.DataFrame({"item_id": [f"i{n}" for n in range(1, 10)]}),
         pl.DataFrame(events, schema=["user_id", "item_id", "position"], orient="row"),
@@ -290,9 +311,9 @@ def asked_for(split: Split, part: Part) -> dict[str, str]:
 
 def test_a_catalogue_that_leaves_nobody_to_be_evaluated_names_the_one_that_does():
     own = [
-        (f"u{u}", f"i{item}", place)
+        (f"u{u}", f"i{item}", position)
         for u in range(4)
-        for place, item in enumerate((0, 1, 2 + 2 * u, 3 + 2 * u))
+        for position, item in enumerate((0, 1, 2 + 2 * u, 3 + 2 * u))
     ]
     events = pl.DataFrame(own, schema=["user_id", "item_id", "position"], orient="row")
     data, one = (
@@ -313,7 +334,9 @@ def test_a_core_of_training_events_that_leaves_nothing_names_one_that_does():
 
 def test_a_catalogue_too_small_for_the_candidates_is_refused_with_the_number_that_works_for_everybody():
     world = tiny_world(items=100)
-    with pytest.raises(NothingLeft, match=r"set split\.ranking_negatives = \d+ in an experiment file") as caught:
+    with pytest.raises(
+        NothingLeft, match=r"set split\.ranking_negatives = \d+ in an experiment file"
+    ) as caught:
         split_leave_one_out(world, SplitSettings(), seed=0)
     named = int(re.findall(r"ranking_negatives = (\d+)", str(caught.value))[0])
     split_leave_one_out(world, SplitSettings(ranking_negatives=named), seed=0)
@@ -324,9 +347,15 @@ def test_a_catalogue_too_small_for_the_candidates_is_refused_with_the_number_tha
 def test_a_user_who_took_the_whole_catalogue_leaves_no_number_to_name():
     world = tiny_world()
     everything = pl.DataFrame({"user_id": ["all"] * len(world.items), "item_id": world.items["item_id"]})
-    everything = everything.with_columns(pl.int_range(pl.len()).cast(world.events["position"].dtype).alias("position"))
+    everything = everything.with_columns(
+        pl.int_range(pl.len()).cast(world.events["position"].dtype).alias("position")
+    )
     with pytest.raises(NothingLeft, match='user "all" only 0; add items that this user never took'):
-        split_leave_one_out(make_dataset(world.items, pl.concat([world.events, everything], how="diagonal")), SplitSettings(), seed=0)
+        split_leave_one_out(
+            make_dataset(world.items, pl.concat([world.events, everything], how="diagonal")),
+            SplitSettings(),
+            seed=0,
+        )
 
 
 def test_saved_and_loaded_is_the_same(tmp_path):
@@ -363,7 +392,9 @@ def test_replacing_all_that_is_held_out_changes_nothing_that_training_may_see(wo
 def test_the_replacement_leaves_no_held_out_label_as_it_was():
     replaced = replace_held_out(SPLIT, seed=1)
     for part in PARTS:
-        for items, (request, truth) in zip(histories(SPLIT), zip(*replaced.ranking_requests(part), strict=True), strict=True):
+        for items, (request, truth) in zip(
+            histories(SPLIT), zip(*replaced.ranking_requests(part), strict=True), strict=True
+        ):
             assert truth not in items and truth in request.candidates
         for items, request in zip(histories(replaced), replaced.ranking_requests(part)[0], strict=True):
             assert len(set(items)) == len(items) and len(set(request.candidates) & set(items)) == 1

@@ -177,9 +177,9 @@ def test_removed_items_come_back():
 def test_a_name_that_begins_another_is_refused(names, data):
     longer = data.draw(st.sampled_from(names))
     shorter = longer[: data.draw(st.integers(1, len(longer)))]  # the whole of it: two items of one name
-    place = data.draw(st.integers(0, len(names)))
+    position = data.draw(st.integers(0, len(names)))
     with pytest.raises(DuplicateName):
-        build_trie([*names[:place], shorter, *names[place:]])
+        build_trie([*names[:position], shorter, *names[position:]])
     with pytest.raises(DuplicateName):
         LiveTrie(build_trie(names), [shorter])
     with pytest.raises(DuplicateName):

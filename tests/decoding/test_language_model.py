@@ -1,4 +1,5 @@
-"""The language model through the one door: it keeps every recommender's promises before it has learned anything."""
+"""The language model through the one door: it keeps every recommender's promises before it has learned
+anything."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from shelftalk.indexing import titles
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
-from shelftalk.processes import Processes
 from shelftalk.records import Request
+from shelftalk.runtime.distributed import World
 from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
@@ -133,8 +134,10 @@ def rating_probabilities(model: LanguageModelRecommender, request: Request) -> n
         tokens = model.backbone.tokens(text, symbols=False)
         chain = torch.arange(-1, len(tokens) - 1)[None]
         prefilled = model.backbone.prefill([sample])
-        following = torch.cat([prefilled.log_probs[:, None], prefilled.extend(chain, torch.tensor([tokens]))], dim=1)[0]
-        steps = [float(following[place, token]) for place, token in enumerate(tokens)]
+        following = torch.cat(
+            [prefilled.log_probs[:, None], prefilled.extend(chain, torch.tensor([tokens]))], dim=1
+        )[0]
+        steps = [float(following[position, token]) for position, token in enumerate(tokens)]
         likelihoods.append(math.exp(sum(steps)))
     return np.array(likelihoods) / sum(likelihoods)
 
@@ -171,14 +174,20 @@ def test_a_wording_that_training_never_saw_can_be_asked(model: LanguageModelReco
     other = model.in_wording(held_out=True)
     assert other.prompt("retrieval", request) != model.prompt("retrieval", request)
     assert other.recommend([request], 5) != model.recommend([request], 5)
-    assert not model.held_out_wording and other.in_wording(held_out=False).recommend([request], 5) == model.recommend(
+    assert not model.held_out_wording and other.in_wording(held_out=False).recommend(
         [request], 5
-    )
+    ) == model.recommend([request], 5)
 
 
 @pytest.mark.parametrize(
     ("ask", "where"),
-    [("recommend", "history"), ("rank", "history"), ("rank", "candidates"), ("rate", "history"), ("rate", "item")],
+    [
+        ("recommend", "history"),
+        ("rank", "history"),
+        ("rank", "candidates"),
+        ("rate", "history"),
+        ("rate", "item"),
+    ],
 )
 def test_an_item_of_another_catalogue_is_told(model: LanguageModelRecommender, ask: str, where: str):
     request = Request(STRANGER, ("i1",), candidates=("i2", "i3"), item="i4")
@@ -207,6 +216,6 @@ def test_progress_is_told_after_each_batch():
 def test_of_several_processes_the_first_tells_of_all_requests(number: int):
     split = exam_split()
     model, told = untrained(split, exam_index(split)), []
-    model.on_batch, model.processes = lambda done, of: told.append((done, of)), Processes(0, 2)
+    model.on_batch, model.processes = lambda done, of: told.append((done, of)), World(0, 2)
     assert len(list(model._batches("retrieval", split.retrieval_requests("test")[0][:number]))) == 2
     assert told == [(16, number), (number, number)]

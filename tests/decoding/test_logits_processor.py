@@ -214,7 +214,7 @@ def test_sequences_are_read_back_as_items(world, data):
     rows = torch.tensor([[5, 5, *names[number], *[END] * (width - len(names[number]))] for number in numbers])
     processor = TrieLogitsProcessor(trie, END, 2)
     assert processor.items(rows).tolist() == numbers
-    scores = torch.tensor([-1e9 if place == 0 else -3.0 for place in range(len(numbers))])
+    scores = torch.tensor([-1e9 if position == 0 else -3.0 for position in range(len(numbers))])
     for penalty in (0.0, 1.0, 2.0):
         lengths = torch.tensor([len(names[number]) for number in numbers])
         assert processor.items(rows, scores / lengths**penalty, penalty).tolist() == [-1, *numbers[1:]]

@@ -1,4 +1,5 @@
-"""aligned+prior: the formula by hand, any prior by name, and every recommender's promises; no tensor is needed for that."""
+"""aligned+prior: the formula by hand, any prior by name, and every recommender's promises; no tensor is
+needed for that."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from shelftalk.assemble import RunParts, build_aligned_with_prior
+from shelftalk.assemble import Run, build_aligned_with_prior
 from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import Popularity, fit_popularity
@@ -23,7 +24,7 @@ from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.records import Filter, Ranking, Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 
 KNN = ItemKnnSettings(text_weight=(0.3,), decay=(0.7,), max_history=(3,))
@@ -31,7 +32,8 @@ BIAS = BiasSettings(item_damping=(2.0,), user_damping=(4.0,))
 
 
 class LikeAModel:
-    """What is asked of the language model here, its log-probabilities a fixed function of the last item and the catalogue row."""
+    """What is asked of the language model here, its log-probabilities a fixed function of the last item and
+    the catalogue row."""
 
     def __init__(self, split: Split) -> None:
         self.catalogue = scored_catalogue(split)
@@ -44,7 +46,9 @@ class LikeAModel:
         logits = (np.arange(len(self.row_of)) * 37 + last[:, None] * 11) % 101 / 20.0
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
-    def log_probs(self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str = "retrieval") -> list[np.ndarray]:
+    def log_probs(
+        self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str = "retrieval"
+    ) -> list[np.ndarray]:
         assert task == "retrieval"
         return [scores[np.array(row, int)] for scores, row in zip(self.scores(requests), rows, strict=True)]
 
@@ -59,7 +63,9 @@ def combined(split: Split, *weights: float, prior: Any = None, rating_prior: Any
     settings = PriorSettings(weights=weights, pool=20)
     prior, rating_prior = prior or fit_item_knn(split, KNN, seed=0), rating_prior or fit_bias(split, BIAS)
     model: Any = LikeAModel(split)
-    return AlignedWithPrior(model, prior, rating_prior, settings).choose(split, ["retrieval", "ranking", "rating"], seed=0)
+    return AlignedWithPrior(model, prior, rating_prior, settings).choose(
+        split, ["retrieval", "ranking", "rating"], seed=0
+    )
 
 
 class TestWithPriorRecommends(RecommenderExam):
@@ -90,12 +96,18 @@ def test_a_score_is_the_weighted_sum_of_both_log_probabilities_over_the_pool():
     model = combined(split, 0.3)
     (found,) = model.recommend([request], 40)  # more than pass, so the pool is all of them
     ids = split.dataset.item_ids
-    pool = [row for row, item in enumerate(ids) if split.dataset.item(item).categories in wanted.categories and item not in request.history]
+    pool = [
+        row
+        for row, item in enumerate(ids)
+        if split.dataset.item(item).categories in wanted.categories and item not in request.history
+    ]
     knn = fit_item_knn(split, KNN, seed=0).scores([request])[0].astype(float)
     likely = np.exp(LikeAModel(split).scores([request])[0][pool])
     known = knn[pool] + FLOOR * knn[pool].max()
     expected = 0.7 * np.log(likely / likely.sum()) + 0.3 * np.log(known / known.sum())
-    assert dict(zip(found.items, found.scores, strict=True)) == pytest.approx({ids[row]: s for row, s in zip(pool, expected, strict=True)})
+    assert dict(zip(found.items, found.scores, strict=True)) == pytest.approx(
+        {ids[row]: s for row, s in zip(pool, expected, strict=True)}
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0])
@@ -106,7 +118,9 @@ def test_the_weights_at_the_ends_are_either_side_alone(weight: float):
     answers = combined(split, weight, prior=fit_popularity(split)).recommend(requests, 10)
     for request, answer, other in zip(requests, answers, alone.recommend(requests, 10), strict=True):
         scores = alone.scores([request])[0]
-        values = [[scores[split.dataset.row_of[item]] for item in ranking.items] for ranking in (answer, other)]
+        values = [
+            [scores[split.dataset.row_of[item]] for item in ranking.items] for ranking in (answer, other)
+        ]
         assert values[0] == pytest.approx(values[1])
 
 
@@ -121,7 +135,8 @@ def test_the_weight_with_the_best_validation_figure_is_chosen():
 
 
 class Knowing(LikeAModel):
-    """A model and a prior in one: what a part of the split holds out has by far the best score, and its true rating."""
+    """A model and a prior in one: what a part of the split holds out has by far the best score, and its true
+    rating."""
 
     name = "knowing"
 
@@ -178,7 +193,12 @@ def test_candidates_are_scored_and_weighed_after_the_ranking_prompt_that_is_set(
 
 def test_the_names_told_are_those_of_the_priors():
     split = exam_split()
-    others = combined(split, 0.5, prior=replace(fit_popularity(split), name="bestsellers"), rating_prior=fit_global_mean(split))
+    others = combined(
+        split,
+        0.5,
+        prior=replace(fit_popularity(split), name="bestsellers"),
+        rating_prior=fit_global_mean(split),
+    )
     assert [(c.task, c.prior) for c in others.describe()] == [
         ("retrieval", "bestsellers"), ("ranking", "bestsellers"), ("rating", "global_mean")
     ]  # fmt: skip
@@ -187,9 +207,13 @@ def test_the_names_told_are_those_of_the_priors():
 def test_a_model_that_scores_or_rates_nothing_is_refused_as_a_prior():
     split, model = exam_split(), LikeAModel(exam_split())
     settings = PriorSettings(model="my_shop.models:mean", rating_model="my_shop.models:best")
-    with pytest.raises(SettingsError, match=re.escape('prior.model = "my_shop.models:mean" cannot be a prior')):
+    with pytest.raises(
+        SettingsError, match=re.escape('prior.model = "my_shop.models:mean" cannot be a prior')
+    ):
         AlignedWithPrior(model, fit_global_mean(split), None, settings)
-    with pytest.raises(SettingsError, match=re.escape('prior.rating_model = "my_shop.models:best" does not rate')):
+    with pytest.raises(
+        SettingsError, match=re.escape('prior.rating_model = "my_shop.models:best" does not rate')
+    ):
         AlignedWithPrior(model, fit_popularity(split), fit_popularity(split), settings)
 
 
@@ -205,11 +229,16 @@ def test_scores_of_which_no_probability_can_be_made_are_refused(wrong: float):
         combined(exam_split(), 0.5, prior=Logits(popular.catalogue, popular.counts))
 
 
-def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> RunParts:
+def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
     """A run whose trained model is the one above."""
-    found = RunParts(RunFolder(folder), load_experiment(None, {"item_knn": KNN.model_dump(), "bias": BIAS.model_dump(), **experiment}))
-    found.__dict__.update(split=exam_split(), language_model=LikeAModel(exam_split()), asked=dict.fromkeys(served))
-    return found
+    run = Run(
+        RunFolder(folder),
+        load_experiment(None, {"item_knn": KNN.model_dump(), "bias": BIAS.model_dump(), **experiment}),
+    )
+    run.__dict__.update(
+        split=exam_split(), language_model=LikeAModel(exam_split()), asked=dict.fromkeys(served)
+    )
+    return run
 
 
 def test_the_experiment_names_the_priors(tmp_path: Path):
@@ -222,7 +251,9 @@ def test_the_experiment_names_the_priors(tmp_path: Path):
 
 def test_what_a_prior_chose_is_told_once(tmp_path: Path):
     weights = {"weights": [0.5]}
-    _, told = build_aligned_with_prior(run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"]))
+    _, told = build_aligned_with_prior(
+        run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"])
+    )
     assert [sentence.split(":")[0] for sentence in told] == [
         "item_knn", "bias", "aligned+prior, retrieval", "aligned+prior, rating"
     ]  # fmt: skip
@@ -233,13 +264,21 @@ def test_what_a_prior_chose_is_told_once(tmp_path: Path):
 @pytest.mark.parametrize(
     ("prior", "sentence"),
     [
-        ({"model": "item_nn"}, 'prior.model names "item_nn", which is no model for that; did you mean "item_knn"?'),
-        ({"model": "bias"}, 'prior.model names "bias", which is no model for that; known are: item_knn, popularity.'),
+        (
+            {"model": "item_nn"},
+            'prior.model names "item_nn", which is no model for that; did you mean "item_knn"?',
+        ),
+        (
+            {"model": "bias"},
+            'prior.model names "bias", which is no model for that; known are: item_knn, popularity.',
+        ),
         ({"model": "aligned+prior"}, 'prior.model names "aligned+prior"'),
         ({"rating_model": "popularity"}, "known are: bias, global_mean."),
     ],
 )
-def test_a_built_in_model_that_cannot_be_a_prior_is_refused_before_anything_is_trained(prior: dict, sentence: str):
+def test_a_built_in_model_that_cannot_be_a_prior_is_refused_before_anything_is_trained(
+    prior: dict, sentence: str
+):
     with pytest.raises(UnknownPart, match=re.escape(sentence)):
         load_experiment(None, {"prior": prior})
     assert Experiment(prior=PriorSettings(model="my_shop.models:best")).prior.model == "my_shop.models:best"

@@ -19,8 +19,8 @@ from shelftalk.decoding.search_error import search_error
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.indexing import atomic
 from shelftalk.indexing.item_index import IndexSettings
-from shelftalk.processes import ALONE
 from shelftalk.records import Request
+from shelftalk.runtime.distributed import SINGLE_PROCESS
 from shelftalk.testing.exams import exam_split
 
 END = 11
@@ -42,33 +42,33 @@ class TableModel:
         self.trie: Trie = build_trie(names)
         self.settings = DecodingSettings(beams=8)
         self.backbone = TableBackbone(seed, sharpness)
-        self.processes = ALONE
+        self.processes = SINGLE_PROCESS
 
-    def prefilled(self, places: Sequence[int]) -> TablePrefilled:
-        return self.backbone.prefill([[place] for place in places])
+    def prefilled(self, positions: Sequence[int]) -> TablePrefilled:
+        return self.backbone.prefill([[position] for position in positions])
 
     def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Any, Exclusions]]:
         half = len(requests) // 2
-        for places in (np.arange(half, len(requests)), np.arange(half)):
+        for positions in (np.arange(half, len(requests)), np.arange(half)):
             yield (
-                places,
-                self.prefilled(places.tolist()),
-                Exclusions(self.trie, [self.excluded[place] for place in places]),
+                positions,
+                self.prefilled(positions.tolist()),
+                Exclusions(self.trie, [self.excluded[position] for position in positions]),
             )
 
-    def true_top(self, place: int) -> list[tuple[float, int]]:
-        live = set(range(len(self.names))) - set(self.excluded[place])
-        prefilled = self.prefilled([place])
+    def true_top(self, position: int) -> list[tuple[float, int]]:
+        live = set(range(len(self.names))) - set(self.excluded[position])
+        prefilled = self.prefilled([position])
         return sorted(((prefilled.name_score(0, self.names[item]), item) for item in live), reverse=True)[:K]
 
 
 def world(seed: int, sharpness: float = 2.0, requests: int = 6) -> tuple[TableModel, list[Request]]:
     draw = np.random.default_rng(seed)
     names = sorted({(*draw.integers(0, 4, draw.integers(1, 6)).tolist(), END) for _ in range(60)})
-    names = [names[place] for place in draw.permutation(len(names))]
+    names = [names[position] for position in draw.permutation(len(names))]
     excluded = [draw.permutation(len(names))[: draw.integers(0, 20)].tolist() for _ in range(requests)]
     return TableModel(names, excluded, seed, sharpness), [
-        Request(f"user {place}", ()) for place in range(requests)
+        Request(f"user {position}", ()) for position in range(requests)
     ]
 
 
@@ -83,12 +83,12 @@ def test_what_is_missing_is_what_brute_force_misses() -> None:
     for seed in range(12):
         model, requests = world(seed)
         for row in measured(model, requests).iter_rows(named=True):
-            place = int(row["user"].split()[1])
-            exclusions = Exclusions(model.trie, [model.excluded[place]])
+            position = int(row["user"].split()[1])
+            exclusions = Exclusions(model.trie, [model.excluded[position]])
             top_by_beams = beam_search(
-                model.prefilled([place]), model.trie, exclusions, row["beams"], finish=row["finish"]
+                model.prefilled([position]), model.trie, exclusions, row["beams"], finish=row["finish"]
             )  # type: ignore[arg-type]
-            top = model.true_top(place)
+            top = model.true_top(position)
             assert row["proven"] and row["missing"] == len(
                 {item for _, item in top} - set(top_by_beams.items[0, :K].tolist())
             )

@@ -69,15 +69,15 @@ def test_all_answers_are_those_of_brute_force(family, strings, k):
     exact = {prompt: brute_force(family, prompt, strings) for prompt in PROMPTS}
     by_beams, proven = (decoder.top(PROMPTS, k, search=search) for search in ("beam", "exact"))
     table, some = decoder.log_probs(PROMPTS), decoder.log_probs(PROMPTS, strings[:2])
-    ranked = decoder.rank(PROMPTS, [strings[place:] for place in range(3)])
-    for place, prompt in enumerate(PROMPTS):
-        for top in (by_beams[place], proven[place]):
+    ranked = decoder.rank(PROMPTS, [strings[position:] for position in range(3)])
+    for position, prompt in enumerate(PROMPTS):
+        for top in (by_beams[position], proven[position]):
             assert dict(top) == pytest.approx(best(exact[prompt], k), abs=NEAR)
             assert [score for _, score in top] == sorted((score for _, score in top), reverse=True)
-        assert dict(zip(strings, table[place], strict=True)) == pytest.approx(exact[prompt], abs=NEAR)
-        assert list(some[place]) == pytest.approx([exact[prompt][text] for text in strings[:2]], abs=NEAR)
-        assert dict(ranked[place]) == pytest.approx(
-            {text: exact[prompt][text] for text in strings[place:]}, abs=NEAR
+        assert dict(zip(strings, table[position], strict=True)) == pytest.approx(exact[prompt], abs=NEAR)
+        assert list(some[position]) == pytest.approx([exact[prompt][text] for text in strings[:2]], abs=NEAR)
+        assert dict(ranked[position]) == pytest.approx(
+            {text: exact[prompt][text] for text in strings[position:]}, abs=NEAR
         )
 
 
@@ -134,8 +134,8 @@ def test_what_is_excluded_or_not_allowed_never_comes_back(family):
     mask = np.array([[True] * 6, [False, True] * 3, [True] * 6])
     for search in ("beam", "exact"):
         top = decoder.top(PROMPTS, 3, search=search, excluded=excluded)
-        for place, row in enumerate(top):
-            left = {text: score for text, score in exact[place].items() if text not in excluded[place]}
+        for position, row in enumerate(top):
+            left = {text: score for text, score in exact[position].items() if text not in excluded[position]}
             assert dict(row) == pytest.approx(best(left, 3), abs=NEAR)
         for row, scores in zip(
             decoder.top(PROMPTS, search=search, allowed=["red", "red hat"]), exact, strict=True
@@ -243,8 +243,8 @@ def test_half_precision_gives_nearly_the_same_numbers(family, kind):
     half = ConstrainedDecoder(copy.deepcopy(model).to(kind), tokenizer, STRINGS)
     table, exact = half.log_probs(PROMPTS), decoder_of(family).log_probs(PROMPTS)
     assert np.linalg.norm(table - exact) < np.linalg.norm(exact) * (0.05 if kind == torch.bfloat16 else 0.01)
-    for place, row in enumerate(half.top(PROMPTS, 6)):
-        assert dict(row) == pytest.approx(dict(zip(STRINGS, table[place], strict=True)), abs=0.5)
+    for position, row in enumerate(half.top(PROMPTS, 6)):
+        assert dict(row) == pytest.approx(dict(zip(STRINGS, table[position], strict=True)), abs=0.5)
 
 
 @families
@@ -252,7 +252,9 @@ def test_states_that_overflow_in_the_middle_of_a_string_are_an_error(family):
     model, tokenizer = copy.deepcopy(small(family)[0]), small(family)[1]
     decoder = ConstrainedDecoder(model, tokenizer, STRINGS)
     rows = [name_of(tokenizer, text) for text in STRINGS]
-    bad = next(token for token in rows[0] if all(token not in row for row in rows[1:]))  # of "red scarf" alone
+    bad = next(
+        token for token in rows[0] if all(token not in row for row in rows[1:])
+    )  # of "red scarf" alone
     with torch.no_grad():
         model.get_input_embeddings().weight[bad] = torch.nan
     model.train()

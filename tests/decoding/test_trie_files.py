@@ -37,21 +37,21 @@ def test_no_single_number_can_be_another(name: str):
     is asked about."""
     free = ("token", "tail", "tail_bounds")
     whole = arrays_of(NAMES)
-    for place in range(len(whole[name])):
+    for position in range(len(whole[name])):
         for number in (
             -2,
             -1,
             0,
             1,
-            place,
+            position,
             len(whole[name]),
             2**31 - 1,
-            int(whole[name][place]) + 1,
-            int(whole[name][place]) - 1,
+            int(whole[name][position]) + 1,
+            int(whole[name][position]) - 1,
         ):
             arrays = {key: array.copy() for key, array in whole.items()}
-            arrays[name][place] = number
-            if number == whole[name][place] or (name in free and number >= 0):
+            arrays[name][position] = number
+            if number == whole[name][position] or (name in free and number >= 0):
                 continue
             with pytest.raises(ValueError):
                 check_arrays(arrays)
@@ -71,9 +71,9 @@ def test_no_array_can_be_longer_or_shorter(name: str):
 
 
 def test_a_node_that_is_its_own_parent_and_a_circle_of_two_are_refused():
-    for place, parent in ((3, 3), (3, 4)):
+    for position, parent in ((3, 3), (3, 4)):
         arrays = arrays_of(NAMES)
-        arrays["parent"][place] = parent
+        arrays["parent"][position] = parent
         with pytest.raises(ValueError, match="not above"):
             check_arrays(arrays)
 

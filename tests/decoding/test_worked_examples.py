@@ -60,7 +60,11 @@ def test_the_levels_of_three_names() -> None:
     names = ragged(NAMES)
     (first, second), item = build_levels(names.values, names.offsets, workers=1)
     assert item.tolist() == [1, 2, 0]
-    assert first.token.tolist() == [BLUE, RED] and first.start.tolist() == [0, 1] and first.stop.tolist() == [1, 3]
+    assert (
+        first.token.tolist() == [BLUE, RED]
+        and first.start.tolist() == [0, 1]
+        and first.stop.tolist() == [1, 3]
+    )
     assert second.token.tolist() == [HAT, SCARF] and second.parent.tolist() == [1, 1]
     assert second.start.tolist() == [1, 2] and second.stop.tolist() == [2, 3]
 
@@ -69,7 +73,10 @@ def test_a_fourth_name_is_added_beside_the_old_nodes(trie: ItemTrie) -> None:
     live = LiveTrie(trie, [(RED, CAP)])
     assert live.root == 5 and live.children(np.array([5]))[1].tolist() == [1, 6]
     assert live.children(np.array([6]))[1].tolist() == [7, 3, 4]
-    assert live.items_at(np.array([7])).tolist() == [3] and live.tail_lengths(np.array([1, 7])).tolist() == [1, 0]
+    assert live.items_at(np.array([7])).tolist() == [3] and live.tail_lengths(np.array([1, 7])).tolist() == [
+        1,
+        0,
+    ]
 
 
 def test_exclusions_are_counted_below_a_node() -> None:
@@ -133,6 +140,10 @@ def test_the_helpers_do_what_their_examples_do(trie: ItemTrie) -> None:
     assert rows(spans_to_score(np.array([7, 8]), ragged([[1, 2, 3], []]))) == [[7, 1, 2], [8]]
     ten = build_trie([(token,) for token in range(10)])
     top = top_items(
-        Exclusions(ten, [[], []]), np.array([0, 0, 1, 0]), np.array([5, 9, 3, 7]), np.array([-2.0, -3.0, -4.0, -1.0]), 2
+        Exclusions(ten, [[], []]),
+        np.array([0, 0, 1, 0]),
+        np.array([5, 9, 3, 7]),
+        np.array([-2.0, -3.0, -4.0, -1.0]),
+        2,
     )
     assert top.items.tolist() == [[7, 5], [3, -1]] and top.scores.tolist() == [[-1.0, -2.0], [-4.0, -np.inf]]

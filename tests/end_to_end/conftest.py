@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, save_world, write_experiment
 

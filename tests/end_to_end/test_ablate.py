@@ -1,4 +1,5 @@
-"""`shelftalk ablate` from grid to report: equal tokens, resumed where it was stopped, done again only where something changed."""
+"""`shelftalk ablate` from grid to report: equal tokens, resumed where it was stopped, done again only where
+something changed."""
 
 from __future__ import annotations
 
@@ -13,9 +14,9 @@ import polars as pl
 import pytest
 import torch
 
-from shelftalk.ablation.grid import load_grid
-from shelftalk.ablation.study import ablate
-from shelftalk.equal_tokens.progress import SHARES
+from shelftalk.studies.ablation.grid import load_grid
+from shelftalk.studies.ablation.study import ablate
+from shelftalk.studies.token_budget.progress import SHARES
 from tests.end_to_end.tiny import call, sealed_test_part, write_experiment
 
 TOKENS = 9000
@@ -80,10 +81,13 @@ def study(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def again(study: Path, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], list[str]]]:
-    """Run a copy of the finished ablation once more, after what `change` does to its folder, with another grid file."""
+    """Run a copy of the finished ablation once more, after what `change` does to its folder, with another
+    grid file."""
     shutil.copytree(study, tmp_path / "copy")
 
-    def run(change: Callable[[Path], None] = lambda out: None, text: str = GRID) -> tuple[dict[str, Any], list[str]]:
+    def run(
+        change: Callable[[Path], None] = lambda out: None, text: str = GRID
+    ) -> tuple[dict[str, Any], list[str]]:
         out = tmp_path / "copy" / "out"
         change(out)
         (tmp_path / "copy" / "grid.toml").write_text(text)
@@ -94,7 +98,12 @@ def again(study: Path, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], li
 
 def test_all_runs_read_the_same_tokens_and_the_costs_stand_beside_the_gains(study: Path) -> None:
     found = result(study / "out")
-    assert [(row["variant"], row["seed"]) for row in found["runs"]] == [("all on", 0), ("none <b>", 0), ("all on", 1), ("none <b>", 1)]
+    assert [(row["variant"], row["seed"]) for row in found["runs"]] == [
+        ("all on", 0),
+        ("none <b>", 0),
+        ("all on", 1),
+        ("none <b>", 1),
+    ]
     read = [row["tokens"] for row in found["runs"]]
     assert min(read) >= TOKENS and max(read) < 1.05 * TOKENS
     assert [v["name"] for v in found["variants"]] == ["all on", "none <b>", "item_knn"]
@@ -109,7 +118,9 @@ def test_every_figure_can_be_computed_again_from_the_per_user_tables(study: Path
     per_seed = figures(found)["all on"]
     for seed in (0, 1):
         folder = study / "out" / "runs" / f"all-on.seed-{seed}" / "evaluation"
-        assert pl.read_parquet(folder / "retrieval.parquet")["ndcg@10"].mean() == pytest.approx(per_seed["retrieval ndcg@10"][seed])
+        assert pl.read_parquet(folder / "retrieval.parquet")["ndcg@10"].mean() == pytest.approx(
+            per_seed["retrieval ndcg@10"][seed]
+        )
         squared = pl.read_parquet(folder / "rating.parquet")["squared_error"]
         assert squared.mean() ** 0.5 == pytest.approx(per_seed["rating rmse"][seed])
     for gap in found["gaps"]:
@@ -140,10 +151,16 @@ def test_a_finished_ablation_is_not_done_again(study: Path, again: Callable) -> 
     found, done = again()
     assert done == []
     before = result(study / "out")
-    assert (found["variants"], found["gaps"], found["runs"]) == (before["variants"], before["gaps"], before["runs"])
+    assert (found["variants"], found["gaps"], found["runs"]) == (
+        before["variants"],
+        before["gaps"],
+        before["runs"],
+    )
 
 
-def test_a_run_whose_manifest_is_missing_is_done_again_alone_and_ends_the_same(study: Path, again: Callable) -> None:
+def test_a_run_whose_manifest_is_missing_is_done_again_alone_and_ends_the_same(
+    study: Path, again: Callable
+) -> None:
     def forget(out: Path) -> None:
         shutil.rmtree(out / "runs" / "all-on.seed-1")
 
@@ -165,12 +182,16 @@ def test_a_changed_variant_is_the_only_one_done_again(again: Callable) -> None:
 
 
 def test_a_new_variant_is_added_to_what_is_there(again: Callable) -> None:
-    found, done = again(text=GRID.replace("seeds = [0, 1]", "seeds = [0]") + '[[variant]]\nname = "wide"\nnano.width = 48\n')
+    found, done = again(
+        text=GRID.replace("seeds = [0, 1]", "seeds = [0]") + '[[variant]]\nname = "wide"\nnano.width = 48\n'
+    )
     assert done == ["3/3 wide, seed 0"] and len(found["gaps"]) == 5 + 5 + 4
     assert any("other users only" in sentence for sentence in found["sentences"])
 
 
-def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrupted_one(study: Path, world: Path, tmp_path: Path) -> None:
+def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrupted_one(
+    study: Path, world: Path, tmp_path: Path
+) -> None:
     grid = grid_file(tmp_path, world, GRID.replace("seeds = [0, 1]", "seeds = [0]"))
 
     def progress(stage: str, done: int, total: int, text: str) -> None:
@@ -182,15 +203,24 @@ def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrup
     assert list((tmp_path / "out" / "runs" / "all-on.seed-0").rglob("checkpoint-*"))
     found, done = runs_done(grid, tmp_path / "out")
     assert len(done) == 2
-    facts = json.loads((tmp_path / "out" / "runs" / "all-on.seed-0" / "stages" / "train.json").read_text())["facts"]
+    facts = json.loads((tmp_path / "out" / "runs" / "all-on.seed-0" / "stages" / "train.json").read_text())[
+        "facts"
+    ]
     assert 0 < facts["resumed_from"] < facts["steps"] and facts["training_seconds"] > 0
-    whole = {name: {metric: values[:1] for metric, values in of.items()} for name, of in figures(result(study / "out")).items()}
+    whole = {
+        name: {metric: values[:1] for metric, values in of.items()}
+        for name, of in figures(result(study / "out")).items()
+    }
     assert figures(found) == whole
 
 
-def test_a_variant_that_cannot_run_stops_the_ablation_before_the_first_run(world: Path, tmp_path: Path) -> None:
+def test_a_variant_that_cannot_run_stops_the_ablation_before_the_first_run(
+    world: Path, tmp_path: Path
+) -> None:
     (tmp_path / "words.toml").write_text('[[template]]\nname = "a"\nsource = "{histry}"\ntarget = "{item}"\n')
-    text = GRID + f'[[variant]]\nname = "own words"\ntasks.retrieval.templates = "{tmp_path / "words.toml"}"\n'
+    text = (
+        GRID + f'[[variant]]\nname = "own words"\ntasks.retrieval.templates = "{tmp_path / "words.toml"}"\n'
+    )
     called = call("ablate", grid_file(tmp_path, world, text), "--out", tmp_path / "out")
     assert called.exit_code == 2 and 'variant "own words"' in called.stderr and "histry" in called.stderr
     assert not (tmp_path / "out" / "runs").exists()
@@ -205,7 +235,11 @@ def test_variants_of_unlike_data_are_refused(world: Path, tmp_path: Path) -> Non
 def test_a_folder_of_something_else_is_left_alone(study: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     called = call("ablate", study / "grid.toml", "--out", tmp_path)
-    assert called.exit_code == 2 and "AnotherExperiment" in called.stderr and [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    assert (
+        called.exit_code == 2
+        and "AnotherExperiment" in called.stderr
+        and [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    )
 
 
 def test_the_command_prints_the_table_and_the_path_of_the_page_last(study: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import polars as pl
 import pytest
 from typer.testing import Result
 
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import EVIL_TEXTS, nasty_world, tiny_world
 from tests.end_to_end.tiny import call, contents, done_again, save_world, write_experiment
 
@@ -67,7 +67,10 @@ def short_users(frame: pl.DataFrame) -> pl.DataFrame:
 
 def not_a_number(column: str) -> Callable[[pl.DataFrame], pl.DataFrame]:
     return lambda frame: frame.with_columns(
-        pl.when(pl.int_range(pl.len()) == 5).then(float("nan")).otherwise(pl.col(column).cast(pl.Float64)).alias(column)
+        pl.when(pl.int_range(pl.len()) == 5)
+        .then(float("nan"))
+        .otherwise(pl.col(column).cast(pl.Float64))
+        .alias(column)
     )
 
 
@@ -78,13 +81,29 @@ def few_ratings(frame: pl.DataFrame) -> pl.DataFrame:
 FAULTS: dict[str, tuple[Damage, str, tuple[str, ...]]] = {
     "missing folder": (shutil.rmtree, "MissingFile", ("data.folder",)),
     "missing file": (lambda data: (data / "items.parquet").unlink(), "MissingFile", ("items", "add it")),
-    "missing column": (events(lambda f: f.rename({"user_id": "reader"})), "MissingColumn", ("user_id", "data.interactions_columns")),
+    "missing column": (
+        events(lambda f: f.rename({"user_id": "reader"})),
+        "MissingColumn",
+        ("user_id", "data.interactions_columns"),
+    ),
     "unknown item": (items(without_first_item), "UnknownItem", ('"i3"', "add it to the items file")),
     "duplicated item": (items(lambda f: pl.concat([f, f.head(1)])), "DuplicateItem", ("keep one row each",)),
-    "too few events": (events(short_users), "TooFewEvents", ("none of the 30 users has 3", "give interactions over a longer time")),
+    "too few events": (
+        events(short_users),
+        "TooFewEvents",
+        ("none of the 30 users has 3", "give interactions over a longer time"),
+    ),
     "truncated parquet": (truncated, "UnreadableFile", ("interactions.parquet",)),
-    "empty file": (lambda data: (data / "items.parquet").write_bytes(b""), "UnreadableFile", ("at least one row",)),
-    "mixed types in a CSV": (as_csv(lambda t: t.replace("14", "yesterday", 1)), "BadValue", ("timestamp", "yesterday")),
+    "empty file": (
+        lambda data: (data / "items.parquet").write_bytes(b""),
+        "UnreadableFile",
+        ("at least one row",),
+    ),
+    "mixed types in a CSV": (
+        as_csv(lambda t: t.replace("14", "yesterday", 1)),
+        "BadValue",
+        ("timestamp", "yesterday"),
+    ),
     "time not a number": (events(not_a_number("timestamp")), "BadValue", ("timestamp",)),
     "rating not a number": (events(not_a_number("rating")), "BadValue", ("rating",)),
 }
@@ -124,7 +143,11 @@ def test_bad_data_is_refused_and_nothing_of_an_earlier_run_is_lost(
         ({"nano": {"width": 33}}, "SettingsError", ("nano.width",)),
         ({"name": "../away"}, "SettingsError", ("name",)),
         ({"tasks": {"retreival": {}}}, "UnknownPart", ('did you mean "retrieval"?',)),
-        ({"tasks": {"retrieval": {"wieght": 2.0}}}, "UnknownSetting", ('"tasks.retrieval.wieght"', 'did you mean "weight"?')),
+        (
+            {"tasks": {"retrieval": {"wieght": 2.0}}},
+            "UnknownSetting",
+            ('"tasks.retrieval.wieght"', 'did you mean "weight"?'),
+        ),
         ({"tasks": 3}, "SettingsError", ("tasks",)),
         ({"index": {"scheme": "semantics"}}, "UnknownPart", ('did you mean "semantic"?',)),
         ({"models": ["item_nn"]}, "UnknownPart", ('did you mean "item_knn"?',)),
@@ -133,13 +156,17 @@ def test_bad_data_is_refused_and_nothing_of_an_earlier_run_is_lost(
         ({"data": {"bundled": "movielens-small"}}, "SettingsError", ("set one of them",)),
     ],
 )
-def test_bad_settings_are_refused(changes: dict[str, Any], kind: str, remedy: tuple[str, ...], world: Path, tmp_path: Path) -> None:
+def test_bad_settings_are_refused(
+    changes: dict[str, Any], kind: str, remedy: tuple[str, ...], world: Path, tmp_path: Path
+) -> None:
     models = changes.pop("models", ["aligned"])
     experiment = write_experiment(tmp_path / "tiny.toml", world, models=models, **changes)
     refused(call("run", experiment, "--out", tmp_path / "run"), kind, *remedy)
 
 
-@pytest.mark.parametrize(("text", "word"), [("[data\n", "line 1"), ('name = "a"\nname = "b"\n', "line 2"), ("\udcff", "TOML")])
+@pytest.mark.parametrize(
+    ("text", "word"), [("[data\n", "line 1"), ('name = "a"\nname = "b"\n', "line 2"), ("\udcff", "TOML")]
+)
 def test_a_file_that_is_not_toml_is_refused(text: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_bytes(text.encode("utf-8", "surrogateescape"))
     refused(call("run", tmp_path / "bad.toml", "--out", tmp_path / "run"), "SettingsError", word)
@@ -156,15 +183,23 @@ def test_an_unknown_kind_of_sample_is_refused(experiment_file: Path) -> None:
 
 def test_a_run_folder_that_is_a_file_is_refused(experiment_file: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    refused(call("run", experiment_file, "--out", tmp_path / "file"), "AnotherExperiment", "choose another --out")
-    refused(call("run", experiment_file, "--out", tmp_path / "file" / "in"), "NotADirectoryError", "choose another path")
+    refused(
+        call("run", experiment_file, "--out", tmp_path / "file"), "AnotherExperiment", "choose another --out"
+    )
+    refused(
+        call("run", experiment_file, "--out", tmp_path / "file" / "in"),
+        "NotADirectoryError",
+        "choose another path",
+    )
     assert contents(tmp_path) == {"file": b"mine"}
 
 
 def test_a_folder_of_another_experiment_is_refused(finished: RunFolder, world: Path, tmp_path: Path) -> None:
     before = contents(finished.path)
     other = write_experiment(tmp_path / "tiny.toml", world, training={"epochs": 3})
-    refused(call("run", other, "--out", finished.path), "AnotherExperiment", "training.epochs", "another --out")
+    refused(
+        call("run", other, "--out", finished.path), "AnotherExperiment", "training.epochs", "another --out"
+    )
     assert contents(finished.path) == before
 
 
@@ -172,7 +207,8 @@ def test_a_folder_of_another_experiment_is_refused(finished: RunFolder, world: P
 def test_a_full_device_is_told_and_the_finished_stages_are_kept(
     full_from: int, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every renaming from number `full_from` on fails as on a full device; with room again the run goes on."""
+    """Every renaming from number `full_from` on fails as on a full device; with room again the run goes
+    on."""
     replace, calls = os.replace, []
 
     def full(source: Any, target: Any, **more: Any) -> None:
@@ -181,7 +217,15 @@ def test_a_full_device_is_told_and_the_finished_stages_are_kept(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
         replace(source, target, **more)
 
-    arguments = ("run", experiment_file, "--models", "item_knn,popularity", "--out", tmp_path / "run", "--json")
+    arguments = (
+        "run",
+        experiment_file,
+        "--models",
+        "item_knn,popularity",
+        "--out",
+        tmp_path / "run",
+        "--json",
+    )
     with monkeypatch.context() as broken:
         broken.setattr(os, "replace", full)
         refused(call(*arguments), "NoSpace", "make room or choose another --out")
@@ -193,8 +237,13 @@ def test_a_full_device_is_told_and_the_finished_stages_are_kept(
 
 def test_evil_titles_go_through_the_whole_run_and_nothing_escapes(tmp_path: Path) -> None:
     data = save_world(nasty_world(users=30, items=60), tmp_path / "data")
-    changes = {"text": {"fields": ["title", "brand", "categories", "description"]}, "training": {"max_steps": 4}}
-    experiment = write_experiment(tmp_path / "tiny.toml", data, evaluation={"resamples": 100, "shown_users": 30}, **changes)
+    changes = {
+        "text": {"fields": ["title", "brand", "categories", "description"]},
+        "training": {"max_steps": 4},
+    }
+    experiment = write_experiment(
+        tmp_path / "tiny.toml", data, evaluation={"resamples": 100, "shown_users": 30}, **changes
+    )
     result = call("run", experiment, "--out", tmp_path / "run")
     assert result.exit_code == 0, (result.output, result.exception)
     page = (tmp_path / "run" / "report.html").read_text()
@@ -206,20 +255,30 @@ def test_evil_titles_go_through_the_whole_run_and_nothing_escapes(tmp_path: Path
 def test_titles_as_names_survive_evil_titles_too(tmp_path: Path) -> None:
     data = save_world(nasty_world(users=30, items=60), tmp_path / "data")
     experiment = write_experiment(
-        tmp_path / "tiny.toml", data, index={"scheme": "titles"}, training={"max_steps": 2}, models=["aligned"]
+        tmp_path / "tiny.toml",
+        data,
+        index={"scheme": "titles"},
+        training={"max_steps": 2},
+        models=["aligned"],
     )
     result = call("run", experiment, "--out", tmp_path / "run")
     assert result.exit_code == 0, (result.output, result.exception)
-    duplicates = write_experiment(tmp_path / "two.toml", data, index={"scheme": "titles", "disambiguate": False})
+    duplicates = write_experiment(
+        tmp_path / "two.toml", data, index={"scheme": "titles", "disambiguate": False}
+    )
     refused(call("index", duplicates, "--out", tmp_path / "run"), "AnotherExperiment", "index")
     call("prepare", duplicates, "--out", tmp_path / "two")
-    refused(call("index", duplicates, "--out", tmp_path / "two"), "DuplicateName", "index.disambiguate = true")
+    refused(
+        call("index", duplicates, "--out", tmp_path / "two"), "DuplicateName", "index.disambiguate = true"
+    )
 
 
 def test_a_sentence_is_one_line_whatever_title_it_quotes(tmp_path: Path) -> None:
     data = save_world(tiny_world(users=30, items=50), tmp_path / "data")
     items(lambda f: f.with_columns(title=pl.lit("two\nlines \x1b[31m")))(data)
-    experiment = write_experiment(tmp_path / "tiny.toml", data, index={"scheme": "titles", "disambiguate": False})
+    experiment = write_experiment(
+        tmp_path / "tiny.toml", data, index={"scheme": "titles", "disambiguate": False}
+    )
     refused(call("run", experiment, "--out", tmp_path / "run"), "DuplicateName", "disambiguate")
 
 
@@ -230,6 +289,11 @@ def test_there_are_evil_texts_to_try() -> None:
 def test_too_few_ratings_leave_rating_prediction_out_and_say_so(tmp_path: Path) -> None:
     data = save_world(tiny_world(users=30, items=50), tmp_path / "data")
     events(few_ratings)(data)
-    result = call("run", write_experiment(tmp_path / "tiny.toml", data, models=["popularity"]), "--out", tmp_path / "run")
+    result = call(
+        "run",
+        write_experiment(tmp_path / "tiny.toml", data, models=["popularity"]),
+        "--out",
+        tmp_path / "run",
+    )
     assert result.exit_code == 0, result.output
     assert "too few ratings" in result.output

@@ -6,10 +6,12 @@ import copy
 import json
 
 from benchmarks import run as benchmark
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 
 
-def test_its_facts_hold_all_figures_of_the_aligned_model_and_its_claims_follow_from_them(finished: RunFolder) -> None:
+def test_its_facts_hold_all_figures_of_the_aligned_model_and_its_claims_follow_from_them(
+    finished: RunFolder,
+) -> None:
     facts = benchmark._facts(finished.path)
     json.dumps(facts, allow_nan=False)
     assert facts["metrics"] == json.loads(finished.metrics.read_text())

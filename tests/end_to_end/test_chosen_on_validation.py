@@ -1,7 +1,8 @@
 """All that a run chooses, it chooses on validation: another test part changes no choice.
 
 Three runs of one experiment: as it is, with the test part replaced, with the validation part replaced. What a
-run chooses or measures beside the test part is the same in the first two, to the digit, and differs in the third.
+run chooses or measures beside the test part is the same in the first two, to the digit, and differs in the
+third.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import PART_NUMBER, Part, Split, split_leave_one_out
 from shelftalk.decoding.search_error import search_error
 from shelftalk.experiment import load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, write_experiment
 
 OF_A_RATING = {"validation": PART_NUMBER["test"], "test": PART_NUMBER["validation"]}
@@ -120,7 +121,7 @@ def test_what_the_validation_part_holds_changes_all_that_is_chosen_by(runs: dict
 
 def test_the_error_of_the_search_is_that_on_validation_prompts(runs: dict[str, RunFolder]) -> None:
     run = runs["as it is"]
-    found = RunParts(run, load_experiment(run.experiment))
+    found = Run(run, load_experiment(run.experiment))
     measured = pl.read_parquet(run.evaluation("search_error"))
     beams, tables = sorted(set(measured["beams"])), {}
     for part in PARTS:

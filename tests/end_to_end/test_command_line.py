@@ -17,19 +17,24 @@ HEAVY = ("torch", "transformers")
 
 
 def in_a_new_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, which names the heavy libraries that it loaded on its last line of stderr."""
+    """The command line in a process of its own, which names the heavy libraries that it loaded on its last
+    line of stderr."""
     program = (
-        "import sys; from shelftalk.cli import app; code = 0\n"
+        "import sys; from shelftalk.app.cli import app; code = 0\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit as stop: code = stop.code or 0\n"
         f"print('loaded:', [name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)"
     )
-    return subprocess.run([sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=120
+    )
 
 
 def test_baselines_alone_train_nothing_and_load_no_torch(experiment_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = in_a_new_process("run", experiment_file, "--models", "item_knn,popularity,bias", "--out", out, "--json")
+    result = in_a_new_process(
+        "run", experiment_file, "--models", "item_knn,popularity,bias", "--out", out, "--json"
+    )
     assert result.returncode == 0, result.stderr
     assert result.stderr.splitlines()[-1] == "loaded: []"
     assert set(json.loads(result.stdout)["metrics"]) == {"retrieval", "ranking", "rating"}
@@ -40,7 +45,10 @@ def test_help_comes_quickly_and_without_torch() -> None:
     start = time.monotonic()
     result = in_a_new_process("--help")
     assert result.returncode == 0 and result.stderr.splitlines()[-1] == "loaded: []"
-    assert all(name in result.stdout for name in ("run", "prepare", "index", "write", "train", "recommend", "evaluate", "report"))
+    assert all(
+        name in result.stdout
+        for name in ("run", "prepare", "index", "write", "train", "recommend", "evaluate", "report")
+    )
     assert time.monotonic() - start < 10  # about half a second where nothing else runs
 
 
@@ -49,8 +57,12 @@ def test_json_is_one_object_on_standard_output(experiment_file: Path, tmp_path: 
     told = json.loads(result.stdout)
     assert told["metrics"] == json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert told["report"] == str(tmp_path / "run" / "report.html")
-    alone = json.loads(call("prepare", experiment_file, "--models", "popularity", "--out", tmp_path / "run", "--json").stdout)
-    assert alone["stages"] == [{"stage": "prepare", "seconds": alone["stages"][0]["seconds"], "skipped": True}]
+    alone = json.loads(
+        call("prepare", experiment_file, "--models", "popularity", "--out", tmp_path / "run", "--json").stdout
+    )
+    assert alone["stages"] == [
+        {"stage": "prepare", "seconds": alone["stages"][0]["seconds"], "skipped": True}
+    ]
 
 
 def test_text_output_ends_with_the_path_of_the_report(experiment_file: Path, tmp_path: Path) -> None:
@@ -68,11 +80,15 @@ def test_the_run_folder_is_named_after_the_experiment_by_default(
     assert (tmp_path / "runs" / "tiny" / "dataset").is_dir()
 
 
-def test_data_can_be_named_on_the_command_line(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_can_be_named_on_the_command_line(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     files = ("--interactions", world / "interactions.parquet", "--items", world / "items.parquet")
     by_files = call("show", "sample", "retrieval", *files)
-    assert by_files.exit_code == 2 and "split.ranking_negatives" in by_files.stderr  # fifty items, but they were read
+    assert (
+        by_files.exit_code == 2 and "split.ranking_negatives" in by_files.stderr
+    )  # fifty items, but they were read
     by_folder = call("show", "experiment", "--data", world)
     assert f'folder = "{world}"' in by_folder.stdout and 'name = "data"' in by_folder.stdout
 
@@ -91,7 +107,16 @@ def test_show_sample_refuses_a_number_that_there_is_not(experiment_file: Path) -
 
 def test_the_doctor_tells_what_the_machine_can_do() -> None:
     told = json.loads(call("doctor", "--json").stdout)
-    assert {"cores", "memory", "bf16 in hardware", "GPU", "free disk here", "torch", "polars", "shelftalk"} <= set(told)
+    assert {
+        "cores",
+        "memory",
+        "bf16 in hardware",
+        "GPU",
+        "free disk here",
+        "torch",
+        "polars",
+        "shelftalk",
+    } <= set(told)
     assert "bf16 in hardware" in call("doctor").stdout
 
 

@@ -18,10 +18,10 @@ import polars as pl
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.errors import ChangedFile
 from shelftalk.experiment import Experiment
-from shelftalk.runs import RunFolder, remove
+from shelftalk.runtime.run_folder import RunFolder, remove
 from tests.end_to_end.test_interrupted import interrupt
 from tests.end_to_end.tiny import call, contents
 
@@ -227,7 +227,7 @@ def test_the_report_does_not_tell_of_changed_figures(
 def test_answers_in_another_order_are_joined_by_their_keys_and_answers_to_others_refused(
     baselines: RunFolder, experiment_file: Path, tiny: Experiment
 ) -> None:
-    split = RunParts(baselines, tiny).split
+    split = Run(baselines, tiny).split
     for task, model in (("rating", "bias"), ("retrieval", "popularity")):
         frame = pl.read_parquet(baselines.ranking(task, model))
         turned = stages._in_order(frame.reverse(), split, task, baselines, f"recommend.{model}")

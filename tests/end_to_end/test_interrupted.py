@@ -14,10 +14,10 @@ import pytest
 
 from shelftalk import stages
 from shelftalk.experiment import Experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, contents, write_experiment
 
-PROGRAM = "import sys, torch; torch.set_num_threads(1); from shelftalk.cli import app; app(sys.argv[1:])"
+PROGRAM = "import sys, torch; torch.set_num_threads(1); from shelftalk.app.cli import app; app(sys.argv[1:])"
 
 
 class PowerCut(Exception):
@@ -50,7 +50,7 @@ def validation_losses(run: RunFolder) -> dict[tuple[str, int], float]:
 def test_an_interrupted_training_continues_and_ends_as_an_uninterrupted_one(
     finished: RunFolder, tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shelftalk.runs.KEPT_EVERY", 0.0)
+    monkeypatch.setattr("shelftalk.runtime.run_folder.KEPT_EVERY", 0.0)
     run, steps = RunFolder(tmp_path / "run"), finished.needed("train").facts["steps"]
     interrupt(run, tiny, "train", after=steps * 2 // 3)
     assert run.record("write") is not None and run.record("train") is None
@@ -58,21 +58,29 @@ def test_an_interrupted_training_continues_and_ends_as_an_uninterrupted_one(
     stages.run(run, tiny)
     trained = run.needed("train")
     assert 0 < trained.facts["resumed_from"] < steps
-    assert 0 < until_then == trained.facts["seconds_before"] < trained.seconds, "the report tells of the whole training"
+    assert 0 < until_then == trained.facts["seconds_before"] < trained.seconds, (
+        "the report tells of the whole training"
+    )
     same_result(run, finished)
 
 
-def test_a_half_written_checkpoint_is_discarded(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
+def test_a_half_written_checkpoint_is_discarded(
+    finished: RunFolder, tiny: Experiment, tmp_path: Path
+) -> None:
     run, steps = RunFolder(tmp_path / "run"), finished.needed("train").facts["steps"]
     interrupt(run, tiny, "train", after=steps * 2 // 3)
-    older, newer = sorted(run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    older, newer = sorted(
+        run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
+    )
     (newer / "trainer_state.json").write_text('{"global_step": ')
     stages.run(run, tiny)
     assert run.needed("train").facts["resumed_from"] == int(older.name.rpartition("-")[2])
     same_result(run, finished)
 
 
-def test_a_run_interrupted_while_answering_ends_the_same(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
+def test_a_run_interrupted_while_answering_ends_the_same(
+    finished: RunFolder, tiny: Experiment, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "run")
     interrupt(run, tiny, "recommend.aligned", after=0)
     assert run.record("train") is not None and run.record("recommend.aligned") is None
@@ -80,7 +88,9 @@ def test_a_run_interrupted_while_answering_ends_the_same(finished: RunFolder, ti
     same_result(run, finished)
 
 
-def test_checkpoints_of_another_training_are_never_continued(world: Path, tiny: Experiment, tmp_path: Path) -> None:
+def test_checkpoints_of_another_training_are_never_continued(
+    world: Path, tiny: Experiment, tmp_path: Path
+) -> None:
     run = RunFolder(tmp_path / "run")
     interrupt(run, tiny, "train", after=tiny.training.batch_tokens // 64)
     run.keep_checkpoints_of({"write": "other samples"})
@@ -88,7 +98,9 @@ def test_checkpoints_of_another_training_are_never_continued(world: Path, tiny: 
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
-def test_a_run_killed_in_mid_training_continues_and_ends_as_an_uninterrupted_one(world: Path, tmp_path: Path) -> None:
+def test_a_run_killed_in_mid_training_continues_and_ends_as_an_uninterrupted_one(
+    world: Path, tmp_path: Path
+) -> None:
     longer = write_experiment(tmp_path / "tiny.toml", world, training={"epochs": 8}, models=["aligned"])
     run, whole = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "whole")
     process = subprocess.Popen(

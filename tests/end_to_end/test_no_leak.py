@@ -1,4 +1,5 @@
-"""No experiment file leads to a leak: all that is held out is replaced, and index and training samples stay the same to the byte."""
+"""No experiment file leads to a leak: all that is held out is replaced, and index and training samples stay
+the same to the byte."""
 
 from __future__ import annotations
 
@@ -7,10 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelftalk.ablation.grid import load_grid
-from shelftalk.assemble import RunParts, build_index
+from shelftalk.assemble import Run, build_index
 from shelftalk.data.dataset import Dataset
-from shelftalk.data.filtering import k_core
+from shelftalk.data.k_core import k_core
 from shelftalk.data.splitting import (
     TRAIN,
     Split,
@@ -20,26 +20,37 @@ from shelftalk.data.splitting import (
     split_leave_one_out,
 )
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.tasks.mixture import write_epoch
 from shelftalk.testing.worlds import replace_held_out, tiny_world
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name not in ("ablations", "tuning"))
+FILES = sorted(
+    path for path in (ROOT / "experiments").rglob("*.toml") if path.parent.name not in ("ablations", "tuning")
+)
 
 
-GRIDS = [(path.stem, variant) for path in sorted((ROOT / "experiments/ablations").glob("*.toml")) for variant in load_grid(path).variants]
+GRIDS = [
+    (path.stem, variant)
+    for path in sorted((ROOT / "experiments/ablations").glob("*.toml"))
+    for variant in load_grid(path).variants
+]
 
 
 def index_and_samples(split: Split, experiment: Experiment, folder: Path) -> dict[str, bytes]:
-    """What a run would write of the index and two epochs of samples, for the experiment's settings on this split."""
+    """What a run would write of the index and two epochs of samples, for the experiment's settings on this
+    split."""
     run = RunFolder(folder)
     split.save(run.dataset)
     build_index(split, experiment.index, experiment.seed).save(run.item_index)
-    found = RunParts(run, experiment)
+    found = Run(run, experiment)
     trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
     for epoch in (0, 1):
-        assert sum(write_epoch(trained, epoch, experiment.seed, folder / f"epoch-{epoch}.parquet").values()) >= 60
+        assert (
+            sum(write_epoch(trained, epoch, experiment.seed, folder / f"epoch-{epoch}.parquet").values())
+            >= 60
+        )
     return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
 
 
@@ -57,7 +68,9 @@ def test_replacing_all_that_is_held_out_changes_no_byte_of_index_and_samples(pat
     assert differing(load_experiment(path), tmp_path) == set()
 
 
-@pytest.mark.parametrize("variant", [variant for _, variant in GRIDS], ids=[f"{grid}-{variant.folder}" for grid, variant in GRIDS])
+@pytest.mark.parametrize(
+    "variant", [variant for _, variant in GRIDS], ids=[f"{grid}-{variant.folder}" for grid, variant in GRIDS]
+)
 def test_nor_does_it_for_any_variant_of_a_grid(variant, tmp_path):
     assert differing(variant.experiment, tmp_path) == set()
 
@@ -99,13 +112,19 @@ def test_a_core_of_all_events_is_decided_by_held_out_ones_too():
 
 def test_a_leak_would_be_found(tmp_path):
     """The numbering of P5, which follows whole histories."""
-    experiment = load_experiment(ROOT / "experiments/neighbours/p5-like.toml", {"index": {"scheme": "sequential"}})
+    experiment = load_experiment(
+        ROOT / "experiments/neighbours/p5-like.toml", {"index": {"scheme": "sequential"}}
+    )
     assert "item_index.parquet" in differing(experiment, tmp_path)
 
 
 def test_every_kind_of_negative_and_every_task_is_free_of_leaks(tmp_path):
     kinds = ["uniform", "popular", "category", "neighbour"]
     tasks = {name: {"weight": 1.0} for name in ("name_to_text", "text_to_name", "alike_item")}
-    more = {"ranking": {"negatives": kinds}, "pairwise_preference": {"negatives": kinds}, "rating": {"show_ratings": False}}
+    more = {
+        "ranking": {"negatives": kinds},
+        "pairwise_preference": {"negatives": kinds},
+        "rating": {"show_ratings": False},
+    }
     shown = {"user_ids": True, "fields": ["title", "brand", "categories", "price"]}
     assert differing(load_experiment(None, {"tasks": {**tasks, **more}, "text": shown}), tmp_path) == set()

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from shelftalk import parts
-from shelftalk.assemble import RunParts, build_index, build_item_knn, build_popularity
+from shelftalk.assemble import Run, build_index, build_item_knn, build_popularity
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_dataset
 from shelftalk.experiment import load_experiment
 from shelftalk.records import Filter, Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.tasks.samples import read_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import SETTINGS, call, write_experiment
@@ -105,9 +105,9 @@ def test_what_was_read_and_kept_is_said_in_terminal_json_and_report(finished):
 
 def test_unsold_items_can_be_recommended_by_every_model(finished):
     _, folder = finished
-    found = RunParts(folder, load_experiment(folder.experiment))
+    run = Run(folder, load_experiment(folder.experiment))
     wanted = Request("anyone", ("i1", "i2"), filter=Filter(only=UNSOLD), candidates=(*UNSOLD, "i9"))
-    for model in (build_item_knn(found)[0], build_popularity(found)[0], found.language_model):
+    for model in (build_item_knn(run)[0], build_popularity(run)[0], run.language_model):
         assert set(model.recommend([wanted], 20)[0].items) == set(UNSOLD), model
         assert set(model.rank([wanted])[0].items) == {*UNSOLD, "i9"}, model
     shown = pl.read_parquet(folder.path / "rankings" / "ranking.item_knn.parquet")["items"].explode()
@@ -129,9 +129,9 @@ def test_every_index_and_task_can_do_with_unsold_items_and_users_who_came_once(s
     run = RunFolder(tmp_path)
     split.save(run.dataset)
     index.save(run.item_index)
-    for name, task in RunParts(run, experiment).tasks.items():
+    for name, task in Run(run, experiment).tasks.items():
         samples = task.samples(0)
-        assert len(samples) or (task.about == "items" and index.says_title), (
+        assert len(samples) or (task.about == "items" and index.includes_title), (
             name
         )  # a title that is the name needs no telling
         if name in ("retrieval", "ranking", "masked_language"):
@@ -228,5 +228,9 @@ def test_a_training_on_ratings_that_say_nothing_is_refused_with_the_reason(tmp_p
 def test_times_that_tell_nothing_apart_are_told(tmp_path):
     data = saved(tmp_path / "data", lambda frame: frame.with_columns(timestamp=pl.lit(1_700_000_000)))
     experiment = write_experiment(tmp_path / "shop.toml", data, models=["popularity"])
-    told = json.loads(call("prepare", experiment, "--out", tmp_path / "run", "--json").stdout)["data"]["sentences"]
-    assert any("drawn by seed for 85.7% of the users: their last two have the same timestamp" in one for one in told)
+    told = json.loads(call("prepare", experiment, "--out", tmp_path / "run", "--json").stdout)["data"][
+        "sentences"
+    ]
+    assert any(
+        "drawn by seed for 85.7% of the users: their last two have the same timestamp" in one for one in told
+    )

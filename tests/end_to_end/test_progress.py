@@ -1,4 +1,5 @@
-"""Progress that can be believed: one line per stage, whose total is known from its first event to its last and reached once."""
+"""Progress that can be believed: one line per stage, whose total is known from its first event to its last
+and reached once."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from shelftalk import stages
-from shelftalk.ablation.grid import load_grid
-from shelftalk.ablation.study import ablate
 from shelftalk.decoding.workload import Ask, Asking
-from shelftalk.equal_tokens.progress import SHARE, Shares
 from shelftalk.experiment import Experiment
-from shelftalk.probing.study import ProbeSettings, mixtures, study
-from shelftalk.probing.world import WorldSettings
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.stages import OnProgress
-from shelftalk.tuning.space import load_space
-from shelftalk.tuning.study import tune
+from shelftalk.studies.ablation.grid import load_grid
+from shelftalk.studies.ablation.study import ablate
+from shelftalk.studies.probing.study import ProbeSettings, mixtures, study
+from shelftalk.studies.probing.world import WorldSettings
+from shelftalk.studies.token_budget.progress import SHARE, Shares
+from shelftalk.studies.tuning.space import load_space
+from shelftalk.studies.tuning.study import tune
 from tests.end_to_end.tiny import write_experiment
 
 Events = dict[str, list[tuple[int, int, str]]]
@@ -34,7 +35,9 @@ def believable(events: Events) -> bool:
         done, totals = [event[0] for event in told], {event[1] for event in told}
         assert len(totals) == 1, f"{stage} has several totals: {sorted(totals)}"
         assert done == sorted(done), f"{stage} goes back"
-        assert done[0] == 0 and [number in totals for number in done] == [False] * (len(done) - 1) + [True], f"{stage}: {done}"
+        assert done[0] == 0 and [number in totals for number in done] == [False] * (len(done) - 1) + [True], (
+            f"{stage}: {done}"
+        )
     return True
 
 
@@ -43,30 +46,54 @@ def run(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Events:
     """What a run from the data to the report tells, its answers given in batches of eight."""
     events: Events = {}
     decoding = tiny.decoding.model_copy(update={"batch_size": 8})
-    stages.run(RunFolder(tmp_path_factory.mktemp("run") / "out"), tiny.model_copy(update={"decoding": decoding}), recording(events))
+    stages.run(
+        RunFolder(tmp_path_factory.mktemp("run") / "out"),
+        tiny.model_copy(update={"decoding": decoding}),
+        recording(events),
+    )
     return events
 
 
-def test_every_stage_of_a_run_knows_its_total_from_the_start_and_reaches_it_once(run: Events, tiny: Experiment) -> None:
+def test_every_stage_of_a_run_knows_its_total_from_the_start_and_reaches_it_once(
+    run: Events, tiny: Experiment
+) -> None:
     assert believable(run)
-    assert list(run) == [*["prepare", "index", "write", "train"], *(f"recommend.{name}" for name in tiny.models), "evaluate", "report"]
+    assert list(run) == [
+        *["prepare", "index", "write", "train"],
+        *(f"recommend.{name}" for name in tiny.models),
+        "evaluate",
+        "report",
+    ]
 
 
 def test_a_language_model_counts_all_that_it_will_be_asked(run: Events, tiny: Experiment) -> None:
     for name in ("aligned", "aligned+prior"):
         told = run[f"recommend.{name}"]
-        assert len(told) > 10 and max(after[0] - before[0] for before, after in zip(told, told[1:], strict=False)) < told[0][1] / 2
+        assert (
+            len(told) > 10
+            and max(after[0] - before[0] for before, after in zip(told, told[1:], strict=False))
+            < told[0][1] / 2
+        )
     assert run["recommend.aligned"][0][1] != run["recommend.aligned+prior"][0][1]
 
 
-def test_a_grid_is_one_line_from_its_first_run_to_its_last(tiny: Experiment, world: Path, tmp_path: Path) -> None:
+def test_a_grid_is_one_line_from_its_first_run_to_its_last(
+    tiny: Experiment, world: Path, tmp_path: Path
+) -> None:
     write_experiment(tmp_path / "tiny.toml", world)
-    head = TRAINED.format(kind="ablation", more='experiment = "tiny.toml"\npart = "validation"\nbaseline = "a"\nresamples = 100\n')
-    (tmp_path / "grid.toml").write_text(f'{head}\n[[variant]]\nname = "a"\n\n[[variant]]\nname = "b"\nnano.width = 16\n')
+    head = TRAINED.format(
+        kind="ablation",
+        more='experiment = "tiny.toml"\npart = "validation"\nbaseline = "a"\nresamples = 100\n',
+    )
+    (tmp_path / "grid.toml").write_text(
+        f'{head}\n[[variant]]\nname = "a"\n\n[[variant]]\nname = "b"\nnano.width = 16\n'
+    )
     events: Events = {}
     ablate(load_grid(tmp_path / "grid.toml"), tmp_path / "out", recording(events))
     assert believable(events) and "train" not in events
-    assert events["runs"][0][1] == 4 * SHARE and any(text.startswith("b, seed 2: ask ") for *_, text in events["runs"])
+    assert events["runs"][0][1] == 4 * SHARE and any(
+        text.startswith("b, seed 2: ask ") for *_, text in events["runs"]
+    )
     again: Events = {}
     ablate(load_grid(tmp_path / "grid.toml"), tmp_path / "out", recording(again))
     assert believable(again)
@@ -84,7 +111,9 @@ def test_a_search_is_one_line_and_its_finals_another(world: Path, tmp_path: Path
 
 
 def test_a_probe_is_one_line_over_seeds_and_mixtures() -> None:
-    small = WorldSettings(users=200, pairs=8, rules=8, rules_taken=1, shelves=4, shelves_taken=2, choices=4, choices_taken=2)
+    small = WorldSettings(
+        users=200, pairs=8, rules=8, rules_taken=1, shelves=4, shelves_taken=2, choices=4, choices_taken=2
+    )
     settings = ProbeSettings(world=small, tokens=2000, repeats=1)
     events: Events = {}
     study(settings, mixtures(["masked_items"], controls=False), [0, 1], recording(events))

@@ -11,59 +11,98 @@ import polars as pl
 import pytest
 
 from shelftalk import parts
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.experiment import Experiment
 from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import ADDED_UP, content_of
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
-from shelftalk.runs import RunFolder, read_signed, write_signed
+from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from tests.end_to_end.tiny import sign_anew
 
 
 @pytest.fixture(scope="module")
 def content(finished: RunFolder, tiny: Experiment) -> ReportContent:
-    return content_of(RunParts(finished, tiny))
+    return content_of(Run(finished, tiny))
 
 
 def test_the_page_is_one_file_without_any_reference_to_the_outside(finished: RunFolder) -> None:
     page = (finished.path / "report.html").read_text()
     assert not re.search(r"<(script|link|iframe|img)\b|@import|url\((?!#)|src=", page)
-    sections = ("results", "people", "slices", "wordings", "search", "caveats", "training", "samples", "data", "again")
+    sections = (
+        "results",
+        "people",
+        "slices",
+        "wordings",
+        "search",
+        "caveats",
+        "training",
+        "samples",
+        "data",
+        "again",
+    )
     assert [name for name in sections if f'id="{name}"' not in page] == []
 
 
 def test_the_language_model_with_its_prior_is_held_against_counting_first(content: ReportContent) -> None:
     heads = [[(d.first, d.second) for d in task.differences[:3]] for task in content.tasks]
     shown = [("aligned+prior", "item_knn"), ("aligned", "item_knn"), ("aligned", "popularity")]
-    assert heads == [shown, shown, [("aligned+prior", "bias"), ("aligned", "bias"), ("aligned", "global_mean")]]
+    assert heads == [
+        shown,
+        shown,
+        [("aligned+prior", "bias"), ("aligned", "bias"), ("aligned", "global_mean")],
+    ]
     assert [[row.baseline for row in task.rows] for task in content.tasks] == [[False, False, True, True]] * 3
 
 
-def test_there_is_an_example_of_every_kind_of_sample_trained_on(content: ReportContent, tiny: Experiment) -> None:
-    assert [sample.task for sample in content.samples] == [name for name in parts.TASKS if tiny.tasks[name].weight]
+def test_there_is_an_example_of_every_kind_of_sample_trained_on(
+    content: ReportContent, tiny: Experiment
+) -> None:
+    assert [sample.task for sample in content.samples] == [
+        name for name in parts.TASKS if tiny.tasks[name].weight
+    ]
     assert all(any(segment.bears_loss for segment in sample.segments) for sample in content.samples)
 
 
-def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(content: ReportContent, tiny: Experiment) -> None:
+def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(
+    content: ReportContent, tiny: Experiment
+) -> None:
     assert {point.part for point in content.curves if point.task == "all"} == {"training"}
     assert {point.task for point in content.curves if point.part == "validation"} == {*parts.SERVED, ADDED_UP}
-    by_task = {point.task: point.loss for point in content.curves if point.step == content.best_step and point.part == "validation"}
+    by_task = {
+        point.task: point.loss
+        for point in content.curves
+        if point.step == content.best_step and point.part == "validation"
+    }
     assert by_task[ADDED_UP] == pytest.approx(sum(by_task[task] for task in tiny.training.judged_by))
     assert by_task[ADDED_UP] == min(point.loss for point in content.curves if point.task == ADDED_UP)
 
 
 def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportContent) -> None:
-    asked = [(f"{task} (validation part)", wording) for task in parts.SERVED for wording in ("seen", "held out", CHANGE)]
+    asked = [
+        (f"{task} (validation part)", wording)
+        for task in parts.SERVED
+        for wording in ("seen", "held out", CHANGE)
+    ]
     assert [(row.task, row.wording) for row in content.wording] == asked
     assert {row.n for row in content.wording if not row.task.startswith("rating")} == {30}
     seen, held_out, change = (dict(row.metrics) for row in content.wording[-3:])
     assert change == pytest.approx({metric: held_out[metric] - seen[metric] for metric in seen})
-    assert all(low <= row.metrics[metric] <= high for row in content.wording for metric, (low, high) in row.intervals.items())
-    assert "behind the retrieval prompt" in content.wording_note and "no held-out wording" not in content.wording_note
+    assert all(
+        low <= row.metrics[metric] <= high
+        for row in content.wording
+        for metric, (low, high) in row.intervals.items()
+    )
+    assert (
+        "behind the retrieval prompt" in content.wording_note
+        and "no held-out wording" not in content.wording_note
+    )
 
 
-@pytest.mark.parametrize(("left", "sentence"), [(2, "for rating: the templates of rating"), (0, "for retrieval and ranking and rating:")])
+@pytest.mark.parametrize(
+    ("left", "sentence"),
+    [(2, "for rating: the templates of rating"), (0, "for retrieval and ranking and rating:")],
+)
 def test_tasks_without_a_held_out_wording_are_named(
     finished: RunFolder, tiny: Experiment, tmp_path: Path, left: int, sentence: str
 ) -> None:
@@ -74,12 +113,17 @@ def test_tasks_without_a_held_out_wording_are_named(
     if left:
         table.write_parquet(path)
     sign_anew(copy, "recommend.aligned")
-    content = content_of(RunParts(copy, tiny))
-    assert "There is no held-out wording " + sentence in content.wording_note and len(content.wording) == 3 * left
+    content = content_of(Run(copy, tiny))
+    assert (
+        "There is no held-out wording " + sentence in content.wording_note
+        and len(content.wording) == 3 * left
+    )
     assert content.wording_note in render_markdown(content) and 'id="wordings"' in render_html(content)
 
 
-def test_beams_are_held_against_the_true_top_of_the_same_users(finished: RunFolder, content: ReportContent) -> None:
+def test_beams_are_held_against_the_true_top_of_the_same_users(
+    finished: RunFolder, content: ReportContent
+) -> None:
     table = pl.read_parquet(finished.evaluation("search_error"))
     ways = [(10, "replay"), (20, "replay"), (20, "retire")]
     assert [(row.beams, row.finish, row.n) for row in content.search_error] == [(*way, 30) for way in ways]
@@ -87,14 +131,19 @@ def test_beams_are_held_against_the_true_top_of_the_same_users(finished: RunFold
     assert "30 users of the validation part" in content.search_error_note
 
 
-def test_a_warning_of_the_index_is_the_first_thing_the_report_says(finished: RunFolder, tiny: Experiment, tmp_path: Path) -> None:
+def test_a_warning_of_the_index_is_the_first_thing_the_report_says(
+    finished: RunFolder, tiny: Experiment, tmp_path: Path
+) -> None:
     copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
     manifest = read_signed(copy.manifest("index"))
     manifest["facts"] |= {"leaks": True, "warning": "These item numbers tell what is held out."}
     write_signed(copy.manifest("index"), manifest)
-    content = content_of(RunParts(copy, tiny))
-    assert content.warnings == ("These item numbers tell what is held out.",) and "index: warning" not in content.model
-    assert content_of(RunParts(finished, tiny)).warnings == ()
+    content = content_of(Run(copy, tiny))
+    assert (
+        content.warnings == ("These item numbers tell what is held out.",)
+        and "index: warning" not in content.model
+    )
+    assert content_of(Run(finished, tiny)).warnings == ()
 
 
 def test_published_numbers_are_not_told_of_data_that_nobody_published(content: ReportContent) -> None:
@@ -103,14 +152,28 @@ def test_published_numbers_are_not_told_of_data_that_nobody_published(content: R
 
 def test_slices_have_intervals_in_their_main_metric(content: ReportContent) -> None:
     bounded = [row for row in content.slices if row.task == "rating"]
-    assert bounded and all(row.intervals["rmse"][0] <= row.metrics["rmse"] <= row.intervals["rmse"][1] for row in bounded if row.n > 1)
+    assert bounded and all(
+        row.intervals["rmse"][0] <= row.metrics["rmse"] <= row.intervals["rmse"][1]
+        for row in bounded
+        if row.n > 1
+    )
 
 
 def test_model_and_stages_are_told_from_the_manifests(content: ReportContent, finished: RunFolder) -> None:
     train = finished.needed("train")
-    assert content.model["parameters"] == train.facts["parameters"] and content.model["tokens read"] == train.facts["tokens"]
+    assert (
+        content.model["parameters"] == train.facts["parameters"]
+        and content.model["tokens read"] == train.facts["tokens"]
+    )
     asked = [f"ask {name}" for name in parts.MODELS]
-    assert [stage.name for stage in content.stages] == ["prepare", "index", "write", "train", *asked, "evaluate"]
+    assert [stage.name for stage in content.stages] == [
+        "prepare",
+        "index",
+        "write",
+        "train",
+        *asked,
+        "evaluate",
+    ]
     assert content.stages[3].seconds == train.seconds
 
 

@@ -11,14 +11,21 @@ import polars as pl
 import pytest
 
 from shelftalk import parts, stages
-from shelftalk.assemble import RunParts, build_item_knn, build_popularity
+from shelftalk.assemble import Run, build_item_knn, build_popularity
 from shelftalk.decoding.item_trie import build_trie
-from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, ShelftalkError, StageMissing, UnreadableFile
+from shelftalk.errors import (
+    AnotherExperiment,
+    MissingFile,
+    SettingsError,
+    ShelftalkError,
+    StageMissing,
+    UnreadableFile,
+)
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.records import Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, done_again, save_world, write_experiment
 
@@ -74,7 +81,9 @@ def test_a_second_run_skips_every_stage(finished: RunFolder, experiment_file: Pa
     assert contents(run.path) == before
 
 
-def test_a_training_whose_model_is_gone_is_done_again_from_its_checkpoints(finished: RunFolder, tiny: Experiment, copy_of: CopyOf) -> None:
+def test_a_training_whose_model_is_gone_is_done_again_from_its_checkpoints(
+    finished: RunFolder, tiny: Experiment, copy_of: CopyOf
+) -> None:
     run = copy_of(finished)
     weights = (run.model / "model.safetensors").read_bytes()
     shutil.rmtree(run.model)
@@ -92,7 +101,9 @@ def test_another_evaluation_setting_redoes_evaluation_and_report_alone(
     assert json.loads((run.path / "report.json").read_text())["test_evaluations"] == 2
 
 
-@pytest.mark.parametrize("changes", [{"training": {"learning_rate": 0.1}}, {"seed": 4}, {"data": {"k_core": 2}}])
+@pytest.mark.parametrize(
+    "changes", [{"training": {"learning_rate": 0.1}}, {"seed": 4}, {"data": {"k_core": 2}}]
+)
 def test_a_folder_of_another_experiment_is_refused_and_left_as_it_was(
     changes: dict, finished: RunFolder, world: Path, copy_of: CopyOf, tmp_path: Path
 ) -> None:
@@ -122,7 +133,9 @@ def test_settings_may_be_mended_where_nothing_stands_on_them_yet(world: Path, tm
 
 def test_aligned_may_join_baselines_in_their_folder(experiment_file: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    first = done_again(call("run", experiment_file, "--out", run, "--models", "item_knn,popularity", "--json"))
+    first = done_again(
+        call("run", experiment_file, "--out", run, "--models", "item_knn,popularity", "--json")
+    )
     assert first == {"prepare", "recommend.item_knn", "recommend.popularity", "evaluate", "report"}
     assert not (run / "samples").exists()
     second = done_again(call("run", experiment_file, "--out", run, "--models", "item_knn,aligned", "--json"))
@@ -141,7 +154,9 @@ def test_data_without_ratings_leaves_the_rating_task_out_and_says_so(tmp_path: P
     assert call("run", experiment, "--out", tmp_path / "ratings", "--models", "bias").exit_code == 2
 
 
-def test_the_same_seed_gives_the_same_samples_to_the_byte_and_another_seed_others(tiny: Experiment, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_samples_to_the_byte_and_another_seed_others(
+    tiny: Experiment, tmp_path: Path
+) -> None:
     def samples(name: str, seed: int) -> dict[str, bytes]:
         folder, experiment = RunFolder(tmp_path / name), tiny.model_copy(update={"seed": seed})
         for stage in (stages.prepare, stages.index, stages.write):
@@ -154,7 +169,9 @@ def test_the_same_seed_gives_the_same_samples_to_the_byte_and_another_seed_other
 
 
 def test_each_stage_works_alone_and_asks_for_the_one_before_it(world: Path, tmp_path: Path) -> None:
-    experiment = write_experiment(tmp_path / "tiny.toml", world, training={"max_steps": 2}, models=["aligned", "popularity"])
+    experiment = write_experiment(
+        tmp_path / "tiny.toml", world, training={"max_steps": 2}, models=["aligned", "popularity"]
+    )
     order = ["prepare", "index", "write", "train", "recommend", "evaluate", "report"]
     asked_for = ["", "prepare", "index", "write", "train", "recommend.aligned", "evaluate"]
     for stage, before in zip(order, asked_for, strict=True):
@@ -171,14 +188,19 @@ def test_a_missing_stage_is_named(tiny: Experiment, tmp_path: Path) -> None:
         stages.index(RunFolder(tmp_path / "none"), tiny)
 
 
-def test_the_test_part_is_counted_once_per_evaluation(finished: RunFolder, experiment_file: Path, copy_of: CopyOf) -> None:
+def test_the_test_part_is_counted_once_per_evaluation(
+    finished: RunFolder, experiment_file: Path, copy_of: CopyOf
+) -> None:
     run = copy_of(finished)
     assert run.test_evaluations() == 1
     call("run", experiment_file, "--out", run.path)
     assert run.test_evaluations() == 1
     call("run", experiment_file, "--out", run.path, "--models", "popularity")
     assert run.test_evaluations() == 2
-    told = [json.loads(line) for line in (run.path / "evaluation" / "test_evaluations.jsonl").read_text().splitlines()]
+    told = [
+        json.loads(line)
+        for line in (run.path / "evaluation" / "test_evaluations.jsonl").read_text().splitlines()
+    ]
     assert [row["what"] for row in told] == [", ".join(parts.MODELS), "popularity"]
 
 
@@ -200,7 +222,9 @@ def test_a_sample_of_every_kind_can_be_shown_with_its_loss_marked(task: str, exp
     assert "prepare: 0/2 reading" in result.stderr and f"write: {task}" in result.stderr
 
 
-def test_progress_names_what_the_language_model_is_asked(finished: RunFolder, tiny: Experiment, copy_of: CopyOf) -> None:
+def test_progress_names_what_the_language_model_is_asked(
+    finished: RunFolder, tiny: Experiment, copy_of: CopyOf
+) -> None:
     copy = copy_of(finished)
     for model in ("aligned", "aligned+prior"):
         copy.manifest(f"recommend.{model}").unlink()
@@ -274,17 +298,22 @@ def test_progress_names_what_the_language_model_is_asked(finished: RunFolder, ti
     ],
 )
 def test_half_a_model_folder_is_one_sentence(
-    spoil: Callable[[Path], object], error: type[ShelftalkError], says: str, finished: RunFolder, copy_of: CopyOf, tiny: Experiment
+    spoil: Callable[[Path], object],
+    error: type[ShelftalkError],
+    says: str,
+    finished: RunFolder,
+    copy_of: CopyOf,
+    tiny: Experiment,
 ) -> None:
     run = copy_of(finished)
     spoil(run.model)
     with pytest.raises(error, match=says):
-        _ = RunParts(run, tiny).language_model
+        _ = Run(run, tiny).language_model
 
 
 def test_fewer_than_no_items_are_refused(finished: RunFolder, tiny: Experiment) -> None:
-    found = RunParts(finished, tiny)
-    for model in (found.language_model, build_item_knn(found)[0], build_popularity(found)[0]):
+    run = Run(finished, tiny)
+    for model in (run.language_model, build_item_knn(run)[0], build_popularity(run)[0]):
         with pytest.raises(SettingsError, match="ask for 0 or more"):
             model.recommend([Request("u", ())], -1)
 

@@ -1,4 +1,5 @@
-"""Two processes on loopback do one run together: the same samples, the same losses, the same answers as one alone."""
+"""Two processes on loopback do one run together: the same samples, the same losses, the same answers as one
+alone."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import polars as pl
 import pytest
 from safetensors.torch import load_file
 
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.test_interrupted import PROGRAM, validation_losses
 from tests.end_to_end.tiny import call, contents, write_experiment
 
@@ -27,23 +28,41 @@ def environments(number: int) -> list[dict[str, str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(number)}
-    return [{**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(number)} for rank in range(number)]
+    shared = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(number),
+    }
+    return [
+        {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(number)}
+        for rank in range(number)
+    ]
 
 
 def in_processes(number: int, program: str, *arguments: str | Path) -> list[subprocess.CompletedProcess[str]]:
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", program, *map(str, arguments)], env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", program, *map(str, arguments)],
+            env=env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for env in environments(number)
     ]
     told = [process.communicate(timeout=300) for process in started]
-    return [subprocess.CompletedProcess(p.args, p.returncode, *said) for p, said in zip(started, told, strict=True)]
+    return [
+        subprocess.CompletedProcess(p.args, p.returncode, *said)
+        for p, said in zip(started, told, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
-def alone_and_together(world: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, RunFolder, list[Any]]:
+def alone_and_together(
+    world: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, RunFolder, list[Any]]:
     folder = tmp_path_factory.mktemp("processes")
     experiment = write_experiment(folder / "tiny.toml", world, models=MODELS, **EXACT)
     alone, together = RunFolder(folder / "alone"), RunFolder(folder / "together")
@@ -57,8 +76,12 @@ def test_the_steps_the_samples_and_the_losses_are_those_of_one_process(alone_and
     alone, together, _ = alone_and_together
     assert contents(alone.samples) == contents(together.samples)
     one, two = (run.needed("train").facts for run in (alone, together))
-    assert [one[name] for name in ("steps", "tokens", "targets")] == [two[name] for name in ("steps", "tokens", "targets")]
-    for (key, loss), other in zip(validation_losses(alone).items(), validation_losses(together).values(), strict=True):
+    assert [one[name] for name in ("steps", "tokens", "targets")] == [
+        two[name] for name in ("steps", "tokens", "targets")
+    ]
+    for (key, loss), other in zip(
+        validation_losses(alone).items(), validation_losses(together).values(), strict=True
+    ):
         assert loss == pytest.approx(other, abs=2e-4), key
     training = [[row["loss"] for row in facts["curve"] if row["part"] == "training"] for facts in (one, two)]
     assert training[0] == pytest.approx(training[1], abs=2e-4)
@@ -80,7 +103,9 @@ def test_every_request_is_answered_once_and_alike(alone_and_together: Any) -> No
         assert one["user"].to_list() == two["user"].to_list()
         first = [(a[0], b[0]) for a, b in zip(one["items"].to_list(), two["items"].to_list(), strict=True)]
         assert sum(a == b for a, b in first) >= 0.9 * len(first)
-    one, two = (pl.read_parquet(run.ranking("rating", "aligned"))["estimate"].to_list() for run in (alone, together))
+    one, two = (
+        pl.read_parquet(run.ranking("rating", "aligned"))["estimate"].to_list() for run in (alone, together)
+    )
     assert one == pytest.approx(two, abs=0.01)
     assert json.loads(alone.metrics.read_text()).keys() == json.loads(together.metrics.read_text()).keys()
 

@@ -12,11 +12,11 @@ import pytest
 import tomli_w
 from typer.testing import CliRunner, Result
 
-from shelftalk import file_hashes
-from shelftalk.cli import app
+from shelftalk.app.cli import app
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import Part, Split
-from shelftalk.runs import RunFolder, read_signed, write_signed
+from shelftalk.runtime import file_hashes
+from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 
 SETTINGS: dict[str, Any] = {
     "name": "tiny",
@@ -41,7 +41,10 @@ def save_world(world: Dataset, folder: Path) -> Path:
 
 
 def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    return {**below, **{k: {**below[k], **v} if isinstance(v, dict) and k in below else v for k, v in above.items()}}
+    return {
+        **below,
+        **{k: {**below[k], **v} if isinstance(v, dict) and k in below else v for k, v in above.items()},
+    }
 
 
 def write_experiment(path: Path, folder: Path, /, **changes: Any) -> Path:
@@ -70,7 +73,11 @@ def sign_anew(run: RunFolder, stage: str) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @contextmanager

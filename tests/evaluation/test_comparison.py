@@ -1,4 +1,5 @@
-"""All models side by side: what metrics.json holds, which pairs are compared, and that the test part is what is measured."""
+"""All models side by side: what metrics.json holds, which pairs are compared, and that the test part is what
+is measured."""
 
 from __future__ import annotations
 
@@ -46,9 +47,9 @@ def answers(split: Split) -> dict[str, dict[str, Any]]:
 def _knowing(rankings: list[Ranking], truths: list[str]) -> list[Ranking]:
     """The true item first for every third user, in place of the last one where the list lacks it."""
     known = []
-    for place, (ranking, truth) in enumerate(zip(rankings, truths, strict=True)):
+    for position, (ranking, truth) in enumerate(zip(rankings, truths, strict=True)):
         rest = tuple(item for item in ranking.items if item != truth)
-        items = (truth, *rest)[: len(ranking.items)] if place % 3 == 0 else ranking.items
+        items = (truth, *rest)[: len(ranking.items)] if position % 3 == 0 else ranking.items
         known.append(Ranking(ranking.user, items, tuple(float(-n) for n in range(len(items)))))
     return known
 

@@ -1,4 +1,5 @@
-"""The evaluator: answers are checked, ties take their mean rank, and every number comes back out of the table."""
+"""The evaluator: answers are checked, ties take their mean rank, and every number comes back out of the
+table."""
 
 from __future__ import annotations
 
@@ -37,7 +38,12 @@ def test_a_retrieval_row_holds_the_place_in_the_list():
     assert frame["rank"].to_list() == [3.0, None] and frame["rank"].dtype == pl.Float64
     assert frame["history_length"].to_list() == [2, 2]
     first, second = frame.rows(named=True)
-    assert (first["recall@1"], first["recall@5"], first["ndcg@5"], first["mrr@20"]) == (0, 1, 0.5, pytest.approx(1 / 3))
+    assert (first["recall@1"], first["recall@5"], first["ndcg@5"], first["mrr@20"]) == (
+        0,
+        1,
+        0.5,
+        pytest.approx(1 / 3),
+    )
     assert {second[name] for name in metric_names("retrieval")} == {0.0}
 
 
@@ -90,7 +96,11 @@ def test_equal_candidates_share_their_mean_rank():
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=6), st.data())
 def test_ranks_are_the_mean_over_all_orders_of_equal_scores(scores: list[int], data: st.DataObject):
     truth = data.draw(st.integers(0, len(scores) - 1))
-    orders = [o for o in permutations(range(len(scores))) if all(scores[a] >= scores[b] for a, b in zip(o, o[1:], strict=False))]
+    orders = [
+        o
+        for o in permutations(range(len(scores)))
+        if all(scores[a] >= scores[b] for a, b in zip(o, o[1:], strict=False))
+    ]
     shown = data.draw(st.sampled_from(orders))
     ranking = Ranking("u", tuple(f"i{item}" for item in shown), tuple(float(scores[item]) for item in shown))
     request = Request("u", (), candidates=tuple(f"i{item}" for item in range(len(scores))))
@@ -112,8 +122,18 @@ def test_a_truth_outside_the_candidates_is_refused():
 
 
 def test_a_rating_row_holds_both_errors():
-    frame = evaluate_rating([3.5, 4.0], [Request("u", ("a",), item="b"), Request("u", (), item="c")], [4.0, 2.0])
-    assert frame.columns == ["user", "item", "truth", "estimate", "history_length", "squared_error", "absolute_error"]
+    frame = evaluate_rating(
+        [3.5, 4.0], [Request("u", ("a",), item="b"), Request("u", (), item="c")], [4.0, 2.0]
+    )
+    assert frame.columns == [
+        "user",
+        "item",
+        "truth",
+        "estimate",
+        "history_length",
+        "squared_error",
+        "absolute_error",
+    ]
     assert frame.rows() == [("u", "b", 4.0, 3.5, 1, 0.25, 0.5), ("u", "c", 2.0, 4.0, 0, 4.0, 2.0)]
     assert summarise(frame, "rating") == pytest.approx({"rmse": np.sqrt(4.25 / 2), "mae": 1.25})
 
@@ -133,7 +153,9 @@ def test_estimates_that_do_not_match_the_requests_are_refused():
 def test_the_summary_of_a_saved_table_is_the_mean_of_its_columns(task: str, tmp_path: Path):
     requests = [Request(f"u{n}", ("i0",), candidates=tuple(CATALOGUE[1:])) for n in range(12)]
     length = 20 if task == "retrieval" else 29
-    rankings = [Ranking(r.user, tuple(CATALOGUE[1 : 1 + length]), tuple(range(length, 0, -1))) for r in requests]
+    rankings = [
+        Ranking(r.user, tuple(CATALOGUE[1 : 1 + length]), tuple(range(length, 0, -1))) for r in requests
+    ]
     truths = [CATALOGUE[1 + 2 * n] for n in range(12)]
     evaluate = partial(evaluate_retrieval, catalogue=CATALOGUE) if task == "retrieval" else evaluate_ranking
     frame = evaluate(rankings, requests, truths)

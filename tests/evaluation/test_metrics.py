@@ -31,12 +31,25 @@ def test_recall_is_one_up_to_k():
 
 
 def test_ndcg_is_the_logarithmic_discount_up_to_k():
-    expected = [1, 0.6309298, 0.5, 0.3868528, 0.3703101, 0.2890648, 0, 0, 0, 0]  # 1 / log2(2, 3, 4, 6, 6.5, 11)
+    expected = [
+        1,
+        0.6309298,
+        0.5,
+        0.3868528,
+        0.3703101,
+        0.2890648,
+        0,
+        0,
+        0,
+        0,
+    ]  # 1 / log2(2, 3, 4, 6, 6.5, 11)
     assert ndcg(RANKS, 10).tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_reciprocal_rank_is_zero_beyond_k():
-    assert reciprocal_rank(RANKS, 20).tolist() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 5, 1 / 5.5, 1 / 10, 1 / 11, 1 / 20, 0, 0])
+    assert reciprocal_rank(RANKS, 20).tolist() == pytest.approx(
+        [1, 1 / 2, 1 / 3, 1 / 5, 1 / 5.5, 1 / 10, 1 / 11, 1 / 20, 0, 0]
+    )
 
 
 def test_rating_metrics_by_hand():
@@ -45,7 +58,10 @@ def test_rating_metrics_by_hand():
 
 
 def test_metrics_bear_the_names_that_files_and_people_rely_on():
-    assert list(RETRIEVAL_METRICS) == [*(f"{m}@{k}" for m in ("recall", "ndcg") for k in (1, 5, 10, 20)), "mrr@20"]
+    assert list(RETRIEVAL_METRICS) == [
+        *(f"{m}@{k}" for m in ("recall", "ndcg") for k in (1, 5, 10, 20)),
+        "mrr@20",
+    ]
     assert list(RANKING_METRICS) == [f"{m}@{k}" for m in ("hr", "ndcg") for k in (1, 5, 10)]
     assert list(RATING_METRICS) == ["rmse", "mae"]
     assert [metric_names(task) for task in ("retrieval", "ranking", "rating")] == [

@@ -10,7 +10,12 @@ import pytest
 from scipy import stats
 
 from shelftalk.evaluation import significance
-from shelftalk.evaluation.significance import Difference, bootstrap_intervals, intervals_side_by_side, paired_difference
+from shelftalk.evaluation.significance import (
+    Difference,
+    bootstrap_intervals,
+    intervals_side_by_side,
+    paired_difference,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -23,26 +28,34 @@ def ranking_frame(values: np.ndarray) -> pl.DataFrame:
 
 def rating_frame(users: list[str], errors: np.ndarray) -> pl.DataFrame:
     items = [f"i{n}" for n in range(len(users))]
-    return pl.DataFrame({"user": users, "item": items, "squared_error": errors**2, "absolute_error": np.abs(errors)})
+    return pl.DataFrame(
+        {"user": users, "item": items, "squared_error": errors**2, "absolute_error": np.abs(errors)}
+    )
 
 
 def test_the_interval_agrees_with_scipys_percentile_bootstrap():
     values = RNG.exponential(size=300)
-    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=8000, rng=1).confidence_interval
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=8000, rng=1
+    ).confidence_interval
     low, high = bootstrap_intervals(ranking_frame(values), "ranking", resamples=8000)["ndcg@10"]
     assert (low, high) == pytest.approx(tuple(expected), abs=0.006)
 
 
 def test_p_agrees_with_scipys_sign_flips():
     a = RNG.normal(0.12, 1, 150)
-    expected = stats.permutation_test((a,), np.mean, permutation_type="samples", n_resamples=20_000, rng=2).pvalue
+    expected = stats.permutation_test(
+        (a,), np.mean, permutation_type="samples", n_resamples=20_000, rng=2
+    ).pvalue
     found = paired_difference(ranking_frame(a), ranking_frame(np.zeros(150)), "ndcg@10", permutations=20_000)
     assert 0.01 < expected < 0.9
     assert found.p == pytest.approx(expected, abs=0.015)
 
 
 def test_p_is_exact_in_size_for_a_handful_of_users():
-    found = paired_difference(ranking_frame(np.ones(5)), ranking_frame(np.zeros(5)), "hr@1", permutations=40_000)
+    found = paired_difference(
+        ranking_frame(np.ones(5)), ranking_frame(np.zeros(5)), "hr@1", permutations=40_000
+    )
     assert found.p == pytest.approx(2 / 2**5, abs=0.005)  # only all signs equal is as extreme
 
 
@@ -57,7 +70,9 @@ def test_an_rmse_difference_agrees_with_exchanging_whole_users_by_hand():
         return float(np.sqrt(np.mean(first**2)) - np.sqrt(np.mean(second**2)))
 
     all_gaps = np.array([gap((i, j, k)) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    found = paired_difference(rating_frame(users, errors[0]), rating_frame(users, errors[1]), "rmse", permutations=40_000)
+    found = paired_difference(
+        rating_frame(users, errors[0]), rating_frame(users, errors[1]), "rmse", permutations=40_000
+    )
     assert found.value == pytest.approx(all_gaps[0])
     assert found.n == 3
     assert found.p == pytest.approx(np.mean(np.abs(all_gaps) >= abs(all_gaps[0]) - 1e-12), abs=0.01)
@@ -111,7 +126,11 @@ def test_models_side_by_side_have_the_intervals_that_each_has_alone():
 
 def test_frames_of_other_users_or_items_are_refused():
     frame = ranking_frame(RNG.random(5))
-    for other in (frame.head(4), frame.with_columns(user=pl.col("user") + "x"), frame.with_columns(item=pl.lit("i"))):
+    for other in (
+        frame.head(4),
+        frame.with_columns(user=pl.col("user") + "x"),
+        frame.with_columns(item=pl.lit("i")),
+    ):
         with pytest.raises(ValueError, match="not evaluated on the same users and items"):
             paired_difference(frame, other, "hr@1")
 

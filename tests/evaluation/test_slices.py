@@ -30,22 +30,36 @@ def labels(slices: pl.DataFrame, kind: str) -> dict[str, int]:
 def test_items_are_cut_into_never_seen_and_thirds_of_the_seen():
     slices = slice_metrics(frame("zzabcdef", [3] * 8), POPULARITY, "ranking")
     assert slices.columns == ["slice_kind", "slice", "users", *metric_names("ranking")]
-    assert labels(slices, "item popularity") == {"never seen": 2, "1-3 events": 2, "4-8 events": 2, "9 or more events": 2}
+    assert labels(slices, "item popularity") == {
+        "never seen": 2,
+        "1-3 events": 2,
+        "4-8 events": 2,
+        "9 or more events": 2,
+    }
 
 
 def test_histories_are_cut_at_fixed_lengths():
     slices = slice_metrics(frame("aaaaaa", [0, 4, 5, 19, 100, 300]), POPULARITY, "ranking")
-    assert labels(slices, "history length") == {"0-4 items": 2, "5-9 items": 1, "10-19 items": 1, "100 or more items": 2}
+    assert labels(slices, "history length") == {
+        "0-4 items": 2,
+        "5-9 items": 1,
+        "10-19 items": 1,
+        "100 or more items": 2,
+    }
 
 
 def test_each_slice_has_the_metrics_of_its_rows_and_they_add_up():
     rows = frame("zabcdefz", [1, 6, 11, 21, 51, 101, 2, 3])
     slices = slice_metrics(rows, POPULARITY, "ranking")
     never = slices.filter(pl.col("slice") == "never seen").row(0, named=True)
-    assert {name: never[name] for name in metric_names("ranking")} == summarise(rows.filter(pl.col("item") == "z"), "ranking")
+    assert {name: never[name] for name in metric_names("ranking")} == summarise(
+        rows.filter(pl.col("item") == "z"), "ranking"
+    )
     for kind in ("item popularity", "history length"):
         part = slices.filter(pl.col("slice_kind") == kind)
-        assert np.average(part["ndcg@5"], weights=part["users"]) == pytest.approx(summarise(rows, "ranking")["ndcg@5"])
+        assert np.average(part["ndcg@5"], weights=part["users"]) == pytest.approx(
+            summarise(rows, "ranking")["ndcg@5"]
+        )
 
 
 def test_equal_counts_stay_in_one_slice():
@@ -86,7 +100,9 @@ def test_slices_of_several_models_are_those_of_each_with_intervals():
         assert table.filter(pl.col("model") == model).select(plain.columns).equals(plain)
     row = table.filter((pl.col("model") == "two") & (pl.col("slice") == "10-19 items")).row(0, named=True)
     long = swapped.filter(pl.col("history_length") == 12)
-    assert (row["ndcg@10.low"], row["ndcg@10.high"]) == pytest.approx(bootstrap_intervals(long, "ranking", 200, seed=5)["ndcg@10"])
+    assert (row["ndcg@10.low"], row["ndcg@10.high"]) == pytest.approx(
+        bootstrap_intervals(long, "ranking", 200, seed=5)["ndcg@10"]
+    )
     assert row["ndcg@10.low"] < row["ndcg@10"] < row["ndcg@10.high"]
 
 

@@ -1,4 +1,5 @@
-"""Other wordings: the same users for every task, the same requests in both wordings, no more than was promised."""
+"""Other wordings: the same users for every task, the same requests in both wordings, no more than was
+promised."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wordings, "RATINGS", 15)
 
 
-def test_as_many_users_are_drawn_as_promised_and_the_same_ones_for_every_task(few: None, split: Split) -> None:
+def test_as_many_users_are_drawn_as_promised_and_the_same_ones_for_every_task(
+    few: None, split: Split
+) -> None:
     asked = {task: wordings.drawn(split, task, seed=3) for task in ("retrieval", "ranking", "rating")}  # type: ignore[arg-type]
     users = {task: {request.user for request in requests} for task, (requests, _) in asked.items()}
     assert len(users["retrieval"]) == len(asked["retrieval"][0]) == 12
@@ -56,12 +59,19 @@ def test_requests_are_those_of_the_validation_part_with_their_truths(few: None, 
 
 def test_every_task_is_asked_the_same_in_both_wordings(split: Split) -> None:
     model = Both(split)
-    table = wordings.ask({"seen": model, "held out": model}, ["retrieval", "ranking", "rating"], split, seed=3)
+    table = wordings.ask(
+        {"seen": model, "held out": model}, ["retrieval", "ranking", "rating"], split, seed=3
+    )
     for task in ("retrieval", "ranking", "rating"):
-        seen, held_out = (table.filter(task=task, wording=wording).drop("wording") for wording in wordings.WORDINGS)
+        seen, held_out = (
+            table.filter(task=task, wording=wording).drop("wording") for wording in wordings.WORDINGS
+        )
         assert seen.equals(held_out) and seen.height
         assert summarise(seen, task) == summarise(held_out, task)  # type: ignore[arg-type]
-    assert table.filter(pl.col("task") == "rating")["rank"].null_count() == table.filter(pl.col("task") == "rating").height
+    assert (
+        table.filter(pl.col("task") == "rating")["rank"].null_count()
+        == table.filter(pl.col("task") == "rating").height
+    )
 
 
 def test_users_who_cannot_be_evaluated_take_nobodys_place(monkeypatch):

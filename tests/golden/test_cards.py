@@ -52,10 +52,18 @@ WORDS = Words("film", "films", "viewer", "watched")
 @cache
 def little_world(ordered: bool) -> Split:
     items = pl.DataFrame(
-        [(f"f{n}", *row[:2]) for n, row in enumerate(FILMS)], schema=["item_id", "title", "categories"], orient="row"
+        [(f"f{n}", *row[:2]) for n, row in enumerate(FILMS)],
+        schema=["item_id", "title", "categories"],
+        orient="row",
     )
-    events = [(user, f"f{item}", place, STARS[place]) for user, row in TAKEN.items() for place, item in enumerate(row)]
-    data = make_dataset(items, pl.DataFrame(events, schema=["user_id", "item_id", "position", "rating"], orient="row"))
+    events = [
+        (user, f"f{item}", position, STARS[position])
+        for user, row in TAKEN.items()
+        for position, item in enumerate(row)
+    ]
+    data = make_dataset(
+        items, pl.DataFrame(events, schema=["user_id", "item_id", "position", "rating"], orient="row")
+    )
     return split_dataset(
         data, SplitSettings(ranking_negatives=1, scheme=None if ordered else "random"), seed=1
     )
@@ -70,7 +78,11 @@ def context(names: str = "semantic", text: TextSettings | None = None, ordered: 
         "numbers": list(map(str, rows)),
     }
     index = ItemIndex(
-        names, tuple(split.dataset.item_ids), tuple(spelled[names]), names == "semantic", "\n" if names == "titles" else ""
+        names,
+        tuple(split.dataset.item_ids),
+        tuple(spelled[names]),
+        names == "semantic",
+        "\n" if names == "titles" else "",
     )
     return TaskContext(split, ItemText(split.dataset, index, text or TextSettings()), WORDS)
 
@@ -112,7 +124,9 @@ TITLES = {
 }
 
 
-TWO_FIELDS = TextSettings(fields=("title", "categories"))  # where titles are the names, something is left to be told
+TWO_FIELDS = TextSettings(
+    fields=("title", "categories")
+)  # where titles are the names, something is left to be told
 OTHER_SETTINGS: dict[str, tuple[str, TextSettings, dict[str, object]]] = {
     "retrieval": ("the viewer named by a symbol", TextSettings(user_ids=True), {}),
     "masked_items": ("one film hidden", TextSettings(), {"max_masked": 1}),
@@ -133,7 +147,10 @@ def card(name: str) -> str:
         "⊣ is the end of the text.",
     ]
     for template in task.templates:
-        parts += [f"## {template.name}" + (" (held out)" if template.held_out else ""), shown(sample(task, template).segments)]
+        parts += [
+            f"## {template.name}" + (" (held out)" if template.held_out else ""),
+            shown(sample(task, template).segments),
+        ]
         if isinstance(task, ServedTask):
             parts += ["Asked of the finished model:", shown(task.prompt(REQUEST, template))]
     first = task.templates[0]
@@ -147,12 +164,16 @@ def card(name: str) -> str:
             parts += [f"## {first.name}, {heading}", shown(sample(other, first).segments)]
     if name in OTHER_SETTINGS:
         heading, text, more = OTHER_SETTINGS[name]
-        parts += [f"## {first.name}, {heading}", shown(sample(changed(make(name, context(text=text)), **more), first).segments)]
+        parts += [
+            f"## {first.name}, {heading}",
+            shown(sample(changed(make(name, context(text=text)), **more), first).segments),
+        ]
     return "\n\n".join(parts) + "\n"
 
 
 def sample(task: Task, template: Template) -> Sample:
-    """The sample of the first user of five items or more, or of the first film in the catalogue, in the wording given."""
+    """The sample of the first user of five items or more, or of the first film in the catalogue, in the
+    wording given."""
     task.seen = [template]
     data = task.context.split.dataset
     numbers = np.arange(len(data.items if task.about == "items" else data.user_ids))
@@ -191,4 +212,8 @@ def test_every_wording_shows_the_same_sample():
 
 def test_there_is_a_card_for_every_built_in_wording_file():
     wordings = HERE.parents[1] / "src" / "shelftalk" / "tasks" / "templates"
-    assert {path.stem for path in wordings.glob("*.toml")} == {path.stem for path in HERE.glob("*.md")} == set(TITLES)
+    assert (
+        {path.stem for path in wordings.glob("*.toml")}
+        == {path.stem for path in HERE.glob("*.md")}
+        == set(TITLES)
+    )

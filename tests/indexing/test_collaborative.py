@@ -28,7 +28,11 @@ class TestCollaborative(IndexExam):
 def split_of(titles: list[str], taken: list[list[int]]) -> Split:
     """One user per list of item numbers, all of them training events."""
     rows = [{"item_id": f"i{row}", "title": title} for row, title in enumerate(titles)]
-    events = [(f"u{user}", f"i{item}", place) for user, items in enumerate(taken) for place, item in enumerate(items)]
+    events = [
+        (f"u{user}", f"i{item}", position)
+        for user, items in enumerate(taken)
+        for position, item in enumerate(items)
+    ]
     schema = {"user_id": pl.String, "item_id": pl.String, "position": pl.Int64}
     data = make_dataset(pl.DataFrame(rows), pl.DataFrame(events, schema=schema, orient="row"))
     return Split(data, np.zeros(len(events), np.uint8), np.full(len(events), 3, np.uint8), {})
@@ -47,7 +51,9 @@ def graphs(draw):
     """Symmetric weights without a diagonal: empty, full and everything between, some items alone."""
     size = draw(st.integers(1, 40))
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    weights = generator.random((size, size)) * (generator.random((size, size)) < draw(st.sampled_from([0, 0.02, 0.1, 0.5, 1])))
+    weights = generator.random((size, size)) * (
+        generator.random((size, size)) < draw(st.sampled_from([0, 0.02, 0.1, 0.5, 1]))
+    )
     return np.triu(weights, 1) + np.triu(weights, 1).T
 
 
@@ -65,7 +71,9 @@ def test_the_tree_of_any_graph_ends_in_small_leaves_and_every_path_is_a_way_down
             children.setdefault(path[:-1], set()).add(path[-1])
     assert all((path in children) == (count > leaf_items) for path, count in members.items())
     assert all(len(below) <= clusters + 1 for below in children.values())
-    assert len({path[-1] for path in members if path}) == len([path for path in members if path])  # a symbol is one node's
+    assert len({path[-1] for path in members if path}) == len(
+        [path for path in members if path]
+    )  # a symbol is one node's
 
 
 @given(
@@ -75,8 +83,16 @@ def test_the_tree_of_any_graph_ends_in_small_leaves_and_every_path_is_a_way_down
     st.integers(1, 8),
 )
 @settings(max_examples=40, deadline=None)
-def test_names_of_any_co_occurrence_are_one_to_one_and_never_begin_each_other(titles, data, clusters, leaf_items):
-    taken = data.draw(st.lists(st.lists(st.integers(0, len(titles) - 1), min_size=1, max_size=6, unique=True), min_size=1, max_size=6))
+def test_names_of_any_co_occurrence_are_one_to_one_and_never_begin_each_other(
+    titles, data, clusters, leaf_items
+):
+    taken = data.draw(
+        st.lists(
+            st.lists(st.integers(0, len(titles) - 1), min_size=1, max_size=6, unique=True),
+            min_size=1,
+            max_size=6,
+        )
+    )
     chosen = IndexSettings(clusters=clusters, leaf_items=leaf_items, dimensions=4)
     index = collaborative.build(split_of(titles, taken), chosen, seed=0)
     assert [index.item(index.name(item)) for item in index.item_ids] == list(index.item_ids)
@@ -127,12 +143,25 @@ def test_a_graph_in_many_pieces_is_divided_too(monkeypatch, dense_items):
 
 
 def test_an_item_never_taken_stands_with_the_one_most_alike_by_text():
-    titles = ["red tea", "green tea", "black tea", "oak lamp", "elm lamp", "ash lamp", "white tea", "pine lamp", "violin"]
+    titles = [
+        "red tea",
+        "green tea",
+        "black tea",
+        "oak lamp",
+        "elm lamp",
+        "ash lamp",
+        "white tea",
+        "pine lamp",
+        "violin",
+    ]
     split = split_of(titles, [[0, 1, 2], [0, 1], [1, 2], [3, 4, 5], [3, 4], [4, 5]])
     index = collaborative.build(split, IndexSettings(clusters=2, leaf_items=5, dimensions=4), seed=0)
-    place = {item: split_symbols(index.name(item))[:-1] for item in index.item_ids}
-    assert place["i6"] == place["i1"] and place["i7"] == place["i4"]
-    assert place["i8"] not in (place["i0"], place["i3"])  # like nothing that was taken: a child of its own kind
+    position = {item: split_symbols(index.name(item))[:-1] for item in index.item_ids}
+    assert position["i6"] == position["i1"] and position["i7"] == position["i4"]
+    assert position["i8"] not in (
+        position["i0"],
+        position["i3"],
+    )  # like nothing that was taken: a child of its own kind
 
 
 def test_no_item_that_was_taken_with_another_gets_an_edge_from_its_text():
@@ -149,5 +178,7 @@ def test_a_node_begins_at_what_sets_its_items_apart_from_its_parents():
     vector_of = dict(zip(index.vocabulary, index.symbol_vectors, strict=True))
     assert not any(vector.any() for symbol, vector in vector_of.items() if symbol.startswith("<z_"))
     assert all(vector.any() for symbol, vector in vector_of.items() if symbol.startswith("<c"))
-    without = collaborative.build(world_split("tiny"), SMALL.model_copy(update={"start_vectors": False}), seed=0)
+    without = collaborative.build(
+        world_split("tiny"), SMALL.model_copy(update={"start_vectors": False}), seed=0
+    )
     assert without.symbol_vectors is None and without.names == index.names

@@ -48,7 +48,10 @@ class TestSemantic(IndexExam):
 
 def catalogue(texts: list[str]) -> Split:
     """One item per text, all of them taken by one user, oldest first."""
-    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(len(texts))], "title": texts}, schema={"item_id": str, "title": str})
+    items = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(len(texts))], "title": texts},
+        schema={"item_id": str, "title": str},
+    )
     events = items.select("item_id", user_id=pl.lit("u"), position=pl.int_range(pl.len(), dtype=pl.Int64))
     data = make_dataset(items, events)
     parts = np.zeros(len(texts), np.uint8)
@@ -60,7 +63,17 @@ CATALOGUES = st.lists(
     st.one_of(
         st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=30),
         st.sampled_from(
-            ["The Hobbit", "The Hobbit [2]", "The Hobbit [3]", " The  Hobbit ", "The", "", " \t\n", "untitled", "x" * 10_000]
+            [
+                "The Hobbit",
+                "The Hobbit [2]",
+                "The Hobbit [3]",
+                " The  Hobbit ",
+                "The",
+                "",
+                " \t\n",
+                "untitled",
+                "x" * 10_000,
+            ]
         ),
     ),
     min_size=3,
@@ -90,15 +103,21 @@ def test_numbers_of_any_catalogue_are_a_permutation_of_one_width(size, seed):
 @settings(max_examples=10, deadline=None)
 def test_semantic_codes_of_any_catalogue_are_one_to_one(texts, levels, codes):
     with warnings.catch_warnings():
-        warnings.simplefilter("error", ConvergenceWarning)  # fewer different texts than codes are nothing to warn of
-        index = semantic.build(catalogue(texts), IndexSettings(levels=levels, codes=codes, dimensions=4), seed=0)
+        warnings.simplefilter(
+            "error", ConvergenceWarning
+        )  # fewer different texts than codes are nothing to warn of
+        index = semantic.build(
+            catalogue(texts), IndexSettings(levels=levels, codes=codes, dimensions=4), seed=0
+        )
     assert [index.item(index.name(item)) for item in index.item_ids] == list(index.item_ids)
     assert {len(split_symbols(name)) for name in index.names} == {levels + 1}
 
 
 @pytest.mark.parametrize("scheme", parts.INDEXINGS)
 def test_a_catalogue_of_one_item_can_be_named(scheme):
-    data = make_dataset(pl.DataFrame({"item_id": ["i"]}), pl.DataFrame({"item_id": ["i"], "user_id": ["u"], "position": [0]}))
+    data = make_dataset(
+        pl.DataFrame({"item_id": ["i"]}), pl.DataFrame({"item_id": ["i"], "user_id": ["u"], "position": [0]})
+    )
     split = Split(data, np.zeros(1, np.uint8), np.full(1, 3, np.uint8), {})
     index = parts.load(parts.INDEXINGS, scheme, "index scheme")(split, IndexSettings(scheme=scheme), 0)
     assert index.item(index.name("i")) == "i" and index.name("i")
@@ -108,13 +127,17 @@ def test_a_catalogue_of_one_item_can_be_named(scheme):
 @pytest.mark.parametrize("scheme", ["atomic", "semantic"])
 def test_symbols_without_starting_vectors_have_the_same_names(scheme):
     build = parts.load(parts.INDEXINGS, scheme, "index scheme")
-    one, other = (build(world_split("tiny"), SMALL.model_copy(update={"start_vectors": v}), 0) for v in (True, False))
+    one, other = (
+        build(world_split("tiny"), SMALL.model_copy(update={"start_vectors": v}), 0) for v in (True, False)
+    )
     assert one.names == other.names and one.symbol_vectors is not None and other.symbol_vectors is None
 
 
 def test_items_of_one_title_are_told_apart_whatever_else_is_called_so():
     names = titles.build(
-        catalogue(["The Hobbit", "The Hobbit", "the hobbit", "The Hobbit [2]", " The  Hobbit"]), IndexSettings(), 0
+        catalogue(["The Hobbit", "The Hobbit", "the hobbit", "The Hobbit [2]", " The  Hobbit"]),
+        IndexSettings(),
+        0,
     ).names
     assert sorted(names) == ["The Hobbit", "The Hobbit [2]", "The Hobbit [3]", "The Hobbit [4]", "the hobbit"]
 
@@ -122,7 +145,9 @@ def test_items_of_one_title_are_told_apart_whatever_else_is_called_so():
 def test_the_bearer_of_the_plain_title_does_not_depend_on_file_order():
     for seed in range(3):
         items = pl.DataFrame({"item_id": list("abcdef"), "title": ["Same"] * 6})
-        events = items.select("item_id", user_id=pl.lit("u"), position=pl.col("item_id").rank("ordinal").cast(pl.Int64))
+        events = items.select(
+            "item_id", user_id=pl.lit("u"), position=pl.col("item_id").rank("ordinal").cast(pl.Int64)
+        )
         names = []
         for rows in (items, items[::-1]):
             data = make_dataset(rows, events, seed)
@@ -134,20 +159,29 @@ def test_the_bearer_of_the_plain_title_does_not_depend_on_file_order():
 
 def test_duplicate_titles_without_telling_apart_are_an_error_that_names_both_and_the_remedy():
     split = catalogue(["The Hobbit", "Dune", "The Hobbit"])
-    with pytest.raises(DuplicateName, match=r'items "i\d" and "i\d" are both named "The Hobbit".*disambiguate = true'):
+    with pytest.raises(
+        DuplicateName, match=r'items "i\d" and "i\d" are both named "The Hobbit".*disambiguate = true'
+    ):
         titles.build(split, IndexSettings(disambiguate=False), seed=0)
-    assert titles.build(catalogue(["Dune", "Emma", "It"]), IndexSettings(disambiguate=False), seed=0).item("Emma") == "i1"
+    assert (
+        titles.build(catalogue(["Dune", "Emma", "It"]), IndexSettings(disambiguate=False), seed=0).item(
+            "Emma"
+        )
+        == "i1"
+    )
 
 
 @pytest.mark.parametrize("name", ["untitled", "untitled [2]", "a [2"])
 def test_the_cost_of_telling_items_of_one_name_apart_is_in_proportion_to_their_number(name: str):
     def seconds(items: int) -> float:
         start = time.process_time()
-        told = titles._told_apart([name, f"{name} [3]", *[name] * items])
+        told = titles._disambiguated([name, f"{name} [3]", *[name] * items])
         assert told[:4] == [name, f"{name} [3]", f"{name} [2]", f"{name} [4]"] and len(set(told)) == len(told)
         return time.process_time() - start
 
-    assert seconds(10_000) < 8 * seconds(2_500) + 0.1  # by the square it would be sixteen times as much, and seconds
+    assert (
+        seconds(10_000) < 8 * seconds(2_500) + 0.1
+    )  # by the square it would be sixteen times as much, and seconds
 
 
 def test_an_item_without_a_title_is_named_by_brand_and_categories():
@@ -161,7 +195,9 @@ def test_an_item_without_a_title_is_named_by_brand_and_categories():
 
 
 def test_a_title_of_ten_thousand_characters_is_cut():
-    (first, second, _) = titles.build(catalogue(["x" * 10_000, "word " * 2_000, "Emma"]), IndexSettings(), 0).names
+    (first, second, _) = titles.build(
+        catalogue(["x" * 10_000, "word " * 2_000, "Emma"]), IndexSettings(), 0
+    ).names
     assert {len(first), len(second)} <= {4, 119, 120}
 
 

@@ -44,8 +44,14 @@ class TestMixedNumbers(IndexExam):
 
 
 def test_a_name_is_read_and_said_as_id_title_and_end():
-    index = ItemIndex("mixed", ("a", "b"), ("<i_1>", "<i_0>"), symbols=True, end="\n", words=("Toy Story", ""))
-    assert index.segments("a", bears_loss=True) == (Segment("<i_1>", True, True), Segment(" Toy Story", True), Segment("\n", True))
+    index = ItemIndex(
+        "mixed", ("a", "b"), ("<i_1>", "<i_0>"), symbols=True, end="\n", words=("Toy Story", "")
+    )
+    assert index.segments("a", bears_loss=True) == (
+        Segment("<i_1>", True, True),
+        Segment(" Toy Story", True),
+        Segment("\n", True),
+    )
     assert index.segments("a", closed=False) == (Segment("<i_1>", False, True), Segment(" Toy Story"))
     assert index.segments("b") == (Segment("<i_0>", False, True), Segment("\n"))
     assert index.free_text("a") == "Toy Story" and index.free_text("b") == ""
@@ -53,8 +59,11 @@ def test_a_name_is_read_and_said_as_id_title_and_end():
 
 def test_only_names_with_words_or_of_titles_say_the_title():
     split = world_split("tiny")
-    assert built(split, "semantic").says_title and titles.build(split, IndexSettings(), seed=0).says_title
-    assert not ItemIndex("atomic", ("a",), ("<i_0>",), symbols=True, end="").says_title
+    assert (
+        built(split, "semantic").includes_title
+        and titles.build(split, IndexSettings(), seed=0).includes_title
+    )
+    assert not ItemIndex("atomic", ("a",), ("<i_0>",), symbols=True, end="").includes_title
 
 
 @pytest.mark.parametrize("ids", ["atomic", "semantic", "collaborative", "numbers"])
@@ -87,13 +96,15 @@ def test_long_titles_are_cut_to_their_budget():
 def test_words_follow_neither_file_order_nor_what_is_held_out_and_survive_the_file(tmp_path: Path):
     split, data = world_split("tiny"), tiny_world()
     shuffled = make_dataset(data.items.sort("title", "item_id"), data.events[::-1])
-    one, other = (built(split_leave_one_out(each, SplitSettings(), seed=0), "atomic") for each in (data, shuffled))
+    one, other = (
+        built(split_leave_one_out(each, SplitSettings(), seed=0), "atomic") for each in (data, shuffled)
+    )
     assert one.words == other.words
     index = built(split, "semantic")
     assert index.words == built(replace_held_out(split, seed=1), "semantic").words
     index.save(tmp_path / "item_index.parquet")
     loaded = ItemIndex.load(tmp_path / "item_index.parquet")
-    assert loaded.words == index.words and not loaded.leaks and loaded.says_title
+    assert loaded.words == index.words and not loaded.leaks and loaded.includes_title
 
 
 def test_the_facts_tell_the_words_length_and_the_last_level_of_the_id():

@@ -25,9 +25,13 @@ class TestSequential(IndexExam):
 
 
 def guessed_right(index: ItemIndex, split: Split) -> float:
-    """Share of users whose test item is among the ten numbers behind the greatest of their history: no learning at all."""
+    """Share of users whose test item is among the ten numbers behind the greatest of their history: no
+    learning at all."""
     requests, truths = split.retrieval_requests("test")
-    ahead = [int(index.name(truth)) - max(int(index.name(item)) for item in r.history) for r, truth in zip(requests, truths, strict=True)]
+    ahead = [
+        int(index.name(truth)) - max(int(index.name(item)) for item in r.history)
+        for r, truth in zip(requests, truths, strict=True)
+    ]
     return float(np.mean([0 < step <= 10 for step in ahead]))
 
 
@@ -56,5 +60,9 @@ def test_the_leak_is_told_before_any_training_and_by_the_file(tmp_path: Path):
 def test_no_scheme_leaks_but_those_that_are_listed_as_leaking():
     split = world_split("tiny")
     settings = IndexSettings(codes=4, dimensions=4, clusters=3, leaf_items=20)
-    assert {name for name in parts.INDEXINGS if parts.load(parts.INDEXINGS, name, "scheme")(split, settings, 0).leaks} == set(parts.LEAKING)
+    assert {
+        name
+        for name in parts.INDEXINGS
+        if parts.load(parts.INDEXINGS, name, "scheme")(split, settings, 0).leaks
+    } == set(parts.LEAKING)
     assert IndexSettings().scheme not in parts.LEAKING and IndexSettings().ids not in parts.LEAKING

@@ -16,7 +16,9 @@ from tests.end_to_end.tiny import call, save_world, write_experiment
 def experiment(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     data = save_world(tiny_world(users=30, items=50), folder / "data")
-    return write_experiment(folder / "tiny.toml", data, index={"dimensions": 8, "codes": 4, "clusters": 3, "leaf_items": 8})
+    return write_experiment(
+        folder / "tiny.toml", data, index={"dimensions": 8, "codes": 4, "clusters": 3, "leaf_items": 8}
+    )
 
 
 def test_every_scheme_that_does_not_leak_has_a_row(experiment):
@@ -25,14 +27,25 @@ def test_every_scheme_that_does_not_leak_has_a_row(experiment):
     rows = {row["scheme"]: row for row in json.loads(result.stdout)}
     assert set(rows) == set(parts.INDEXINGS) - set(parts.LEAKING)
     assert all(row["items"] == 50 and not row["leaks"] for row in rows.values())
-    assert (rows["atomic"]["tokens_mean"], rows["semantic"]["tokens_max"], rows["numbers"]["symbols"]) == (1, 3, 0)
-    assert rows["mixed"]["tokens_mean"] > rows["titles"]["tokens_mean"] > rows["titles"]["tokens_until_unique"]
+    assert (rows["atomic"]["tokens_mean"], rows["semantic"]["tokens_max"], rows["numbers"]["symbols"]) == (
+        1,
+        3,
+        0,
+    )
+    assert (
+        rows["mixed"]["tokens_mean"] > rows["titles"]["tokens_mean"] > rows["titles"]["tokens_until_unique"]
+    )
 
 
 def test_a_table_is_printed_and_what_leaks_is_told(experiment, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     said = call("show", "index", experiment, "--schemes", "sequential, titles").stdout
-    assert "sequential (leaks)" in said and "leak held-out items" in said and "titles" in said and "atomic" not in said
+    assert (
+        "sequential (leaks)" in said
+        and "leak held-out items" in said
+        and "titles" in said
+        and "atomic" not in said
+    )
 
 
 def test_a_scheme_that_nobody_has_is_told(experiment):
@@ -43,7 +56,9 @@ def test_a_scheme_that_nobody_has_is_told(experiment):
 def test_an_index_that_leaks_warns_when_it_is_made(experiment, tmp_path):
     call("prepare", experiment, "--out", tmp_path / "run")
     plain = call("index", experiment, "--out", tmp_path / "run").stdout
-    leaking = write_experiment(experiment.with_name("leaking.toml"), experiment.with_name("data"), index={"scheme": "sequential"})
+    leaking = write_experiment(
+        experiment.with_name("leaking.toml"), experiment.with_name("data"), index={"scheme": "sequential"}
+    )
     call("prepare", leaking, "--out", tmp_path / "other")
     result = call("index", leaking, "--out", tmp_path / "other")
     assert result.exit_code == 0 and "Warning" not in plain

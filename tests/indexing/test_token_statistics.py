@@ -16,7 +16,9 @@ def letters(text: str, symbols: bool) -> list[int]:
 
 
 def text_index(names: list[str]) -> ItemIndex:
-    return ItemIndex("own", tuple(f"i{row}" for row in range(len(names))), tuple(names), symbols=False, end="\n")
+    return ItemIndex(
+        "own", tuple(f"i{row}" for row in range(len(names))), tuple(names), symbols=False, end="\n"
+    )
 
 
 def test_three_names_by_hand():

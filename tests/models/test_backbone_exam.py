@@ -36,7 +36,9 @@ class ForgetsPadding(DecoderOnly):
 
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         width = max(map(len, prompts))
-        return super().prefill([Encoded(np.pad(p.ids, (width - len(p), 0)), np.zeros(width, bool)) for p in prompts])
+        return super().prefill(
+            [Encoded(np.pad(p.ids, (width - len(p), 0)), np.zeros(width, bool)) for p in prompts]
+        )
 
 
 class NoTree(TokenTree):

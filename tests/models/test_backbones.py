@@ -1,4 +1,5 @@
-"""Every family of backbones passes the exam of the border; the transformers' own model and loss are the second witness."""
+"""Every family of backbones passes the exam of the border; the transformers' own model and loss are the
+second witness."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ from shelftalk.models.nano import build_nano, train_tokenizer
 from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.models.settings import NanoSettings
 from shelftalk.records import Segment
-from shelftalk.tasks.marks import all_marks
+from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.testing.model_exams import SAMPLES, SYMBOLS, TEXTS, BackboneExam
 
 DECODER = NanoSettings(family="decoder-only", vocabulary=300, width=32, layers=2, heads=2)
@@ -49,18 +50,28 @@ class TestLlama(BackboneExam):
         tokenizer = train_tokenizer(texts, symbols, 300)
         torch.manual_seed(0)
         sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = LlamaConfig(vocab_size=len(tokenizer), num_key_value_heads=2, bos_token_id=1, pad_token_id=0, **sizes)
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), num_key_value_heads=2, bos_token_id=1, pad_token_id=0, **sizes
+        )
         return DecoderOnly(LlamaForCausalLM(config), tokenizer)
 
 
 class TestQwen(BackboneExam):
-    tokenizer_type = PreTrainedTokenizerFast  # AutoTokenizer would make a Qwen tokenizer of it, which composes accents
+    tokenizer_type = (
+        PreTrainedTokenizerFast  # AutoTokenizer would make a Qwen tokenizer of it, which composes accents
+    )
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
         tokenizer = train_tokenizer(texts, symbols, 300)
         torch.manual_seed(0)
         sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-        config = Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=2, tie_word_embeddings=True, pad_token_id=0, **sizes)
+        config = Qwen2Config(
+            vocab_size=len(tokenizer),
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            pad_token_id=0,
+            **sizes,
+        )
         return DecoderOnly(Qwen2ForCausalLM(config), tokenizer)
 
 
@@ -68,14 +79,22 @@ class TestFlanT5(BackboneExam):
     """Gated, untied, outputs not rescaled."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
-        return t5(texts, symbols, feed_forward_proj="gated-gelu", tie_word_embeddings=False, scale_decoder_outputs=False)
+        return t5(
+            texts,
+            symbols,
+            feed_forward_proj="gated-gelu",
+            tie_word_embeddings=False,
+            scale_decoder_outputs=False,
+        )
 
 
 class TestT5(BackboneExam):
     """The first T5: plain, tied, outputs rescaled."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
-        return t5(texts, symbols, feed_forward_proj="relu", tie_word_embeddings=True, scale_decoder_outputs=True)
+        return t5(
+            texts, symbols, feed_forward_proj="relu", tie_word_embeddings=True, scale_decoder_outputs=True
+        )
 
 
 def t5(texts: Sequence[str], symbols: Sequence[str], **more: object) -> Backbone:
@@ -87,7 +106,8 @@ def t5(texts: Sequence[str], symbols: Sequence[str], **more: object) -> Backbone
     return EncoderDecoder(T5ForConditionalGeneration(config), tokenizer)
 
 
-# --- a second witness ------------------------------------------------------------------------------------------------
+# --- a second witness
+# ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("exam", [TestNanoDecoderOnly, TestLlama, TestQwen])
@@ -99,7 +119,9 @@ def test_the_loss_of_a_decoder_only_sample_is_what_the_models_own_forward_says(e
         with torch.no_grad():
             log_probs = backbone.model(ids).logits[0].log_softmax(-1)
             loss = float(backbone.loss(backbone.collate([sample])))
-        said = [float(log_probs[place - 1, ids[0, place]]) for place in np.flatnonzero(sample.bears_loss)]
+        said = [
+            float(log_probs[position - 1, ids[0, position]]) for position in np.flatnonzero(sample.bears_loss)
+        ]
         assert loss == pytest.approx(-sum(said), abs=1e-3)
 
 
@@ -121,12 +143,20 @@ def test_the_loss_of_an_encoder_decoder_sample_is_what_the_models_own_forward_sa
         assert loss == pytest.approx(float(out.loss) * int(sample.bears_loss.sum()), rel=1e-4)
 
 
-# --- the nano tokenizer ----------------------------------------------------------------------------------------------
+# --- the nano tokenizer
+# ----------------------------------------------------------------------------------------------
 
 
 def test_any_text_can_be_told_back_from_its_tokens():
     backbone = TestNanoDecoderOnly().built
-    for text in ("emoji 🎬👩‍👧", "سلام", " leading and trailing ", "tab\tand\nline\n", "</s> <a_1>", "3.14 and 2,718"):
+    for text in (
+        "emoji 🎬👩‍👧",
+        "سلام",
+        " leading and trailing ",
+        "tab\tand\nline\n",
+        "</s> <a_1>",
+        "3.14 and 2,718",
+    ):
         assert backbone.tokenizer.decode(backbone.tokens(text, symbols=False)) == text
 
 
@@ -146,7 +176,9 @@ def test_the_same_seed_makes_the_same_backbone(settings: NanoSettings):
 
 
 def test_a_vocabulary_is_no_larger_than_asked_but_for_the_symbols():
-    backbone = build_nano(["many different words " + " ".join(map(str, range(3000)))], all_marks(), DECODER, seed=0)
+    backbone = build_nano(
+        ["many different words " + " ".join(map(str, range(3000)))], all_sentinels(), DECODER, seed=0
+    )
     assert len(backbone.tokenizer) == 300 + 100
 
 
@@ -158,13 +190,17 @@ def test_symbols_that_mean_alike_begin_alike():
     backbone.start_symbols_from(SYMBOLS[:4], vectors, spread=5.0)
     moved = backbone.model.get_input_embeddings().weight.detach() - before
     rows = [int(backbone.encode([Segment(symbol, symbols=True)]).ids[0]) for symbol in SYMBOLS]
-    assert torch.allclose(moved[rows[0]], moved[rows[1]], atol=1e-6) and not torch.allclose(moved[rows[0]], moved[rows[2]])
+    assert torch.allclose(moved[rows[0]], moved[rows[1]], atol=1e-6) and not torch.allclose(
+        moved[rows[0]], moved[rows[2]]
+    )
     assert not moved[rows[4:]].any() and float(moved[rows[:4]].abs().sum()) > 0
 
 
 def test_an_added_token_of_any_kind_stays_text_in_a_title():
     backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
-    backbone.tokenizer.add_tokens(["<tool_call>"], special_tokens=False)  # as some released tokenizers have them
+    backbone.tokenizer.add_tokens(
+        ["<tool_call>"], special_tokens=False
+    )  # as some released tokenizers have them
     tool = backbone.tokenizer.convert_tokens_to_ids("<tool_call>")
     for title in ("<tool_call>", "My <tool_call> is <tool_call>", "</s><tool_call></s>"):
         tokens = backbone.tokens(title, symbols=False)
@@ -173,16 +209,28 @@ def test_an_added_token_of_any_kind_stays_text_in_a_title():
 
 @pytest.mark.parametrize("title", ["</s>", "<pad>", "a</s>b", "<extra_id_0> and <extra_id_99>", "<a_1></s>"])
 def test_a_tokenizer_that_has_control_tokens_among_its_pieces_gives_none_to_a_title(title: str):
-    pieces = ["<pad>", "</s>", "<unk>", "\u2581", *"abcdefghijklmnopqrstuvwxyz/<>_0123456789", "<extra_id_0>", "<extra_id_99>"]
+    pieces = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "\u2581",
+        *"abcdefghijklmnopqrstuvwxyz/<>_0123456789",
+        "<extra_id_0>",
+        "<extra_id_99>",
+    ]
     tokenizer = T5Tokenizer(vocab=[(piece, 0.0 if piece[0] == "<" else -3.0) for piece in pieces])
     tokenizer.add_tokens(["<a_1>"], special_tokens=True)
     model = build_nano(TEXTS, SYMBOLS, ENCODER_DECODER, seed=0).model
-    kept = {tokenizer.convert_tokens_to_ids(piece) for piece in ("<pad>", "</s>", "<extra_id_0>", "<extra_id_99>", "<a_1>")}
+    kept = {
+        tokenizer.convert_tokens_to_ids(piece)
+        for piece in ("<pad>", "</s>", "<extra_id_0>", "<extra_id_99>", "<a_1>")
+    }
     tokens = EncoderDecoder(model, tokenizer).tokens(title, symbols=False)
     assert tokens and not kept.intersection(tokens)
 
 
-# --- small parts -----------------------------------------------------------------------------------------------------
+# --- small parts
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_padding_stands_on_the_side_asked_for_up_to_a_round_length():
@@ -203,23 +251,31 @@ def test_batches_fit_closely_in_full_precision_and_come_in_few_shapes_in_half():
     for bf16, (length, labels) in {False: (8, 16), True: (32, 256)}.items():
         backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0, bf16=bf16)
         batch = backbone.collate([Encoded(np.full(9, 5, np.int32), np.array([False] * 5 + [True] * 4))])
-        assert (batch["input_ids"].shape, batch["labels"].shape) == ((1, 16 if length == 8 else 32), (labels,))
+        assert (batch["input_ids"].shape, batch["labels"].shape) == (
+            (1, 16 if length == 8 else 32),
+            (labels,),
+        )
         assert backbone.prefill([Encoded(np.full(9, 5, np.int32), np.zeros(9, bool))]).states.shape == (1, 32)
 
 
 def test_the_last_layer_computed_only_where_it_is_read_learns_what_the_whole_one_does():
-    """A label stands at the second token of the first sample, so that its place, 0, is also what fills the labels up."""
+    """A label stands at the second token of the first sample, so that its place, 0, is also what fills the
+    labels up."""
     backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
     ids, bears_loss = np.arange(4, 24, dtype=np.int32), np.zeros(20, bool)
     bears_loss[[1, 7, 19]] = True
     samples = [Encoded(ids, bears_loss), Encoded(ids[::-1][:11].copy(), bears_loss[:11])]
     prompts, rows = [Encoded(ids[:9], np.zeros(9, bool)), Encoded(ids[:5], np.zeros(5, bool))], list[int]()
-    backbone.model.model.layers[-1].mlp.gate_proj.register_forward_hook(lambda _, given, __: rows.append(given[0].shape[-2]))
+    backbone.model.model.layers[-1].mlp.gate_proj.register_forward_hook(
+        lambda _, given, __: rows.append(given[0].shape[-2])
+    )
 
     def learned() -> tuple[list[torch.Tensor], torch.Tensor]:
         backbone.model.zero_grad()
         backbone.loss(backbone.collate(samples)).backward()
-        return [weight.grad.clone() for weight in backbone.model.parameters()], backbone.prefill(prompts).states
+        return [weight.grad.clone() for weight in backbone.model.parameters()], backbone.prefill(
+            prompts
+        ).states
 
     gradients, states = learned()
     assert rows == [16, 2]  # five labels, filled up, and two prompts' ends

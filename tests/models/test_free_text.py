@@ -1,4 +1,5 @@
-"""No text becomes a control token: looked for in the ids that come out, with tokenizers of every kind that models come with."""
+"""No text becomes a control token: looked for in the ids that come out, with tokenizers of every kind that
+models come with."""
 
 from __future__ import annotations
 
@@ -39,13 +40,29 @@ def t5() -> PreTrainedTokenizerBase:
 
 
 def unigram_with_bytes() -> PreTrainedTokenizerBase:
-    """As mT5 has it: bytes for what is unknown, sentinels that nobody has told the tokenizer of, and pieces of XLM-RoBERTa's names."""
-    names = ["<pad>", "</s>", "<unk>", "<s>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581<extra_id_0>", "<extra_id_1>"]
+    """As mT5 has it: bytes for what is unknown, sentinels that nobody has told the tokenizer of, and pieces
+    of XLM-RoBERTa's names."""
+    names = [
+        "<pad>",
+        "</s>",
+        "<unk>",
+        "<s>",
+        "<mask>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "\u2581<extra_id_0>",
+        "<extra_id_1>",
+    ]
     pieces = [*((name, 0.0) for name in names), *((letter, -5.0) for letter in ["\u2581", *LETTERS])]
     made = Tokenizer(models.Unigram(pieces, unk_id=2, byte_fallback=True))
     made.normalizer = normalizers.Precompiled(nmt_nfkc())
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    special = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>", "bos_token": "<s>", "mask_token": "<mask>"}
+    special = {
+        "pad_token": "<pad>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "bos_token": "<s>",
+        "mask_token": "<mask>",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
@@ -65,20 +82,37 @@ def gpt2() -> PreTrainedTokenizerBase:
 
 
 def merges_with_bytes() -> PreTrainedTokenizerBase:
-    """Llama 2's kind, made of a GGUF file: whatever the vocabulary holds has merges, its control tokens too."""
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "\u2581", *LETTERS, "</", "s>", "<s"]
+    """Llama 2's kind, made of a GGUF file: whatever the vocabulary holds has merges, its control tokens
+    too."""
+    names = [
+        "<unk>",
+        "<s>",
+        "</s>",
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        "\u2581",
+        *LETTERS,
+        "</",
+        "s>",
+        "<s",
+    ]
     merges = [("<", "/"), ("s", ">"), ("<", "s"), ("</", "s>"), ("<s", ">")]
     vocabulary = {name: number for number, name in enumerate(names)}
     made = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    made.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    made.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
     made.decoder = decoders.ByteFallback()
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="</s>"
+    )
 
 
 def composing() -> PreTrainedTokenizerBase:
     """Normalises fully (NFKC, lower case, no accents), and looks for its added words behind that."""
     made = Tokenizer.from_str(train_tokenizer(TEXTS, [], 320).backend_tokenizer.to_str())
-    made.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
+    )
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", eos_token="</s>")
     tokenizer.add_tokens([AddedToken("<item_12>", normalized=True)], special_tokens=False)
     return tokenizer
@@ -88,8 +122,17 @@ def word_pieces() -> PreTrainedTokenizerBase:
     """BERT's kind, which cuts at spaces alone."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *LETTERS, *(f"##{letter}" for letter in LETTERS), "red"]
     made = Tokenizer(models.WordPiece({word: number for number, word in enumerate(words)}, unk_token="[UNK]"))
-    made.normalizer, made.pre_tokenizer = normalizers.BertNormalizer(lowercase=False), pre_tokenizers.WhitespaceSplit()
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "eos_token": "[SEP]"}
+    made.normalizer, made.pre_tokenizer = (
+        normalizers.BertNormalizer(lowercase=False),
+        pre_tokenizers.WhitespaceSplit(),
+    )
+    special = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "eos_token": "[SEP]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=made, **special)
 
 
@@ -97,7 +140,9 @@ def unknown_is_the_end() -> PreTrainedTokenizerBase:
     """No bytes, and what is unknown is the end token."""
     words = {word: number for number, word in enumerate(["<pad>", "</s>", *"abcdefghijklmnopqrstuvwxyz< "])}
     made = Tokenizer(models.BPE(words, [], unk_token="</s>"))
-    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="</s>", eos_token="</s>", pad_token="<pad>")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=made, unk_token="</s>", eos_token="</s>", pad_token="<pad>"
+    )
 
 
 def python_bytes() -> PreTrainedTokenizerBase:
@@ -107,13 +152,24 @@ def python_bytes() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-KINDS = (t5, unigram_with_bytes, byte_level, gpt2, merges_with_bytes, composing, word_pieces, unknown_is_the_end, python_bytes)
+KINDS = (
+    t5,
+    unigram_with_bytes,
+    byte_level,
+    gpt2,
+    merges_with_bytes,
+    composing,
+    word_pieces,
+    unknown_is_the_end,
+    python_bytes,
+)
 Made = Callable[[], PreTrainedTokenizerBase]
 
 
 @cache
 def reader(kind: Made) -> tuple[PreTrainedTokenizerBase, FreeText, frozenset[int], list[str]]:
-    """The tokenizer, what reads with it, and the ids and words that no text may have; worked out here apart from the code."""
+    """The tokenizer, what reads with it, and the ids and words that no text may have; worked out here apart
+    from the code."""
     tokenizer = kind()
     words = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()} - {*TEXT_WORDS}
     words |= {piece for piece in tokenizer.get_vocab() if "<extra_id_" in piece}
@@ -131,7 +187,10 @@ def wide(text: str) -> str:
 
 def disguised(word: str) -> list[str]:
     small = word.replace("<", "\ufe64").replace(">", "\ufe65")
-    broken = [word[:1] + mark + word[1:] for mark in ("\x01", "\x7f", "\u200b", "\u00ad", "\ufeff", "\u0301", "\u202e", "\r")]
+    broken = [
+        word[:1] + mark + word[1:]
+        for mark in ("\x01", "\x7f", "\u200b", "\u00ad", "\ufeff", "\u0301", "\u202e", "\r")
+    ]
     twice = [f"{word}{word}", f"a {word} b", f"x{word}y", word[:2] + word + word[2:], word.upper()]
     return [word, wide(word), wide(word[0]) + word[1:], small, *broken, *twice]
 
@@ -146,9 +205,36 @@ def test_no_disguise_of_a_control_token_yields_one(kind: Made):
     assert [rows[row].tolist() for row in range(len(rows))] == alone  # one by one or together
 
 
-PIECES = ["<", ">", "/", "s", "|", "[", "extra_id_0", "extra_id_1", "i_12", "item_12", "tool_call", "unk", "pad", "0x0A", "|end", "SEP"]
-ALPHABET = [*PIECES, *map(wide, PIECES), *"]_ \u3000\ufe64\ufe65\u2039\u226e\u02c2\u2044\u2215\u017f\u24e2\u00aa\u0338\u0301\u20d2"]
-ALPHABET += [*"\x01\x1f\x7f\u0085\u00ad\u200b\u200d\u2060\ufeff\u202e\ufe0f\n\t", "\u65e5\u672c", "\U0001f600", "\U000e0041", *SYMBOLS]
+PIECES = [
+    "<",
+    ">",
+    "/",
+    "s",
+    "|",
+    "[",
+    "extra_id_0",
+    "extra_id_1",
+    "i_12",
+    "item_12",
+    "tool_call",
+    "unk",
+    "pad",
+    "0x0A",
+    "|end",
+    "SEP",
+]
+ALPHABET = [
+    *PIECES,
+    *map(wide, PIECES),
+    *"]_ \u3000\ufe64\ufe65\u2039\u226e\u02c2\u2044\u2215\u017f\u24e2\u00aa\u0338\u0301\u20d2",
+]
+ALPHABET += [
+    *"\x01\x1f\x7f\u0085\u00ad\u200b\u200d\u2060\ufeff\u202e\ufe0f\n\t",
+    "\u65e5\u672c",
+    "\U0001f600",
+    "\U000e0041",
+    *SYMBOLS,
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -176,7 +262,9 @@ def test_the_true_normaliser_is_at_work():
     tokenizer, *_ = reader(t5)
     end = tokenizer.eos_token_id
     for disguise in ("\uff1c/s\uff1e", "<\x01/s>"):
-        assert end in tokenizer.encode(disguise, add_special_tokens=False, split_special_tokens=True)  # what must be caught
+        assert end in tokenizer.encode(
+            disguise, add_special_tokens=False, split_special_tokens=True
+        )  # what must be caught
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         kept = json.loads((Path(folder) / "tokenizer.json").read_text("utf-8"))["normalizer"]
@@ -197,7 +285,9 @@ def test_a_text_that_spells_the_unknown_token_or_a_byte_is_cut_and_one_that_is_u
     assert byte not in read.ids("a <0x0A> b") and byte not in read.ids("\u65e5 \uff1c0x0A\uff1e")
     assert len(read.ids("\u65e5")) == 4 and not {tokenizer.unk_token_id}.intersection(read.ids("<unk> <unk>"))
     known, of_t5, *_ = reader(t5)
-    assert known.unk_token_id in of_t5.ids("\u65e5\u672c") and known.unk_token_id not in of_t5.ids("red <unk>")
+    assert known.unk_token_id in of_t5.ids("\u65e5\u672c") and known.unk_token_id not in of_t5.ids(
+        "red <unk>"
+    )
 
 
 def test_an_added_word_of_one_letter_is_text():
@@ -235,7 +325,9 @@ def test_a_catalogue_without_control_tokens_is_read_in_one_call(kind: Made):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text", ["</s>", "<unk>", "[SEP]", "\u65e5<unk>\u672c", "<\x01/s>", "<|endoftext|>", "<0x0A>"])
+@pytest.mark.parametrize(
+    "text", ["</s>", "<unk>", "[SEP]", "\u65e5<unk>\u672c", "<\x01/s>", "<|endoftext|>", "<0x0A>"]
+)
 def test_a_long_text_of_nothing_but_control_tokens_costs_little_more_than_its_length(kind: Made, text: str):
     tokenizer, read = reader(kind)[:2]
     counting = Counting(tokenizer)
@@ -253,4 +345,6 @@ def test_names_and_strings_are_read_in_the_same_way():
     assert not never.intersection(backbone.encode([Segment(title) for title in titles]).ids.tolist())
     trie = string_trie(tokenizer, titles)
     spoken: Sequence[np.ndarray] = [trie.names(np.array([row]))[0] for row in range(len(titles))]
-    assert all(name[-1] == tokenizer.eos_token_id and not never.intersection(name[:-1].tolist()) for name in spoken)
+    assert all(
+        name[-1] == tokenizer.eos_token_id and not never.intersection(name[:-1].tolist()) for name in spoken
+    )

@@ -41,10 +41,27 @@ def written(file: Path, way: str = "smollm") -> Path:
     writer.add_token_merges(["Ġ Ġ", "Ġ 7"])
     writer.add_eos_token_id(0)
     writer.add_bos_token_id(1)
-    shapes = {"attn_q": (WIDTH, WIDTH), "attn_k": (WIDTH // 2, WIDTH), "attn_v": (WIDTH // 2, WIDTH), "attn_output": (WIDTH, WIDTH)}
-    shapes |= {"ffn_gate": (FEED, WIDTH), "ffn_up": (FEED, WIDTH), "ffn_down": (WIDTH, FEED), "attn_norm": (WIDTH,), "ffn_norm": (WIDTH,)}
-    layers = {f"blk.{layer}.{name}.weight": shape for layer in range(LAYERS) for name, shape in shapes.items()}
-    for name, shape in {"token_embd.weight": (len(TOKENS), WIDTH), "output_norm.weight": (WIDTH,), **layers}.items():
+    shapes = {
+        "attn_q": (WIDTH, WIDTH),
+        "attn_k": (WIDTH // 2, WIDTH),
+        "attn_v": (WIDTH // 2, WIDTH),
+        "attn_output": (WIDTH, WIDTH),
+    }
+    shapes |= {
+        "ffn_gate": (FEED, WIDTH),
+        "ffn_up": (FEED, WIDTH),
+        "ffn_down": (WIDTH, FEED),
+        "attn_norm": (WIDTH,),
+        "ffn_norm": (WIDTH,),
+    }
+    layers = {
+        f"blk.{layer}.{name}.weight": shape for layer in range(LAYERS) for name, shape in shapes.items()
+    }
+    for name, shape in {
+        "token_embd.weight": (len(TOKENS), WIDTH),
+        "output_norm.weight": (WIDTH,),
+        **layers,
+    }.items():
         values = draw.normal(0, 0.1, shape).astype(np.float32)
         kind = GGMLQuantizationType.Q8_0 if len(shape) == 2 else GGMLQuantizationType.F32
         writer.add_tensor(name, quantize(values, kind), raw_dtype=kind)
@@ -66,10 +83,15 @@ def start(name: Path) -> Backbone:
 
 def test_a_file_and_the_folder_that_holds_it_are_one_model_in_full_precision(file: Path) -> None:
     by_file, by_folder = start(file), start(file.parent)
-    assert all(torch.equal(one, other) for one, other in zip(by_file.model.parameters(), by_folder.model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(by_file.model.parameters(), by_folder.model.parameters(), strict=True)
+    )
     assert {weight.dtype for weight in by_file.model.parameters()} == {torch.float32}
     table = np.random.default_rng(0).normal(0, 0.1, (len(TOKENS), WIDTH)).astype(np.float32)
-    known = torch.from_numpy(dequantize(quantize(table, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0))
+    known = torch.from_numpy(
+        dequantize(quantize(table, GGMLQuantizationType.Q8_0), GGMLQuantizationType.Q8_0)
+    )
     assert torch.equal(by_file.model.model.embed_tokens.weight[: len(TOKENS)], known)
 
 
@@ -77,7 +99,10 @@ def test_what_is_saved_needs_no_gguf_file_any_more(file: Path, tmp_path: Path) -
     backbone = start(file)
     backbone.save(tmp_path)
     again = load_backbone(tmp_path, "fp32")
-    assert all(torch.equal(one, other) for one, other in zip(backbone.model.parameters(), again.model.parameters(), strict=True))
+    assert all(
+        torch.equal(one, other)
+        for one, other in zip(backbone.model.parameters(), again.model.parameters(), strict=True)
+    )
     for text in ("a  7", "<|start|>x\n", "17  17"):
         assert again.tokens(text, symbols=False) == backbone.tokens(text, symbols=False)
 
@@ -95,7 +120,9 @@ def test_an_unknown_way_of_cutting_is_refused(tmp_path: Path) -> None:
         read_tokenizer(settings)
 
 
-def test_a_missing_file_a_broken_one_and_two_in_a_folder_are_one_sentence_each(file: Path, tmp_path: Path) -> None:
+def test_a_missing_file_a_broken_one_and_two_in_a_folder_are_one_sentence_each(
+    file: Path, tmp_path: Path
+) -> None:
     with pytest.raises(MissingFile, match="there is no file"):
         read_config(PretrainedSettings(name=str(tmp_path / "nowhere.gguf")))
     (tmp_path / "broken.gguf").write_bytes(b"no such thing")
@@ -106,7 +133,9 @@ def test_a_missing_file_a_broken_one_and_two_in_a_folder_are_one_sentence_each(f
         read_config(PretrainedSettings(name=str(tmp_path)))
 
 
-def test_a_missing_reader_is_one_sentence_with_the_remedy(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_reader_is_one_sentence_with_the_remedy(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(gguf, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="pip install gguf"):
         read_config(PretrainedSettings(name=str(file)))

@@ -14,25 +14,38 @@ from transformers import LlamaConfig, Qwen2Config, T5ForConditionalGeneration
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.nano import train_tokenizer
-from shelftalk.models.pretrained import check_config, load_backbone, read_config, read_tokenizer, start_from_pretrained
+from shelftalk.models.pretrained import (
+    check_config,
+    load_backbone,
+    read_config,
+    read_tokenizer,
+    start_from_pretrained,
+)
 from shelftalk.models.settings import PretrainedSettings
-from shelftalk.tasks.marks import all_marks
+from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.testing.model_exams import SYMBOLS, TEXTS, BackboneExam
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
 
-WORDS = [*TEXTS, "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0 1 2 3 4 5 6 7 8 9 . , : ; ( ) - <>/_'\""] * 3
+WORDS = [
+    *TEXTS,
+    "abcdefghijklmnopqrstuvwxyz ABCDEFGHIJKLMNOPQRSTUVWXYZ 0 1 2 3 4 5 6 7 8 9 . , : ; ( ) - <>/_'\"",
+] * 3
 ITEMS = [f"<i_{number}>" for number in range(50)]
 TITLES = {"<i_7>": ["Amber tea", "Bold lamps"], "<i_8>": ["Calm boots"]}
 
 
 def flan(folder: Path, vocabulary: int = 480) -> PretrainedSettings:
-    return PretrainedSettings(name=str(save_flan_t5(folder, WORDS, SMALL, vocabulary, 150)), random_weights=True)
+    return PretrainedSettings(
+        name=str(save_flan_t5(folder, WORDS, SMALL, vocabulary, 150)), random_weights=True
+    )
 
 
 def llama(folder: Path) -> PretrainedSettings:
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     tokenizer = train_tokenizer(TEXTS, [], 300)
-    LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, architectures=["LlamaForCausalLM"], **sizes).save_pretrained(folder)
+    LlamaConfig(
+        vocab_size=len(tokenizer), tie_word_embeddings=True, architectures=["LlamaForCausalLM"], **sizes
+    ).save_pretrained(folder)
     tokenizer.pad_token = None
     tokenizer.save_pretrained(folder)
     return PretrainedSettings(name=str(folder), random_weights=True)
@@ -40,7 +53,13 @@ def llama(folder: Path) -> PretrainedSettings:
 
 def qwen(folder: Path) -> PretrainedSettings:
     """A tokenizer that Qwen has not, whole in its tokenizer.json."""
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     tokenizer = train_tokenizer(TEXTS, [], 300)
     Qwen2Config(vocab_size=len(tokenizer), tie_word_embeddings=True, **sizes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -48,7 +67,7 @@ def qwen(folder: Path) -> PretrainedSettings:
 
 
 def start(settings: PretrainedSettings, seed: int = 0) -> Backbone:
-    return start_from_pretrained(settings, [*all_marks(), *ITEMS], TITLES, "fp32", seed)
+    return start_from_pretrained(settings, [*all_sentinels(), *ITEMS], TITLES, "fp32", seed)
 
 
 class TestAdaptedFlanT5(BackboneExam):
@@ -69,7 +88,9 @@ def test_t5s_own_marks_are_reused_and_the_line_break_is_one_token_of_free_text(t
     settings = flan(tmp_path)
     own = read_tokenizer(settings)
     backbone = start(settings)
-    assert backbone.tokens("<extra_id_0><extra_id_99>", symbols=True) == own.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_99>"])
+    assert backbone.tokens("<extra_id_0><extra_id_99>", symbols=True) == own.convert_tokens_to_ids(
+        ["<extra_id_0>", "<extra_id_99>"]
+    )
     lines = backbone.tokens("tea\n lamps\n", symbols=False)
     assert [backbone.tokenizer.decode([token]) for token in lines].count("\n") == 2
     assert len(backbone.tokenizer) == len(own) + 1 + len(ITEMS)
@@ -91,16 +112,23 @@ def test_new_symbols_begin_at_the_mean_of_their_texts_in_every_matrix(kind: obje
     for layer in (backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()):
         weight = layer.weight.detach()
         assert torch.allclose(weight[row["<i_7>"]], weight[said].mean(dim=0), atol=1e-6)
-        assert torch.equal(weight[row["<i_1>"]], weight[row["<i_2>"]]) and not torch.equal(weight[row["<i_7>"]], weight[row["<i_8>"]])
+        assert torch.equal(weight[row["<i_1>"]], weight[row["<i_2>"]]) and not torch.equal(
+            weight[row["<i_7>"]], weight[row["<i_8>"]]
+        )
 
 
 def test_flan_t5s_two_matrices_stay_two_through_growth_training_and_files(tmp_path: Path) -> None:
     backbone = start(flan(tmp_path / "flan", 260))
     model = backbone.model
-    assert not torch.equal(model.lm_head.weight, model.shared.weight) and model.config.scale_decoder_outputs is False
+    assert (
+        not torch.equal(model.lm_head.weight, model.shared.weight)
+        and model.config.scale_decoder_outputs is False
+    )
     backbone.save(tmp_path / "saved")
     again = load_backbone(tmp_path / "saved", "fp32")
-    assert torch.equal(again.model.lm_head.weight, model.lm_head.weight) and torch.equal(again.model.shared.weight, model.shared.weight)
+    assert torch.equal(again.model.lm_head.weight, model.lm_head.weight) and torch.equal(
+        again.model.shared.weight, model.shared.weight
+    )
     assert again.model.config.scale_decoder_outputs is False and again.parameters == backbone.parameters
     grown = start_from_pretrained(PretrainedSettings(name=str(tmp_path / "saved")), ["<j_1>"], {}, "fp32", 0)
     known = len(backbone.tokenizer)
@@ -108,7 +136,9 @@ def test_flan_t5s_two_matrices_stay_two_through_growth_training_and_files(tmp_pa
     assert torch.equal(grown.model.shared.weight[:known], model.shared.weight[:known])
 
 
-def test_a_tokenizer_that_is_whole_in_its_file_is_not_replaced_by_that_of_the_models_kind(tmp_path: Path) -> None:
+def test_a_tokenizer_that_is_whole_in_its_file_is_not_replaced_by_that_of_the_models_kind(
+    tmp_path: Path,
+) -> None:
     settings = qwen(tmp_path / "qwen")
     own, text = train_tokenizer(TEXTS, [], 300), "No. 10: e\u0301"  # Qwen's would compose the accent
     assert read_tokenizer(settings).encode(text) == own.encode(text)
@@ -121,7 +151,9 @@ def test_a_tokenizer_that_is_whole_in_its_file_is_not_replaced_by_that_of_the_mo
 
 def test_the_same_seed_draws_the_same_random_weights(tmp_path: Path) -> None:
     settings = flan(tmp_path)
-    one, same, other = (torch.cat([w.flatten() for w in start(settings, seed).model.parameters()]) for seed in (0, 0, 1))
+    one, same, other = (
+        torch.cat([w.flatten() for w in start(settings, seed).model.parameters()]) for seed in (0, 0, 1)
+    )
     assert torch.equal(one, same) and not torch.equal(one, other)
 
 
@@ -129,8 +161,12 @@ def test_released_weights_are_taken_as_they_are(tmp_path: Path) -> None:
     settings = flan(tmp_path / "flan")
     start(settings, seed=3).save(tmp_path / "released")
     released = T5ForConditionalGeneration.from_pretrained(tmp_path / "released")
-    backbone = start_from_pretrained(PretrainedSettings(name=str(tmp_path / "released")), SYMBOLS[:2], {}, "fp32", 0)
-    ours, theirs = (model.encoder.block[0].layer[0].SelfAttention.q.weight for model in (backbone.model, released))
+    backbone = start_from_pretrained(
+        PretrainedSettings(name=str(tmp_path / "released")), SYMBOLS[:2], {}, "fp32", 0
+    )
+    ours, theirs = (
+        model.encoder.block[0].layer[0].SelfAttention.q.weight for model in (backbone.model, released)
+    )
     assert torch.equal(ours, theirs)
     assert {weight.dtype for weight in backbone.model.parameters()} == {torch.float32}
 
@@ -139,7 +175,11 @@ def test_a_model_that_is_nowhere_is_one_sentence_with_the_remedy() -> None:
     for name in ("google/flan-t5-base", "no/such/folder/at/all"):
         with pytest.raises(MissingFile) as caught:
             read_config(PretrainedSettings(name=name))
-        assert name in str(caught.value) and "give the path of its folder" in str(caught.value) and "\n" not in str(caught.value)
+        assert (
+            name in str(caught.value)
+            and "give the path of its folder" in str(caught.value)
+            and "\n" not in str(caught.value)
+        )
     with pytest.raises(MissingFile, match="shelftalk train"):
         load_backbone(Path("no-such-folder"))
 
@@ -147,7 +187,9 @@ def test_a_model_that_is_nowhere_is_one_sentence_with_the_remedy() -> None:
 def test_a_folder_that_holds_no_whole_model_is_not_blamed_on_the_network(tmp_path: Path) -> None:
     settings = flan(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": ')
-    with pytest.raises(MissingFile, match=r"holds no model that can be read \(.+\); fetch it whole, or mend the path") as caught:
+    with pytest.raises(
+        MissingFile, match=r"holds no model that can be read \(.+\); fetch it whole, or mend the path"
+    ) as caught:
         read_config(settings)
     assert "hub" not in str(caught.value) and "network" not in str(caught.value)
 
@@ -183,7 +225,9 @@ def test_a_model_trained_in_fp16_is_asked_in_fp32_without_a_gpu(tmp_path: Path) 
     assert not backbone.fp16 and not backbone.bf16
 
 
-def test_a_folder_that_asks_for_its_own_code_is_refused_without_a_question(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_asks_for_its_own_code_is_refused_without_a_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = changed(tmp_path, model_type="things", auto_map={"AutoConfig": "code.Things"})
     (tmp_path / "code.py").write_text("raise SystemExit('it ran')")
     monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asked"))
@@ -242,7 +286,9 @@ def test_a_model_that_cannot_be_decoded_here_is_refused_in_one_sentence(
         ("t5", {}),
     ],
 )
-def test_a_model_with_full_attention_is_not_refused(model_type: str, values: dict[str, object], tmp_path: Path) -> None:
+def test_a_model_with_full_attention_is_not_refused(
+    model_type: str, values: dict[str, object], tmp_path: Path
+) -> None:
     assert read_config(config_of(tmp_path, model_type, **values)).model_type == model_type
 
 

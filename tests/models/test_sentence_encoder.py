@@ -21,14 +21,36 @@ from shelftalk.models.sentence_encoder import encode_texts
 from shelftalk.testing.task_exams import world_split
 from shelftalk.testing.worlds import EVIL_TEXTS
 
-WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "green", "tea", "oak", "lamp", "many", "words", "x")
+WORDS = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "red",
+    "green",
+    "tea",
+    "oak",
+    "lamp",
+    "many",
+    "words",
+    "x",
+)
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
     made = Tokenizer(WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
     made.pre_tokenizer = Whitespace()
-    made.post_processor = TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    special = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    made.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    special = {
+        "unk_token": "[UNK]",
+        "pad_token": "[PAD]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
     return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=24, **special)
 
 
@@ -38,7 +60,9 @@ def encoder(tmp_path_factory) -> str:
     torch.manual_seed(0)
     size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     folder = tmp_path_factory.mktemp("encoder")
-    BertModel(BertConfig(vocab_size=len(WORDS), max_position_embeddings=24, initializer_range=0.5, **size)).save_pretrained(folder)
+    BertModel(
+        BertConfig(vocab_size=len(WORDS), max_position_embeddings=24, initializer_range=0.5, **size)
+    ).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return str(folder)
 
@@ -57,7 +81,9 @@ def test_neither_order_nor_company_nor_batches_change_a_vector(encoder):
     assert np.array_equal(encode_texts(texts, encoder), together)
     assert np.array_equal(encode_texts(texts[::-1], encoder)[::-1], together)
     np.testing.assert_allclose(encode_texts(texts, encoder, batch_size=2), together, atol=1e-5)
-    np.testing.assert_allclose(np.vstack([encode_texts([text], encoder) for text in texts]), together, atol=1e-5)
+    np.testing.assert_allclose(
+        np.vstack([encode_texts([text], encoder) for text in texts]), together, atol=1e-5
+    )
 
 
 def test_equal_texts_get_equal_vectors_and_blank_ones_zeros(encoder):
@@ -76,7 +102,9 @@ def test_hostile_texts_have_vectors_and_no_control_tokens(encoder):
 def test_what_is_no_encoder_is_told(tmp_path: Path):
     with pytest.raises(MissingFile, match='there is no sentence encoder ".*nowhere".*set it to "tfidf"'):
         encode_texts(["tea"], str(tmp_path / "nowhere"))
-    T5Model(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(tmp_path)
+    T5Model(T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)).save_pretrained(
+        tmp_path
+    )
     tokenizer().save_pretrained(tmp_path)
     with pytest.raises(SettingsError, match="a t5 model, not a sentence encoder"):
         encode_texts(["tea"], str(tmp_path))
@@ -85,13 +113,17 @@ def test_what_is_no_encoder_is_told(tmp_path: Path):
 def test_a_package_that_carries_an_encoder_may_be_named_by_its_own_folder(encoder, tmp_path: Path):
     shutil.copytree(encoder, tmp_path / "package" / "model")
     (tmp_path / "package" / "__init__.py").touch()
-    assert np.array_equal(encode_texts(["red tea"], str(tmp_path / "package")), encode_texts(["red tea"], encoder))
+    assert np.array_equal(
+        encode_texts(["red tea"], str(tmp_path / "package")), encode_texts(["red tea"], encoder)
+    )
 
 
 @pytest.mark.parametrize("scheme", ["semantic", "atomic", "collaborative", "mixed"])
 def test_an_index_is_made_of_the_encoders_vectors(encoder, scheme):
     split = world_split("nasty")
-    settings = IndexSettings(scheme=scheme, encoder=encoder, codes=6, dimensions=8, text_weight=1, clusters=4, leaf_items=8)
+    settings = IndexSettings(
+        scheme=scheme, encoder=encoder, codes=6, dimensions=8, text_weight=1, clusters=4, leaf_items=8
+    )
     one, other = build_index(split, settings, seed=0), build_index(split, settings, seed=0)
     plain = build_index(split, settings.model_copy(update={"encoder": "tfidf"}), seed=0)
     assert one.names == other.names and np.array_equal(one.symbol_vectors, other.symbol_vectors)
@@ -102,5 +134,7 @@ def test_an_index_is_made_of_the_encoders_vectors(encoder, scheme):
 
 def test_a_scheme_that_reads_no_text_vectors_refuses_an_encoder(encoder):
     assert not reads_text_vectors("titles")
-    with pytest.raises(SettingsError, match=r'which the scheme "titles" does not read; set index\.encoder = "tfidf"'):
+    with pytest.raises(
+        SettingsError, match=r'which the scheme "titles" does not read; set index\.encoder = "tfidf"'
+    ):
         build_index(world_split("tiny"), IndexSettings(scheme="titles", encoder=encoder), seed=0)

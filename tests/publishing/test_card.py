@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.experiment import load_experiment
 from shelftalk.publishing.card import MOVIELENS, model_card
 from shelftalk.report.content import ReportContent
 from shelftalk.report.from_run import content_of
 from shelftalk.report.numbers import figure
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
 def content(run: RunFolder) -> ReportContent:
-    return content_of(RunParts(run, load_experiment(run.experiment)))
+    return content_of(Run(run, load_experiment(run.experiment)))
 
 
 def test_the_front_matter_holds_the_models_own_figures(run: RunFolder, published: Path) -> None:
@@ -30,7 +30,12 @@ def test_the_front_matter_holds_the_models_own_figures(run: RunFolder, published
     assert data.get("license") is None and data.get("base_model") is None and data.model_name == "tiny"
     metrics = json.loads(run.metrics.read_text())
     told = {(result.task_type, result.metric_type): result for result in data.eval_results}
-    shown = {(task, metric): value for task in metrics for metric, value in metrics[task]["aligned"].items() if metric != "ndcg@1"}
+    shown = {
+        (task, metric): value
+        for task in metrics
+        for metric, value in metrics[task]["aligned"].items()
+        if metric != "ndcg@1"
+    }
     assert {key: result.metric_value for key, result in told.items()} == pytest.approx(shown, abs=1e-6)
     for (task, metric), result in told.items():
         low, high = metrics[task]["aligned.ci"][metric]
@@ -40,7 +45,16 @@ def test_the_front_matter_holds_the_models_own_figures(run: RunFolder, published
 
 def test_the_card_tells_data_protocol_limits_and_versions(published: Path) -> None:
     card = (published / "README.md").read_text("utf-8")
-    headings = ["Use", "Results", "Limits", "Data", "The model", "What is in this folder", "Licence", "Versions"]
+    headings = [
+        "Use",
+        "Results",
+        "Limits",
+        "Data",
+        "The model",
+        "What is in this folder",
+        "Licence",
+        "Versions",
+    ]
     assert re.findall(r"^## (.*)", card, re.MULTILINE) == headings
     for said in (
         "Each user's last interaction is the test",
@@ -73,15 +87,26 @@ def test_the_example_of_a_repository_fetches_it(content: ReportContent) -> None:
 
 def test_foreign_texts_and_warnings_cannot_break_the_card(content: ReportContent, tmp_path: Path) -> None:
     evil = "--- \n---\nlicense: mit\n| <script> `x`"
-    changed = replace(content, title=evil, warnings=("the index leaks",), data={**content.data, "source": evil})
-    (tmp_path / "README.md").write_text(model_card(changed, load_experiment(None), ["it's\n```"], "folder"), "utf-8")
+    changed = replace(
+        content, title=evil, warnings=("the index leaks",), data={**content.data, "source": evil}
+    )
+    (tmp_path / "README.md").write_text(
+        model_card(changed, load_experiment(None), ["it's\n```"], "folder"), "utf-8"
+    )
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.get("license") is None and card.data.library_name == "transformers"
     assert "**Warning:** the index leaks" in card.text and "<script>" not in card.text
 
 
-def test_a_folder_of_this_machine_is_not_named_as_the_backbone(content: ReportContent, tmp_path: Path) -> None:
+def test_a_folder_of_this_machine_is_not_named_as_the_backbone(
+    content: ReportContent, tmp_path: Path
+) -> None:
     name = str(tmp_path / "smol")
     experiment = load_experiment(None, {"pretrained": {"name": name}})
-    card = model_card(replace(content, model={**content.model, "backbone": f"{name}, revision main"}), experiment, ["a"], "folder")
+    card = model_card(
+        replace(content, model={**content.model, "backbone": f"{name}, revision main"}),
+        experiment,
+        ["a"],
+        "folder",
+    )
     assert str(tmp_path) not in card and "smol, revision main" in card

@@ -88,12 +88,12 @@ def opened_or_refused(folder: Path) -> bool:
 @pytest.fixture
 def planted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A module that anybody could have installed; it writes a file when it is imported."""
-    place = tmp_path / "installed"
-    place.mkdir()
-    trace = place / "was-imported"
-    (place / "planted.py").write_text(f"open({str(trace)!r}, 'w').close()\nclass Thing: pass\n")
-    monkeypatch.syspath_prepend(str(place))
-    yield place / "planted.py"
+    position = tmp_path / "installed"
+    position.mkdir()
+    trace = position / "was-imported"
+    (position / "planted.py").write_text(f"open({str(trace)!r}, 'w').close()\nclass Thing: pass\n")
+    monkeypatch.syspath_prepend(str(position))
+    yield position / "planted.py"
     assert not trace.exists() and "planted" not in sys.modules
 
 
@@ -304,7 +304,9 @@ def test_a_config_that_asks_for_more_than_there_is_is_refused_at_once(copied: Co
         ("text", "max_characters", 10**12),
     ],
 )
-def test_settings_of_any_size_cost_no_more_than_the_catalogue(section: str, key: str, value: object, copied: Copied) -> None:
+def test_settings_of_any_size_cost_no_more_than_the_catalogue(
+    section: str, key: str, value: object, copied: Copied
+) -> None:
     folder = copied()
     settings = tomllib.loads((folder / "experiment.toml").read_text())
     settings[section][key] = value
@@ -358,10 +360,10 @@ def damaged(content: bytes, name: str, draw: random.Random) -> bytes:
         return content * 2
     changed = bytearray(content)
     for _ in range(draw.choice([1, 1, 4, 40])):
-        place = (
+        position = (
             draw.randrange(len(content)) if draw.random() < 0.5 else draw.randrange(min(200, len(content)))
         )
-        changed[place] = draw.randrange(256)
+        changed[position] = draw.randrange(256)
     return bytes(changed)
 
 
@@ -373,10 +375,14 @@ def _replaced(value: Any, draw: random.Random) -> Any:
             return {name: part for name, part in value.items() if name != key}
         return {**value, key: _replaced(value[key], draw)}
     if isinstance(value, list) and value and draw.random() < 0.9:
-        place = draw.randrange(len(value))
+        position = draw.randrange(len(value))
         if draw.random() < 0.15:
-            return [*value[:place], *value[place + 1 :], *value[place : place + 1] * draw.choice([0, 2])]
-        return [*value[:place], _replaced(value[place], draw), *value[place + 1 :]]
+            return [
+                *value[:position],
+                *value[position + 1 :],
+                *value[position : position + 1] * draw.choice([0, 2]),
+            ]
+        return [*value[:position], _replaced(value[position], draw), *value[position + 1 :]]
     return draw.choice(VALUES)
 
 
@@ -385,9 +391,9 @@ def _with_a_number(content: bytes, draw: random.Random) -> bytes:
     changed = bytearray(content)
     if len(changed) < start + 4:
         return content + b"\0" * 4
-    place = start + 4 * draw.randrange((len(changed) - start) // 4)
-    number = draw.choice([-1, 0, 1, place, 10**6, 2**31 - 1, -(2**31)])
-    changed[place : place + 4] = number.to_bytes(4, "little", signed=True)
+    position = start + 4 * draw.randrange((len(changed) - start) // 4)
+    number = draw.choice([-1, 0, 1, position, 10**6, 2**31 - 1, -(2**31)])
+    changed[position : position + 4] = number.to_bytes(4, "little", signed=True)
     return bytes(changed)
 
 

@@ -15,15 +15,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from shelftalk.errors import AnotherExperiment, HubError
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing.hub import push
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call
 
 
 class Hub:
-    """Keeps what is uploaded in a folder; `public`: the repository is there and open to all; `fails`: what it raises."""
+    """Keeps what is uploaded in a folder; `public`: the repository is there and open to all; `fails`: what it
+    raises."""
 
-    def __init__(self, place: Path, public: bool = False, fails: Exception | None = None) -> None:
-        self.place, self.private, self.fails = place, not public, fails
+    def __init__(self, position: Path, public: bool = False, fails: Exception | None = None) -> None:
+        self.position, self.private, self.fails = position, not public, fails
         self.made: list[tuple[str, bool]] = []
 
     def create_repo(self, name: str, *, private: bool, exist_ok: bool) -> str:
@@ -35,30 +36,36 @@ class Hub:
     def repo_info(self, name: str) -> Any:
         return SimpleNamespace(private=self.private)
 
-    def upload_folder(self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], commit_message: str) -> None:
+    def upload_folder(
+        self, *, repo_id: str, folder_path: Path, allow_patterns: list[str], commit_message: str
+    ) -> None:
         for name in allow_patterns:
-            (self.place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder_path / name, self.place / name)
+            (self.position / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(folder_path / name, self.position / name)
 
 
 def refusal(status: int) -> HfHubHTTPError:
     request = SimpleNamespace(url="https://hub.example", method="POST")
-    return HfHubHTTPError(f"{status} Client Error.\n\nForbidden.", response=SimpleNamespace(headers={}, request=request))  # type: ignore[arg-type]
+    return HfHubHTTPError(
+        f"{status} Client Error.\n\nForbidden.", response=SimpleNamespace(headers={}, request=request)
+    )  # type: ignore[arg-type]
 
 
 def test_what_is_pushed_is_private_whole_and_opens(published: Path, tmp_path: Path) -> None:
     hub = Hub(tmp_path / "hub")
     assert push(published, "owner/model", api=hub) == "https://hub.example/owner/model"
     assert hub.made == [("owner/model", True)]
-    assert open_recommender(hub.place).index.item_ids == open_recommender(published).index.item_ids
-    assert (hub.place / "README.md").exists()
+    assert open_recommender(hub.position).index.item_ids == open_recommender(published).index.item_ids
+    assert (hub.position / "README.md").exists()
 
 
-def test_a_file_that_was_put_beside_is_not_uploaded_and_a_changed_one_stops_it(copied: Callable[[], Path], tmp_path: Path) -> None:
+def test_a_file_that_was_put_beside_is_not_uploaded_and_a_changed_one_stops_it(
+    copied: Callable[[], Path], tmp_path: Path
+) -> None:
     folder, hub = copied(), Hub(tmp_path / "hub")
     (folder / "orders.csv").write_text("who, what")
     push(folder, "owner/model", api=hub)
-    assert not (hub.place / "orders.csv").exists()
+    assert not (hub.position / "orders.csv").exists()
     (folder / "catalogue.parquet").write_bytes(b"")
     with pytest.raises(AnotherExperiment):
         push(folder, "owner/other", api=hub)
@@ -69,9 +76,9 @@ def test_a_public_repository_is_met_only_by_those_who_say_public(published: Path
     hub = Hub(tmp_path / "hub", public=True)
     with pytest.raises(HubError, match="is public; add --public"):
         push(published, "owner/model", api=hub)
-    assert not hub.place.exists()
+    assert not hub.position.exists()
     push(published, "owner/model", public=True, api=hub)
-    assert hub.made[-1] == ("owner/model", False) and hub.place.exists()
+    assert hub.made[-1] == ("owner/model", False) and hub.position.exists()
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,10 @@ def test_a_public_repository_is_met_only_by_those_who_say_public(published: Path
         (refusal(403), "the hub refused .* your token may write there"),
         (OfflineModeIsEnabled("offline mode"), "cannot be reached .*push it again where there is a network"),
         (HTTPError("no route\nto host"), r"cannot be reached \(no route\)"),
-        (HFValidationError("a/b/c is wrong."), r'cannot be the name of a repository \(a/b/c is wrong\); give one such as "owner/model"'),
+        (
+            HFValidationError("a/b/c is wrong."),
+            r'cannot be the name of a repository \(a/b/c is wrong\); give one such as "owner/model"',
+        ),
     ],
 )
 def test_each_failure_is_one_sentence(error: Exception, said: str, published: Path, tmp_path: Path) -> None:
@@ -100,4 +110,4 @@ def test_the_command_pushes_and_asks_for_a_token_where_there_is_none(
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a stub's")
     done = call("publish", run.path, "--to", tmp_path / "model", "--push", "owner/model")
     assert done.exit_code == 0 and "Pushed to: https://hub.example/owner/model" in done.stdout, done.output
-    assert "snapshot_download('owner/model')" in (hub.place / "README.md").read_text("utf-8")
+    assert "snapshot_download('owner/model')" in (hub.position / "README.md").read_text("utf-8")

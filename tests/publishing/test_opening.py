@@ -11,56 +11,65 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shelftalk.assemble import RunParts, build_aligned_with_prior, build_bias, build_item_knn
+from shelftalk.assemble import Run, build_aligned_with_prior, build_bias, build_item_knn
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnknownItem, UnreadableFile
 from shelftalk.experiment import load_experiment
 from shelftalk.publishing import open_recommender, with_prior
 from shelftalk.records import Filter, Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 
 Copied = Callable[[], Path]
 
 
 @pytest.fixture(scope="module")
-def found(run: RunFolder) -> RunParts:
-    return RunParts(run, load_experiment(run.experiment))
+def found(run: RunFolder) -> Run:
+    return Run(run, load_experiment(run.experiment))
 
 
-def test_the_folder_alone_answers_as_the_run(run: RunFolder, published: Path, found: RunParts) -> None:
+def test_the_folder_alone_answers_as_the_run(run: RunFolder, published: Path, found: Run) -> None:
     away = run.dataset.rename(run.path / "hidden")  # nothing of the run is needed
     try:
         model = open_recommender(published)
     finally:
         away.rename(run.dataset)
-    retrieval, ranking, rating = (getattr(found.split, f"{task}_requests")("test")[0] for task in ("retrieval", "ranking", "rating"))
+    retrieval, ranking, rating = (
+        getattr(found.split, f"{task}_requests")("test")[0] for task in ("retrieval", "ranking", "rating")
+    )
     theirs = found.language_model
     assert model.recommend(retrieval, 10) == theirs.recommend(retrieval, 10)
     assert model.rank(ranking) == theirs.rank(ranking)
     assert model.rate(rating) == theirs.rate(rating)
-    assert np.array_equal(model.ratings(rating).chances, theirs.ratings(rating).chances)
+    assert np.array_equal(model.ratings(rating).probabilities, theirs.ratings(rating).probabilities)
     kept = pl.read_parquet(run.ranking("retrieval", "aligned"))["items"].to_list()
     assert [list(ranking.items) for ranking in model.recommend(retrieval, len(kept[0]))] == kept
 
 
-def test_a_stranger_a_filter_and_an_empty_history_are_answered(published: Path, found: RunParts) -> None:
-    model, some = open_recommender(published), found.split.dataset.item_ids
-    brand = next(brand for brand in found.split.dataset.items["brand"] if brand)
+def test_a_stranger_a_filter_and_an_empty_history_are_answered(published: Path, run: Run) -> None:
+    model, some = open_recommender(published), run.split.dataset.item_ids
+    brand = next(brand for brand in run.split.dataset.items["brand"] if brand)
     requests = [Request("nobody", ()), Request("nobody", tuple(some[:3]), filter=Filter(brands=(brand,)))]
-    assert model.recommend(requests, 5) == found.language_model.recommend(requests, 5)
+    assert model.recommend(requests, 5) == run.language_model.recommend(requests, 5)
     with pytest.raises(UnknownItem, match="catalogue"):
         model.recommend([Request("nobody", ("no such item",))], 5)
 
 
-def test_the_wordings_of_the_training_are_asked_whatever_the_package_has(published: Path, found: RunParts) -> None:
-    request = Request("nobody", tuple(found.split.dataset.item_ids[:2]))
+def test_the_wordings_of_the_training_are_asked_whatever_the_package_has(published: Path, run: Run) -> None:
+    request = Request("nobody", tuple(run.split.dataset.item_ids[:2]))
     prompt = open_recommender(published).prompt("retrieval", request)
-    assert prompt == found.language_model.prompt("retrieval", request)
+    assert prompt == run.language_model.prompt("retrieval", request)
     assert prompt[0].text.startswith("After these items:")
 
 
 @pytest.mark.parametrize(
     "name",
-    ["item_index.parquet", "item_trie/token.npy", "catalogue.parquet", "templates/rating.toml", "model.safetensors", "experiment.toml"],
+    [
+        "item_index.parquet",
+        "item_trie/token.npy",
+        "catalogue.parquet",
+        "templates/rating.toml",
+        "model.safetensors",
+        "experiment.toml",
+    ],
 )
 def test_a_file_of_another_training_is_refused_by_name(name: str, copied: Copied) -> None:
     folder = copied()
@@ -71,7 +80,9 @@ def test_a_file_of_another_training_is_refused_by_name(name: str, copied: Copied
         open_recommender(folder)
 
 
-def test_a_missing_file_and_a_folder_of_something_else_are_named(run: RunFolder, copied: Copied, tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_of_something_else_are_named(
+    run: RunFolder, copied: Copied, tmp_path: Path
+) -> None:
     folder = copied()
     (folder / "item_trie" / "leaf.npy").unlink()
     with pytest.raises(MissingFile, match=r'"item_trie/leaf.npy" is missing'):
@@ -84,7 +95,9 @@ def test_a_missing_file_and_a_folder_of_something_else_are_named(run: RunFolder,
         open_recommender(folder)
 
 
-def test_a_tokenizer_that_reads_names_otherwise_is_refused(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_that_reads_names_otherwise_is_refused(
+    copied: Copied, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from shelftalk.models.backbone import Backbone
 
     monkeypatch.setattr(Backbone, "_symbol_ids", lambda self, run: [1] * run.count(">"))
@@ -99,20 +112,22 @@ def test_the_card_may_be_edited_and_strange_files_may_lie_beside(copied: Copied)
     assert open_recommender(folder).recommend([Request("nobody", ())], 3)
 
 
-def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Path, found: RunParts) -> None:
-    combined, _ = build_aligned_with_prior(found)
-    knn, bias = build_item_knn(found)[0], build_bias(found)[0]
+def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Path, run: Run) -> None:
+    combined, _ = build_aligned_with_prior(run)
+    knn, bias = build_item_knn(run)[0], build_bias(run)[0]
     ours = with_prior(published, open_recommender(published), knn, bias)
-    requests, rated = found.split.retrieval_requests("test")[0][:5], found.split.rating_requests("test")[0][:5]
+    requests, rated = run.split.retrieval_requests("test")[0][:5], run.split.rating_requests("test")[0][:5]
     assert ours.weights == combined.weights
-    assert ours.recommend(requests, 5) == combined.recommend(requests, 5) and ours.rate(rated) == combined.rate(rated)
+    assert ours.recommend(requests, 5) == combined.recommend(requests, 5) and ours.rate(
+        rated
+    ) == combined.rate(rated)
     with pytest.raises(SettingsError, match='chosen for the prior "item_knn", not for "mine"'):
         with_prior(published, ours.model, replace(knn, name="mine"))
 
 
-def test_without_weights_a_prior_is_refused(copied: Copied, found: RunParts) -> None:
+def test_without_weights_a_prior_is_refused(copied: Copied, run: Run) -> None:
     folder = copied()
     facts = json.loads((folder / "shelftalk.json").read_text())
     (folder / "shelftalk.json").write_text(json.dumps({**facts, "weights": []}))
     with pytest.raises(SettingsError, match="no weight of a prior for retrieval"):
-        with_prior(folder, open_recommender(folder), build_item_knn(found)[0])
+        with_prior(folder, open_recommender(folder), build_item_knn(run)[0])

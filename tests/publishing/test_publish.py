@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.decoding.item_trie import open_trie
 from shelftalk.decoding.logits_processor import TrieLogitsProcessor
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError, StageMissing
@@ -22,7 +22,7 @@ from shelftalk.publishing.card import base_model, plain_name
 from shelftalk.publishing.contents import HOLD
 from shelftalk.publishing.publish import publish, without_paths
 from shelftalk.records import Request
-from shelftalk.runs import RunFolder, read_signed, write_signed
+from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment
 
@@ -32,9 +32,15 @@ def test_the_folder_holds_what_is_told_and_no_user(run: RunFolder, published: Pa
     told = {path.relative_to(published).as_posix() for pattern, _ in HOLD for path in published.glob(pattern)}
     assert told == set(files)
     users = [user.encode() for user in pl.read_parquet(run.dataset / "events.parquet")["user_id"].unique()]
-    text = b"".join(content for name, content in files.items() if name.endswith((".json", ".toml", ".md")) and name != "tokenizer.json")
+    text = b"".join(
+        content
+        for name, content in files.items()
+        if name.endswith((".json", ".toml", ".md")) and name != "tokenizer.json"
+    )
     assert not [user for user in users if b'"' + user + b'"' in text]
-    assert pl.read_parquet(published / "catalogue.parquet").equals(pl.read_parquet(run.dataset / "items.parquet"))
+    assert pl.read_parquet(published / "catalogue.parquet").equals(
+        pl.read_parquet(run.dataset / "items.parquet")
+    )
 
 
 def test_no_text_of_the_folder_tells_where_anything_lay(published: Path) -> None:
@@ -50,18 +56,26 @@ def test_the_experiment_in_the_folder_is_the_runs_without_paths(run: RunFolder, 
 
 
 def test_generate_stays_inside_the_trie_by_the_folders_own_settings(published: Path) -> None:
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(published), AutoTokenizer.from_pretrained(published)
+    model, tokenizer = (
+        AutoModelForCausalLM.from_pretrained(published),
+        AutoTokenizer.from_pretrained(published),
+    )
     settings, trie = GenerationConfig.from_pretrained(published), open_trie(published / "item_trie")
     assert model.generation_config.num_beams == settings.num_beams == 20 and settings.length_penalty == 0.0
     recommender = open_recommender(published)
     prompt = recommender.backbone.encode(recommender.prompt("retrieval", Request("nobody", ()))).ids
     processor = TrieLogitsProcessor(trie, tokenizer.eos_token_id, len(prompt))
-    found = model.generate(input_ids=torch.from_numpy(prompt[None].astype("int64")), logits_processor=LogitsProcessorList([processor]))
+    found = model.generate(
+        input_ids=torch.from_numpy(prompt[None].astype("int64")),
+        logits_processor=LogitsProcessorList([processor]),
+    )
     items = processor.items(found.sequences, found.sequences_scores)
     assert len(set(items.tolist())) == 20 and (items >= 0).all()
 
 
-def test_publishing_again_replaces_the_folder_and_leaves_the_run_alone(run: RunFolder, tmp_path: Path) -> None:
+def test_publishing_again_replaces_the_folder_and_leaves_the_run_alone(
+    run: RunFolder, tmp_path: Path
+) -> None:
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
     before = contents(copy.path)
     first = publish(copy.path)
@@ -87,12 +101,18 @@ def test_a_run_that_is_not_finished_or_does_not_fit_is_refused(run: RunFolder, t
         publish(tmp_path / "none", tmp_path / "out")
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
     experiment = saved_experiment(copy)
-    save_experiment(experiment.model_copy(update={"text": experiment.text.model_copy(update={"user_ids": True})}), copy)
+    save_experiment(
+        experiment.model_copy(update={"text": experiment.text.model_copy(update={"user_ids": True})}), copy
+    )
     with pytest.raises(SettingsError, match="text.user_ids"):
         publish(copy.path)
     save_experiment(experiment, copy)
     index = pl.read_parquet(copy.item_index)
-    facts = {key: value for key, value in pl.read_parquet_metadata(copy.item_index).items() if key != "ARROW:schema"}
+    facts = {
+        key: value
+        for key, value in pl.read_parquet_metadata(copy.item_index).items()
+        if key != "ARROW:schema"
+    }
     index.with_columns(name=pl.col("name").reverse()).write_parquet(copy.item_index, metadata=facts)
     with pytest.raises(ChangedFile, match="run `shelftalk index`"):
         publish(copy.path)
@@ -100,7 +120,9 @@ def test_a_run_that_is_not_finished_or_does_not_fit_is_refused(run: RunFolder, t
 
 
 @pytest.mark.parametrize(("stage", "key"), [("train", "seed"), ("recommend.aligned", "settings")])
-def test_figures_of_another_training_or_another_asking_are_not_published(stage: str, key: str, run: RunFolder, tmp_path: Path) -> None:
+def test_figures_of_another_training_or_another_asking_are_not_published(
+    stage: str, key: str, run: RunFolder, tmp_path: Path
+) -> None:
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
     manifest = read_signed(copy.manifest(stage))
     manifest["inputs"][key] = "another"
@@ -123,14 +145,19 @@ def test_an_encoder_decoder_that_says_titles_and_knows_no_ratings_is_published_t
         "nano": {"family": "encoder-decoder"},
         "tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}},
     }
-    small = {"training": {"max_steps": 2, "batch_tokens": 512}, "evaluation": {"search_error_users": 0, "held_out_wordings": False}}
+    small = {
+        "training": {"max_steps": 2, "batch_tokens": 512},
+        "evaluation": {"search_error_users": 0, "held_out_wordings": False},
+    }
     file = write_experiment(tmp_path / "tiny.toml", world, models=["aligned"], **tables, **small)
     run, experiment = RunFolder(tmp_path / "run"), load_experiment(file)
     stages.run(run, experiment)
     folder = publish(run.path)
-    requests, _ = (found := RunParts(run, experiment)).split.retrieval_requests("test")
+    requests, _ = (found := Run(run, experiment)).split.retrieval_requests("test")
     model = open_recommender(folder)
-    assert model.recommend(requests, 5) == found.language_model.recommend(requests, 5) and set(model.tasks) == {"retrieval", "ranking"}
+    assert model.recommend(requests, 5) == found.language_model.recommend(requests, 5) and set(
+        model.tasks
+    ) == {"retrieval", "ranking"}
     settings = GenerationConfig.from_pretrained(folder)
     assert settings.decoder_start_token_id == model.backbone.model.config.decoder_start_token_id is not None
     assert settings.max_new_tokens == model.trie.depth
@@ -142,7 +169,9 @@ def test_the_command_tells_what_is_in_the_folder(run: RunFolder, tmp_path: Path)
     assert "model.safetensors" in result.stdout or "*.safetensors" in result.stdout
     assert f"Folder: {tmp_path / 'model'}" in result.stdout
     told = json.loads(call("publish", run.path, "--to", tmp_path / "model", "--json").stdout)
-    assert told["pushed_to"] is None and sum(row["bytes"] for row in told["files"]) == sum(map(len, contents(tmp_path / "model").values()))
+    assert told["pushed_to"] is None and sum(row["bytes"] for row in told["files"]) == sum(
+        map(len, contents(tmp_path / "model").values())
+    )
     early = call("publish", tmp_path / "none")
     assert early.exit_code == 2 and early.stderr.startswith("StageMissing")
 
@@ -153,4 +182,6 @@ def test_a_base_model_is_named_only_where_a_hub_knows_it(tmp_path: Path) -> None
 
     assert of() is None and of(name="owner/small") == "owner/small"
     assert of(name="owner/small", random_weights=True) is None and of(name=str(tmp_path)) is None
-    assert plain_name(str(tmp_path / "gone" / "model.gguf")) == "model.gguf" and plain_name("tfidf") == "tfidf"
+    assert (
+        plain_name(str(tmp_path / "gone" / "model.gguf")) == "model.gguf" and plain_name("tfidf") == "tfidf"
+    )

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts, read_model_facts
+from shelftalk.assemble import Run, read_model_facts
 from shelftalk.errors import AnotherExperiment, RunError
 from shelftalk.experiment import load_experiment
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing import publish as publishing
 from shelftalk.publishing.publish import publish
 from shelftalk.records import Request
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment
 
@@ -52,8 +52,8 @@ def test_templates_changed_after_training_change_no_answer(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = open_recommender(published)
-    found = RunParts(copy, load_experiment(copy.experiment))
-    assert found.language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
+    run = Run(copy, load_experiment(copy.experiment))
+    assert run.language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
     again = publish(copy.path, tmp_path / "again")
     assert (again / "templates" / "retrieval.toml").read_bytes() == (
         published / "templates" / "retrieval.toml"
@@ -86,7 +86,7 @@ def test_templates_changed_between_writing_and_training_are_those_of_the_samples
     assert [template.source for template in read_model_facts(run.model).templates["retrieval"]] == [
         f"{TRAINED}:\n{{history}}"
     ]
-    assert RunParts(run, experiment).language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
+    assert Run(run, experiment).language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_settings_of_prompts_that_were_edited_in_the_run_are_named(
     copy.experiment.write_text(text.replace(old, new))
     for work in (
         lambda: publish(copy.path, tmp_path / "new"),
-        lambda: RunParts(copy, load_experiment(copy.experiment)).language_model,
+        lambda: Run(copy, load_experiment(copy.experiment)).language_model,
     ):
         with pytest.raises(
             AnotherExperiment, match=f"other settings of its prompts .*{name}.*; set them back"
@@ -115,13 +115,18 @@ def test_settings_of_prompts_that_were_edited_in_the_run_are_named(
     assert open_recommender(publish(copy.path, tmp_path / "new")).recommend([ASKED], 3)
 
 
-def test_a_model_of_an_earlier_version_that_tells_fewer_settings_is_asked_all_the_same(copy: RunFolder) -> None:
+def test_a_model_of_an_earlier_version_that_tells_fewer_settings_is_asked_all_the_same(
+    copy: RunFolder,
+) -> None:
     facts = json.loads((copy.model / "shelftalk.json").read_text())
     told = facts.pop("prompts")
-    without_one = {**told, "text": {key: value for key, value in told["text"].items() if key != "max_characters"}}
+    without_one = {
+        **told,
+        "text": {key: value for key, value in told["text"].items() if key != "max_characters"},
+    }
     for fewer in ({}, {"prompts": without_one}):
         (copy.model / "shelftalk.json").write_text(json.dumps({**facts, **fewer}))
-        assert RunParts(copy, load_experiment(copy.experiment)).language_model.recommend([ASKED], 3)
+        assert Run(copy, load_experiment(copy.experiment)).language_model.recommend([ASKED], 3)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are others on Windows")

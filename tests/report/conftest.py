@@ -63,7 +63,10 @@ def model_row(task: str, model: str) -> ModelRow:
     return ModelRow(
         model=model,
         metrics=metrics,
-        intervals={name: (max(0.0, round(value - half, 4)), round(value + half, 4)) for name, value in metrics.items()},
+        intervals={
+            name: (max(0.0, round(value - half, 4)), round(value + half, 4))
+            for name, value in metrics.items()
+        },
         baseline=model in BASELINES,
     )
 
@@ -73,7 +76,11 @@ def task_results(task: str, n: int, protocol: str, differences: tuple[Difference
         task=task,
         rows=tuple(model_row(task, model) for model in VALUES[task]),
         main_metric={"retrieval": "recall@10", "ranking": "ndcg@10", "rating": "rmse"}[task],
-        plotted={"retrieval": ("recall@10", "ndcg@10", "mrr"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}[task],
+        plotted={
+            "retrieval": ("recall@10", "ndcg@10", "mrr"),
+            "ranking": ("hr@1", "ndcg@10"),
+            "rating": ("rmse", "mae"),
+        }[task],
         n=n,
         unit="ratings" if task == "rating" else "users",
         protocol=protocol,
@@ -108,14 +115,27 @@ def tasks() -> tuple[TaskResults, ...]:
 
 def slices() -> tuple[SliceRow, ...]:
     parts = {
-        "item popularity": (("never seen in training", 21), ("rare (1-20)", 171), ("middle (21-80)", 262), ("popular", 217)),
+        "item popularity": (
+            ("never seen in training", 21),
+            ("rare (1-20)", 171),
+            ("middle (21-80)", 262),
+            ("popular", 217),
+        ),
         "history length": (("under 20", 88), ("20-60", 253), ("over 60", 330)),
     }
     return tuple(
-        slice_row(task, metric, model, kind, part, n, 0.0 if part == "never seen in training" else 0.4 + 0.4 * place)
+        slice_row(
+            task,
+            metric,
+            model,
+            kind,
+            part,
+            n,
+            0.0 if part == "never seen in training" else 0.4 + 0.4 * position,
+        )
         for task, metric in (("retrieval", "recall@10"), ("ranking", "ndcg@10"))
         for kind, divided in parts.items()
-        for place, (part, n) in enumerate(divided)
+        for position, (part, n) in enumerate(divided)
         for model in VALUES[task]
     )
 
@@ -127,7 +147,14 @@ def slice_row(task: str, metric: str, model: str, kind: str, part: str, n: int, 
 
 
 def curves() -> tuple[CurvePoint, ...]:
-    ends = {"all": 2.61, "retrieval": 3.38, "ranking": 2.72, "rating": 1.31, "masked_items": 3.05, "masked_language": 1.93}
+    ends = {
+        "all": 2.61,
+        "retrieval": 3.38,
+        "ranking": 2.72,
+        "rating": 1.31,
+        "masked_items": 3.05,
+        "masked_language": 1.93,
+    }
     return tuple(
         CurvePoint(step, step * 8192, task, part, end + gap + 3.2 * 0.994**step + wave * (step // 50 % 2))
         for task, end in ends.items()
@@ -167,11 +194,16 @@ def samples() -> tuple[ShownSample, ...]:
 
 
 def user(number: int) -> ShownUser:
-    lines = [FILMS[(number * 3 + place) % len(FILMS)] for place in range(14)]
+    lines = [FILMS[(number * 3 + position) % len(FILMS)] for position in range(14)]
     rank = (3, 1, 17, None, 44)[number % 5]
-    top = tuple(Recommendation(lines[8 + place], -2.31 - 0.4 * place, hit=rank == place + 1) for place in range(5))
+    top = tuple(
+        Recommendation(lines[8 + position], -2.31 - 0.4 * position, hit=rank == position + 1)
+        for position in range(5)
+    )
     truth = top[rank - 1].line if rank is not None and rank <= 5 else lines[13]
-    return ShownUser(f"Person {number + 1}", tuple(lines[:8]), 52 - number, "aligned+prior", top, truth, rank, 50)
+    return ShownUser(
+        f"Person {number + 1}", tuple(lines[:8]), 52 - number, "aligned+prior", top, truth, rank, 50
+    )
 
 
 @pytest.fixture(scope="session")

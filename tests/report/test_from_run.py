@@ -1,4 +1,5 @@
-"""What the report says of a run of baselines alone; of a trained model see tests/end_to_end/test_report.py."""
+"""What the report says of a run of baselines alone; of a trained model see
+tests/end_to_end/test_report.py."""
 
 from __future__ import annotations
 
@@ -10,13 +11,13 @@ import polars as pl
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts
+from shelftalk.assemble import Run
 from shelftalk.experiment import load_experiment
 from shelftalk.report.content import Difference, ReportContent
 from shelftalk.report.from_run import _oriented, content_of, line_of
 from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world, untitled_world
 
 SETTINGS = {
@@ -28,35 +29,39 @@ SETTINGS = {
 }
 
 
-def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity", "item_knn", "bias")) -> RunParts:  # type: ignore[no-untyped-def]
+def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity", "item_knn", "bias")) -> Run:  # type: ignore[no-untyped-def]
     data = folder / "data"
     data.mkdir()
     dataset = world(users=25, items=50)
     dataset.items.write_parquet(data / "items.parquet")
     dataset.events.drop("position").write_parquet(data / "interactions.parquet")
-    experiment = load_experiment(None, {**SETTINGS, "models": models, "data": {"folder": str(data), "k_core": 1}})
+    experiment = load_experiment(
+        None, {**SETTINGS, "models": models, "data": {"folder": str(data), "k_core": 1}}
+    )
     stages.run(RunFolder(folder / "run"), experiment)
-    return RunParts(RunFolder(folder / "run"), experiment)
+    return Run(RunFolder(folder / "run"), experiment)
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> RunParts:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made(tmp_path_factory.mktemp("baselines"))
 
 
 @pytest.fixture(scope="module")
-def content(found: RunParts) -> ReportContent:
-    return content_of(found)
+def content(run: Run) -> ReportContent:
+    return content_of(run)
 
 
-def test_every_figure_is_the_one_in_metrics_json(content: ReportContent, found: RunParts) -> None:
-    metrics = json.loads(found.run.metrics.read_text())
+def test_every_figure_is_the_one_in_metrics_json(content: ReportContent, run: Run) -> None:
+    metrics = json.loads(run.folder.metrics.read_text())
     assert [task.task for task in content.tasks] == list(metrics)
     for task in content.tasks:
         for row in task.rows:
             of_model = metrics[task.task][row.model]
             assert dict(row.metrics) == {name: value for name, value in of_model.items() if name != "ndcg@1"}
-            assert all([*ends] == metrics[task.task][f"{row.model}.ci"][name] for name, ends in row.intervals.items())
+            assert all(
+                [*ends] == metrics[task.task][f"{row.model}.ci"][name] for name, ends in row.intervals.items()
+            )
             assert row.baseline
         assert task.main_metric in task.plotted and set(task.plotted) <= set(task.rows[0].metrics)
 
@@ -66,14 +71,22 @@ def test_models_stand_in_the_order_in_which_they_were_named(content: ReportConte
     assert shown == [["popularity", "item_knn"], ["popularity", "item_knn"], ["bias"]]
 
 
-def test_a_figure_is_a_mean_over_as_many_as_it_says(content: ReportContent, found: RunParts) -> None:
-    rated = len(found.split.rating_requests("test")[0])
-    assert [(task.n, task.unit) for task in content.tasks] == [(25, "users"), (25, "users"), (rated, "ratings")]
+def test_a_figure_is_a_mean_over_as_many_as_it_says(content: ReportContent, run: Run) -> None:
+    rated = len(run.split.rating_requests("test")[0])
+    assert [(task.n, task.unit) for task in content.tasks] == [
+        (25, "users"),
+        (25, "users"),
+        (rated, "ratings"),
+    ]
 
 
 def test_slices_hold_every_user_once_in_ascending_order(content: ReportContent) -> None:
     for kind in ("item popularity", "history length"):
-        rows = [row for row in content.slices if (row.task, row.kind, row.model) == ("retrieval", kind, "item_knn")]
+        rows = [
+            row
+            for row in content.slices
+            if (row.task, row.kind, row.model) == ("retrieval", kind, "item_knn")
+        ]
         assert sum(row.n for row in rows) == 25
         starts = [int(row.slice.split(" ")[0].split("-")[0].replace("never", "0")) for row in rows]
         assert starts == sorted(starts)
@@ -83,20 +96,36 @@ def test_nothing_is_told_of_a_model_that_was_not_trained(content: ReportContent)
     assert not content.model and not content.curves and not content.samples and not content.wording
     assert content.best_step is None
     assert not any("nano" in caveat or "2404.00245" in caveat for caveat in content.caveats)
-    assert [stage.name for stage in content.stages] == ["prepare", "ask popularity", "ask item_knn", "ask bias", "evaluate"]
+    assert [stage.name for stage in content.stages] == [
+        "prepare",
+        "ask popularity",
+        "ask item_knn",
+        "ask bias",
+        "evaluate",
+    ]
 
 
-def test_shown_users_are_drawn_by_seed_and_their_lists_are_the_saved_ones(content: ReportContent, found: RunParts) -> None:
+def test_shown_users_are_drawn_by_seed_and_their_lists_are_the_saved_ones(
+    content: ReportContent, run: Run
+) -> None:
     assert len(content.users) == 7 and {user.model for user in content.users} == {"item_knn"}
-    requests, truths = found.split.retrieval_requests("test")
-    saved = pl.read_parquet(found.run.ranking("retrieval", "item_knn")).rows(named=True)
+    requests, truths = run.split.retrieval_requests("test")
+    saved = pl.read_parquet(run.folder.ranking("retrieval", "item_knn")).rows(named=True)
     expected = {
-        (line_of(found.split, truth), tuple(line_of(found.split, item) for item in row["items"][:5]), len(request.history))
+        (
+            line_of(run.split, truth),
+            tuple(line_of(run.split, item) for item in row["items"][:5]),
+            len(request.history),
+        )
         for request, truth, row in zip(requests, truths, saved, strict=True)
     }
     for user in content.users:
-        assert (user.truth, tuple(line.line for line in user.top), len(user.history) + user.earlier) in expected
-        assert [line.hit for line in user.top] == [user.rank == place for place in range(1, 6)]
+        assert (
+            user.truth,
+            tuple(line.line for line in user.top),
+            len(user.history) + user.earlier,
+        ) in expected
+        assert [line.hit for line in user.top] == [user.rank == position for position in range(1, 6)]
         assert user.listed == 20 and (user.rank is None or 1 <= user.rank <= 20)
         assert "u" + user.label.split()[-1] not in user.label  # a running number, never the shop's id
 
@@ -105,13 +134,13 @@ def test_what_was_chosen_on_validation_is_told(content: ReportContent) -> None:
     assert [sentence.split(":")[0] for sentence in content.chosen] == ["item_knn", "bias"]
 
 
-def test_links_lead_to_files_that_exist(content: ReportContent, found: RunParts) -> None:
-    assert [link.path for link in content.links if not (found.run.path / link.path).exists()] == []
+def test_links_lead_to_files_that_exist(content: ReportContent, run: Run) -> None:
+    assert [link.path for link in content.links if not (run.folder.path / link.path).exists()] == []
     assert "samples/epoch-0000.parquet" not in [link.path for link in content.links]
 
 
-def test_the_command_runs_the_saved_experiment_into_another_folder(content: ReportContent, found: RunParts) -> None:
-    assert content.command == f"shelftalk run {found.run.experiment} --out {found.run.path}-again"
+def test_the_command_runs_the_saved_experiment_into_another_folder(content: ReportContent, run: Run) -> None:
+    assert content.command == f"shelftalk run {run.folder.experiment} --out {run.folder.path}-again"
 
 
 def test_data_without_titles_or_ratings_is_told_of_and_shown(tmp_path: Path) -> None:
@@ -139,9 +168,17 @@ def test_a_difference_is_turned_so_that_the_language_model_is_judged() -> None:
     assert _oriented(baselines) == baselines
 
 
-def test_caveats_follow_from_the_run(found: RunParts) -> None:
-    def told(words: str, users: int = 671, source: str = "shop", tasks: tuple[str, ...] = ("retrieval",), trained: bool = True) -> bool:
-        return any(words in sentence for sentence in caveats({"users": users, "source": source}, tasks, trained, 99))
+def test_caveats_follow_from_the_run(run: Run) -> None:
+    def told(
+        words: str,
+        users: int = 671,
+        source: str = "shop",
+        tasks: tuple[str, ...] = ("retrieval",),
+        trained: bool = True,
+    ) -> bool:
+        return any(
+            words in sentence for sentence in caveats({"users": users, "source": source}, tasks, trained, 99)
+        )
 
     assert told("671 users show little") and not told("show little", users=22_363)
     assert told("commercial", source="movielens-small (bundled)") and not told("commercial")
@@ -153,8 +190,10 @@ def test_caveats_follow_from_the_run(found: RunParts) -> None:
         assert any("symbols that name items" in sentence for sentence in named) == symbols
 
 
-def test_the_protocol_states_split_candidates_and_convention(found: RunParts) -> None:
-    retrieval, ranking, rating = (protocol(task, found.experiment.split, 3496) for task in ("retrieval", "ranking", "rating"))
+def test_the_protocol_states_split_candidates_and_convention(run: Run) -> None:
+    retrieval, ranking, rating = (
+        protocol(task, run.experiment.split, 3496) for task in ("retrieval", "ranking", "rating")
+    )
     assert "all 3,496 items" in retrieval and "MRR end at 20" in retrieval
     assert "20 that the user never took" in ranking
     assert "80% / 10% / 10%" in rating

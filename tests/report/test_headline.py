@@ -6,16 +6,28 @@ from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskRe
 from shelftalk.report.headline import headline, verdict
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
-from shelftalk.report.tables import SLICES, best_figure, caveats, result_table, slice_groups, slice_table, total_time
+from shelftalk.report.tables import (
+    SLICES,
+    best_figure,
+    caveats,
+    result_table,
+    slice_groups,
+    slice_table,
+    total_time,
+)
 
 NAN = float("nan")
 
 
-def task_with(*rows: ModelRow, differences: tuple[Difference, ...] = (), metric: str = "ndcg@10") -> TaskResults:
+def task_with(
+    *rows: ModelRow, differences: tuple[Difference, ...] = (), metric: str = "ndcg@10"
+) -> TaskResults:
     return TaskResults("ranking", rows, metric, (metric,), 671, "users", "1 + 99.", differences)
 
 
-def difference(low: float | None, high: float | None, metric: str = "ndcg@10", value: float | None = 0.01) -> Difference:
+def difference(
+    low: float | None, high: float | None, metric: str = "ndcg@10", value: float | None = 0.01
+) -> Difference:
     return Difference("a", "b", metric, value, low, high)
 
 
@@ -37,7 +49,9 @@ def content_of(*tasks: TaskResults) -> ReportContent:
         (None, None, "ndcg@10", "unmeasured"),
     ],
 )
-def test_one_model_beats_another_only_where_the_interval_is_clear_of_zero(low, high, metric, expected) -> None:
+def test_one_model_beats_another_only_where_the_interval_is_clear_of_zero(
+    low, high, metric, expected
+) -> None:
     assert verdict(difference(low, high, metric), task_with()) == expected
 
 
@@ -56,7 +70,9 @@ def test_the_headline_of_models_that_were_never_compared_claims_nothing() -> Non
 
 
 def test_a_difference_whose_models_have_no_figures_is_said_without_figures() -> None:
-    said = headline(content_of(task_with(ModelRow("a", {"ndcg@10": NAN}), differences=(difference(0.01, 0.02),))))
+    said = headline(
+        content_of(task_with(ModelRow("a", {"ndcg@10": NAN}), differences=(difference(0.01, 0.02),)))
+    )
     assert said == "Ranking: a beats b."
 
 
@@ -83,11 +99,18 @@ def test_page_and_text_say_what_is_counted_in_slices(content: ReportContent) -> 
 
 
 def test_a_model_that_lacks_a_slice_gets_a_dash(content: ReportContent) -> None:
-    lacking = replace(content, slices=tuple(row for row in content.slices if (row.model, row.slice) != ("aligned", "under 20")))
+    lacking = replace(
+        content,
+        slices=tuple(row for row in content.slices if (row.model, row.slice) != ("aligned", "under 20")),
+    )
     group = next(group for group in slice_groups(lacking) if group.kind == "history length")
     table = slice_table(group)
     row = next(row for row in table.rows if row[0].text == "under 20")
-    assert table.columns[1] == "users" and row[1].text == "88" and row[table.columns.index("aligned")].text == "–"
+    assert (
+        table.columns[1] == "users"
+        and row[1].text == "88"
+        and row[table.columns.index("aligned")].text == "–"
+    )
 
 
 def test_skipped_stages_are_not_counted_in_the_total(content: ReportContent) -> None:
@@ -95,6 +118,10 @@ def test_skipped_stages_are_not_counted_in_the_total(content: ReportContent) -> 
 
 
 @pytest.mark.parametrize(("times", "expected"), [(None, 0), (1, 1), (3, 1)])
-def test_how_often_the_test_part_was_looked_at_is_a_caveat(content: ReportContent, times: int | None, expected: int) -> None:
-    said = [sentence for sentence in caveats(replace(content, test_evaluations=times)) if "test part" in sentence]
+def test_how_often_the_test_part_was_looked_at_is_a_caveat(
+    content: ReportContent, times: int | None, expected: int
+) -> None:
+    said = [
+        sentence for sentence in caveats(replace(content, test_evaluations=times)) if "test part" in sentence
+    ]
     assert len(said) == expected and all(("3 times" in sentence) == (times == 3) for sentence in said)

@@ -13,14 +13,20 @@ from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.report.ledger import OURS, Ledger, SplitFacts, all_published, facts_of, load_ledger, matching
 from shelftalk.testing.worlds import tiny_world, untitled_world
 
-BEAUTY = SplitFacts(22_363, 12_101, 198_502, "leave-one-out", "random 80/10/10 without what retrieval holds out")
+BEAUTY = SplitFacts(
+    22_363, 12_101, 198_502, "leave-one-out", "random 80/10/10 without what retrieval holds out"
+)
 SPORTS = SplitFacts(35_598, 18_357, 296_337, "leave-one-out")
 TOYS = SplitFacts(19_412, 11_924, 167_597, "leave-one-out")
 ROWS = all_published()
 
 
 def figure(dataset: str, model: str, metric: str, task: str = "retrieval") -> float:
-    (found,) = [r for r in ROWS if (r.task, r.model) == (task, model) and dataset in r.dataset.title and r.convention == "train-only"]
+    (found,) = [
+        r
+        for r in ROWS
+        if (r.task, r.model) == (task, model) and dataset in r.dataset.title and r.convention == "train-only"
+    ]
     return found.metrics[metric]
 
 
@@ -35,9 +41,13 @@ def test_every_kind_of_number_is_there() -> None:
     assert counted == {"retrieval": 27, "ranking": 12, "rating": 9}
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row.task}, {row.dataset.title}, {row.model}, {row.convention}")
+@pytest.mark.parametrize(
+    "row", ROWS, ids=lambda row: f"{row.task}, {row.dataset.title}, {row.model}, {row.convention}"
+)
 def test_a_row_is_complete_and_plausible(row) -> None:  # type: ignore[no-untyped-def]
-    assert row.model and row.metrics and re.search(r"\w{4}", row.source) and len(row.source) <= 120  # a cell of the report holds 120
+    assert (
+        row.model and row.metrics and re.search(r"\w{4}", row.source) and len(row.source) <= 120
+    )  # a cell of the report holds 120
     assert row.why.endswith(".") and (row.year is None or 2000 < row.year < 2100)
     gains = [(name, value) for name, value in row.metrics.items() if row.task != "rating"]
     assert all(0 < value < 1 for _, value in gains)
@@ -45,7 +55,9 @@ def test_a_row_is_complete_and_plausible(row) -> None:  # type: ignore[no-untype
         along = sorted((int(name.split("@")[1]), value) for name, value in gains if name.startswith(kind))
         assert all(shorter <= longer for (_, shorter), (_, longer) in pairwise(along))
     for name, value in gains:  # a hit is worth at most 1
-        hit = row.metrics.get(name.replace("ndcg", "recall"), row.metrics.get(name.replace("ndcg", "hr"), 1.0))
+        hit = row.metrics.get(
+            name.replace("ndcg", "recall"), row.metrics.get(name.replace("ndcg", "hr"), 1.0)
+        )
         assert not name.startswith("ndcg") or value <= hit
     if row.task == "rating":
         assert 0 < row.metrics["mae"] <= row.metrics["rmse"] < 4
@@ -59,10 +71,14 @@ def test_no_row_stands_twice() -> None:
 
 
 def test_the_data_sets_are_recognised_by_their_published_counts() -> None:
-    assert [row.dataset.title for row in matching(SPORTS, "retrieval", "train-only")][0].startswith("Amazon 2014 Sports")
+    assert [row.dataset.title for row in matching(SPORTS, "retrieval", "train-only")][0].startswith(
+        "Amazon 2014 Sports"
+    )
     names = [row.model for row in matching(BEAUTY, "retrieval", "train-only")]
     assert len(names) == 13 and {"TIGER", "GRAM", "item_knn, training-free"} <= set(names)
-    assert matching(TOYS, "retrieval", "train-only") == []  # counts are known, figures for retrieval are not in the ledger
+    assert (
+        matching(TOYS, "retrieval", "train-only") == []
+    )  # counts are known, figures for retrieval are not in the ledger
 
 
 @pytest.mark.parametrize(
@@ -89,7 +105,9 @@ def test_ranking_and_rating_figures_from_elsewhere_are_never_printed_beside_ours
         assert matching(facts, "ranking", convention) == matching(facts, "rating", convention) == []  # type: ignore[arg-type]
     elsewhere = [row for row in ROWS if row.task != "retrieval"]
     assert not any(row.comparable for row in elsewhere)
-    assert all(row.candidates != OURS["ranking"] for row in elsewhere)  # so that not even the mark alone keeps them apart
+    assert all(
+        row.candidates != OURS["ranking"] for row in elsewhere
+    )  # so that not even the mark alone keeps them apart
 
 
 def test_a_maximum_over_publications_is_no_row_of_a_table() -> None:
@@ -102,21 +120,31 @@ def test_the_facts_of_a_split_are_read_off_its_parts() -> None:
     split = split_leave_one_out(dataset, SplitSettings(ranking_negatives=20), seed=1)
     facts = facts_of(split)
     assert (facts.users, facts.items, facts.interactions) == (25, len(dataset.items), len(dataset.events))
-    assert facts.events == "leave-one-out" and facts.ratings == "random 80/10/10 without what retrieval holds out"
+    assert (
+        facts.events == "leave-one-out"
+        and facts.ratings == "random 80/10/10 without what retrieval holds out"
+    )
     moved = split.event_part.copy()
-    moved[dataset.bounds[1] - 1], moved[dataset.bounds[1] - 2] = moved[dataset.bounds[1] - 2], moved[dataset.bounds[1] - 1]
+    moved[dataset.bounds[1] - 1], moved[dataset.bounds[1] - 2] = (
+        moved[dataset.bounds[1] - 2],
+        moved[dataset.bounds[1] - 1],
+    )
     assert facts_of(Split(dataset, moved, split.rating_part, split.candidates)).events == "another"
 
 
 def test_other_shares_of_the_ratings_are_another_split() -> None:
     settings = SplitSettings(ranking_negatives=20, rating_validation=0.2, rating_test=0.2)
-    assert facts_of(split_leave_one_out(tiny_world(users=25, items=50), settings, seed=1)).ratings == "another"
-    bare = split_leave_one_out(untitled_world(users=25, items=50), SplitSettings(ranking_negatives=20), seed=1)
+    assert (
+        facts_of(split_leave_one_out(tiny_world(users=25, items=50), settings, seed=1)).ratings == "another"
+    )
+    bare = split_leave_one_out(
+        untitled_world(users=25, items=50), SplitSettings(ranking_negatives=20), seed=1
+    )
     assert facts_of(bare).ratings == "another"
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "said"),
+    ("position", "value", "said"),
     [
         ("metrics", ("recall@5", "hits"), "no metric of retrieval"),
         ("rows", {"TIGER": (0.1,)}, "1 values for 4 metrics"),
@@ -125,8 +153,8 @@ def test_other_shares_of_the_ratings_are_another_split() -> None:
         ("split", "by guess", "Input should be"),
     ],
 )
-def test_a_broken_ledger_is_refused(place: str, value: object, said: str) -> None:
+def test_a_broken_ledger_is_refused(position: str, value: object, said: str) -> None:
     broken = load_ledger().model_dump()
-    broken["tables"] = [{**broken["tables"][0], place: value}]
+    broken["tables"] = [{**broken["tables"][0], position: value}]
     with pytest.raises(ValidationError, match=said):
         Ledger.model_validate(broken)

@@ -12,7 +12,9 @@ def test_metrics_are_written_in_the_recommender_convention(value, expected: str)
     assert numbers.figure(value) == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0.0119, "+.0119"), (-0.0119, "−.0119"), (0.0, "+.0000"), (None, "–")])
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.0119, "+.0119"), (-0.0119, "−.0119"), (0.0, "+.0000"), (None, "–")]
+)
 def test_differences_carry_their_sign(value, expected: str) -> None:
     assert numbers.signed(value) == expected
 
@@ -28,7 +30,16 @@ def test_durations_are_written_for_people(seconds, expected: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(671, "671"), (12101, "12,101"), (True, "yes"), (7.7, "7.7"), (None, "–"), ("", "–"), (float("nan"), "–"), (0, "0")],
+    [
+        (671, "671"),
+        (12101, "12,101"),
+        (True, "yes"),
+        (7.7, "7.7"),
+        (None, "–"),
+        ("", "–"),
+        (float("nan"), "–"),
+        (0, "0"),
+    ],
 )
 def test_facts_of_every_type_are_written(value, expected: str) -> None:
     assert numbers.fact(value) == expected
@@ -56,6 +67,8 @@ def test_a_long_excerpt_says_how_much_is_missing() -> None:
     assert numbers.excerpt("x" * 10_000).endswith("… [8,500 more characters]")
 
 
-@pytest.mark.parametrize(("p", "expected"), [(0.0002, "< .001"), (0.026, ".026"), (1.0, "1.000"), (None, "–")])
+@pytest.mark.parametrize(
+    ("p", "expected"), [(0.0002, "< .001"), (0.026, ".026"), (1.0, "1.000"), (None, "–")]
+)
 def test_p_values_are_never_zero(p, expected: str) -> None:
     assert numbers.p_value(p) == expected

@@ -63,11 +63,18 @@ def html(content: ReportContent) -> str:
 def evil_content(content: ReportContent) -> ReportContent:
     """Every place that can hold foreign text holds each of the evil texts."""
     users = tuple(
-        ShownUser("Person 1", (evil, "Heat"), 3, "aligned", (Recommendation(evil, -1.0, hit=True),), evil, 1, 50) for evil in EVIL
+        ShownUser(
+            "Person 1", (evil, "Heat"), 3, "aligned", (Recommendation(evil, -1.0, hit=True),), evil, 1, 50
+        )
+        for evil in EVIL
     )
-    samples = tuple(ShownSample("retrieval", evil, (Segment(evil), Segment(evil, True, True))) for evil in EVIL)
+    samples = tuple(
+        ShownSample("retrieval", evil, (Segment(evil), Segment(evil, True, True))) for evil in EVIL
+    )
     task = content.tasks[0]
-    rows = tuple(ModelRow(evil, {"recall@10": 0.1 * n}, {"recall@10": (0.0, 0.9)}) for n, evil in enumerate(EVIL))
+    rows = tuple(
+        ModelRow(evil, {"recall@10": 0.1 * n}, {"recall@10": (0.0, 0.9)}) for n, evil in enumerate(EVIL)
+    )
     slices = tuple(replace(row, model=EVIL[0], slice=EVIL[1], kind=EVIL[2]) for row in content.slices[:3])
     return replace(
         content, title=EVIL[0], users=users, samples=samples, tasks=(replace(task, rows=rows), *content.tasks[1:]), slices=slices,
@@ -118,14 +125,19 @@ def test_every_part_but_the_plots_is_in_the_markdown(content: ReportContent) -> 
         assert expected in markdown, expected
 
 
-def test_the_truth_is_marked_where_it_was_recommended_and_only_there(content: ReportContent, html: str) -> None:
+def test_the_truth_is_marked_where_it_was_recommended_and_only_there(
+    content: ReportContent, html: str
+) -> None:
     hits = sum(line.hit for user in content.users for line in user.top)
     marked = [attributes for _, attributes in Page(html).elements if attributes.get("class") == "hit"]
     assert len(marked) == hits == render_markdown(content).count("taken next**") > 0
 
 
 def test_loss_bearing_parts_are_marked_and_symbols_boxed(html: str) -> None:
-    assert '<mark class="symbols"><bdi>&lt;a_12&gt;&lt;b_7&gt;&lt;c_3&gt;</bdi></mark><mark><bdi> Trainspotting' in html
+    assert (
+        '<mark class="symbols"><bdi>&lt;a_12&gt;&lt;b_7&gt;&lt;c_3&gt;</bdi></mark><mark><bdi> Trainspotting'
+        in html
+    )
     assert '<bdi class="symbols">&lt;a_4&gt;' in html  # a symbol that bears no loss
 
 
@@ -143,7 +155,9 @@ def test_a_warning_stands_above_the_result_in_red(content: ReportContent, html: 
 def test_published_numbers_stand_beside_ours_with_their_source(content: ReportContent, html: str) -> None:
     line = "| Elsewhere | .0777 | – | Doe, A Paper, 2024 |"
     assert line in render_markdown(content) and "Doe, A Paper, 2024" in "".join(Page(html).text)
-    assert "best" not in html[html.index('id="published"') : html.index('id="people"')]  # nothing is paired, so nothing is marked
+    assert (
+        "best" not in html[html.index('id="published"') : html.index('id="people"')]
+    )  # nothing is paired, so nothing is marked
     none = replace(content, published=(), published_note="There are none.")
     assert "There are none." in render_html(none) and "There are none." in render_markdown(none)
     assert "Elsewhere" not in render_html(none)
@@ -172,7 +186,9 @@ def test_a_left_out_task_is_said_with_its_reason(content: ReportContent) -> None
 
 def test_a_run_of_baselines_alone_has_no_empty_sections(content: ReportContent) -> None:
     baselines = only_baselines(content)
-    identifiers = {attributes["id"] for tag, attributes in Page(render_html(baselines)).elements if tag == "section"}
+    identifiers = {
+        attributes["id"] for tag, attributes in Page(render_html(baselines)).elements if tag == "section"
+    }
     assert identifiers == {"results", "retrieval", "caveats", "training", "data", "again"}
     assert "aligned" not in render_markdown(replace(baselines, links=()))
     assert "item_knn has Recall@10 .1118, compared with nothing." in render_html(baselines)
@@ -197,13 +213,21 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(content: ReportCont
     html = render_html(make(content))
     page = Page(html)
     assert not page.open  # every element is closed in its order
-    assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "img", "image", "object", "embed", "use"})
+    assert {tag for tag, _ in page.elements}.isdisjoint(
+        {"script", "link", "iframe", "img", "image", "object", "embed", "use"}
+    )
     for tag, attributes in page.elements:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "style", "xlink:href")], tag
+        assert not [
+            name
+            for name in attributes
+            if name.startswith("on") or name in ("src", "srcset", "style", "xlink:href")
+        ], tag
         assert not re.match(r"\s*([a-z][a-z0-9+.-]*:|//)", attributes.get("href") or "", re.IGNORECASE)
     style = html[html.index("<style>") : html.index("</style>")]
     assert "@import" not in style and not re.search(r"\burl\(", style)
-    assert not [value for _, attributes in page.elements for value in attributes.values() if value and "url(" in value]
+    assert not [
+        value for _, attributes in page.elements for value in attributes.values() if value and "url(" in value
+    ]
 
 
 def test_evil_titles_are_shown_as_text(content: ReportContent) -> None:
@@ -262,7 +286,9 @@ def test_a_metric_that_is_missing_or_zero_breaks_nothing(content: ReportContent,
     assert "nan" not in line.lower() and ">nan<" not in html.lower()
 
 
-def test_the_report_is_written_as_three_whole_files(content: ReportContent, html: str, tmp_path: Path) -> None:
+def test_the_report_is_written_as_three_whole_files(
+    content: ReportContent, html: str, tmp_path: Path
+) -> None:
     page = write_report(content, tmp_path)
     assert page == tmp_path / "report.html" and page.read_text(encoding="utf-8") == html
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
@@ -270,11 +296,20 @@ def test_the_report_is_written_as_three_whole_files(content: ReportContent, html
 
 def test_evil_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Path) -> None:
     evil = evil_content(content)
-    whole = replace(evil, users=evil.users[:5], samples=evil.samples[:5], data={}, caveats=(), tasks=(), warnings=())
-    assert EVIL[0] in json.loads((write_report(whole, tmp_path).parent / "report.json").read_text(encoding="utf-8"))["title"]
+    whole = replace(
+        evil, users=evil.users[:5], samples=evil.samples[:5], data={}, caveats=(), tasks=(), warnings=()
+    )
+    assert (
+        EVIL[0]
+        in json.loads((write_report(whole, tmp_path).parent / "report.json").read_text(encoding="utf-8"))[
+            "title"
+        ]
+    )
 
 
-def test_a_full_disk_is_said_and_the_old_report_stays(content: ReportContent, tmp_path: Path, monkeypatch) -> None:
+def test_a_full_disk_is_said_and_the_old_report_stays(
+    content: ReportContent, tmp_path: Path, monkeypatch
+) -> None:
     before = write_report(only_baselines(content), tmp_path).read_bytes()
 
     def full(path: Path, *args: object, **kwargs: object) -> int:

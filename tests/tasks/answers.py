@@ -1,4 +1,5 @@
-"""What several task tests share: settings that keep every sample, and what can be read off a sample or a split."""
+"""What several task tests share: settings that keep every sample, and what can be read off a sample or a
+split."""
 
 from __future__ import annotations
 
@@ -22,11 +23,20 @@ def answer(sample: Sample, split: Split) -> str:
 
 def visible_ratings(split: Split) -> dict[tuple[str, str], float]:
     """(user, item) -> rating, of the training part alone."""
-    rows = split.dataset.events.filter(pl.Series(split.rating_part == TRAIN)).select("user_id", "item_id", "rating").iter_rows()
+    rows = (
+        split.dataset.events.filter(pl.Series(split.rating_part == TRAIN))
+        .select("user_id", "item_id", "rating")
+        .iter_rows()
+    )
     return {(user, item): rating for user, item, rating in rows}
 
 
 def learned(samples: Iterable[Sample], split: Split) -> Counter[tuple[str, str]]:
     """How often the name of (user, item) bears loss."""
     index = exam_index(split)
-    return Counter((sample.user, index.item(s.text)) for sample in samples for s in sample.segments if s.bears_loss and s.symbols)
+    return Counter(
+        (sample.user, index.item(s.text))
+        for sample in samples
+        for s in sample.segments
+        if s.bears_loss and s.symbols
+    )

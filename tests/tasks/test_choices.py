@@ -23,14 +23,16 @@ def questions(sample: Sample, split: Split) -> list[tuple[str, str, str]]:
     """(first, second, preferred) of each question."""
     index = exam_index(split)
     names = [(index.item(s.text), s.bears_loss) for s in sample.segments if s.symbols]
-    ends = [place for place, (_, bears_loss) in enumerate(names) if bears_loss]
+    ends = [position for position, (_, bears_loss) in enumerate(names) if bears_loss]
     return [(names[end - 2][0], names[end - 1][0], names[end][0]) for end in ends]
 
 
 def test_the_preferred_item_is_the_users_own_and_the_other_is_not():
     split = world_split("tiny")
     taken = training_histories(split)
-    task = PairwisePreference(PairwisePreferenceSettings(**FULL, max_history=4, questions=2), exam_context(split))
+    task = PairwisePreference(
+        PairwisePreferenceSettings(**FULL, max_history=4, questions=2), exam_context(split)
+    )
     flips, held_out, asked = 0, 0, 0
     for epoch in range(20):
         for sample in task.samples(epoch):
@@ -72,8 +74,8 @@ def ranking_lists(split: Split, number: int, **more: int) -> list[tuple[Sample, 
     for epoch in range(number):
         for sample in task.samples(epoch):
             asked = ("Candidates: ", "comes next? ", "best among ")
-            place = next(n for n, s in enumerate(sample.segments) if s.text.endswith(asked))
-            shown = [index.item(s.text) for s in sample.segments[place:] if s.symbols and not s.bears_loss]
+            position = next(n for n, s in enumerate(sample.segments) if s.text.endswith(asked))
+            shown = [index.item(s.text) for s in sample.segments[position:] if s.symbols and not s.bears_loss]
             lists.append((sample, shown, answer(sample, split)))
     return lists
 
@@ -83,7 +85,9 @@ def test_a_ranking_list_holds_one_positive_among_distinct_negatives_of_a_number_
     taken = training_histories(split)
     numbers = Counter()
     for sample, shown, positive in ranking_lists(split, 4, min_negatives=2, max_negatives=30):
-        assert len(set(shown)) == len(shown) and [item for item in shown if item in taken[sample.user]] == [positive]
+        assert len(set(shown)) == len(shown) and [item for item in shown if item in taken[sample.user]] == [
+            positive
+        ]
         assert list(sample.items[-len(shown) :]) == shown
         numbers[len(shown) - 1] += 1
     assert min(numbers) == 2 and 25 <= max(numbers) <= 30
@@ -91,7 +95,9 @@ def test_a_ranking_list_holds_one_positive_among_distinct_negatives_of_a_number_
 
 def test_one_number_of_negatives_may_be_asked_for():
     split = world_split("tiny")
-    assert {len(shown) for _, shown, _ in ranking_lists(split, 1, min_negatives=99, max_negatives=99)} == {100}
+    assert {len(shown) for _, shown, _ in ranking_lists(split, 1, min_negatives=99, max_negatives=99)} == {
+        100
+    }
 
 
 def test_fewer_negatives_than_the_least_are_refused():
@@ -101,14 +107,17 @@ def test_fewer_negatives_than_the_least_are_refused():
 
 def test_the_positive_stands_at_every_place_of_a_ranking_list_alike():
     lists = ranking_lists(world_split("tiny"), 20, min_negatives=4, max_negatives=4)
-    places = Counter(shown.index(positive) for _, shown, positive in lists)
-    assert set(places) == set(range(5)) and max(places.values()) < 1.2 * min(places.values())
+    positions = Counter(shown.index(positive) for _, shown, positive in lists)
+    assert set(positions) == set(range(5)) and max(positions.values()) < 1.2 * min(positions.values())
 
 
 def test_held_out_items_may_be_candidates_of_a_training_list():
     split = world_split("tiny")
     events = {user: set(rows["item_id"]) for (user,), rows in split.dataset.events.group_by("user_id")}
-    assert any(events[sample.user].intersection(shown) - {positive} for sample, shown, positive in ranking_lists(split, 5))
+    assert any(
+        events[sample.user].intersection(shown) - {positive}
+        for sample, shown, positive in ranking_lists(split, 5)
+    )
 
 
 def test_a_ranking_history_ends_where_its_target_stands_and_targets_differ():

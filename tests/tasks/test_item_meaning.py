@@ -14,7 +14,14 @@ from shelftalk.data.similarity import nearest_by_text
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.records import Sample
 from shelftalk.tasks import task as task_module
-from shelftalk.tasks.item_meaning import SMALL, AlikeItem, AlikeSettings, ItemMeaningSettings, NameToText, TextToName
+from shelftalk.tasks.item_meaning import (
+    SMALL,
+    AlikeItem,
+    AlikeSettings,
+    ItemMeaningSettings,
+    NameToText,
+    TextToName,
+)
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import TaskContext
 from shelftalk.testing.task_exams import ItemTaskExam, exam_context, exam_index, world_split
@@ -29,7 +36,11 @@ class TestNameToTextOfAllFields(TestNameToText):
     text = TextSettings(fields=("title", "brand", "categories", "price", "description"), max_characters=40)
 
     def test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over(self) -> None:
-        for world in ("tiny", "nasty", "untitled"):  # brands, categories and prices leave no item without a word
+        for world in (
+            "tiny",
+            "nasty",
+            "untitled",
+        ):  # brands, categories and prices leave no item without a word
             split = world_split(world)
             assert sorted(sample.items[0] for sample in self.samples(split)) == sorted(split.dataset.item_ids)
 
@@ -54,7 +65,11 @@ class TestNameToTextNamingUsers(TestNameToText):
     text = TextSettings(user_ids=True)
 
     def test_no_user_is_named(self) -> None:
-        assert not any(s.symbols and s.text.startswith("<u_") for x in self.samples(world_split("tiny")) for s in x.segments)
+        assert not any(
+            s.symbols and s.text.startswith("<u_")
+            for x in self.samples(world_split("tiny"))
+            for s in x.segments
+        )
 
 
 @pytest.fixture
@@ -82,19 +97,28 @@ def test_a_name_is_told_its_text_and_a_text_its_name(world):
     context, index = exam_context(split), exam_index(split)
     for sample in NameToText(ItemMeaningSettings(weight=1), context).samples(0):
         (item,) = sample.items
-        assert said(sample) == f"{context.text.beside(item)}\n" and index.name(item) in [s.text for s in sample.segments if s.symbols]
+        assert said(sample) == f"{context.text.beside(item)}\n" and index.name(item) in [
+            s.text for s in sample.segments if s.symbols
+        ]
         assert not any(segment.bears_loss for segment in sample.segments if segment.symbols)
     for sample in TextToName(ItemMeaningSettings(weight=1), context).samples(0):
         (item,) = sample.items
-        assert said(sample) == index.name(item) and f"{context.text.beside(item)}\n" in [s.text for s in sample.segments]
-        assert [s.text for s in sample.segments if s.symbols] == [index.name(item)]  # it stands in the answer alone
+        assert said(sample) == index.name(item) and f"{context.text.beside(item)}\n" in [
+            s.text for s in sample.segments
+        ]
+        assert [s.text for s in sample.segments if s.symbols] == [
+            index.name(item)
+        ]  # it stands in the answer alone
 
 
 def test_a_name_of_free_text_is_said_alone_and_the_text_it_belongs_to_is_read_once():
     split = world_split("tiny")
     index = exam_index(split, "numbers")
     sample = TextToName(ItemMeaningSettings(weight=1), exam_context(split, index)).samples(0)[0]
-    assert said(sample) == index.name(sample.items[0]) and sample.text.count(split.dataset.item(sample.items[0]).title) == 1
+    assert (
+        said(sample) == index.name(sample.items[0])
+        and sample.text.count(split.dataset.item(sample.items[0]).title) == 1
+    )
 
 
 def alike(split: Split, number: int = 1, **more: int) -> list[tuple[int, list[int], int]]:
@@ -125,15 +149,17 @@ def test_every_one_of_the_nearest_is_an_answer_and_stands_at_every_place_alike()
     split = world_split("tiny")
     nearest = nearest_by_text(split.dataset.items, 3)
     lists = alike(split, 30, neighbours=3)
-    places = Counter(options.index(answer) for _, options, answer in lists)
+    positions = Counter(options.index(answer) for _, options, answer in lists)
     ranks = Counter(nearest[item].tolist().index(answer) for item, _, answer in lists)
-    for met in (places, ranks):
+    for met in (positions, ranks):
         assert all(number == pytest.approx(len(lists) / len(met), rel=0.12) for number in met.values())
-    assert set(places) == set(range(4)) and set(ranks) == set(range(3))
+    assert set(positions) == set(range(4)) and set(ranks) == set(range(3))
 
 
 def test_the_other_options_are_drawn_from_the_whole_catalogue_alike():
-    others = Counter(row for _, options, answer in alike(world_split("tiny"), 60) for row in options if row != answer)
+    others = Counter(
+        row for _, options, answer in alike(world_split("tiny"), 60) for row in options if row != answer
+    )
     assert len(others) == 120 and max(others.values()) < 1.8 * min(others.values())
 
 
@@ -143,14 +169,18 @@ def test_as_many_options_as_asked_for_are_shown(options):
 
 
 def test_in_a_catalogue_of_few_all_there_are_are_shown():
-    rows = [(f"u{n}", f"i{(n + place) % 8}", place) for n in range(8) for place in range(4)]
-    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(8)], "title": ["red tea", "red lamp"] * 2 + ["boots"] * 3 + [""]})
+    rows = [(f"u{n}", f"i{(n + position) % 8}", position) for n in range(8) for position in range(4)]
+    items = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(8)], "title": ["red tea", "red lamp"] * 2 + ["boots"] * 3 + [""]}
+    )
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "position"], orient="row")
     split = split_leave_one_out(make_dataset(items, events), SplitSettings(ranking_negatives=1), seed=0)
     lists = alike(split, options=20, neighbours=2)
     assert len(split.dataset.items) < SMALL and len(lists) == 7
     for _, options, _ in lists:
-        assert len(set(options)) == len(options) == 8 - 1 - 2 + 1  # all but the item and its nearest, and the answer
+        assert (
+            len(set(options)) == len(options) == 8 - 1 - 2 + 1
+        )  # all but the item and its nearest, and the answer
 
 
 def test_a_mixed_name_gives_its_id_the_meaning_and_not_its_title_itself():
@@ -158,9 +188,13 @@ def test_a_mixed_name_gives_its_id_the_meaning_and_not_its_title_itself():
     index = replace(exam_index(split), words=tuple(split.dataset.items["title"]), end="\n")
     context = TaskContext(split, ItemText(split.dataset, index, TextSettings()))
     title = dict(zip(split.dataset.items["item_id"], split.dataset.items["title"], strict=True))
-    told, named = (kind(ItemMeaningSettings(weight=1), context).samples(0) for kind in (NameToText, TextToName))
+    told, named = (
+        kind(ItemMeaningSettings(weight=1), context).samples(0) for kind in (NameToText, TextToName)
+    )
     assert len(told) == len(named) == len(title)
     for sample in told:
-        assert said(sample) == f"{title[sample.items[0]]}\n" and title[sample.items[0]] not in sample.text.replace(said(sample), "")
+        assert said(sample) == f"{title[sample.items[0]]}\n" and title[
+            sample.items[0]
+        ] not in sample.text.replace(said(sample), "")
     for sample in named:
         assert said(sample) == index.name(sample.items[0])

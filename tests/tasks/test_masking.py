@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from shelftalk.indexing.item_index import split_symbols
 from shelftalk.ragged import offsets_of
 from shelftalk.records import Sample, Segment
-from shelftalk.tasks.marks import MARKS, all_marks, mark
 from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
 from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings, _drawn_spans
+from shelftalk.tasks.sentinels import SENTINELS, all_sentinels, sentinel
 from shelftalk.testing.task_exams import (
     exam_context,
     exam_index,
@@ -26,9 +26,10 @@ from tests.tasks.answers import FULL, answer
 
 
 def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
-    """What is read, from the first item on, and what is said, from the first mark on; the wording between them apart."""
-    cut = next(place for place, s in enumerate(sample.segments) if s.bears_loss) - 1
-    assert sample.segments[cut] == mark(0)
+    """What is read, from the first item on, and what is said, from the first mark on; the wording between
+    them apart."""
+    cut = next(position for position, s in enumerate(sample.segments) if s.bears_loss) - 1
+    assert sample.segments[cut] == sentinel(0)
     read = [part for segment in sample.segments[1 : cut - 1] for part in singly(segment)]
     return read, list(sample.segments[cut:])
 
@@ -36,14 +37,18 @@ def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
 def singly(segment: Segment) -> list[Segment]:
     """Names whole, as they are; a run in which a mark stands, symbol by symbol."""
     parts = split_symbols(segment.text) if segment.symbols else []
-    return [Segment(part, symbols=True) for part in parts] if set(parts).intersection(all_marks()) else [segment]
+    return (
+        [Segment(part, symbols=True) for part in parts]
+        if set(parts).intersection(all_sentinels())
+        else [segment]
+    )
 
 
 def runs(said: list[Segment]) -> dict[str, list[Segment]]:
     """Mark -> what stands behind it."""
     found: dict[str, list[Segment]] = {}
     for segment in said:
-        if segment.symbols and segment.text in all_marks():
+        if segment.symbols and segment.text in all_sentinels():
             found[segment.text] = []
         else:
             found[list(found)[-1]].append(segment)
@@ -57,27 +62,35 @@ def test_unmasking_the_items_gives_back_the_history():
         read, said = halves(sample)
         behind = runs(said)
         restored: list[Segment] = []
-        for place, segment in enumerate(read):
+        for position, segment in enumerate(read):
             if segment.text in behind and segment.symbols:
                 restored += behind[segment.text]
-            elif not (place and read[place - 1].symbols and read[place - 1].text in behind):  # the line break behind a mark
+            elif not (
+                position and read[position - 1].symbols and read[position - 1].text in behind
+            ):  # the line break behind a mark
                 restored.append(segment)
         assert without_loss(restored) == task.context.text.lines(sample.items)
-        assert list(behind) == all_marks()[: len(behind)]
+        assert list(behind) == all_sentinels()[: len(behind)]
 
 
 def test_the_share_of_masked_items_is_kept_and_at_least_one():
     split = world_split("tiny")
     for share in (0.01, 0.3, 0.9):
-        for sample in MaskedItems(MaskedItemsSettings(**FULL, max_history=7, share=share), exam_context(split)).samples(0):
+        for sample in MaskedItems(
+            MaskedItemsSettings(**FULL, max_history=7, share=share), exam_context(split)
+        ).samples(0):
             masked = len(runs(halves(sample)[1]))
-            assert masked == min(max(1, round(len(sample.items) * share)), len(sample.items) - 1)  # something is left to tell by
+            assert masked == min(
+                max(1, round(len(sample.items) * share)), len(sample.items) - 1
+            )  # something is left to tell by
 
 
 def test_one_item_alone_is_masked_where_that_is_asked_for_whatever_the_share():
     split = world_split("tiny")
     every = MaskedItems(MaskedItemsSettings(**FULL, max_history=8, share=0.5), exam_context(split)).samples(0)
-    single = MaskedItems(MaskedItemsSettings(**FULL, max_history=8, share=0.5, max_masked=1), exam_context(split)).samples(0)
+    single = MaskedItems(
+        MaskedItemsSettings(**FULL, max_history=8, share=0.5, max_masked=1), exam_context(split)
+    ).samples(0)
     assert {len(runs(halves(sample)[1])) for sample in every} == {1, 2, 3, 4}
     for sample in single:
         assert list(runs(halves(sample)[1])) == ["<extra_id_0>"] and sample.text.count("<extra_id_0>") == 2
@@ -95,12 +108,12 @@ def test_an_item_alone_in_its_history_is_not_masked():
 def test_masked_items_are_drawn_from_every_place():
     split = world_split("tiny")
     task = MaskedItems(MaskedItemsSettings(**FULL, max_history=6, share=0.2), exam_context(split))
-    places: Counter[int] = Counter()
+    positions: Counter[int] = Counter()
     for epoch in range(30):
         for sample in task.samples(epoch):
             if len(sample.items) == 6:
-                places[sample.items.index(answer(sample, split))] += 1
-    assert set(places) == set(range(6)) and max(places.values()) < 1.5 * min(places.values())
+                positions[sample.items.index(answer(sample, split))] += 1
+    assert set(positions) == set(range(6)) and max(positions.values()) < 1.5 * min(positions.values())
 
 
 def test_putting_the_masked_spans_back_gives_the_text():
@@ -119,7 +132,9 @@ def test_putting_the_masked_spans_back_gives_the_text():
 def test_the_share_and_the_length_of_masked_spans_are_about_right():
     split = world_split("tiny")
     for share, mean in ((0.15, 3.0), (0.3, 1.5)):
-        task = MaskedLanguage(MaskedLanguageSettings(**FULL, max_history=12, share=share, mean_span=mean), exam_context(split))
+        task = MaskedLanguage(
+            MaskedLanguageSettings(**FULL, max_history=12, share=share, mean_span=mean), exam_context(split)
+        )
         total, masked, number = 0, 0, 0
         for epoch in range(3):
             for sample in task.samples(epoch):
@@ -145,41 +160,64 @@ def drawn_spans(lengths: list[int], share: float, mean: float, seed: int) -> lis
     found = []
     for first, stop in zip(offsets_of(lengths), offsets_of(lengths)[1:], strict=False):
         starts = [*np.flatnonzero(is_masked[first:stop] & begins[first:stop]).tolist(), stop - first]
-        ends = [start + int(is_masked[first + start : first + until].sum()) for start, until in zip(starts, starts[1:], strict=False)]
-        assert sum(end - start for start, end in zip(starts, ends, strict=False)) == is_masked[first:stop].sum()
-        assert all(is_masked[first + start : first + end].all() for start, end in zip(starts, ends, strict=False))
+        ends = [
+            start + int(is_masked[first + start : first + until].sum())
+            for start, until in zip(starts, starts[1:], strict=False)
+        ]
+        assert (
+            sum(end - start for start, end in zip(starts, ends, strict=False)) == is_masked[first:stop].sum()
+        )
+        assert all(
+            is_masked[first + start : first + end].all() for start, end in zip(starts, ends, strict=False)
+        )
         found.append(list(zip(starts, ends, strict=False)))
     return found
 
 
-@given(st.lists(st.integers(2, 400), min_size=1, max_size=5), st.floats(0.01, 0.99), st.floats(1, 8), st.integers(0, 5))
+@given(
+    st.lists(st.integers(2, 400), min_size=1, max_size=5),
+    st.floats(0.01, 0.99),
+    st.floats(1, 8),
+    st.integers(0, 5),
+)
 @settings(max_examples=200, deadline=None)
 def test_masked_spans_are_separate_and_inside_the_text(lengths, share, mean, seed):
     for length, spans in zip(lengths, drawn_spans(lengths, share, mean, seed), strict=True):
-        assert 1 <= len(spans) <= MARKS
+        assert 1 <= len(spans) <= SENTINELS
         assert all(start < stop for start, stop in spans) and spans[0][0] >= 0 and spans[-1][1] <= length
         assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
         assert sum(stop - start for start, stop in spans) == min(max(1, round(length * share)), length - 1)
 
 
 def test_a_single_span_stands_at_every_place_of_its_text_alike():
-    places = Counter(start for ((start, _),) in drawn_spans([10] * 8000, 0.3, 3, 0))
-    assert set(places) == set(range(8)) and all(number == pytest.approx(1000, rel=0.15) for number in places.values())
+    positions = Counter(start for ((start, _),) in drawn_spans([10] * 8000, 0.3, 3, 0))
+    assert set(positions) == set(range(8)) and all(
+        number == pytest.approx(1000, rel=0.15) for number in positions.values()
+    )
 
 
 def test_units_at_every_place_of_a_text_are_masked():
-    masked = Counter(unit for spans in drawn_spans([12] * 8000, 0.5, 2, 0) for start, stop in spans for unit in range(start, stop))
+    masked = Counter(
+        unit
+        for spans in drawn_spans([12] * 8000, 0.5, 2, 0)
+        for start, stop in spans
+        for unit in range(start, stop)
+    )
     assert set(masked) == set(range(12)) and max(masked.values()) < 2 * min(masked.values())
 
 
 def test_both_words_and_single_symbols_of_names_are_masked():
     task = MaskedLanguage(MaskedLanguageSettings(**FULL), exam_context(world_split("tiny")))
     said = [s for sample in task.samples(0) for s in sample.segments if s.bears_loss]
-    assert any(s.symbols and len(split_symbols(s.text)) == 1 for s in said) and any(not s.symbols for s in said)
+    assert any(s.symbols and len(split_symbols(s.text)) == 1 for s in said) and any(
+        not s.symbols for s in said
+    )
 
 
 def test_there_are_a_hundred_marks_and_no_more():
-    assert [mark(0).text, mark(99).text] == ["<extra_id_0>", "<extra_id_99>"] and len(all_marks()) == MARKS == 100
+    assert [sentinel(0).text, sentinel(99).text] == ["<extra_id_0>", "<extra_id_99>"] and len(
+        all_sentinels()
+    ) == SENTINELS == 100
     for number in (-1, 100):
         with pytest.raises(ValueError, match="marks 0 to 99"):
-            mark(number)
+            sentinel(number)

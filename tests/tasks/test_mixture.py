@@ -1,4 +1,5 @@
-"""Mixture: an epoch is one order of all tasks' samples, some users at a time, and a file keeps it as it is."""
+"""Mixture: an epoch is one order of all tasks' samples, some users at a time, and a file keeps it as it
+is."""
 
 from __future__ import annotations
 
@@ -28,7 +29,10 @@ from tests.tasks.answers import FULL
 
 def tasks(world: str = "tiny", weight: float = 1.0) -> list[Task]:
     context = exam_context(world_split(world))
-    return [RetrievalTask(RetrievalSettings(weight=1), context), MaskedItems(MaskedItemsSettings(weight=weight), context)]
+    return [
+        RetrievalTask(RetrievalSettings(weight=1), context),
+        MaskedItems(MaskedItemsSettings(weight=weight), context),
+    ]
 
 
 def every_task(split: Split) -> list[Task]:
@@ -82,7 +86,8 @@ def test_the_same_epoch_is_the_same_file_to_the_byte(tmp_path):
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
 
 
-# --- some users at a time --------------------------------------------------------------------------------------------
+# --- some users at a time
+# --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=[2, 7, 59, 60])
@@ -92,7 +97,9 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def test_in_chunks_an_epoch_has_the_same_number_of_samples_of_every_task(chunk, monkeypatch):
-    split = world_split("tiny")  # its histories are shorter than a window of any task: no number depends on chance
+    split = world_split(
+        "tiny"
+    )  # its histories are shorter than a window of any task: no number depends on chance
     in_chunks = epoch_samples(every_task(split), 0, seed=0).counts()
     monkeypatch.setattr(task_module, "CHUNK", 8192)
     assert in_chunks == epoch_samples(every_task(split), 0, seed=0).counts() and len(in_chunks) == 8
@@ -100,7 +107,9 @@ def test_in_chunks_an_epoch_has_the_same_number_of_samples_of_every_task(chunk, 
 
 def test_a_chunk_never_holds_more_users_than_it_may(chunk):
     split = world_split("tiny")
-    users = [{sample.user for sample in samples} - {""} for samples in epoch_chunks(every_task(split), 0, seed=0)]
+    users = [
+        {sample.user for sample in samples} - {""} for samples in epoch_chunks(every_task(split), 0, seed=0)
+    ]
     assert max(map(len, users)) <= chunk and len(users) == -(-120 // chunk)  # of the 120 items
     assert sum(map(len, users)) == len(set().union(*users)) == 60
 
@@ -137,7 +146,9 @@ def test_users_have_their_samples_together_and_are_not_in_one_order_every_epoch(
     first = [list(samples) for samples in epoch_chunks(tasks(), 0, seed=0)]
     assert all({sample.task for sample in samples} == {"retrieval", "masked_items"} for samples in first)
     second = [list(samples) for samples in epoch_chunks(tasks(), 1, seed=0)]
-    assert [s.user for s in first[0]] != [s.user for s in second[0]] and {s.user for s in first[0]} == {s.user for s in second[0]}
+    assert [s.user for s in first[0]] != [s.user for s in second[0]] and {s.user for s in first[0]} == {
+        s.user for s in second[0]
+    }
 
 
 def test_the_memory_of_writing_does_not_grow_with_the_number_of_users(tmp_path, monkeypatch):

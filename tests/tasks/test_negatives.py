@@ -1,4 +1,5 @@
-"""Negatives: where each kind comes from, that none is a user's own, and that what is held out is not consulted."""
+"""Negatives: where each kind comes from, that none is a user's own, and that what is held out is not
+consulted."""
 
 from __future__ import annotations
 
@@ -34,21 +35,29 @@ def taken_rows(split: Split) -> list[set[int]]:
     return [set(rows[first:stop].tolist()) for first, stop in split.training_bounds]
 
 
-def draw(split: Split, kinds: tuple[Kind, ...], number: int, each: int, seed: int = 0) -> list[tuple[int, int, list[int]]]:
-    """(user, positive, negatives), `number` times round all users; the positive is the user's last training item."""
+def draw(
+    split: Split, kinds: tuple[Kind, ...], number: int, each: int, seed: int = 0
+) -> list[tuple[int, int, list[int]]]:
+    """(user, positive, negatives), `number` times round all users; the positive is the user's last training
+    item."""
     users = np.tile(np.arange(len(split.dataset.user_ids)), number)
     positive = split.dataset.event_item.astype(np.int64)[split.training_bounds[users, 1] - 1]
     numbers = np.full(len(users), each)
-    drawn = Negatives(split, kinds).draw(users, numbers, np.repeat(positive, numbers), np.random.default_rng(seed))
+    drawn = Negatives(split, kinds).draw(
+        users, numbers, np.repeat(positive, numbers), np.random.default_rng(seed)
+    )
     return [(int(users[row]), int(positive[row]), drawn[row].tolist()) for row in range(len(users))]
 
 
-# --- whatever their kind ---------------------------------------------------------------------------------------------
+# --- whatever their kind
+# ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), KINDS])
 @pytest.mark.parametrize("world", ["tiny", "nasty", "untitled", "wordless"])
-def test_negatives_of_every_kind_are_distinct_of_the_number_asked_for_and_none_of_the_users_training_items(kinds, world):
+def test_negatives_of_every_kind_are_distinct_of_the_number_asked_for_and_none_of_the_users_training_items(
+    kinds, world
+):
     split = world_split(world)
     taken = taken_rows(split)
     for user, _, drawn in draw(split, kinds, 3, 10):
@@ -59,7 +68,11 @@ def test_negatives_of_every_kind_are_distinct_of_the_number_asked_for_and_none_o
 def test_negatives_are_distinct_items_outside_the_training_items_and_may_be_held_out_ones():
     split = world_split("tiny")
     taken = list(training_histories(split).values())
-    held_out = set(split.dataset.events.filter(pl.Series(split.event_part != TRAIN)).select("user_id", "item_id").iter_rows())
+    held_out = set(
+        split.dataset.events.filter(pl.Series(split.event_part != TRAIN))
+        .select("user_id", "item_id")
+        .iter_rows()
+    )
     met: Counter[str] = Counter()
     hit = 0
     for user, _, rows in draw(split, ("uniform",), 20, 10):
@@ -99,7 +112,10 @@ def test_the_number_is_exact_where_the_catalogue_is_nearly_exhausted(kind, left)
     numbers = free - left
     drawn = negatives.draw(users, numbers, np.zeros(numbers.sum(), np.int64), np.random.default_rng(0))
     for user in users:
-        assert len(set(drawn[user].tolist()) | taken[user]) == 120 - left and drawn.lengths[user] == numbers[user]
+        assert (
+            len(set(drawn[user].tolist()) | taken[user]) == 120 - left
+            and drawn.lengths[user] == numbers[user]
+        )
 
 
 def test_negatives_stop_where_the_catalogue_ends():
@@ -112,24 +128,33 @@ def test_negatives_stop_where_the_catalogue_ends():
 
 
 def test_no_negative_may_be_asked_for():
-    drawn = Negatives(world_split("tiny"), KINDS).draw(np.arange(5), np.zeros(5, int), np.zeros(0, int), np.random.default_rng(0))
+    drawn = Negatives(world_split("tiny"), KINDS).draw(
+        np.arange(5), np.zeros(5, int), np.zeros(0, int), np.random.default_rng(0)
+    )
     assert drawn.lengths.tolist() == [0] * 5
 
 
 def test_each_slot_draws_its_kind_by_chance():
     split = big_split()
     category = split.dataset.items["categories"].to_list()
-    inside = [category[item] == category[like] for _, like, drawn in draw(split, ("uniform", "category"), 20, 3) for item in drawn]
+    inside = [
+        category[item] == category[like]
+        for _, like, drawn in draw(split, ("uniform", "category"), 20, 3)
+        for item in drawn
+    ]
     assert np.mean(inside) == pytest.approx(0.5 + 0.5 / 8, abs=0.02)
 
 
-# --- each kind -------------------------------------------------------------------------------------------------------
+# --- each kind
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_uniform_negatives_are_uniform_over_what_a_user_has_not_taken():
     split = world_split("tiny")
     user = np.zeros(4000, np.int64)
-    drawn = Negatives(split).draw(user, np.full(4000, 5), np.zeros(20_000, np.int64), np.random.default_rng(0))
+    drawn = Negatives(split).draw(
+        user, np.full(4000, 5), np.zeros(20_000, np.int64), np.random.default_rng(0)
+    )
     met = np.bincount(drawn.values, minlength=120)
     free = np.setdiff1d(np.arange(120), list(taken_rows(split)[0]))
     assert met[free].sum() == 20_000 and chisquare(met[free]).pvalue > 0.001
@@ -164,7 +189,9 @@ def test_neighbour_negatives_are_among_the_most_alike_by_text():
 
 def test_any_item_stands_in_where_a_kind_offers_too_few():
     rows = [("u", f"i{n}", n) for n in range(6)]
-    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(30)], "categories": ["tea"] * 6 + ["lamps"] * 24})
+    items = pl.DataFrame(
+        {"item_id": [f"i{n}" for n in range(30)], "categories": ["tea"] * 6 + ["lamps"] * 24}
+    )
     data = make_dataset(items, pl.DataFrame(rows, schema=["user_id", "item_id", "position"], orient="row"))
     split = split_leave_one_out(data, SplitSettings(ranking_negatives=1), seed=0)
     for user, _, drawn in draw(split, ("category",), 3, 8):
@@ -175,7 +202,9 @@ def test_any_item_stands_in_where_a_kind_offers_too_few():
 def test_the_setting_says_which_kind_a_preference_shows(kind):
     split = big_split()
     rows, category = split.dataset.row_of, split.dataset.items["categories"].to_list()
-    task = PairwisePreference(PairwisePreferenceSettings(**FULL, questions=1, negatives=(kind,)), exam_context(split))
+    task = PairwisePreference(
+        PairwisePreferenceSettings(**FULL, questions=1, negatives=(kind,)), exam_context(split)
+    )
     pairs = [[rows[item] for item in sample.items[-2:]] for sample in task.samples(0)]
     alike = np.mean([category[one] == category[other] for one, other in pairs])
     assert alike == 1 if kind == "category" else alike > 0.5 if kind == "neighbour" else alike < 0.3
@@ -194,15 +223,20 @@ def test_what_a_user_of_nearly_everything_has_left_is_listed_once_not_for_every_
     split = split_leave_one_out(make_dataset(catalogue, events), SplitSettings(ranking_negatives=1), seed=0)
     listed: list[int] = []
     untaken = Negatives._untaken
-    monkeypatch.setattr(Negatives, "_untaken", lambda self, user: (listed.append(user), untaken(self, user))[1])
+    monkeypatch.setattr(
+        Negatives, "_untaken", lambda self, user: (listed.append(user), untaken(self, user))[1]
+    )
     guest = split.dataset.user_ids.index("guest")
-    drawn = Negatives(split).draw(np.full(100, guest), np.full(100, 8), np.zeros(800, np.int64), np.random.default_rng(0))
+    drawn = Negatives(split).draw(
+        np.full(100, guest), np.full(100, 8), np.zeros(800, np.int64), np.random.default_rng(0)
+    )
     taken = taken_rows(split)[guest]
     assert all(len(set(row.tolist()) - taken) == 8 for row in (drawn[n] for n in range(100)))
     assert listed == [guest]
 
 
-# --- the most alike by text ------------------------------------------------------------------------------------------
+# --- the most alike by text
+# ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("world", [tiny_world, nasty_world, untitled_world])
@@ -220,7 +254,9 @@ def test_the_nearest_by_text_are_those_of_a_full_comparison(world, monkeypatch):
 
 
 def test_more_neighbours_than_items_and_a_catalogue_without_a_word_have_places_left_over():
-    items = pl.DataFrame({"title": ["red lamp", "red tea", "boots", ""], "brand": [""] * 4, "categories": [""] * 4})
+    items = pl.DataFrame(
+        {"title": ["red lamp", "red tea", "boots", ""], "brand": [""] * 4, "categories": [""] * 4}
+    )
     found = nearest_by_text(items, 6)
     assert found.tolist() == [[1, -1, -1, -1, -1, -1], [0, -1, -1, -1, -1, -1], [-1] * 6, [-1] * 6]
     assert (nearest_by_text(items.with_columns(title=pl.lit("")), 3) == -1).all()

@@ -54,7 +54,9 @@ def test_a_rating_prompt_shows_only_training_events_before_the_rated_one():
     for part in ("validation", "test"):
         for request in split.rating_requests(part)[0]:
             assert set(request.history).issubset(taken[request.user])
-            assert all(order[request.user, item] < order[request.user, request.item] for item in request.history)
+            assert all(
+                order[request.user, item] < order[request.user, request.item] for item in request.history
+            )
 
 
 def test_rating_windows_end_at_a_rating():
@@ -98,7 +100,9 @@ def test_a_prompt_shows_no_rating_where_training_showed_none():
     for request in split.rating_requests("validation")[0]:
         unrated = Request(request.user, request.history, item=request.item)
         prompt = task.prompt(request, task.seen[0])
-        assert prompt == task.prompt(unrated, task.seen[0]) and not any(segment.text in texts for segment in prompt)
+        assert prompt == task.prompt(unrated, task.seen[0]) and not any(
+            segment.text in texts for segment in prompt
+        )
 
 
 def asked(sample: Sample, index: ItemIndex) -> list[str]:
@@ -118,7 +122,9 @@ def sparsely_rated() -> Split:
     return replace(split, rating_part=np.where(unseen, NONE, split.rating_part).astype(np.uint8))
 
 
-@pytest.mark.parametrize("values", [[1, 2, 3, 4, 5], [0.5, 4.5], [1, 5, 10], [-10, -1, 1, 10], [0, 50, 100], [0.25, 1, 12.5]])
+@pytest.mark.parametrize(
+    "values", [[1, 2, 3, 4, 5], [0.5, 4.5], [1, 5, 10], [-10, -1, 1, 10], [0, 50, 100], [0.25, 1, 12.5]]
+)
 def test_no_rating_text_begins_another(values):
     texts = list(rated_context([float(value) for value in values]).rating_texts.values())
     assert [float(text) for text in texts] == sorted(map(float, values))
@@ -153,7 +159,9 @@ def rated_context(values: list[float]) -> TaskContext:
     number = len(values) + 2
     items = pl.DataFrame({"item_id": [f"i{n}" for n in range(number)]})
     ratings = pl.Series([*values, 1, 1], dtype=pl.Float64)
-    events = items.with_columns(user_id=pl.lit("u"), position=pl.int_range(pl.len(), dtype=pl.Int64), rating=ratings)
+    events = items.with_columns(
+        user_id=pl.lit("u"), position=pl.int_range(pl.len(), dtype=pl.Int64), rating=ratings
+    )
     other = pl.DataFrame({"item_id": ["i0"], "user_id": ["v"], "position": [0], "rating": [1.0]})
     data, of_u = make_dataset(items, pl.concat([events, other])), [0] * len(values) + [1, 2]
     parts = np.array([2, *of_u] if data.user_ids[0] == "v" else [*of_u, 2], np.uint8)

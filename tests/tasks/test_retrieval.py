@@ -17,7 +17,9 @@ def test_every_training_event_bears_loss_once_an_epoch():
     split = world_split("tiny")
     for epoch in range(3):
         seen = learned(RetrievalTask(RetrievalSettings(**FULL), exam_context(split)).samples(epoch), split)
-        assert seen == Counter((user, item) for user, items in training_histories(split).items() for item in items)
+        assert seen == Counter(
+            (user, item) for user, items in training_histories(split).items() for item in items
+        )
 
 
 def test_in_short_windows_no_event_bears_loss_twice_and_lone_ones_are_left_out_by_chance():
@@ -32,7 +34,9 @@ def test_in_short_windows_no_event_bears_loss_twice_and_lone_ones_are_left_out_b
 def test_as_many_items_bear_loss_as_targets_says():
     split = world_split("tiny")
     for targets in (1, 3):
-        for sample in RetrievalTask(RetrievalSettings(**FULL, max_history=5, targets=targets), exam_context(split)).samples(0):
+        for sample in RetrievalTask(
+            RetrievalSettings(**FULL, max_history=5, targets=targets), exam_context(split)
+        ).samples(0):
             said = [s.text for s in sample.segments if s.bears_loss]
             assert 1 <= len(said) <= targets  # fewer at either end of a history
             assert said == [exam_index(split).name(item) for item in sample.items[-len(said) :]]
@@ -40,7 +44,9 @@ def test_as_many_items_bear_loss_as_targets_says():
 
 def test_a_wording_that_goes_on_after_the_history_takes_one_target(tmp_path):
     path = tmp_path / "own.toml"
-    path.write_text('[[template]]\nname = "own"\nsource = "They took {history}What next?\\n"\ntarget = "{item}"\n')
+    path.write_text(
+        '[[template]]\nname = "own"\nsource = "They took {history}What next?\\n"\ntarget = "{item}"\n'
+    )
     context = exam_context(world_split("tiny"))
     with pytest.raises(TemplateError, match="tasks.retrieval.targets = 1"):
         RetrievalTask(RetrievalSettings(**FULL, templates=str(path)), context)

@@ -43,37 +43,45 @@ def columns(records: Sequence[Sample]) -> Samples:
 
 
 def record(number: int, task: str = "t", user: str = "u", symbols: bool = False) -> Sample:
-    return Sample(task, "w", user, (f"i{number}",), (Segment(f"text {number}", symbols=symbols), Segment("said", True)))
+    return Sample(
+        task, "w", user, (f"i{number}",), (Segment(f"text {number}", symbols=symbols), Segment("said", True))
+    )
 
 
-# --- in memory -------------------------------------------------------------------------------------------------------
+# --- in memory
+# -------------------------------------------------------------------------------------------------------
 
 
 @given(RECORDS)
 def test_records_come_out_as_they_went_in(records):
     samples = columns(records)
-    assert list(samples) == records and samples == records and records == samples and len(samples) == len(records)
+    assert (
+        list(samples) == records
+        and samples == records
+        and records == samples
+        and len(samples) == len(records)
+    )
 
 
 @given(st.data(), RECORDS)
 def test_places_and_slices_are_those_of_a_list(data, records):
     samples = columns(records)
-    for place in range(-len(records), len(records)):
-        assert samples[place] == records[place]
+    for position in range(-len(records), len(records)):
+        assert samples[position] == records[position]
     cut = slice(data.draw(END), data.draw(END), data.draw(END.filter(lambda step: step != 0)))
     assert isinstance(samples[cut], Samples) and samples[cut] == records[cut]
 
 
-@pytest.mark.parametrize("place", [2, -3])
-def test_a_place_beyond_the_ends_is_told(place):
+@pytest.mark.parametrize("position", [2, -3])
+def test_a_place_beyond_the_ends_is_told(position):
     with pytest.raises(IndexError):
-        columns([record(0), record(1)])[place]
+        columns([record(0), record(1)])[position]
 
 
 @given(st.data(), RECORDS.filter(bool))
 def test_samples_are_taken_in_any_order_and_again(data, records):
     wanted = data.draw(st.lists(st.integers(0, len(records) - 1)))
-    assert columns(records).take(np.array(wanted, np.int64)) == [records[place] for place in wanted]
+    assert columns(records).take(np.array(wanted, np.int64)) == [records[position] for position in wanted]
 
 
 @given(RECORDS)
@@ -82,25 +90,39 @@ def test_counts_and_places_of_a_task_are_those_of_its_records(records):
     assert samples.counts() == Counter(record.task for record in records)
     assert samples.tasks() == [record.task for record in records]
     for task in {"no such task", *(record.task for record in records)}:
-        assert samples.places(task).tolist() == [place for place, record in enumerate(records) if record.task == task]
+        assert samples.positions(task).tolist() == [
+            position for position, record in enumerate(records) if record.task == task
+        ]
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=4))
 def test_parts_are_joined_one_behind_the_other(parts):
     tables = tables_for(record for part in parts for record in part)
-    assert joined([samples_of(part, tables) for part in parts]) == [record for part in parts for record in part]
+    assert joined([samples_of(part, tables) for part in parts]) == [
+        record for part in parts for record in part
+    ]
 
 
 def test_samples_differ_from_records_of_which_anything_is_different():
     records = [record(0), record(1)]
     samples = columns(records)
-    assert samples != records[:1] and samples != [*records, record(2)] and samples != records[::-1] and samples != "ab"
+    assert (
+        samples != records[:1]
+        and samples != [*records, record(2)]
+        and samples != records[::-1]
+        and samples != "ab"
+    )
     assert samples != [record(0), record(1, symbols=True)] and samples != [record(0), record(1, task="other")]
     assert samples != [1, 2] and samples != 2
 
 
 def test_a_text_and_a_symbol_of_the_same_letters_are_two_pieces_and_loss_makes_no_third():
-    segments = (Segment("<a_1>"), Segment("<a_1>", symbols=True), Segment("<a_1>", True), Segment("<a_1>", True, True))
+    segments = (
+        Segment("<a_1>"),
+        Segment("<a_1>", symbols=True),
+        Segment("<a_1>", True),
+        Segment("<a_1>", True, True),
+    )
     samples = columns([Sample("t", "w", "", (), segments)])
     assert samples[0].segments == segments
     assert samples.tables.pieces == [Segment("<a_1>"), Segment("<a_1>", symbols=True)]
@@ -112,7 +134,8 @@ def test_an_item_or_user_that_the_tables_do_not_know_is_told():
             samples_of([stranger], tables_for([record(0)]))
 
 
-# --- in a file -------------------------------------------------------------------------------------------------------
+# --- in a file
+# -------------------------------------------------------------------------------------------------------
 
 
 @given(RECORDS)
@@ -135,7 +158,10 @@ def test_row_groups_are_read_as_one(tmp_path_factory, parts):
 
 def test_row_groups_whose_dictionaries_share_nothing_or_stand_in_another_order_are_read_as_one(tmp_path):
     parts = [
-        [record(number, task=f"t{number % 3}", user=f"u{number}", symbols=bool(number % 2)) for number in numbers]
+        [
+            record(number, task=f"t{number % 3}", user=f"u{number}", symbols=bool(number % 2))
+            for number in numbers
+        ]
         for numbers in (range(5), range(5, 9), range(8, -1, -1))
     ]
     tables = tables_for(record for part in parts for record in part)

@@ -1,4 +1,5 @@
-"""The exams of indexes and tasks themselves: each broken promise is found by the check that is named for it."""
+"""The exams of indexes and tasks themselves: each broken promise is found by the check that is named for
+it."""
 
 from __future__ import annotations
 
@@ -40,23 +41,34 @@ class TellsTheFuture(Spoiled):
         split = self.context.split
         user = split.dataset.user_ids.index(sample.user)
         item = split.dataset.item_ids[split.dataset.event_item[split.held_out_events("validation")[user]]]
-        return replace(sample, items=(*sample.items, item), segments=(*sample.segments, *self.context.text.name(item, True)))
+        return replace(
+            sample,
+            items=(*sample.items, item),
+            segments=(*sample.segments, *self.context.text.name(item, True)),
+        )
 
 
 class LearnsNothing(Spoiled):
     def spoil(self, sample: Sample) -> Sample:
-        return replace(sample, segments=tuple(replace(segment, bears_loss=False) for segment in sample.segments))
+        return replace(
+            sample, segments=tuple(replace(segment, bears_loss=False) for segment in sample.segments)
+        )
 
 
 class ReadsTitlesAsSymbols(Spoiled):
     def spoil(self, sample: Sample) -> Sample:
-        return replace(sample, segments=tuple(replace(s, symbols=s.symbols or "<" in s.text) for s in sample.segments))
+        return replace(
+            sample, segments=tuple(replace(s, symbols=s.symbols or "<" in s.text) for s in sample.segments)
+        )
 
 
 class AsksOtherwise(RetrievalTask):
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
         asked = super().prompts(requests, template)
-        return samples_of((replace(sample, segments=(*sample.segments, Segment("Next: "))) for sample in asked), asked.tables)
+        return samples_of(
+            (replace(sample, segments=(*sample.segments, Segment("Next: "))) for sample in asked),
+            asked.tables,
+        )
 
 
 class MixesRequestsUp(RetrievalTask):
@@ -110,7 +122,10 @@ class DependsOnTheRun(RetrievalTask):
         (IsDrawnOnceForAll, TaskExam.test_the_chunks_one_behind_the_other_are_the_epoch_and_nobody_is_in_two),
         (IsDrawnOnceForAll, TaskExam.test_the_weight_is_how_often_the_epoch_is_taken),
         (MixesRequestsUp, ServedTaskExam.test_prompts_of_many_requests_are_those_of_each_alone),
-        (AsksOtherwise, ServedTaskExam.test_a_training_text_is_the_prompt_and_then_the_answer_in_all_wordings),
+        (
+            AsksOtherwise,
+            ServedTaskExam.test_a_training_text_is_the_prompt_and_then_the_answer_in_all_wordings,
+        ),
     ],
 )
 def test_a_task_that_breaks_a_promise_fails_its_check(kind, check, monkeypatch):
@@ -139,7 +154,10 @@ class PassesNothingOver(NameToText):
         row_of, items = self.context.split.dataset.row_of, self.context.split.dataset.item_ids
         seen = list(super().epoch(numbers, draw))
         missing = set(numbers.tolist()) - {row_of[sample.items[0]] for sample in seen}
-        blank = (Sample(self.name, "plain", "", (items[row],), (Segment("?"), Segment("!", True))) for row in sorted(missing))
+        blank = (
+            Sample(self.name, "plain", "", (items[row],), (Segment("?"), Segment("!", True)))
+            for row in sorted(missing)
+        )
         return samples_of([*seen, *blank], self.context.tables)
 
 
@@ -153,8 +171,14 @@ class IsAboutSomebody(NameToText):
     ("kind", "check"),
     [
         (ReadsTheEvents, ItemTaskExam.test_samples_are_made_of_the_catalogue_alone),
-        (ReadsTheEvents, ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over),
-        (PassesNothingOver, ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over),
+        (
+            ReadsTheEvents,
+            ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over,
+        ),
+        (
+            PassesNothingOver,
+            ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over,
+        ),
         (PassesNothingOver, ItemTaskExam.test_a_catalogue_without_a_word_makes_no_sample),
         (IsAboutSomebody, ItemTaskExam.test_a_sample_is_about_nobody),
     ],
@@ -171,7 +195,7 @@ def test_an_item_task_that_breaks_a_promise_fails_its_check(kind, check):
 def in_order_of_appearance(split: Split) -> ItemIndex:
     """The numbering that leaks the answer."""
     seen = dict.fromkeys([*split.dataset.events["item_id"], *split.dataset.item_ids])
-    number = {item: f"{place:03d}" for place, item in enumerate(seen)}
+    number = {item: f"{position:03d}" for position, item in enumerate(seen)}
     return replace(exam_index(split, "numbers"), names=tuple(number[item] for item in split.dataset.item_ids))
 
 
@@ -187,7 +211,9 @@ def without_an_end(split: Split) -> ItemIndex:
         (without_an_end, IndexExam.test_no_name_with_its_end_begins_another),
     ],
 )
-def test_an_index_that_breaks_a_promise_fails_its_check(build: Callable[[Split], ItemIndex], check: Callable[[IndexExam], None]):
+def test_an_index_that_breaks_a_promise_fails_its_check(
+    build: Callable[[Split], ItemIndex], check: Callable[[IndexExam], None]
+):
     class Exam(IndexExam):
         def build(self, split: Split) -> ItemIndex:
             return build(split)

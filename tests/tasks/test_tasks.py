@@ -1,4 +1,5 @@
-"""The six tasks about users: each passes the exam, under its usual settings and others, and makes samples of small worlds."""
+"""The six tasks about users: each passes the exam, under its usual settings and others, and makes samples of
+small worlds."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ from shelftalk.testing.task_exams import (
 )
 from tests.tasks.answers import FULL, answer, visible_ratings
 
-# --- exams -----------------------------------------------------------------------------------------------------------
+# --- exams
+# -----------------------------------------------------------------------------------------------------------
 
 
 class TestRetrieval(ServedTaskExam):
@@ -53,9 +55,9 @@ class TestRanking(ServedTaskExam):
 
     def request_of(self, sample: Sample, split: Split) -> Request:
         taken = training_histories(split)[sample.user]
-        place = taken.index(answer(sample, split))
-        shown = len(taken[max(0, place - 5) : place])
-        return Request(sample.user, tuple(taken[:place]), candidates=sample.items[shown:])
+        position = taken.index(answer(sample, split))
+        shown = len(taken[max(0, position - 5) : position])
+        return Request(sample.user, tuple(taken[:position]), candidates=sample.items[shown:])
 
 
 class TestRankingOfHardNegatives(TestRanking):
@@ -107,10 +109,13 @@ class TestPairwisePreference(TaskExam):
 class TestPairwisePreferenceOfHardNegatives(TestPairwisePreference):
     def build(self, context: TaskContext) -> PairwisePreference:
         kinds = ("popular", "category", "neighbour")
-        return PairwisePreference(PairwisePreferenceSettings(**FULL, max_history=4, questions=2, negatives=kinds), context)
+        return PairwisePreference(
+            PairwisePreferenceSettings(**FULL, max_history=4, questions=2, negatives=kinds), context
+        )
 
 
-# --- the same where users are named ----------------------------------------------------------------------------------
+# --- the same where users are named
+# ----------------------------------------------------------------------------------
 
 
 class TestRetrievalNamingUsers(TestRetrieval):
@@ -133,7 +138,8 @@ class TestPairwisePreferenceNamingUsers(TestPairwisePreference):
     text = TextSettings(user_ids=True)
 
 
-# --- the same, few users at a time -----------------------------------------------------------------------------------
+# --- the same, few users at a time
+# -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -171,7 +177,8 @@ class TestPairwisePreferenceInChunks(TestPairwisePreference):
     pass
 
 
-# --- small and hostile worlds ----------------------------------------------------------------------------------------
+# --- small and hostile worlds
+# ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("events", [3, 4])

@@ -1,4 +1,5 @@
-"""Wordings: what is wrong in a template file is told in a sentence, and what is filled in is never read again."""
+"""Wordings: what is wrong in a template file is told in a sentence, and what is filled in is never read
+again."""
 
 from __future__ import annotations
 
@@ -22,10 +23,19 @@ GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD.replace("{history}", "{histroy}"), 'template "one" of .* unknown placeholder "{histroy}"; did you mean "history"?'),
+        (
+            GOOD.replace("{history}", "{histroy}"),
+            'template "one" of .* unknown placeholder "{histroy}"; did you mean "history"?',
+        ),
         (GOOD.replace("{history}", "{history}{}"), 'unknown placeholder "{}"'),
-        (GOOD.replace("{history}", "{ history }"), 'unknown placeholder "{ history }"; did you mean "history"?'),
-        (GOOD.replace("{history}", "{history}{it-em}"), 'unknown placeholder "{it-em}"; did you mean "item"?'),
+        (
+            GOOD.replace("{history}", "{ history }"),
+            'unknown placeholder "{ history }"; did you mean "history"?',
+        ),
+        (
+            GOOD.replace("{history}", "{history}{it-em}"),
+            'unknown placeholder "{it-em}"; did you mean "item"?',
+        ),
         (GOOD.replace("{item}", "item"), 'lacks the placeholder "{item}"'),
         (GOOD + "question = '{itm}'", 'unknown placeholder "{itm}"; did you mean "item"?'),
         (GOOD.replace("source =", "source"), "not valid TOML: .*line 3.*mend that line"),
@@ -61,7 +71,9 @@ def test_a_template_file_in_another_encoding_is_told(tmp_path):
         load_templates("retrieval", ("history", "item"), str(path))
 
 
-@pytest.mark.parametrize("task", [RetrievalTask, RankingTask, RatingTask, MaskedItems, MaskedLanguage, PairwisePreference])
+@pytest.mark.parametrize(
+    "task", [RetrievalTask, RankingTask, RatingTask, MaskedItems, MaskedLanguage, PairwisePreference]
+)
 def test_built_in_tasks_have_several_wordings_and_hold_one_out(task: type[Task]):
     templates = load_templates(task.name, task.placeholders, optional=task.optional)
     assert sum(template.held_out for template in templates) >= 1
@@ -71,19 +83,30 @@ def test_built_in_tasks_have_several_wordings_and_hold_one_out(task: type[Task])
 
 def test_what_is_filled_in_is_never_read_again():
     title = [Segment("{item} {noun}")]
-    assert fill("A {noun}: {item}!", {"noun": "{item}", "item": title}) == [Segment("A {item}: "), *title, Segment("!")]
+    assert fill("A {noun}: {item}!", {"noun": "{item}", "item": title}) == [
+        Segment("A {item}: "),
+        *title,
+        Segment("!"),
+    ]
 
 
 def test_words_join_the_wording_and_segments_stay_apart():
     words = Words("film", "films", "viewer", "watched").values()
-    assert fill("{Nouns} a {person} {took}:\n{history}", {**words, "history": []}) == [Segment("Films a viewer watched:\n")]
+    assert fill("{Nouns} a {person} {took}:\n{history}", {**words, "history": []}) == [
+        Segment("Films a viewer watched:\n")
+    ]
     assert fill("{history}", {"history": [Segment("a"), Segment("b")]}) == [Segment("a"), Segment("b")]
 
 
 @pytest.mark.parametrize(
     ("source", "target", "more", "message"),
     [
-        ("after {history} comes {item}?", "{noun}", "", r'"\{item\}" in its source; it belongs into the target'),
+        (
+            "after {history} comes {item}?",
+            "{noun}",
+            "",
+            r'"\{item\}" in its source; it belongs into the target',
+        ),
         ("which {noun}?", "{history}{item}", "", r'"\{history\}" in its target; it belongs into the source'),
         ("{history}", "{item}", 'question = "what?"', "has a question, which this task does not ask"),
     ],

@@ -1,4 +1,5 @@
-"""`text.user_ids`: prompts name the users that were trained on, by symbols that tell nothing, and no one else."""
+"""`text.user_ids`: prompts name the users that were trained on, by symbols that tell nothing, and no one
+else."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ def test_a_known_user_is_named_in_the_first_line_and_a_stranger_is_not():
 
 def test_known_users_and_strangers_may_be_asked_about_together():
     about = context()
-    requests = [replace(request, user=request.user if n % 2 else "") for n, request in enumerate(about.split.retrieval_requests("test")[0])]
+    requests = [
+        replace(request, user=request.user if n % 2 else "")
+        for n, request in enumerate(about.split.retrieval_requests("test")[0])
+    ]
     task = served(about)[0]
     shown = [sample.segments[1].text.startswith("<u_") for sample in task.prompts(requests, task.seen[0])]
     assert shown == [bool(n % 2) for n in range(60)]
@@ -60,7 +64,9 @@ def test_nothing_is_shown_or_known_when_off():
     about = context(on=False)
     assert about.user_symbols == ()
     for task in [*served(about), MaskedLanguage(MaskedLanguageSettings(**FULL), about)]:
-        assert not any("<u_" in sample.text or "Customer " in sample.text.split("\n")[0] for sample in task.samples(0))
+        assert not any(
+            "<u_" in sample.text or "Customer " in sample.text.split("\n")[0] for sample in task.samples(0)
+        )
 
 
 def test_naming_users_changes_nothing_but_the_first_line():
@@ -71,4 +77,6 @@ def test_naming_users_changes_nothing_but_the_first_line():
 
 def test_the_line_that_names_the_user_is_never_masked_and_bears_no_loss():
     for sample in MaskedLanguage(MaskedLanguageSettings(**FULL, share=0.9), context()).samples(0):
-        assert sample.segments[1].text.startswith("<u_") and not any(segment.bears_loss for segment in sample.segments[:3])
+        assert sample.segments[1].text.startswith("<u_") and not any(
+            segment.bears_loss for segment in sample.segments[:3]
+        )

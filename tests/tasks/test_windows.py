@@ -12,11 +12,15 @@ from shelftalk.tasks.windows import windows
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 
 
-def cuts(lengths: list[int], size: int, draw: np.random.Generator, targets: int = 0) -> list[list[tuple[int, int]]]:
+def cuts(
+    lengths: list[int], size: int, draw: np.random.Generator, targets: int = 0
+) -> list[list[tuple[int, int]]]:
     """The windows of each history, counted from its first event; histories stand 1000 events apart."""
     begin = 1000 * np.arange(len(lengths))
     found: list[list[tuple[int, int]]] = [[] for _ in lengths]
-    for owner, start, stop, _ in zip(*windows(np.stack([begin, begin + lengths], axis=1), size, draw, targets), strict=True):
+    for owner, start, stop, _ in zip(
+        *windows(np.stack([begin, begin + lengths], axis=1), size, draw, targets), strict=True
+    ):
         found[owner].append((int(start - begin[owner]), int(stop - begin[owner])))
     return found
 
@@ -45,7 +49,10 @@ def test_every_event_bears_loss_once_and_only_the_last_targets_of_a_window(lengt
         assert all(stop - start == min(size, stop) for start, stop in cut)
         assert sorted(learned(length, size, np.random.default_rng(seed), targets)) == list(range(length))
         *_, first = windows(np.array([[0, length]]), size, np.random.default_rng(seed), targets)
-        assert all(stop - start - int(place) <= targets for (start, stop), place in zip(cut, first, strict=True))
+        assert all(
+            stop - start - int(position) <= targets
+            for (start, stop), position in zip(cut, first, strict=True)
+        )
 
 
 def test_with_targets_windows_end_everywhere_over_the_epochs():
@@ -68,11 +75,16 @@ def test_histories_are_cut_independently_of_each_other():
 
 def test_owners_stand_in_the_order_of_their_histories():
     lengths = np.array([3, 30, 1, 12])
-    owner, start, stop, _ = windows(np.stack([offsets_of(lengths)[:-1], offsets_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0))
+    owner, start, stop, _ = windows(
+        np.stack([offsets_of(lengths)[:-1], offsets_of(lengths)[1:]], axis=1), 5, np.random.default_rng(0)
+    )
     assert owner.tolist() == sorted(owner) and set(owner) == {0, 1, 2, 3}
     assert np.all((start >= offsets_of(lengths)[owner]) & (stop <= offsets_of(lengths)[owner + 1]))
 
 
 def test_no_history_has_no_window():
     for targets in (0, 2):
-        assert all(len(part) == 0 for part in windows(np.zeros((0, 2), np.int64), 5, np.random.default_rng(0), targets))
+        assert all(
+            len(part) == 0
+            for part in windows(np.zeros((0, 2), np.int64), 5, np.random.default_rng(0), targets)
+        )

@@ -18,7 +18,8 @@ from shelftalk.training.batching import Steps, length_batches
 def samples(lengths: list[int], first: int = 0) -> list[Encoded]:
     """Samples of these lengths; the first token tells them apart, the last one bears loss."""
     return [
-        Encoded(np.full(length, first + n, np.int32), np.arange(length) == length - 1) for n, length in enumerate(lengths)
+        Encoded(np.full(length, first + n, np.int32), np.arange(length) == length - 1)
+        for n, length in enumerate(lengths)
     ]
 
 
@@ -28,20 +29,29 @@ LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=60)
 
 
 @given(LENGTHS, st.integers(64, 2000))
-def test_every_sample_stands_in_one_batch_and_no_batch_is_larger_than_allowed(lengths: list[int], batch_tokens: int) -> None:
+def test_every_sample_stands_in_one_batch_and_no_batch_is_larger_than_allowed(
+    lengths: list[int], batch_tokens: int
+) -> None:
     batches = length_batches(samples(lengths), batch_tokens)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    assert sorted(position for batch in batches for position in batch) == list(range(len(lengths)))
     for batch in batches:
-        padded = rounded_up(max(lengths[place] for place in batch), LENGTH_STEP) * len(batch)
+        padded = rounded_up(max(lengths[position] for position in batch), LENGTH_STEP) * len(batch)
         assert padded <= batch_tokens or len(batch) == 1
 
 
 @given(LENGTHS, st.integers(0, 2**31))
-def test_an_epoch_holds_each_of_its_samples_once_before_the_next_begins(lengths: list[int], seed: int) -> None:
+def test_an_epoch_holds_each_of_its_samples_once_before_the_next_begins(
+    lengths: list[int], seed: int
+) -> None:
     epochs = [samples(lengths), samples(lengths, first=1000)]
     steps = Steps(PADDED, epochs, 512, seed)
-    seen = [[int(sample.ids[0]) for step in part for sample in steps.samples(step)] for part in _epochs(steps)]
-    assert [Counter(part) for part in seen] == [Counter(range(len(lengths))), Counter(range(1000, 1000 + len(lengths)))]
+    seen = [
+        [int(sample.ids[0]) for step in part for sample in steps.samples(step)] for part in _epochs(steps)
+    ]
+    assert [Counter(part) for part in seen] == [
+        Counter(range(len(lengths))),
+        Counter(range(1000, 1000 + len(lengths))),
+    ]
 
 
 def _epochs(steps: Steps) -> list[range]:
@@ -73,5 +83,7 @@ def test_steps_count_what_they_read() -> None:
 @pytest.mark.parametrize("tokens", [64, 4096])
 def test_samples_of_like_length_share_a_batch(tokens: int) -> None:
     lengths = np.random.default_rng(0).integers(1, 500, 300).tolist()
-    longest = [max(lengths[place] for place in batch) for batch in length_batches(samples(lengths), tokens)]
+    longest = [
+        max(lengths[position] for position in batch) for batch in length_batches(samples(lengths), tokens)
+    ]
     assert longest == sorted(longest, reverse=True)

@@ -29,7 +29,9 @@ def test_the_newest_by_step_is_continued_not_by_name_or_time(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("state", [None, "", '{"global_st', "{}"])
-def test_a_half_written_one_is_removed_and_the_one_before_it_continued(state: str | None, tmp_path: Path) -> None:
+def test_a_half_written_one_is_removed_and_the_one_before_it_continued(
+    state: str | None, tmp_path: Path
+) -> None:
     whole, half = checkpoint(tmp_path, 10), checkpoint(tmp_path, 20, state)
     assert last_complete(tmp_path) == whole
     assert whole.exists() and not half.exists()

@@ -20,7 +20,8 @@ def sample(length: int) -> Encoded:
 
 
 def taken(budget: int, made: list[int]) -> Budgeted:
-    """The first tokens of epochs of three samples; `made` gets the length of each sample that was asked for."""
+    """The first tokens of epochs of three samples; `made` gets the length of each sample that was asked
+    for."""
 
     def samples() -> Iterator[Encoded]:
         for length in LENGTHS:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="anoth
 BYTES = 2**27
 PAGES = BYTES // resource.getpagesize()
 LARGER_THAN_ANY_HOLE = 2**31
-"""Bytes of a block for which the heap, whatever other tests left in it, has no place: it is reserved and never touched."""
+"""Bytes of a block for which the heap, whatever other tests left in it, has no place: it is reserved and
+never touched."""
 
 
 def _fresh_pages() -> int:

@@ -1,4 +1,5 @@
-"""Rows of several samples, and histories that train each of their items: the loss is that of the samples one by one."""
+"""Rows of several samples, and histories that train each of their items: the loss is that of the samples one
+by one."""
 
 from __future__ import annotations
 
@@ -38,27 +39,35 @@ def nano(family: str = "decoder-only", symbols: Sequence[str] = ("<a>",), dropou
 def lone(lengths: Sequence[int], seed: int = 0) -> list[Encoded]:
     """Samples of these lengths with random tokens; about half of them bear loss, a first token among them."""
     draw = np.random.default_rng(seed)
-    return [Encoded(draw.integers(2, 250, length).astype(np.int32), draw.random(length) < 0.5) for length in lengths]
+    return [
+        Encoded(draw.integers(2, 250, length).astype(np.int32), draw.random(length) < 0.5)
+        for length in lengths
+    ]
 
 
-# --- rows ------------------------------------------------------------------------------------------------------------
+# --- rows
+# ------------------------------------------------------------------------------------------------------------
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
 
 
 @given(LENGTHS, st.integers(1, 400))
-def test_every_sample_stands_in_one_row_and_no_row_is_longer_than_allowed(lengths: list[int], row_tokens: int) -> None:
+def test_every_sample_stands_in_one_row_and_no_row_is_longer_than_allowed(
+    lengths: list[int], row_tokens: int
+) -> None:
     rows = packed_rows(lengths, row_tokens)
-    assert sorted(place for row in rows for place in row) == list(range(len(lengths)))
-    assert all(sum(lengths[place] for place in row) <= row_tokens or len(row) == 1 for row in rows)
+    assert sorted(position for row in rows for position in row) == list(range(len(lengths)))
+    assert all(sum(lengths[position] for position in row) <= row_tokens or len(row) == 1 for row in rows)
 
 
 @given(LENGTHS, st.integers(1, 400))
-def test_no_sample_would_have_fitted_into_a_row_begun_before_its_own(lengths: list[int], row_tokens: int) -> None:
+def test_no_sample_would_have_fitted_into_a_row_begun_before_its_own(
+    lengths: list[int], row_tokens: int
+) -> None:
     rows = packed_rows(lengths, row_tokens)
     for number, row in enumerate(rows):
         for earlier in rows[:number]:
-            assert sum(lengths[place] for place in earlier) + lengths[row[0]] > row_tokens
+            assert sum(lengths[position] for position in earlier) + lengths[row[0]] > row_tokens
 
 
 def test_rows_of_short_samples_are_nearly_full() -> None:
@@ -67,15 +76,18 @@ def test_rows_of_short_samples_are_nearly_full() -> None:
     assert sum(lengths) / (256 * len(rows)) > 0.97
 
 
-# --- what a row means --------------------------------------------------------------------------------------------------
+# --- what a row means
+# --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [[[0, 1, 2, 3, 4]], [[0, 1], [2], [3, 4]], [[4, 2, 0], [3, 1]]])
 def test_a_row_gives_each_label_the_log_probability_of_its_sample_alone(rows: list[list[int]]) -> None:
     backbone, samples = nano(), lone([5, 40, 1, 17, 33])
     alone = [backbone.label_log_probs(backbone.collate([sample])) for sample in samples]
-    packed = backbone.label_log_probs(backbone.collate([side_by_side([samples[place] for place in row]) for row in rows]))
-    assert torch.allclose(packed, torch.cat([alone[place] for row in rows for place in row]), atol=1e-5)
+    packed = backbone.label_log_probs(
+        backbone.collate([side_by_side([samples[position] for position in row]) for row in rows])
+    )
+    assert torch.allclose(packed, torch.cat([alone[position] for row in rows for position in row]), atol=1e-5)
 
 
 def test_without_blocked_attention_the_log_probabilities_would_be_others() -> None:
@@ -101,11 +113,18 @@ def test_steps_of_packed_rows_hold_the_samples_of_the_epoch_in_fewer_tokens() ->
     plain, packed = (Steps(backbone, [samples], 512, 0, row_tokens) for row_tokens in (0, 128))
     held = sorted(sample.ids.tolist() for step in range(len(packed)) for sample in packed.samples(step))
     assert held == sorted(sample.ids.tolist() for sample in samples)
-    totals = [[sum(count.tokens for count in s.counts()), sum(count.targets for count in s.counts())] for s in (plain, packed)]
+    totals = [
+        [sum(count.tokens for count in s.counts()), sum(count.targets for count in s.counts())]
+        for s in (plain, packed)
+    ]
     assert totals[0] == totals[1]
     for steps in (plain, packed):
-        assert sum(count.padded for count in steps.counts()) == sum(steps[step]["input_ids"].numel() for step in range(len(steps)))
-    assert sum(count.padded for count in packed.counts()) < 0.9 * sum(count.padded for count in plain.counts())
+        assert sum(count.padded for count in steps.counts()) == sum(
+            steps[step]["input_ids"].numel() for step in range(len(steps))
+        )
+    assert sum(count.padded for count in packed.counts()) < 0.9 * sum(
+        count.padded for count in plain.counts()
+    )
 
 
 def test_an_encoder_decoder_is_refused_with_the_remedy() -> None:
@@ -119,16 +138,24 @@ def test_resume_is_exact_with_packed_rows(tmp_path: Path) -> None:
         trained(tmp_path / "cut", new(dropout=0.2), cut_at(expected.steps * 2 // 3), epochs=3, row_tokens=32)
     resumed, result = trained(tmp_path / "cut", new(dropout=0.2), epochs=3, row_tokens=32)
     assert result.resumed_from > 0 and same(resumed, whole)
-    assert (result.steps, result.tokens, result.targets) == (expected.steps, expected.tokens, expected.targets)
+    assert (result.steps, result.tokens, result.targets) == (
+        expected.steps,
+        expected.tokens,
+        expected.targets,
+    )
 
 
-# --- one pass over a history ------------------------------------------------------------------------------------------
+# --- one pass over a history
+# ------------------------------------------------------------------------------------------
 
 
 def retrieval(index: ItemIndex, templates: Path, targets: int) -> Samples:
-    """An epoch over the tiny world in one wording: windows of whole histories, or a sample for each target."""
+    """An epoch over the tiny world in one wording: windows of whole histories, or a sample for each
+    target."""
     context = exam_context(world_split("tiny"), index)
-    settings = RetrievalSettings(weight=1, text_share=1, max_history=WHOLE, targets=targets, templates=str(templates))
+    settings = RetrievalSettings(
+        weight=1, text_share=1, max_history=WHOLE, targets=targets, templates=str(templates)
+    )
     return RetrievalTask(settings, context).samples(0)
 
 
@@ -141,15 +168,20 @@ def by_user(backbone: Backbone, samples: Samples) -> dict[str, list[Encoded]]:
 
 
 def without_the_first_item(window: Encoded, shortest: Encoded) -> Encoded:
-    """A window trains the first item of a history too, which no separate sample asks for; `shortest` asks for the second."""
+    """A window trains the first item of a history too, which no separate sample asks for; `shortest` asks for
+    the second."""
     return Encoded(window.ids, window.bears_loss & (np.arange(len(window)) >= shortest.prompt_length))
 
 
 @pytest.mark.parametrize("scheme", ["symbols", "titles"])
 @pytest.mark.parametrize("row_tokens", [0, 600], ids=["a row each", "packed"])
-def test_one_pass_over_a_history_is_the_sum_over_the_samples_of_its_prefixes(scheme: str, row_tokens: int, tmp_path: Path) -> None:
+def test_one_pass_over_a_history_is_the_sum_over_the_samples_of_its_prefixes(
+    scheme: str, row_tokens: int, tmp_path: Path
+) -> None:
     split = world_split("tiny")
-    index = exam_index(split) if scheme == "symbols" else build_titles(split, IndexSettings(scheme="titles"), 0)
+    index = (
+        exam_index(split) if scheme == "symbols" else build_titles(split, IndexSettings(scheme="titles"), 0)
+    )
     templates = tmp_path / "one.toml"
     templates.write_text(WORDING)
     backbone = nano(symbols=index.vocabulary)
@@ -158,12 +190,19 @@ def test_one_pass_over_a_history_is_the_sum_over_the_samples_of_its_prefixes(sch
     windows = [without_the_first_item(merged[user][0], separate[user][0]) for user in users]
     prefixes = [sample for user in users for sample in separate[user]]
     assert all(len(merged[user]) == 1 for user in users) and len(prefixes) > 3 * len(users)
-    rows = packed_rows([len(window) for window in windows], row_tokens) if row_tokens else [[place] for place in range(len(windows))]
-    batch = backbone.collate([side_by_side([windows[place] for place in row]) for row in rows])
+    rows = (
+        packed_rows([len(window) for window in windows], row_tokens)
+        if row_tokens
+        else [[position] for position in range(len(windows))]
+    )
+    batch = backbone.collate([side_by_side([windows[position] for position in row]) for row in rows])
     if row_tokens:
         assert len(rows) < len(windows)
     else:  # every label by itself, in the same order: by user, then along the history
-        ours, theirs = backbone.label_log_probs(batch), torch.cat([backbone.label_log_probs(backbone.collate([p])) for p in prefixes])
+        ours, theirs = (
+            backbone.label_log_probs(batch),
+            torch.cat([backbone.label_log_probs(backbone.collate([p])) for p in prefixes]),
+        )
         assert torch.allclose(ours, theirs, atol=1e-4)
     once, one_by_one = backbone.loss(batch), backbone.loss(backbone.collate(prefixes))
     assert once.item() == pytest.approx(one_by_one.item(), rel=1e-4)
@@ -172,7 +211,8 @@ def test_one_pass_over_a_history_is_the_sum_over_the_samples_of_its_prefixes(sch
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
-# --- epochs ------------------------------------------------------------------------------------------------------------
+# --- epochs
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_epochs_are_read_when_they_are_asked_for_and_one_is_kept() -> None:

@@ -1,4 +1,5 @@
-"""Validation by recommendation quality: what is asked, what it chooses, and that the training does not notice."""
+"""Validation by recommendation quality: what is asked, what it chooses, and that the training does not
+notice."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import RunParts, new_backbone, train_backbone, validated, validation_quality
+from shelftalk.assemble import Run, new_backbone, train_backbone, validated, validation_quality
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.evaluation.evaluator import evaluate_retrieval
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Backbone
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.quality import quality_of
 from shelftalk.training.settings import TrainingSettings, refused_where_spread
@@ -50,13 +51,33 @@ class Judge:
 
 
 def trained(
-    folder: Path, backbone: Backbone, quality: Callable[[], Mapping[str, float]] | None, told: Any = (), **settings: Any
+    folder: Path,
+    backbone: Backbone,
+    quality: Callable[[], Mapping[str, float]] | None,
+    told: Any = (),
+    **settings: Any,
 ) -> TrainingResult:
     """Lessons whose validation loss falls all the time."""
     lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
-    values = {"epochs": 4, "batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), **settings}
+    values = {
+        "epochs": 4,
+        "batch_tokens": 256,
+        "learning_rate": 0.01,
+        "validations": 4,
+        "judged_by": ("retrieval",),
+        **settings,
+    }
     chosen = TrainingSettings(precision="fp32", **values)
-    return train(backbone, [lessons] * chosen.epochs, {"retrieval": lessons[:12]}, folder, chosen, 0, *told, quality=quality)
+    return train(
+        backbone,
+        [lessons] * chosen.epochs,
+        {"retrieval": lessons[:12]},
+        folder,
+        chosen,
+        0,
+        *told,
+        quality=quality,
+    )
 
 
 def steps_of(result: TrainingResult) -> list[int]:
@@ -68,7 +89,9 @@ def checkpoints(folder: Path) -> list[int]:
     return sorted(int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-*"))
 
 
-@pytest.mark.parametrize("values", [(0.1, 0.4, 0.3, 0.2), (0.4, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.0, 0.4, 0.4, 0.4)])
+@pytest.mark.parametrize(
+    "values", [(0.1, 0.4, 0.3, 0.2), (0.4, 0.1, 0.2, 0.3), (0.1, 0.2, 0.3, 0.4), (0.0, 0.4, 0.4, 0.4)]
+)
 def test_the_weights_kept_are_those_of_the_best_quality_and_best_and_last_checkpoints_are_there(
     values: tuple[float, ...], tmp_path: Path
 ) -> None:
@@ -80,7 +103,9 @@ def test_the_weights_kept_are_those_of_the_best_quality_and_best_and_last_checkp
     assert losses.index(min(losses)) == 3, "the loss would have chosen another"
     assert [row["value"] for row in result.quality if row["metric"] == "ndcg@10"] == list(values)
     assert result.best_step == steps_of(result)[best]
-    assert all(torch.equal(kept, seen) for kept, seen in zip(weights(backbone), judge.seen[best], strict=True))
+    assert all(
+        torch.equal(kept, seen) for kept, seen in zip(weights(backbone), judge.seen[best], strict=True)
+    )
     others = judge.seen[3 if best != 3 else 0]
     assert not all(torch.equal(kept, seen) for kept, seen in zip(weights(backbone), others, strict=True))
     assert checkpoints(tmp_path)[-1] == result.steps and result.best_step in checkpoints(tmp_path)
@@ -89,14 +114,20 @@ def test_the_weights_kept_are_those_of_the_best_quality_and_best_and_last_checkp
 
 def test_quality_that_is_only_watched_leaves_the_choice_to_the_loss(tmp_path: Path) -> None:
     backbone = new()
-    result = trained(tmp_path, backbone, Judge(backbone, (0.4, 0.3, 0.2, 0.1)), patience=1, validation_users=1)
+    result = trained(
+        tmp_path, backbone, Judge(backbone, (0.4, 0.3, 0.2, 0.1)), patience=1, validation_users=1
+    )
     assert result.best_step == result.steps and not result.stopped_early and len(steps_of(result)) == 4
 
 
-def test_training_stops_when_quality_no_longer_improves_and_asked_again_stands_where_it_ended(tmp_path: Path) -> None:
+def test_training_stops_when_quality_no_longer_improves_and_asked_again_stands_where_it_ended(
+    tmp_path: Path,
+) -> None:
     backbone = new()
     result = trained(tmp_path, backbone, Judge(backbone, (0.4, 0.5, 0.3, 0.2)), patience=1, **BY_NDCG)
-    assert result.stopped_early and steps_of(result) == [step for step in steps_of(result) if step <= result.steps]
+    assert result.stopped_early and steps_of(result) == [
+        step for step in steps_of(result) if step <= result.steps
+    ]
     assert len(steps_of(result)) == 3 and result.best_step == steps_of(result)[1]
     again = new()
     second = trained(tmp_path, again, Judge(again, ()), patience=1, **BY_NDCG)
@@ -109,8 +140,15 @@ def test_the_caller_hears_of_quality_as_progress_and_at_every_validation(tmp_pat
     told = (lambda done, steps, text: texts.append(text), lambda step, metrics: heard.append((step, metrics)))
     result = trained(tmp_path, backbone, Judge(backbone, (0.125,) * 4), told, patience=10, **BY_NDCG)
     assert [step for step, _ in heard] == steps_of(result)
-    for (_, metrics), row in zip(heard, [row for row in result.curve if row["task"] == "retrieval"], strict=True):
-        assert metrics == {"retrieval_loss": row["loss"], "loss": row["loss"], "recall@10": 0.5, "ndcg@10": 0.125}
+    for (_, metrics), row in zip(
+        heard, [row for row in result.curve if row["task"] == "retrieval"], strict=True
+    ):
+        assert metrics == {
+            "retrieval_loss": row["loss"],
+            "loss": row["loss"],
+            "recall@10": 0.5,
+            "ndcg@10": 0.125,
+        }
     assert any("validation loss" in text and "validation ndcg@10 0.125" in text for text in texts)
 
 
@@ -142,22 +180,35 @@ def test_modes_and_chance_are_as_they_were_even_where_asking_fails() -> None:
     assert torch.equal(before[0], after[0]) and np.array_equal(before[1], after[1]) and before[2] == after[2]
 
 
-# --- through the recommender -------------------------------------------------------------------------------------------
+# --- through the recommender
+# -------------------------------------------------------------------------------------------
 
 KINDS: dict[str, dict[str, Any]] = {
     "decoder-only": {},
-    "encoder-decoder": {"nano": {"family": "encoder-decoder"}, "tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}}},
+    "encoder-decoder": {
+        "nano": {"family": "encoder-decoder"},
+        "tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}},
+    },
     "checkpointing": {"training": {"gradient_checkpointing": True}},
-    "adapters": {"pretrained": {"random_weights": True, "adaptation": "lora", "lora_rank": 4, "lora_dropout": 0.1}},
+    "adapters": {
+        "pretrained": {"random_weights": True, "adaptation": "lora", "lora_rank": 4, "lora_dropout": 0.1}
+    },
 }
 
 
-def prepared(kind: str, folder: Path, **training: Any) -> RunParts:
+def prepared(kind: str, folder: Path, **training: Any) -> Run:
     """A tiny run whose samples are written."""
     changes = {name: dict(table) for name, table in KINDS[kind].items()}
     if kind == "adapters":
         changes["pretrained"]["name"] = folder_of("tied")
-    told = {"epochs": 1, "max_steps": 8, "validation_users": 7, "best_by": "ndcg@10", "patience": 10, "precision": "fp32"}
+    told = {
+        "epochs": 1,
+        "max_steps": 8,
+        "validation_users": 7,
+        "best_by": "ndcg@10",
+        "patience": 10,
+        "precision": "fp32",
+    }
     changes["training"] = {**told, **changes.get("training", {}), **training}
     changes["nano"] = {"dropout": 0.2, **changes.get("nano", {})}
     world = save_world(tiny_world(users=30, items=50), folder / "data")
@@ -165,15 +216,17 @@ def prepared(kind: str, folder: Path, **training: Any) -> RunParts:
     run = RunFolder(folder / "run")
     for stage in (stages.prepare, stages.index, stages.write):
         stage(run, experiment)
-    return RunParts(run, experiment)
+    return Run(run, experiment)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_interrupted_training_that_asks_ends_as_an_uninterrupted_one(kind: str, tmp_path: Path) -> None:
     found = prepared(kind, tmp_path)
     whole, expected = train_backbone(found, lambda *_: None)
-    assert len({row["value"] for row in expected["quality"] if row["metric"] == "ndcg@20"}) > 1, "the model that learns is asked"
-    found.run.checkpoints.rename(tmp_path / "whole")
+    assert len({row["value"] for row in expected["quality"] if row["metric"] == "ndcg@20"}) > 1, (
+        "the model that learns is asked"
+    )
+    found.folder.checkpoints.rename(tmp_path / "whole")
     with pytest.raises(PowerCut):
         train_backbone(found, cut_at(expected["steps"] - 1))
     resumed, facts = train_backbone(found, lambda *_: None)
@@ -186,7 +239,9 @@ def test_users_of_the_validation_part_are_asked_and_their_lists_measured_by_the_
 ) -> None:
     found, parts = prepared("decoder-only", tmp_path, validation_users=1000), []
     original = Split.retrieval_requests
-    monkeypatch.setattr(Split, "retrieval_requests", lambda self, part: parts.append(part) or original(self, part))
+    monkeypatch.setattr(
+        Split, "retrieval_requests", lambda self, part: parts.append(part) or original(self, part)
+    )
     backbone = new_backbone(found)
     quality = validation_quality(found, backbone)
     assert quality is not None and set(parts) == {"validation"}
@@ -197,7 +252,9 @@ def test_users_of_the_validation_part_are_asked_and_their_lists_measured_by_the_
     assert quality()["recall@20"] == pytest.approx(table["recall@20"].mean())
 
 
-def test_the_same_few_users_are_asked_every_time_and_others_with_another_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_few_users_are_asked_every_time_and_others_with_another_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, users = prepared("decoder-only", tmp_path, validation_users=5), list[list[str]]()
     original = LanguageModelRecommender.recommend
 
@@ -208,7 +265,7 @@ def test_the_same_few_users_are_asked_every_time_and_others_with_another_seed(tm
     monkeypatch.setattr(LanguageModelRecommender, "recommend", watched)
     backbone = new_backbone(found)
     for seed in (3, 3, 4):
-        other = RunParts(found.run, found.experiment.model_copy(update={"seed": seed}))
+        other = Run(found.folder, found.experiment.model_copy(update={"seed": seed}))
         quality = validation_quality(other, backbone)
         assert quality is not None
         quality()
@@ -224,41 +281,66 @@ def test_nobody_is_asked_by_default(tmp_path: Path) -> None:
 def test_a_task_that_is_neither_trained_nor_judged_by_is_not_validated(tmp_path: Path) -> None:
     found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
     assert list(found.served) == ["retrieval", "ranking", "rating"]
-    off = {**found.experiment.tasks, "ranking": found.experiment.tasks["ranking"].model_copy(update={"weight": 0.0})}
+    off = {
+        **found.experiment.tasks,
+        "ranking": found.experiment.tasks["ranking"].model_copy(update={"weight": 0.0}),
+    }
     training = found.experiment.training.model_copy(update={"judged_by": ("retrieval",)})
-    alone = RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": training}))
+    alone = Run(found.folder, found.experiment.model_copy(update={"tasks": off, "training": training}))
     _, facts = train_backbone(alone, lambda *_: None)
     tasks = {row["task"] for row in facts["curve"] if row["part"] == "validation"}
     assert tasks >= {"retrieval", "rating"} and "ranking" not in tasks
     judged = training.model_copy(update={"judged_by": ("ranking",)})
-    assert validated(RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": judged}))) == list(found.served)
+    assert validated(
+        Run(found.folder, found.experiment.model_copy(update={"tasks": off, "training": judged}))
+    ) == list(found.served)
 
 
 def test_a_task_that_is_not_trained_does_not_judge_beside_one_that_is(tmp_path: Path) -> None:
     found = prepared("decoder-only", tmp_path, validation_users=0, best_by="loss")
     both = found.experiment.training.model_copy(update={"judged_by": ("retrieval", "rating")})
-    off = {**found.experiment.tasks, "rating": found.experiment.tasks["rating"].model_copy(update={"weight": 0.0})}
-    _, facts = train_backbone(RunParts(found.run, found.experiment.model_copy(update={"tasks": off, "training": both})), lambda *_: None)
+    off = {
+        **found.experiment.tasks,
+        "rating": found.experiment.tasks["rating"].model_copy(update={"weight": 0.0}),
+    }
+    _, facts = train_backbone(
+        Run(found.folder, found.experiment.model_copy(update={"tasks": off, "training": both})),
+        lambda *_: None,
+    )
     validations = [row for row in facts["curve"] if row["part"] == "validation"]
-    losses = {task: [row["loss"] for row in validations if row["task"] == task] for task in {row["task"] for row in validations}}
+    losses = {
+        task: [row["loss"] for row in validations if row["task"] == task]
+        for task in {row["task"] for row in validations}
+    }
     assert "rating" not in losses and losses["all"] == losses["retrieval"]
 
 
 def test_what_weights_spread_over_processes_do_not_allow_is_said_with_its_remedy() -> None:
     assert refused_where_spread(TrainingSettings(), adapters=False) == ""
     said = refused_where_spread(TrainingSettings(validation_users=5, optimizer="adafactor"), adapters=False)
-    assert "lists cannot be asked" in said and 'set training.validation_users = 0 and training.optimizer = "adamw"' in said
-    assert "adapters cannot be trained; set pretrained.adaptation" in refused_where_spread(TrainingSettings(), adapters=True)
+    assert (
+        "lists cannot be asked" in said
+        and 'set training.validation_users = 0 and training.optimizer = "adamw"' in said
+    )
+    assert "adapters cannot be trained; set pretrained.adaptation" in refused_where_spread(
+        TrainingSettings(), adapters=True
+    )
 
 
-# --- settings ----------------------------------------------------------------------------------------------------------
+# --- settings
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_the_best_checkpoint_is_chosen_by_must_be_measured(tmp_path: Path) -> None:
-    with pytest.raises(UnknownPart, match=r'best_by names "ndcg@11", which is no metric of retrieval; did you mean "ndcg@1'):
+    with pytest.raises(
+        UnknownPart, match=r'best_by names "ndcg@11", which is no metric of retrieval; did you mean "ndcg@1'
+    ):
         load_experiment(None, {"training": {"best_by": "ndcg@11", "validation_users": 5}})
     with pytest.raises(SettingsError, match="set training.validation_users = 200"):
         load_experiment(None, {"training": {"best_by": "ndcg@10"}})
     with pytest.raises(SettingsError, match='set training.best_by = "loss"'):
         trained(tmp_path, new(), None, **BY_NDCG)
-    assert load_experiment(None, {"training": {"best_by": "recall@10", "validation_users": 5}}).training.best_by == "recall@10"
+    assert (
+        load_experiment(None, {"training": {"best_by": "recall@10", "validation_users": 5}}).training.best_by
+        == "recall@10"
+    )

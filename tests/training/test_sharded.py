@@ -1,4 +1,5 @@
-"""Weights spread over two processes (FSDP2 on loopback): the loss and every gradient are those of one process."""
+"""Weights spread over two processes (FSDP2 on loopback): the loss and every gradient are those of one
+process."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ import sys, torch
 torch.set_num_threads(1)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from shelftalk.processes import these
+from shelftalk.runtime.distributed import these
 from shelftalk.training.batching import share_of
 from shelftalk.training.trainer import _answering_with_its_loss
 from tests.training.test_trainer import lesson, new
@@ -29,7 +30,7 @@ with these().together() as processes:
     alone.backward()
     wanted = {name: weight.grad.clone() for name, weight in backbone.model.named_parameters()}
     backbone.model.zero_grad()
-    mesh = init_device_mesh("cpu", (processes.count,))
+    mesh = init_device_mesh("cpu", (processes.size,))
     blocks = [layer for layer in backbone.model.modules() if type(layer).__name__ in ("LlamaDecoderLayer", "T5Block")]
     assert len(blocks) >= 2
     with _answering_with_its_loss(backbone):
@@ -37,8 +38,8 @@ with these().together() as processes:
             fully_shard(block, mesh=mesh)
         fully_shard(backbone.model, mesh=mesh)
         loss = backbone.model(batch=share_of(batch, backbone, processes))
-        (loss * processes.count).backward()
-    torch.testing.assert_close(torch.tensor(sum(processes.gathered(loss.item()))), alone.detach(), atol=1e-4, rtol=1e-5)
+        (loss * processes.size).backward()
+    torch.testing.assert_close(torch.tensor(sum(processes.all_gather(loss.item()))), alone.detach(), atol=1e-4, rtol=1e-5)
     for name, weight in backbone.model.named_parameters():
         torch.testing.assert_close(weight.grad.full_tensor(), wanted[name], atol=1e-5, rtol=1e-4)
     print("compared", len(wanted))
@@ -51,7 +52,12 @@ def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(family: s
     root = str(Path(__file__).parents[2])
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, family, str(rows)], env=env, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", PROGRAM, family, str(rows)],
+            env=env,
+            cwd=root,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for env in environments(2)
     ]

@@ -1,4 +1,5 @@
-"""Who is told of a training: TensorBoard's files hold the report's curve, each step once, and one process writes."""
+"""Who is told of a training: TensorBoard's files hold the report's curve, each step once, and one process
+writes."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from shelftalk.assemble import TRACKING_FOLDER
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.backbone import Backbone
-from shelftalk.runs import RunFolder
+from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.settings import TrainingSettings, check_trackers
 from shelftalk.training.trackers import by_name, own_callbacks
@@ -30,21 +31,32 @@ Points = dict[str, list[tuple[int, float]]]
 
 
 def trained(folder: Path, on_step: Any = lambda *_: None, **settings: Any) -> TrainingResult:
-    """A training in `folder`, tracked beside its checkpoints, that is asked for its quality too. It logs every second step and is
-    kept at every 17th."""
+    """A training in `folder`, tracked beside its checkpoints, that is asked for its quality too. It logs
+    every second step and is kept at every 17th."""
     backbone: Backbone = new(dropout=0.1)
     lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
-    values = {"epochs": 5, "max_steps": 51, "batch_tokens": 128, "learning_rate": 0.01, "validations": 3, **settings}
+    values = {
+        "epochs": 5,
+        "max_steps": 51,
+        "batch_tokens": 128,
+        "learning_rate": 0.01,
+        "validations": 3,
+        **settings,
+    }
     chosen = TrainingSettings(precision="fp32", judged_by=("retrieval",), **values)
     parts = {"retrieval": lessons[:12], "rating": lessons[12:16]}
-    places = {"quality": lambda: QUALITY, "tracking": folder / TRACKING_FOLDER}
-    return train(backbone, [lessons] * chosen.epochs, parts, folder / "checkpoints", chosen, 0, on_step, **places)
+    positions = {"quality": lambda: QUALITY, "tracking": folder / TRACKING_FOLDER}
+    return train(
+        backbone, [lessons] * chosen.epochs, parts, folder / "checkpoints", chosen, 0, on_step, **positions
+    )
 
 
 def drawn(folder: Path) -> Points:
     """What TensorBoard would draw: tag -> (step, value)."""
     found = EventAccumulator(str(folder / TRACKING_FOLDER), size_guidance={"scalars": 0}).Reload()
-    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+    return {
+        tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]
+    }
 
 
 def test_tensorboard_draws_the_curve_of_the_report(tmp_path: Path) -> None:
@@ -60,21 +72,30 @@ def test_tensorboard_draws_the_curve_of_the_report(tmp_path: Path) -> None:
     found = drawn(tmp_path)
     rates, lengths = found.pop("train/learning_rate"), found.pop("train/grad_norm")
     assert found == expected
-    assert [step for step, _ in rates] == [step for step, _ in lengths] == [step for step, _ in expected["train/loss"]]
+    assert (
+        [step for step, _ in rates]
+        == [step for step, _ in lengths]
+        == [step for step, _ in expected["train/loss"]]
+    )
     assert max(rate for _, rate in rates) <= 0.01 * 1.0001
 
 
 def test_the_training_loss_is_that_of_each_target_until_the_last_step(tmp_path: Path) -> None:
-    """With a learning rate of nearly nothing every stretch of the curve is the untrained model's mean loss of its targets."""
+    """With a learning rate of nearly nothing every stretch of the curve is the untrained model's mean loss of
+    its targets."""
     result = trained(tmp_path, learning_rate=1e-9, epochs=1, max_steps=0)
     rows = [row for row in result.curve if row["part"] == "training"]
     assert rows[-1]["step"] == result.steps and rows[-1]["tokens"] == result.tokens
-    before = [row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"][0]
+    before = [
+        row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"
+    ][0]
     assert [row["loss"] for row in rows] == pytest.approx([before] * len(rows), rel=0.05)
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.9])
-def test_a_continued_training_is_drawn_as_one_that_was_never_interrupted(share: float, tmp_path: Path) -> None:
+def test_a_continued_training_is_drawn_as_one_that_was_never_interrupted(
+    share: float, tmp_path: Path
+) -> None:
     expected = trained(tmp_path / "whole")
     with pytest.raises(PowerCut):
         trained(tmp_path / "cut", cut_at(round(expected.steps * share)))
@@ -127,12 +148,16 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_command_before_anyt
 ) -> None:
     monkeypatch.setattr("shelftalk.training.settings.find_spec", lambda name: None)
     experiment = load_experiment(None, {"training": {"trackers": ["mlflow"]}})
-    with pytest.raises(SettingsError, match='names "mlflow", which is not installed; run `pip install mlflow` or'):
+    with pytest.raises(
+        SettingsError, match='names "mlflow", which is not installed; run `pip install mlflow` or'
+    ):
         stages.run(RunFolder(tmp_path / "run"), experiment)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_folder_that_bears_a_trackers_name_is_no_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_bears_a_trackers_name_is_no_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "drawer").mkdir()
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(SettingsError, match="pip install drawer"):
@@ -149,7 +174,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Experiment
     """A tiny run up to the training."""
     folder = tmp_path_factory.mktemp("run")
     world = save_world(tiny_world(users=30, items=50), folder / "data")
-    experiment = load_experiment(write_experiment(folder / "tiny.toml", world, training={"epochs": 1, "max_steps": 6}))
+    experiment = load_experiment(
+        write_experiment(folder / "tiny.toml", world, training={"epochs": 1, "max_steps": 6})
+    )
     run = RunFolder(folder / "run")
     stages.claim(run, experiment)
     for stage in (stages.prepare, stages.index, stages.write, stages.train):
@@ -158,7 +185,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, Experiment
 
 
 def with_trackers(experiment: Experiment, trackers: Sequence[str], **others: Any) -> Experiment:
-    return experiment.model_copy(update={"training": experiment.training.model_copy(update={"trackers": tuple(trackers), **others})})
+    return experiment.model_copy(
+        update={"training": experiment.training.model_copy(update={"trackers": tuple(trackers), **others})}
+    )
 
 
 def test_a_run_is_drawn_in_its_folder(run: tuple[RunFolder, Experiment]) -> None:

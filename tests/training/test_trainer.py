@@ -31,19 +31,35 @@ def new(family: Any = "decoder-only", seed: int = 0, dropout: float = 0.0) -> Ba
 
 def lesson(backbone: Backbone, start: int, length: int, step: int = 1) -> Encoded:
     """Symbols that follow each other round and round: something that can be learned."""
-    run = [SYMBOLS[(start + step * place) % len(SYMBOLS)] for place in range(length)]
-    segments = [Segment("Next after"), *(Segment(symbol, symbols=True) for symbol in run[:-1]), Segment(run[-1], True, True)]
+    run = [SYMBOLS[(start + step * position) % len(SYMBOLS)] for position in range(length)]
+    segments = [
+        Segment("Next after"),
+        *(Segment(symbol, symbols=True) for symbol in run[:-1]),
+        Segment(run[-1], True, True),
+    ]
     return backbone.encode(segments)
 
 
 def trained(
-    folder: Path, backbone: Backbone | None = None, on_step: Any = lambda *_: None, contrary: bool = False, **settings: Any
+    folder: Path,
+    backbone: Backbone | None = None,
+    on_step: Any = lambda *_: None,
+    contrary: bool = False,
+    **settings: Any,
 ) -> tuple[Backbone, TrainingResult]:
-    """`contrary`: validation runs the other way round, so that the better the model learns, the worse it does there."""
+    """`contrary`: validation runs the other way round, so that the better the model learns, the worse it does
+    there."""
     backbone = backbone or new()
     lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
     chosen = TrainingSettings(
-        **{"batch_tokens": 256, "learning_rate": 0.01, "validations": 4, "judged_by": ("retrieval",), "precision": "fp32", **settings}
+        **{
+            "batch_tokens": 256,
+            "learning_rate": 0.01,
+            "validations": 4,
+            "judged_by": ("retrieval",),
+            "precision": "fp32",
+            **settings,
+        }
     )
     asked = [lesson(backbone, start, 2 + start % 3, step=-1 if contrary else 1) for start in range(16)]
     validation: dict[str, Sequence[Encoded]] = {"retrieval": asked[:12], "rating": asked[12:]}
@@ -90,7 +106,11 @@ def test_the_result_counts_what_was_read(tmp_path: Path) -> None:
 
 def test_the_weights_kept_are_those_of_the_best_validation(tmp_path: Path) -> None:
     backbone, result = trained(tmp_path, contrary=True, epochs=8, patience=10)
-    losses = {row["step"]: row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"}
+    losses = {
+        row["step"]: row["loss"]
+        for row in result.curve
+        if row["part"] == "validation" and row["task"] == "retrieval"
+    }
     assert result.best_step == min(losses, key=losses.__getitem__) < result.steps
     held_out = [lesson(backbone, start, 2 + start % 3, step=-1) for start in range(12)]
     with torch.no_grad():
@@ -100,7 +120,10 @@ def test_the_weights_kept_are_those_of_the_best_validation(tmp_path: Path) -> No
 
 def test_the_loss_that_decides_is_the_sum_over_the_tasks_named(tmp_path: Path) -> None:
     _, both = trained(tmp_path / "both", judged_by=("retrieval", "rating"), epochs=1)
-    sums = [a + b for a, b in zip(validation_losses(both, "retrieval"), validation_losses(both, "rating"), strict=True)]
+    sums = [
+        a + b
+        for a, b in zip(validation_losses(both, "retrieval"), validation_losses(both, "rating"), strict=True)
+    ]
     assert validation_losses(both) == pytest.approx(sums)
     with pytest.raises(SettingsError, match="judged_by"):
         trained(tmp_path / "none", judged_by=("ranking",))
@@ -117,13 +140,19 @@ def test_the_number_of_steps_can_be_fixed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(family: str, tmp_path: Path) -> None:
+def test_an_interrupted_training_ends_with_the_weights_of_an_uninterrupted_one(
+    family: str, tmp_path: Path
+) -> None:
     whole, expected = trained(tmp_path / "whole", new(family), epochs=3)
     with pytest.raises(PowerCut):
         trained(tmp_path / "cut", new(family), cut_at(expected.steps * 2 // 3), epochs=3)
     resumed, result = trained(tmp_path / "cut", new(family), epochs=3)
     assert result.resumed_from > 0 and same(resumed, whole)
-    assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
+    assert (result.steps, result.best_step, result.tokens) == (
+        expected.steps,
+        expected.best_step,
+        expected.tokens,
+    )
 
 
 GPU_SETTINGS: list[dict[str, Any]] = [
@@ -135,20 +164,30 @@ GPU_SETTINGS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("settings", GPU_SETTINGS, ids=lambda settings: "-".join(settings))
-def test_resume_is_exact_with_every_setting_that_large_models_need(family: str, settings: dict[str, Any], tmp_path: Path) -> None:
+def test_resume_is_exact_with_every_setting_that_large_models_need(
+    family: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
     whole, expected = trained(tmp_path / "whole", new(family, dropout=0.2), epochs=4, **settings)
     with pytest.raises(PowerCut):
-        trained(tmp_path / "cut", new(family, dropout=0.2), cut_at(expected.steps * 2 // 3), epochs=4, **settings)
+        trained(
+            tmp_path / "cut", new(family, dropout=0.2), cut_at(expected.steps * 2 // 3), epochs=4, **settings
+        )
     resumed, result = trained(tmp_path / "cut", new(family, dropout=0.2), epochs=4, **settings)
     assert result.resumed_from > 0 and same(resumed, whole)
-    assert (result.steps, result.best_step, result.tokens) == (expected.steps, expected.best_step, expected.tokens)
+    assert (result.steps, result.best_step, result.tokens) == (
+        expected.steps,
+        expected.best_step,
+        expected.tokens,
+    )
 
 
 def watch_gradients(backbone: Backbone) -> dict[int, torch.Tensor]:
     """Weight number -> its gradient when it was last added to."""
     found: dict[int, torch.Tensor] = {}
     for number, weight in enumerate(backbone.model.parameters()):
-        weight.register_post_accumulate_grad_hook(lambda weight, number=number: found.update({number: weight.grad.clone()}))
+        weight.register_post_accumulate_grad_hook(
+            lambda weight, number=number: found.update({number: weight.grad.clone()})
+        )
     return found
 
 
@@ -185,7 +224,9 @@ def test_a_last_step_of_fewer_batches_gives_each_target_the_same_weight(family: 
 
 def test_checkpointing_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
     plain, _ = trained(tmp_path / "plain", new(dropout=0.2), epochs=1)
-    checkpointed, _ = trained(tmp_path / "checkpointed", new(dropout=0.2), epochs=1, gradient_checkpointing=True)
+    checkpointed, _ = trained(
+        tmp_path / "checkpointed", new(dropout=0.2), epochs=1, gradient_checkpointing=True
+    )
     for ours, theirs in zip(weights(checkpointed), weights(plain), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-5)
 
@@ -193,9 +234,13 @@ def test_checkpointing_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
 def test_the_loss_in_the_curve_is_per_target_however_many_batches_a_step_has(tmp_path: Path) -> None:
     losses = []
     for accumulated in (1, 3):
-        _, result = trained(tmp_path / str(accumulated), epochs=1, gradient_accumulation=accumulated, learning_rate=1e-9)
+        _, result = trained(
+            tmp_path / str(accumulated), epochs=1, gradient_accumulation=accumulated, learning_rate=1e-9
+        )
         losses.append([row["loss"] for row in result.curve if row["part"] == "training"])
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.05)  # an untrained model's loss, whatever the batches
+    assert losses[0][0] == pytest.approx(
+        losses[1][0], rel=0.05
+    )  # an untrained model's loss, whatever the batches
 
 
 @pytest.mark.parametrize("back", [1, 0])
@@ -204,7 +249,12 @@ def test_the_patience_used_up_survives_an_interruption(back: int, tmp_path: Path
     settings: dict[str, Any] = {"contrary": True, "epochs": 20, "validations": 20, "patience": 3}
     whole, expected = trained(tmp_path / "whole", **settings)
     assert expected.stopped_early
-    every = expected.steps - sorted(row["step"] for row in expected.curve if row["part"] == "validation" and row["task"] == "all")[-2]
+    every = (
+        expected.steps
+        - sorted(
+            row["step"] for row in expected.curve if row["part"] == "validation" and row["task"] == "all"
+        )[-2]
+    )
     if back:
         with pytest.raises(PowerCut):
             trained(tmp_path / "cut", on_step=cut_at(expected.steps - every + 1), **settings)
@@ -221,16 +271,23 @@ def test_a_finished_training_asked_for_again_gives_the_same_weights(tmp_path: Pa
     assert result.resumed_from == result.steps and same(first, again)
 
 
-def test_whole_and_spread_checkpoints_do_not_continue_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_and_spread_checkpoints_do_not_continue_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained(tmp_path, epochs=1)
     checkpoint = last_complete(tmp_path)
     assert checkpoint is not None
     with monkeypatch.context() as launched:
         launched.setattr(trainer, "_is_sharded", lambda _: True)
-        with pytest.raises(SettingsError, match=r"hold weights whole, and this launch holds them spread over processes; .*--out"):
+        with pytest.raises(
+            SettingsError,
+            match=r"hold weights whole, and this launch holds them spread over processes; .*--out",
+        ):
             trained(tmp_path, epochs=2)
     (checkpoint / "optimizer.pt").rename(checkpoint / "optimizer.bin")
-    with pytest.raises(SettingsError, match="hold weights spread over processes, and this launch holds them whole"):
+    with pytest.raises(
+        SettingsError, match="hold weights spread over processes, and this launch holds them whole"
+    ):
         trained(tmp_path, epochs=2)
 
 

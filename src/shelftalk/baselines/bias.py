@@ -4,7 +4,8 @@
     b_i = sum over the item's ratings of (r - mu)       / (n_i + item_damping)
     b_u = sum over the user's ratings of (r - mu - b_i) / (n_u + user_damping)
 
-From Koren, "Factor in the neighbors", ACM TKDD 4(1), 2010, section 2.1. All ratings read are `split.visible_rating`.
+From Koren, "Factor in the neighbors", ACM TKDD 4(1), 2010, section 2.1. All ratings read are
+`split.visible_rating`.
 
 Legend: I items, U users, E events.
 """
@@ -17,20 +18,19 @@ from itertools import product
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shelftalk.data.splitting import VALIDATION, Split
 from shelftalk.errors import NothingLeft
 from shelftalk.recommender import check_items
 from shelftalk.records import Request
+from shelftalk.settings import Settings
 
 Damping = Annotated[float, Field(gt=0)]
 
 
-class BiasSettings(BaseModel):
+class BiasSettings(Settings):
     """What the bias model tries on validation; one value each fixes it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     item_damping: tuple[Damping, ...] = Field((0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0), min_length=1)
     """Numbers of average ratings added to an item's own, to try; above 0."""
@@ -56,7 +56,8 @@ class GlobalMean:
 class Bias:
     """Mean plus item bias plus user bias, clipped to `scale`, the lowest and highest visible rating.
 
-    `item_bias` holds every catalogue item, 0 for one without a visible rating; `user_bias` the users with one.
+    `item_bias` holds every catalogue item, 0 for one without a visible rating; `user_bias` the users with
+    one.
     """
 
     mean: float
@@ -70,10 +71,15 @@ class Bias:
 
     def describe(self) -> dict[str, float]:
         """What was chosen on validation, and the RMSE that it reached there."""
-        return {"item_damping": self.item_damping, "user_damping": self.user_damping, "validation rmse": self.validation_rmse}
+        return {
+            "item_damping": self.item_damping,
+            "user_damping": self.user_damping,
+            "validation rmse": self.validation_rmse,
+        }
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
-        """One estimate per request; the user bias of an unknown user comes from the ratings in the request's history.
+        """One estimate per request; the user bias of an unknown user comes from the ratings in the request's
+        history.
 
         Raises UnknownItem as every rater does.
         """
@@ -88,7 +94,11 @@ class Bias:
     def _bias_from_history(self, request: Request) -> float:
         if not request.ratings:
             return 0.0
-        rated = [(item, rating) for item, rating in zip(request.history, request.ratings, strict=True) if rating is not None]
+        rated = [
+            (item, rating)
+            for item, rating in zip(request.history, request.ratings, strict=True)
+            if rating is not None
+        ]
         above = sum(rating - self.mean - self.item_bias[item] for item, rating in rated)
         return above / (len(rated) + self.user_damping)
 
@@ -151,14 +161,18 @@ def _damped_mean(groups: np.ndarray, values: np.ndarray, damping: float, size: i
 def _visible(split: Split) -> _Ratings:
     ratings = _select(split, ~np.isnan(split.visible_rating))
     if not len(ratings.values):
-        raise NothingLeft("the data holds no rating that a model may see; leave the rating task out or give a rating column.")
+        raise NothingLeft(
+            "the data holds no rating that a model may see; leave the rating task out or give a rating column."
+        )
     return ratings
 
 
 def _validation(split: Split) -> _Ratings:
     ratings = _select(split, split.rating_part == VALIDATION)
     if not len(ratings.values):
-        raise NothingLeft("no rating is held out for validation, which chooses the damping; raise split.rating_validation.")
+        raise NothingLeft(
+            "no rating is held out for validation, which chooses the damping; raise split.rating_validation."
+        )
     return ratings
 
 

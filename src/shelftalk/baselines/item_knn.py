@@ -3,7 +3,8 @@
     similarity(i, j) = w text(i, j) + (1 - w) co_occurrence(i, j)
     score(j)         = sum over the last n items of the history, age 0 the latest: decay^age similarity(item, j)
 
-In the spirit of STAR (Lee et al., arXiv 2410.16458). The three settings w, decay and n are chosen on validation.
+In the spirit of STAR (Lee et al., arXiv 2410.16458). The three settings w, decay and n are chosen on
+validation.
 
 Legend: R requests, I items, F text features, V validation users.
 """
@@ -17,7 +18,7 @@ from itertools import product
 from typing import Annotated, NamedTuple
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
@@ -25,16 +26,15 @@ from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalog
 from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, text_vectors
 from shelftalk.data.splitting import Split
 from shelftalk.records import Ranking, Request
+from shelftalk.settings import Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Factor = Annotated[float, Field(gt=0, le=1)]
 Length = Annotated[int, Field(ge=1)]
 
 
-class ItemKnnSettings(BaseModel):
+class ItemKnnSettings(Settings):
     """What item_knn tries on validation; one value each fixes the recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text_weight: tuple[Share, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0), min_length=1)
     """Shares of the text similarity to try, each from 0 to 1; co-occurrence has the rest."""
@@ -45,7 +45,8 @@ class ItemKnnSettings(BaseModel):
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
     """Most recent training events of one user that count in co-occurrence; its memory is their square."""
     validation_users: int = Field(5000, ge=1)
-    """Validation users at most, drawn by seed; more of them choose more steadily and cost time in proportion."""
+    """Validation users at most, drawn by seed; more of them choose more steadily and cost time in
+    proportion."""
 
 
 class Recipe(NamedTuple):
@@ -58,9 +59,11 @@ class Recipe(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ItemKnn:
-    """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the recipe that was best on validation.
+    """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the recipe that was best on
+    validation.
 
-    Equal scores, which is all of them for an empty history, stand in the order of popularity (see ScoredCatalogue).
+    Equal scores, which is all of them for an empty history, stand in the order of popularity (see
+    ScoredCatalogue).
     """
 
     catalogue: ScoredCatalogue
@@ -77,7 +80,8 @@ class ItemKnn:
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, I] float32, 0 for what is unlike the whole history; the history itself is not excluded.
 
-        The result alone takes 4 R I bytes: ask in batches. Raises UnknownItem for an id outside the catalogue.
+        The result alone takes 4 R I bytes: ask in batches. Raises UnknownItem for an id outside the
+        catalogue.
         """
         scores = np.empty((len(requests), len(self.catalogue.item_ids)), np.float32)
         start = 0
@@ -89,7 +93,8 @@ class ItemKnn:
         return scores
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items of those that may come back. Raises UnknownItem and UnknownLabel as every recommender does."""
+        """The k best items of those that may come back. Raises UnknownItem and UnknownLabel as every
+        recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
@@ -97,19 +102,26 @@ class ItemKnn:
         return self.catalogue.rank(self.scores, requests)
 
 
-def history_weights(requests: Sequence[Request], catalogue: ScoredCatalogue, decay: float, max_history: int) -> csr_matrix:
+def history_weights(
+    requests: Sequence[Request], catalogue: ScoredCatalogue, decay: float, max_history: int
+) -> csr_matrix:
     """[R, I] float32: decay^age of the last `max_history` items of each history, age 0 the latest."""
-    rows = [catalogue.rows(request.history[-max_history:], request.user)[::-1] for request in requests]  # latest first
+    rows = [
+        catalogue.rows(request.history[-max_history:], request.user)[::-1] for request in requests
+    ]  # latest first
     lengths = [len(row) for row in rows]
     columns = np.array([column for row in rows for column in row], np.int64)
     powers = decay ** np.arange(max(lengths, default=0))
     values = np.concatenate([powers[:length] for length in lengths]) if lengths else powers
     of_request = np.repeat(np.arange(len(rows)), lengths)
-    return csr_matrix((values.astype(np.float32), (of_request, columns)), (len(rows), len(catalogue.item_ids)))
+    return csr_matrix(
+        (values.astype(np.float32), (of_request, columns)), (len(rows), len(catalogue.item_ids))
+    )
 
 
 def text_scores(weights: csr_matrix, text: csr_matrix) -> np.ndarray:
-    """[R, I] float32: weights text text^T, without the [I, I] product and over the features of these histories only."""
+    """[R, I] float32: weights text text^T, without the [I, I] product and over the features of these
+    histories only."""
     wanted = csr_matrix(weights @ text)  # [R, F]
     features = np.unique(wanted.indices)
     return np.ascontiguousarray((text[:, features] @ wanted[:, features].T.toarray()).T)
@@ -126,7 +138,8 @@ def mix(text: np.ndarray, together: np.ndarray, text_weight: float) -> np.ndarra
 
 
 def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
-    """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation, over all items.
+    """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation, over all
+    items.
 
     The first of equally good recipes is taken, in the order of the settings. Where histories have no order
     none of their items is older than another: all of them count alike, and the text weight alone is chosen.
@@ -154,14 +167,19 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
 def _validation(split: Split, settings: ItemKnnSettings, seed: int) -> tuple[list[Request], list[str]]:
     """Validation requests and truths of at most `validation_users` users."""
     requests, truths = split.retrieval_requests("validation")
-    users = seeds.generator(seed, "item_knn validation users").permutation(len(requests))[: settings.validation_users]
+    users = seeds.generator(seed, "item_knn validation users").permutation(len(requests))[
+        : settings.validation_users
+    ]
     return [requests[user] for user in users], [truths[user] for user in users]
 
 
 def _ndcg_sum(scores: np.ndarray, seen: list[list[int]], wanted: list[int]) -> float:
-    """Sum over requests of NDCG@10 of the wanted rows, seen rows out, equal scores at their mean rank. Changes `scores`."""
+    """Sum over requests of NDCG@10 of the wanted rows, seen rows out, equal scores at their mean rank.
+    Changes `scores`."""
     rows = np.arange(len(scores))
-    scores[np.repeat(rows, [len(columns) for columns in seen]), np.concatenate(seen).astype(np.int64)] = -np.inf
+    scores[
+        np.repeat(rows, [len(columns) for columns in seen]), np.concatenate(seen).astype(np.int64)
+    ] = -np.inf
     truth = scores[rows, wanted][:, None]
     rank = 1 + np.count_nonzero(scores > truth, axis=1) + (np.count_nonzero(scores == truth, axis=1) - 1) / 2
     return float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0).sum())

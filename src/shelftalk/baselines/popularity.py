@@ -17,7 +17,8 @@ from shelftalk.records import Ranking, Request
 
 @dataclass(frozen=True, eq=False)
 class Popularity:
-    """Scores an item by `counts` [I] float32, its training events. Equal counts stand in catalogue order, a seeded hash."""
+    """Scores an item by `counts` [I] float32, its training events. Equal counts stand in catalogue order, a
+    seeded hash."""
 
     catalogue: ScoredCatalogue
     counts: np.ndarray
@@ -28,7 +29,8 @@ class Popularity:
         return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k most popular items of those that may come back. Raises UnknownItem and UnknownLabel as every recommender does."""
+        """The k most popular items of those that may come back. Raises UnknownItem and UnknownLabel as every
+        recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:

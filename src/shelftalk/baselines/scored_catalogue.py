@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from shelftalk.data.filters import allowed
+from shelftalk.data.item_filter import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
 from shelftalk.recommender import check_items, check_wanted
@@ -20,16 +20,17 @@ from shelftalk.records import Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
 CELLS = 1_000_000
-"""Scores computed at a time, whatever the number of requests: 4 MB of float32, so that they stay in the processor's cache."""
+"""Scores computed at a time, whatever the number of requests: 4 MB of float32, so that they stay in the
+processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredCatalogue:
     """The catalogue, and the order in which equal scores are listed.
 
-    `items`: the catalogue frame of a Dataset. `tie_order` [I] catalogue rows: most training events first, then catalogue order.
-    It decides among equal scores only, like an infinitesimal share of popularity; for a request whose scores are all equal it
-    is the whole ranking.
+    `items`: the catalogue frame of a Dataset. `tie_order` [I] catalogue rows: most training events first,
+    then catalogue order. It decides among equal scores only, like an infinitesimal share of popularity; for a
+    request whose scores are all equal it is the whole ranking.
     """
 
     items: pl.DataFrame
@@ -46,7 +47,7 @@ class ScoredCatalogue:
         return {item: row for row, item in enumerate(self.item_ids)}
 
     @cached_property
-    def tie_place(self) -> np.ndarray:
+    def tie_position(self) -> np.ndarray:
         """[I] where a catalogue row stands in `tie_order`."""
         return np.argsort(self.tie_order)
 
@@ -66,7 +67,8 @@ class ScoredCatalogue:
         return (requests[start : start + size] for start in range(0, len(requests), size))
 
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The best min(k, what is left) of what passes each request's filter, less its history and excluded items."""
+        """The best min(k, what is left) of what passes each request's filter, less its history and excluded
+        items."""
         check_wanted(k)
         check_items(requests, self.row_of, "retrieval")
         rankings: list[Ranking] = []
@@ -75,7 +77,9 @@ class ScoredCatalogue:
             for request, row in zip(batch, scores, strict=True):
                 if request.filter is not None:
                     row[~allowed(self.items, request.filter)[self.tie_order]] = -np.inf
-                row[self.tie_place[self.rows((*request.history, *request.excluded), request.user)]] = -np.inf
+                row[
+                    self.tie_position[self.rows((*request.history, *request.excluded), request.user)]
+                ] = -np.inf
             rankings += [self._best(request.user, row, k) for request, row in zip(batch, scores, strict=True)]
         return rankings
 
@@ -84,7 +88,9 @@ class ScoredCatalogue:
         check_items(requests, self.row_of, "ranking")
         rankings: list[Ranking] = []
         for batch in self.batches(requests):
-            rankings += [self._candidates(request, row) for request, row in zip(batch, score(batch), strict=True)]
+            rankings += [
+                self._candidates(request, row) for request, row in zip(batch, score(batch), strict=True)
+            ]
         return rankings
 
     def _best(self, user: str, scores: np.ndarray, k: int) -> Ranking:
@@ -97,7 +103,7 @@ class ScoredCatalogue:
 
     def _candidates(self, request: Request, scores: np.ndarray) -> Ranking:
         rows = np.array(self.rows(request.candidates, request.user), np.int64)
-        best = rows[np.lexsort((self.tie_place[rows], -scores[rows]))]
+        best = rows[np.lexsort((self.tie_position[rows], -scores[rows]))]
         return Ranking(request.user, self._ids(best), tuple(scores[best].tolist()))
 
     def _ids(self, rows: np.ndarray) -> tuple[str, ...]:

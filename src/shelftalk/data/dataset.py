@@ -43,12 +43,13 @@ Order = Literal["position", "timestamp"]
 class Dataset:
     """A catalogue and time-ordered histories.
 
-    `items` has the columns of ITEM_COLUMNS ("" for missing text, null for a missing price), one row per item, in
-    catalogue order: a seeded hash of the item id, so that no file order survives. `events` has EVENT_COLUMNS (null for a
-    missing time or rating), grouped by user in the order of a seeded hash of the user id, oldest first within a user;
-    `position` counts 0, 1, 2 ... within the user, `timestamp` is in whole Unix seconds and `nanosecond` the fraction of the
-    second. Where the events have no order, `position` is null and a user's events stand in the order of a seeded hash.
-    Build one with `make_dataset`; every other way in goes through it.
+    `items` has the columns of ITEM_COLUMNS ("" for missing text, null for a missing price), one row per item,
+    in catalogue order: a seeded hash of the item id, so that no file order survives. `events` has
+    EVENT_COLUMNS (null for a missing time or rating), grouped by user in the order of a seeded hash of the
+    user id, oldest first within a user; `position` counts 0, 1, 2 ... within the user, `timestamp` is in
+    whole Unix seconds and `nanosecond` the fraction of the second. Where the events have no order, `position`
+    is null and a user's events stand in the order of a seeded hash. Build one with `make_dataset`; every
+    other way in goes through it.
     """
 
     items: pl.DataFrame
@@ -73,7 +74,9 @@ class Dataset:
     def event_item(self) -> np.ndarray:
         """[E] int32 catalogue row of each event."""
         row_of = self.row_of
-        return np.fromiter((row_of[item] for item in self.events["item_id"].to_list()), np.int32, len(self.events))
+        return np.fromiter(
+            (row_of[item] for item in self.events["item_id"].to_list()), np.int32, len(self.events)
+        )
 
     @cached_property
     def event_rating(self) -> np.ndarray:
@@ -108,8 +111,8 @@ class Dataset:
     def keeping(self, stays: np.ndarray) -> Dataset:
         """The events where `stays` [E] holds, counted anew, and the whole catalogue."""
         events = self.events.filter(pl.Series(stays))
-        place = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
-        return Dataset(self.items, events.with_columns(position=place) if self.ordered else events)
+        position = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
+        return Dataset(self.items, events.with_columns(position=position) if self.ordered else events)
 
     def without_order(self, seed: int) -> Dataset:
         """The same catalogue and events, a user's in the order of a seeded hash; itself where they have no
@@ -121,7 +124,9 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 over catalogue and events: two datasets with one fingerprint hold the same."""
         digest = hashlib.sha256()
-        fractions = (self.events["nanosecond"] != 0).any()  # times of whole seconds keep the fingerprint of versions without fractions
+        fractions = (
+            self.events["nanosecond"] != 0
+        ).any()  # times of whole seconds keep the fingerprint of versions without fractions
         for frame in (self.items, self.events if fractions else self.events.drop("nanosecond")):
             digest.update(frame.write_json().encode())
         return digest.hexdigest()
@@ -144,10 +149,10 @@ def make_dataset(
 ) -> Dataset:
     """Validate and order. The only door into a Dataset.
 
-    `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and EVENT_COLUMNS may be
-    absent or null. A user's events are ordered by the columns `order`, by default those of `order_of`; what is equal there is
-    ordered by a seeded hash of user and item. Where neither position nor timestamp exists, the events have no order
-    (`Dataset.ordered`), and that hash alone decides.
+    `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and
+    EVENT_COLUMNS may be absent or null. A user's events are ordered by the columns `order`, by default those
+    of `order_of`; what is equal there is ordered by a seeded hash of user and item. Where neither position
+    nor timestamp exists, the events have no order (`Dataset.ordered`), and that hash alone decides.
 
     Raises DuplicateItem, UnknownItem, BadValue or NothingLeft (no events at all).
     """
@@ -169,7 +174,11 @@ def make_dataset(
         events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
         .join(user_order, on="user_id", how="left")
         .sort("user_order", "user_id", *when, "tie", "item_id")
-        .with_columns(position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id") if when else pl.lit(None, pl.Int64))
+        .with_columns(
+            position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
+            if when
+            else pl.lit(None, pl.Int64)
+        )
         .select(list(EVENT_COLUMNS))
     )
     return Dataset(items, events)
@@ -178,11 +187,13 @@ def make_dataset(
 def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ...]:
     """The columns by which a user's events are sorted; empty where neither positions nor times are complete.
 
-    `wanted` "timestamp" is the time alone, "position" the position and, of equal ones, the time. By default the position
-    orders, unless a user has the same one twice and times stand beside it: then it is a place on a page or in a basket, so
-    that the time orders and the position decides between equal times.
+    `wanted` "timestamp" is the time alone, "position" the position and, of equal ones, the time. By default
+    the position orders, unless a user has the same one twice and times stand beside it: then it is a place on
+    a page or in a basket, so that the time orders and the position decides between equal times.
     """
-    position, time = (name in events.columns and not events[name].null_count() for name in ("position", "timestamp"))
+    position, time = (
+        name in events.columns and not events[name].null_count() for name in ("position", "timestamp")
+    )
     in_time = TIME if time else ()
     if wanted == "timestamp" or not position:
         return in_time
@@ -192,39 +203,57 @@ def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ..
 
 
 def shared_positions(events: pl.DataFrame) -> pl.DataFrame:
-    """The events whose position their user has more than once, without events that are repeated as a whole."""
+    """The events whose position their user has more than once, without events that are repeated as a
+    whole."""
     columns = [name for name in ("user_id", "item_id", "position", *TIME) if name in events.columns]
     distinct = events.unique(columns, keep="first", maintain_order=True)
     return distinct.filter(pl.struct("user_id", "position").is_duplicated())
 
 
 def _with_nanoseconds(events: pl.DataFrame) -> pl.DataFrame:
-    """`nanosecond` is 0 where a time has no fraction, and missing where there is no time; older files lack the column."""
+    """`nanosecond` is 0 where a time has no fraction, and missing where there is no time; older files lack
+    the column."""
     fraction = pl.col("nanosecond") if "nanosecond" in events.columns else pl.lit(None, pl.Int64)
-    return events.with_columns(nanosecond=pl.when(pl.col("timestamp").is_not_null()).then(fraction.fill_null(0)))
+    return events.with_columns(
+        nanosecond=pl.when(pl.col("timestamp").is_not_null()).then(fraction.fill_null(0))
+    )
 
 
 def _with_columns(frame: pl.DataFrame, columns: dict[str, type[pl.DataType]]) -> pl.DataFrame:
     """The named columns in their types; absent ones as nulls."""
     return frame.select(
-        _in_type(frame[name], kind) if name in frame.columns else pl.lit(None, kind).alias(name) for name, kind in columns.items()
+        _in_type(frame[name], kind) if name in frame.columns else pl.lit(None, kind).alias(name)
+        for name, kind in columns.items()
     )
 
 
 def _in_type(values: pl.Series, kind: type[pl.DataType]) -> pl.Series:
-    """The column in its type; BadValue where that would guess or lose something (text as number, 3.0 as "3.0" or 3)."""
+    """The column in its type; BadValue where that would guess or lose something (text as number, 3.0 as "3.0"
+    or 3)."""
     is_text = values.dtype in (pl.String, pl.Categorical, pl.Enum)
-    fits = values.dtype.is_integer() or (is_text if kind == pl.String else kind == pl.Float64 and values.dtype.is_numeric())
+    fits = values.dtype.is_integer() or (
+        is_text if kind == pl.String else kind == pl.Float64 and values.dtype.is_numeric()
+    )
     if not fits and values.dtype != pl.Null:
-        raise BadValue(f'the column "{values.name}" holds {values.dtype} where {kind} belongs; convert it first.')
+        raise BadValue(
+            f'the column "{values.name}" holds {values.dtype} where {kind} belongs; convert it first.'
+        )
     typed = values.cast(kind, strict=False)
-    if typed.null_count() > values.null_count() or (kind == pl.Float64 and not typed.drop_nulls().is_finite().all()):
-        raise BadValue(f'the column "{values.name}" holds a value that is no number; leave it empty where it is unknown.')
+    if typed.null_count() > values.null_count() or (
+        kind == pl.Float64 and not typed.drop_nulls().is_finite().all()
+    ):
+        raise BadValue(
+            f'the column "{values.name}" holds a value that is no number; leave it empty where it is unknown.'
+        )
     return typed
 
 
 def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
-    needed = (items, "item_id", "catalogue"), (events, "user_id", "interactions"), (events, "item_id", "interactions")
+    needed = (
+        (items, "item_id", "catalogue"),
+        (events, "user_id", "interactions"),
+        (events, "item_id", "interactions"),
+    )
     for frame, column, where in needed:
         if missing := frame[column].null_count():
             raise BadValue(f"{missing} rows of the {where} have no {column}; remove them or fill it in.")
@@ -243,11 +272,17 @@ def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
         )
     again = events.filter(pl.struct("user_id", "item_id").is_duplicated())
     if len(again):  # such an event could be held out and yet stand in its own history
-        raise BadValue(f'user "{again["user_id"][0]}" takes item "{again["item_id"][0]}" more than once; keep one event each.')
+        raise BadValue(
+            f'user "{again["user_id"][0]}" takes item "{again["item_id"][0]}" more than once; keep one event each.'
+        )
     if not events["nanosecond"].is_between(0, 999_999_999).all():
-        raise BadValue('the column "nanosecond" holds a value outside 0 to 999,999,999; add whole seconds to "timestamp".')
+        raise BadValue(
+            'the column "nanosecond" holds a value outside 0 to 999,999,999; add whole seconds to "timestamp".'
+        )
     if 0 < events["position"].null_count() < len(events):
-        raise BadValue('some of the interactions have a "position" and others none; give all of them one, or none.')
+        raise BadValue(
+            'some of the interactions have a "position" and others none; give all of them one, or none.'
+        )
     if events["position"].null_count() and 0 < events["timestamp"].null_count() < len(events):
         raise BadValue(
             'some of the interactions have a "timestamp" and others none; give all of them one, or none.'

@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 
 _DROPPED = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-"""Unicode categories that are never shown: control, format (direction marks among them), surrogate, private, line breaks."""
+"""Unicode categories that are never shown: control, format (direction marks among them), surrogate, private,
+line breaks."""
 
 
 def plain_text(text: str, max_characters: int) -> str:
-    """One line of printable text: control and format characters become spaces, white space collapses, and the text is cut
-    at the last word that ends within `max_characters` (inside the word where the first one is longer than that)."""
+    """One line of printable text: control and format characters become spaces, white space collapses, and the
+    text is cut at the last word that ends within `max_characters` (inside the word where the first one is
+    longer than that)."""
     if len(text) > 4 * max_characters:
         text = text[: 4 * max_characters]  # no need to clean what will be cut
     if not text.isprintable():

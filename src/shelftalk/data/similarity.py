@@ -1,6 +1,7 @@
 """How alike two items are: by their texts, and by who took both. Read by indexing, tasks and item_knn.
 
-All matrices stand in catalogue order. That of texts is made of the catalogue alone, the others of training events alone.
+All matrices stand in catalogue order. That of texts is made of the catalogue alone, the others of training
+events alone.
 
 Legend: I items, F text features, U users.
 """
@@ -18,8 +19,8 @@ TEXT_COLUMNS = ("title", "brand", "categories")
 BLOCK = 512
 """Rows of a similarity matrix that are looked at together."""
 COUNTED_EVENTS = 3000
-"""Most recent training events of one user that count in co-occurrence: its cells are the square of a history, and the 50,000 items of a
-guest account would take tens of gigabytes and say nothing about taste."""
+"""Most recent training events of one user that count in co-occurrence: its cells are the square of a history,
+and the 50,000 items of a guest account would take tens of gigabytes and say nothing about taste."""
 CELL_BYTES = 24
 """Of memory for a cell of co-occurrence while it is made, about."""
 
@@ -32,8 +33,8 @@ def item_texts(items: pl.DataFrame) -> list[str]:
 def text_vectors(items: pl.DataFrame) -> csr_matrix:
     """TF-IDF vectors of title, brand and categories: 1-2-grams, sublinear counts, length 1.
 
-    Returns [I, F] float32, features in alphabetical order, so that the product of two rows is their cosine. An item
-    without a word gets a row of zeros; a catalogue without a word gets F = 0.
+    Returns [I, F] float32, features in alphabetical order, so that the product of two rows is their cosine.
+    An item without a word gets a row of zeros; a catalogue without a word gets F = 0.
     """
     texts = item_texts(items)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm="l2", dtype=np.float32)
@@ -44,17 +45,21 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
 
 
 def shared_users(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
-    """[I, I] float64: how many users took both items in training; on the diagonal, how many took the one. Of each user the most recent
-    `events` training events count, so that there are at most `events` cells per training event."""
+    """[I, I] float64: how many users took both items in training; on the diagonal, how many took the one. Of
+    each user the most recent `events` training events count, so that there are at most `events` cells per
+    training event."""
     shape = (len(split.dataset.user_ids), len(split.dataset.items))
     counted = np.flatnonzero(_from_the_end(split) < events)
     ones = np.ones(len(counted), np.float64)
-    taken = csr_matrix((ones, (split.training_users[counted], split.training_items[counted])), shape)  # [U, I]
+    taken = csr_matrix(
+        (ones, (split.training_users[counted], split.training_items[counted])), shape
+    )  # [U, I]
     return csr_matrix(taken.T @ taken)
 
 
 def not_counted(split: Split, events: int, setting: str) -> list[str]:
-    """A sentence where `shared_users` leaves events out, with the setting that would count them; none where it counts all."""
+    """A sentence where `shared_users` leaves events out, with the setting that would count them; none where
+    it counts all."""
     lengths = np.bincount(split.training_users, minlength=1)
     users = int((lengths > events).sum())
     if not users:
@@ -78,26 +83,32 @@ def _from_the_end(split: Split) -> np.ndarray:
 
 
 def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
-    """Cosine of items by their training users: C[i, j] / sqrt(C[i, i] C[j, j]), where C[i, j] counts users of both.
+    """Cosine of items by their training users: C[i, j] / sqrt(C[i, i] C[j, j]), where C[i, j] counts users of
+    both.
 
-    Returns [I, I] float32 with a diagonal of zeros; the row of an item never seen in training is zero. As item-item
-    similarity: Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation algorithms", WWW 2001. `events`: see
-    `shared_users`.
+    Returns [I, I] float32 with a diagonal of zeros; the row of an item never seen in training is zero. As
+    item-item similarity: Sarwar, Karypis, Konstan, Riedl, "Item-based collaborative filtering recommendation
+    algorithms", WWW 2001. `events`: see `shared_users`.
     """
     together = shared_users(split, events)
     users = together.diagonal()  # [I]
     scale = 1.0 / np.sqrt(np.maximum(users, 1.0))
     together.setdiag(0.0)
     together.eliminate_zeros()
-    together.data *= np.repeat(scale, np.diff(together.indptr))  # in place: each copy of the cells may take gigabytes
+    together.data *= np.repeat(
+        scale, np.diff(together.indptr)
+    )  # in place: each copy of the cells may take gigabytes
     together.data *= scale[together.indices]
-    together = csr_matrix((together.data.astype(np.float32), together.indices, together.indptr), together.shape)
+    together = csr_matrix(
+        (together.data.astype(np.float32), together.indices, together.indptr), together.shape
+    )
     together.sort_indices()
     return together
 
 
 def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
-    """[I, number] int64 catalogue rows of the items most alike to each by text (see `text_vectors`), the most alike first.
+    """[I, number] int64 catalogue rows of the items most alike to each by text (see `text_vectors`), the most
+    alike first.
 
     -1 fills up where fewer items have a word in common. Catalogue texts alone are read.
     """
@@ -108,7 +119,8 @@ def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
         cosine = (vectors[start : start + BLOCK] @ features).toarray()  # [block, I]
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = 0.0  # not the item itself
-        # ties go to the item that stands first in the catalogue: what partial sorting makes of them depends on the processor
+        # ties go to the item that stands first in the catalogue: what partial sorting makes of them depends
+        # on the processor
         least = np.partition(cosine, -min(number, len(items)), axis=1)[:, -min(number, len(items))][:, None]
         above, equal = cosine > least, cosine == least
         room = min(number, len(items)) - above.sum(axis=1, keepdims=True)

@@ -1,7 +1,8 @@
 """Split: one partition for all tasks of a model, kept label by label.
 
-The label of retrieval and ranking is *that* the user took an item; the label of rating prediction is the value. An event
-held out for retrieval is in no training text and no count at all; a rating held out is an event without a rating.
+The label of retrieval and ranking is *that* the user took an item; the label of rating prediction is the
+value. An event held out for retrieval is in no training text and no count at all; a rating held out is an
+event without a rating.
 
 A scheme says which events are held out. What follows it holds for any scheme: of a user's events those of the
 training part come first, then those of the validation part, then those of the test part; a user may have none
@@ -20,13 +21,14 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shelftalk import seeds
 from shelftalk.data.dataset import Dataset
-from shelftalk.data.filtering import in_core
+from shelftalk.data.k_core import in_core
 from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
 from shelftalk.records import Request
+from shelftalk.settings import Settings
 
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
 Part = Literal["validation", "test"]
@@ -47,10 +49,8 @@ PARTS: tuple[Part, ...] = ("validation", "test")
 PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
-class SplitSettings(BaseModel):
+class SplitSettings(Settings):
     """How events and ratings are divided."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scheme: Scheme | None = None
     """What is held out: a user's last two events ("leave_one_out"), or two drawn by seed, whatever order
@@ -68,10 +68,10 @@ class SplitSettings(BaseModel):
 class Split:
     """A dataset with each event and each rating in its part.
 
-    `event_part` [E] uint8: TRAIN, VALIDATION or TEST, in this order within a user.
-    `rating_part` [E] uint8: TRAIN, VALIDATION, TEST, or NONE (no rating, or drawn for training but held out as an event).
-    `candidates` part -> [events of the part, 1 + negatives] int32 catalogue rows, shuffled; the event's own
-    item is among them.
+    `event_part` [E] uint8: TRAIN, VALIDATION or TEST, in this order within a user. `rating_part` [E] uint8:
+    TRAIN, VALIDATION, TEST, or NONE (no rating, or drawn for training but held out as an event). `candidates`
+    part -> [events of the part, 1 + negatives] int32 catalogue rows, shuffled; the event's own item is among
+    them.
     """
 
     dataset: Dataset
@@ -97,7 +97,8 @@ class Split:
 
     @cached_property
     def visible_rating(self) -> np.ndarray:
-        """[E] float64: the rating where a model may see it, NaN elsewhere. Every shown rating and every mean reads this."""
+        """[E] float64: the rating where a model may see it, NaN elsewhere. Every shown rating and every mean
+        reads this."""
         return np.where(self.rating_part == TRAIN, self.dataset.event_rating, np.nan)
 
     @cached_property
@@ -153,7 +154,9 @@ class Split:
         ids = self.dataset.item_ids
         requests, truths = self.retrieval_requests(part)
         shown = [tuple(ids[row] for row in rows) for rows in self.candidates[part].tolist()]
-        return [Request(r.user, r.history, r.ratings, candidates=c) for r, c in zip(requests, shown, strict=True)], truths
+        return [
+            Request(r.user, r.history, r.ratings, candidates=c) for r, c in zip(requests, shown, strict=True)
+        ], truths
 
     def rating_requests(self, part: Part) -> tuple[list[Request], list[float]]:
         """One request per rating of the part; its history holds the training events before the rated one."""
@@ -163,20 +166,26 @@ class Split:
             user = int(self.event_user[event])
             first, last = self.training_bounds[user]
             history, ratings = self._shown(int(first), int(min(event, last)))
-            requests.append(Request(data.user_ids[user], history, ratings, item=data.item_ids[data.event_item[event]]))
+            requests.append(
+                Request(data.user_ids[user], history, ratings, item=data.item_ids[data.event_item[event]])
+            )
             truths.append(float(data.event_rating[event]))
         return requests, truths
 
     def _history_request(self, event: int) -> tuple[Request, str]:
         user = int(self.event_user[event])
         history, ratings = self._shown(int(self.dataset.bounds[user]), event)
-        return Request(self.dataset.user_ids[user], history, ratings), self.dataset.item_ids[self.dataset.event_item[event]]
+        return Request(self.dataset.user_ids[user], history, ratings), self.dataset.item_ids[
+            self.dataset.event_item[event]
+        ]
 
     def _shown(self, first: int, stop: int) -> tuple[tuple[str, ...], tuple[float | None, ...]]:
         """Items and visible ratings of the event rows first : stop."""
         ids = self.dataset.item_ids
         history = tuple(ids[row] for row in self.dataset.event_item[first:stop].tolist())
-        return history, tuple(None if value != value else value for value in self.visible_rating[first:stop].tolist())
+        return history, tuple(
+            None if value != value else value for value in self.visible_rating[first:stop].tolist()
+        )
 
     def fingerprint(self) -> str:
         """SHA-256 over dataset and partition."""
@@ -189,7 +198,9 @@ class Split:
         """Write the dataset, partition.parquet (one row per event) and candidates.parquet (a column per part,
         a row per held-out event of it, nulls after the last) into `folder`."""
         self.dataset.save(folder)
-        pl.DataFrame({"event_part": self.event_part, "rating_part": self.rating_part}).write_parquet(folder / "partition.parquet")
+        pl.DataFrame({"event_part": self.event_part, "rating_part": self.rating_part}).write_parquet(
+            folder / "partition.parquet"
+        )
         most = max(map(len, self.candidates.values()), default=0)
         columns = {
             part: rows.tolist() + [None] * (most - len(rows)) for part, rows in self.candidates.items()
@@ -302,16 +313,24 @@ def _trained_catalogue(
     return replace(dataset.keeping(stays), items=items), event_part[stays], rating_part[stays]
 
 
-def _divide_ratings(dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, seed: int) -> np.ndarray:
-    """[E] uint8. Drawn by place alone, so that no item or value moves another event's rating to another part."""
+def _divide_ratings(
+    dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, seed: int
+) -> np.ndarray:
+    """[E] uint8. Drawn by place alone, so that no item or value moves another event's rating to another
+    part."""
     rated = np.flatnonzero(~np.isnan(dataset.event_rating))
     rated = seeds.generator(seed, "rating split").permutation(rated)
-    validation, test = round(len(rated) * settings.rating_validation), round(len(rated) * settings.rating_test)
+    validation, test = (
+        round(len(rated) * settings.rating_validation),
+        round(len(rated) * settings.rating_test),
+    )
     parts = np.full(len(event_part), NONE, np.uint8)
     parts[rated] = TRAIN
     parts[rated[:validation]] = VALIDATION
     parts[rated[validation : validation + test]] = TEST
-    parts[(parts == TRAIN) & (event_part != TRAIN)] = NONE  # held out for retrieval: in no training text of any task
+    parts[(parts == TRAIN) & (event_part != TRAIN)] = (
+        NONE  # held out for retrieval: in no training text of any task
+    )
     return parts
 
 
@@ -336,7 +355,11 @@ def _check_negatives(split: Split, negatives: int) -> None:
         return
     short = int((untaken < negatives).sum())
     told = f'{short} of {len(users)} users leave fewer than {negatives} untaken items for ranking, user "{user}" only {least}'
-    remedy = f"set split.ranking_negatives = {least} in an experiment file" if least else "add items that this user never took"
+    remedy = (
+        f"set split.ranking_negatives = {least} in an experiment file"
+        if least
+        else "add items that this user never took"
+    )
     raise NothingLeft(f"{told}; {remedy}.")
 
 
@@ -346,11 +369,11 @@ def _draw_candidates(split: Split, part: Part, negatives: int, seed: int) -> np.
     dataset, events = split.dataset, split.held_out_events(part)
     draw = seeds.generator(seed, "ranking candidates", part)
     rows = np.empty((len(events), 1 + negatives), np.int32)
-    for place, (event, user) in enumerate(zip(events, split.event_user[events], strict=True)):
+    for position, (event, user) in enumerate(zip(events, split.event_user[events], strict=True)):
         taken = dataset.event_item[dataset.bounds[user] : dataset.bounds[user + 1]]
         # the n-th untaken row is n plus the taken rows before it: no list of the catalogue per user
         untaken_before = np.sort(taken) - np.arange(len(taken))
         drawn = draw.choice(len(dataset.items) - len(taken), negatives, replace=False)
         drawn += np.searchsorted(untaken_before, drawn, side="right")
-        rows[place] = draw.permutation(np.append(drawn, dataset.event_item[event]))
+        rows[position] = draw.permutation(np.append(drawn, dataset.event_item[event]))
     return rows

@@ -1,4 +1,5 @@
-"""A transformers model that the caller has opened, wrapped as a backbone: unchanged, or refused in a sentence."""
+"""A transformers model that the caller has opened, wrapped as a backbone: unchanged, or refused in a
+sentence."""
 
 from __future__ import annotations
 
@@ -27,12 +28,15 @@ TOLERANCE_IN_HALF = 0.5
 
 
 def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int) -> Backbone:
-    """The backbone of a model and its tokenizer, neither of them changed. `end`: the token to pad with, where there is no pad token.
+    """The backbone of a model and its tokenizer, neither of them changed. `end`: the token to pad with, where
+    there is no pad token.
 
     Raises SettingsError for a model that cannot be searched.
     """
     if not isinstance(model, PreTrainedModel):
-        raise SettingsError(f"a {type(model).__name__} is no transformers model; give the model inside (of a PeftModel, get_base_model()).")
+        raise SettingsError(
+            f"a {type(model).__name__} is no transformers model; give the model inside (of a PeftModel, get_base_model())."
+        )
     name = model.config.name_or_path or type(model).__name__
     _check_supported(model, name)
     attention = model.config._attn_implementation
@@ -62,14 +66,19 @@ def eval_mode(model: PreTrainedModel) -> Iterator[None]:
 
 @torch.no_grad()
 def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
-    """Raises SettingsError where a tree of tokens of the string `name` does not give what the model's own forward pass gives: positions
-    may be those of entries in the cache (ALiBi), or the output may be scaled after the output layer (Cohere, Granite)."""
+    """Raises SettingsError where a tree of tokens of the string `name` does not give what the model's own
+    forward pass gives: positions may be those of entries in the cache (ALiBi), or the output may be scaled
+    after the output layer (Cohere, Granite)."""
     model, ids = backbone.model, np.resize(name, PROBE_TOKENS).tolist()
     prompt, first, second = ids[:-1], ids[-1], ids[0]
     with eval_mode(model):
         prefilled = backbone.prefill([encoded(prompt)])
-        parents, tokens = (torch.tensor([row], device=backbone.device) for row in ([-1, -1, 1], [second, first, second]))
-        in_tree = prefilled.extend(parents, tokens)[0, 2]  # in the cache, the other branch stands between it and the prompt
+        parents, tokens = (
+            torch.tensor([row], device=backbone.device) for row in ([-1, -1, 1], [second, first, second])
+        )
+        in_tree = prefilled.extend(parents, tokens)[
+            0, 2
+        ]  # in the cache, the other branch stands between it and the prompt
         in_forward = _forward_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
     difference = float((in_forward - in_tree).abs().max())
     if not np.isfinite(difference):
@@ -97,7 +106,8 @@ def _forward_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[
 
 
 def _check_supported(model: PreTrainedModel, name: str) -> None:
-    """Raises SettingsError as `read_config` does, and for a decoder-only model whose parts have other names."""
+    """Raises SettingsError as `read_config` does, and for a decoder-only model whose parts have other
+    names."""
     config: PreTrainedConfig = model.config
     check_supported(config, name)
     if not config.is_encoder_decoder and not (hasattr(model, "model") and hasattr(model, "lm_head")):

@@ -69,7 +69,9 @@ class TrieLogitsProcessor(LogitsProcessor):
         if sets.lengths[set_index].sum() * DENSE > scores.numel():
             return _masked(scores, sets, set_index)
         allowed = sets.take(set_index)
-        row, token = (torch.from_numpy(array).to(scores.device) for array in (allowed.row_ids, allowed.values))
+        row, token = (
+            torch.from_numpy(array).to(scores.device) for array in (allowed.row_ids, allowed.values)
+        )
         processed = torch.full_like(scores, -torch.inf)
         processed[row, token] = scores[row, token]
         return processed

@@ -1,9 +1,10 @@
-"""aligned+prior: the language model's log-likelihoods combined with another recommender's scores, the weight from validation.
+"""aligned+prior: the language model's log-likelihoods combined with another recommender's scores, the weight
+from validation.
 
     score(j) = (1 - w) log p_model(j) + w log p_prior(j)      over a pool of items, both scaled to sum to one in it
 
-The pool holds the best items of either side, of those that may come back for the request. For ratings: (1 - w) model + w prior.
-Legend: R requests, C pool items.
+The pool holds the best items of either side, of those that may come back for the request. For ratings: (1 -
+w) model + w prior. Legend: R requests, C pool items.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:  # combining needs no tensor
     from shelftalk.decoding.language_model import LanguageModelRecommender
 
 FLOOR = 1e-3
-"""Share of a request's highest prior score that every item gets, so that no prior of zero forbids what the model wants."""
+"""Share of a request's highest prior score that every item gets, so that no prior of zero forbids what the
+model wants."""
 
 
 @runtime_checkable
@@ -72,10 +74,13 @@ class AlignedWithPrior:
                 'scores and recommend); name another model, such as "item_knn" or "popularity".'
             )
         if self.rating_prior is not None and not isinstance(self.rating_prior, Rater):
-            raise SettingsError(f'prior.rating_model = "{self.settings.rating_model}" does not rate; name another model, such as "bias".')
+            raise SettingsError(
+                f'prior.rating_model = "{self.settings.rating_model}" does not rate; name another model, such as "bias".'
+            )
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items of the pool by the combined score. Raises as every recommender does, and as `Prior` scores are checked."""
+        """The k best items of the pool by the combined score. Raises as every recommender does, and as
+        `Prior` scores are checked."""
         check_wanted(k)
         pools = self._pools(requests, k)
         return self._ranked(
@@ -97,16 +102,23 @@ class AlignedWithPrior:
         return ((1 - weight) * model + weight * prior).tolist()
 
     def choose(self, split: Split, tasks: Sequence[str], seed: int) -> AlignedWithPrior:
-        """Choose each task's weight on validation; the smallest of equally good ones. Returns itself, finished."""
+        """Choose each task's weight on validation; the smallest of equally good ones. Returns itself,
+        finished."""
         if "retrieval" in tasks:
             requests, truths = self._drawn(*split.retrieval_requests("validation"), seed)
             pools = self._pools(requests, 20)
-            self._choose_ranking("retrieval", requests, truths, pools, self._parts(requests, pools, "retrieval"))
+            self._choose_ranking(
+                "retrieval", requests, truths, pools, self._parts(requests, pools, "retrieval")
+            )
         if "ranking" in tasks:
             requests, truths = self._drawn(*split.ranking_requests("validation"), seed)
             rows = candidate_rows(requests, self.model.row_of)
             self._choose_ranking(
-                "ranking", requests, truths, rows, self._parts(requests, rows, self.model.settings.ranking_prompt)
+                "ranking",
+                requests,
+                truths,
+                rows,
+                self._parts(requests, rows, self.model.settings.ranking_prompt),
             )
         if "rating" in tasks and self.rating_prior is not None:
             self._choose_rating(*self._drawn(*split.rating_requests("validation"), seed))
@@ -125,25 +137,33 @@ class AlignedWithPrior:
         return self.weights[task].weight
 
     def _pools(self, requests: Sequence[Request], k: int) -> list[list[int]]:
-        """Catalogue rows that either side has among its best of what may come back, ascending; as many as k where k exist."""
+        """Catalogue rows that either side has among its best of what may come back, ascending; as many as k
+        where k exist."""
         size = max(k, self.settings.pool)
         found = zip(self.model.recommend(requests, size), self.prior.recommend(requests, size), strict=True)
-        return [sorted({self.model.row_of[item] for item in (*ours.items, *theirs.items)}) for ours, theirs in found]
+        return [
+            sorted({self.model.row_of[item] for item in (*ours.items, *theirs.items)})
+            for ours, theirs in found
+        ]
 
-    def _parts(self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str) -> list[np.ndarray]:
-        """Per request [2, C]: log-probability of each pool item by model and by prior, each scaled to sum to one."""
+    def _parts(
+        self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str
+    ) -> list[np.ndarray]:
+        """Per request [2, C]: log-probability of each pool item by model and by prior, each scaled to sum to
+        one."""
         parts: list[np.ndarray] = []
         model = self.model.log_probs(requests, rows, task)
         for start in range(0, len(requests), 256):
             batch = self.prior.scores(requests[start : start + 256])
-            for place, scores in enumerate(batch):
-                pool = self._checked(scores[np.array(rows[start + place], np.int64)])
+            for position, scores in enumerate(batch):
+                pool = self._checked(scores[np.array(rows[start + position], np.int64)])
                 known = np.log(pool + FLOOR * (pool.max(initial=0.0) or 1.0))
-                parts.append(np.stack([_scaled(model[start + place]), _scaled(known)]))
+                parts.append(np.stack([_scaled(model[start + position]), _scaled(known)]))
         return parts
 
     def _checked(self, scores: np.ndarray) -> np.ndarray:
-        """[C] float64. Raises SettingsError for scores that are no shares of anything: below 0, or no numbers."""
+        """[C] float64. Raises SettingsError for scores that are no shares of anything: below 0, or no
+        numbers."""
         if not (np.isfinite(scores) & (scores >= 0)).all():
             raise SettingsError(
                 f'the scores of the prior "{self.prior.name}" hold a number below 0 or none at all, of which no probability can be '
@@ -152,21 +172,36 @@ class AlignedWithPrior:
         return scores.astype(np.float64)
 
     def _ranked(
-        self, requests: Sequence[Request], rows: Sequence[Sequence[int]], parts: Sequence[np.ndarray], weight: float, k: int
+        self,
+        requests: Sequence[Request],
+        rows: Sequence[Sequence[int]],
+        parts: Sequence[np.ndarray],
+        weight: float,
+        k: int,
     ) -> list[Ranking]:
         ids = self.model.index.item_ids
         rankings = []
         for request, row, (model, prior) in zip(requests, rows, parts, strict=True):
             scores = _mixed(model, prior, weight)
             order = np.lexsort((np.array(row), -scores))[:k]
-            rankings.append(Ranking(request.user, tuple(ids[row[n]] for n in order.tolist()), tuple(scores[order].tolist())))
+            rankings.append(
+                Ranking(
+                    request.user, tuple(ids[row[n]] for n in order.tolist()), tuple(scores[order].tolist())
+                )
+            )
         return rankings
 
-    def _choose_ranking(self, task: str, requests: Any, truths: Sequence[str], rows: Any, parts: Sequence[np.ndarray]) -> None:
+    def _choose_ranking(
+        self, task: str, requests: Any, truths: Sequence[str], rows: Any, parts: Sequence[np.ndarray]
+    ) -> None:
         def ndcg(weight: float) -> float:
             rankings = self._ranked(requests, rows, parts, weight, 10)
-            places = (r.items.index(t) if t in r.items else None for r, t in zip(rankings, truths, strict=True))
-            return float(np.mean([0.0 if place is None else 1 / np.log2(place + 2) for place in places]))
+            positions = (
+                r.items.index(t) if t in r.items else None for r, t in zip(rankings, truths, strict=True)
+            )
+            return float(
+                np.mean([0.0 if position is None else 1 / np.log2(position + 2) for position in positions])
+            )
 
         values = {weight: ndcg(weight) for weight in self.settings.weights}
         best = max(values, key=values.__getitem__)
@@ -176,15 +211,22 @@ class AlignedWithPrior:
         assert self.rating_prior is not None
         model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
         errors = {
-            w: float(np.sqrt((((1 - w) * model + w * prior - np.array(truths)) ** 2).mean())) for w in self.settings.weights
+            w: float(np.sqrt((((1 - w) * model + w * prior - np.array(truths)) ** 2).mean()))
+            for w in self.settings.weights
         }
         best = min(errors, key=errors.__getitem__)
         self.weights["rating"] = Chosen("rating", best, "rmse", errors[best], self.rating_prior.name)
 
-    def _drawn(self, requests: Sequence[Request], truths: Sequence[Any], seed: int) -> tuple[list[Request], list[Any]]:
-        places = seeds.generator(seed, "prior validation").permutation(len(requests))[: self.settings.validation_samples]
-        places.sort()
-        return [requests[place] for place in places.tolist()], [truths[place] for place in places.tolist()]
+    def _drawn(
+        self, requests: Sequence[Request], truths: Sequence[Any], seed: int
+    ) -> tuple[list[Request], list[Any]]:
+        positions = seeds.generator(seed, "prior validation").permutation(len(requests))[
+            : self.settings.validation_samples
+        ]
+        positions.sort()
+        return [requests[position] for position in positions.tolist()], [
+            truths[position] for position in positions.tolist()
+        ]
 
 
 def _scaled(log_weights: np.ndarray) -> np.ndarray:

@@ -16,16 +16,19 @@ from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, rank_within_row
 
 TAILS_AT_ONCE = 512
-"""Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten in between."""
+"""Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten
+in between."""
 CANDIDATES_AT_ONCE = 512
-"""Candidates of a request that share their prefixes; what a tree of tokens costs grows with the square of its nodes."""
+"""Candidates of a request that share their prefixes; what a tree of tokens costs grows with the square of its
+nodes."""
 
 
 def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.ndarray:
     """[R, C] float64: the log-probability of each candidate's whole name behind each prompt.
 
-    `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's candidates share are
-    said once, however many candidates share them (once for every CANDIDATES_AT_ONCE of them in the order of the trie).
+    `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's
+    candidates share are said once, however many candidates share them (once for every CANDIDATES_AT_ONCE of
+    them in the order of the trie).
     """
     tree = DecodedTree(prefilled)
     scores = np.full(candidates.shape, -np.inf)
@@ -33,9 +36,9 @@ def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.
     order = np.argsort(ranks, axis=1, kind="stable")  # neighbours share prefixes
     for start in range(0, order.shape[1], CANDIDATES_AT_ONCE):
         columns = order[:, start : start + CANDIDATES_AT_ONCE]
-        request, place = np.nonzero(np.take_along_axis(candidates, columns, 1) >= 0)
+        request, position = np.nonzero(np.take_along_axis(candidates, columns, 1) >= 0)
         if len(request):
-            chosen = request, columns[request, place]
+            chosen = request, columns[request, position]
             scores[chosen] = _scored(tree, trie, request, trie.leaves_of(candidates[chosen]))
             tree.crop(0)
     return scores
@@ -56,13 +59,20 @@ def _scored(tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray
     tails = trie.tails(leaf)
     long = np.flatnonzero(tails.lengths > 0)
     if len(long):
-        totals[long] += _tail_scores(tree, trie, request[long], leaf[long], prefixes.behind(request[long], leaf[long]), tails.take(long))
+        totals[long] += _tail_scores(
+            tree,
+            trie,
+            request[long],
+            leaf[long],
+            prefixes.behind(request[long], leaf[long]),
+            tails.take(long),
+        )
     return totals
 
 
 class _Prefixes:
-    """The inner nodes above some leaves of each request, each said once. Keys are request * nodes + node, ascending; a parent's number
-    is lower than its children's, so parents come first."""
+    """The inner nodes above some leaves of each request, each said once. Keys are request * nodes + node,
+    ascending; a parent's number is lower than its children's, so parents come first."""
 
     def __init__(self, tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
         self.trie, self.nodes = trie, len(trie)
@@ -72,7 +82,7 @@ class _Prefixes:
             node = np.where(inner, trie.parents(node), node)
         self.keys = np.unique(np.concatenate(keys))
         row, node = np.divmod(self.keys, self.nodes)
-        above = self._places(row, trie.parents(node))  # [N] -1 for the prompt
+        above = self._positions(row, trie.parents(node))  # [N] -1 for the prompt
         self.tree_nodes, states = np.zeros(0, np.int64), tree.prompt_states
         if len(row):
             parent = np.where(above < 0, PROMPT, rank_within_row(row)[above])
@@ -84,7 +94,7 @@ class _Prefixes:
 
     def worth(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """[nodes] the log-probability of the paths down to nodes whose parents are among the prefixes."""
-        total, at = self._steps(request, node), self._places(request, self.trie.parents(node))
+        total, at = self._steps(request, node), self._positions(request, self.trie.parents(node))
         while (inner := at >= 0).any():
             total[inner] += self.step[at[inner]]
             at = np.where(inner, self.above[at], at)
@@ -92,10 +102,14 @@ class _Prefixes:
 
     def behind(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """[nodes] the tree node of each node's parent."""
-        at = self._places(request, self.trie.parents(node))
-        return np.where(at < 0, PROMPT, self.tree_nodes[at]) if len(self.tree_nodes) else np.full(len(at), PROMPT)
+        at = self._positions(request, self.trie.parents(node))
+        return (
+            np.where(at < 0, PROMPT, self.tree_nodes[at])
+            if len(self.tree_nodes)
+            else np.full(len(at), PROMPT)
+        )
 
-    def _places(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+    def _positions(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """The place of each prefix in `keys`; -1 for a root."""
         if not len(self.keys):
             return np.full(len(node), -1)
@@ -104,7 +118,7 @@ class _Prefixes:
 
     def _steps(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """[nodes] the log-probability of the token that leads to each node after the state of its parent."""
-        above = self._places(request, self.trie.parents(node))
+        above = self._positions(request, self.trie.parents(node))
         owner = np.where(above < 0, request, self.prompts + above)
         order = np.argsort(owner, kind="stable")
         found = np.empty(len(node))
@@ -117,7 +131,9 @@ def _tail_scores(
 ) -> np.ndarray:
     """[leaves] the log-probability of each tail behind its leaf; requests ascend, no tail is empty."""
     before = np.cumsum(tails.lengths) - tails.lengths
-    part = (before - before[np.searchsorted(request, request)]) // TAILS_AT_ONCE  # counted within each request
+    part = (
+        before - before[np.searchsorted(request, request)]
+    ) // TAILS_AT_ONCE  # counted within each request
     totals = np.empty(len(leaf))
     for number in range(int(part.max()) + 1):
         here = np.flatnonzero(part == number)

@@ -1,9 +1,11 @@
-"""Any transformers model over a list of strings: the likeliest of them after a prompt, and the log-probability of each.
+"""Any transformers model over a list of strings: the likeliest of them after a prompt, and the
+log-probability of each.
 
-The model and the tokenizer stay as they are: nothing is added to them, and the model's own generation settings are not read.
+The model and the tokenizer stay as they are: nothing is added to them, and the model's own generation
+settings are not read.
 
-Legend: R prompts, S strings that are in the list now, N numbers (every string that ever was in the list keeps its own).
-Scores are log-probabilities in nats.
+Legend: R prompts, S strings that are in the list now, N numbers (every string that ever was in the list keeps
+its own). Scores are log-probabilities in nats.
 """
 
 from __future__ import annotations
@@ -38,20 +40,21 @@ Scored = list[tuple[str, float]]
 class ConstrainedDecoder:
     """What a language model would generate if it could generate only one of `strings`.
 
-    `model`: a transformers model, decoder-only with full attention or of the T5 family, on the device and in the precision that it is
-    in. `tokenizer`: its own. `strings`: what may be generated, each once.
+    `model`: a transformers model, decoder-only with full attention or of the T5 family, on the device and in
+    the precision that it is in. `tokenizer`: its own. `strings`: what may be generated, each once.
 
-    A string is tokenised on its own, with `prefix` before it (" " where the answer goes on in the prompt's line, so that "hat" has the
-    tokens that " hat" has after a text), and is never read as a special token, whatever it holds. It is closed by the token `end`, the
-    tokenizer's end token by default: so one string may begin another, and scores include that the string ends there.
+    A string is tokenised on its own, with `prefix` before it (" " where the answer goes on in the prompt's
+    line, so that "hat" has the tokens that " hat" has after a text), and is never read as a special token,
+    whatever it holds. It is closed by the token `end`, the tokenizer's end token by default: so one string
+    may begin another, and scores include that the string ends there.
 
-    A prompt is a text, tokenised as the tokenizer does by default, or a list of token ids (of a chat template, say). An empty one is
-    the tokenizer's begin token. Prompts of like length are answered together, `batch_size` at once; `on_batch` is called with
-    (done, all) prompts.
+    A prompt is a text, tokenised as the tokenizer does by default, or a list of token ids (of a chat
+    template, say). An empty one is the tokenizer's begin token. Prompts of like length are answered together,
+    `batch_size` at once; `on_batch` is called with (done, all) prompts.
 
-    Raises SettingsError for a model that is not supported, BadValue for a list without strings or a string without tokens, DuplicateName
-    for two strings of the same tokens. Asking raises BadValue for a prompt that is too long for the model's
-    positions.
+    Raises SettingsError for a model that is not supported, BadValue for a list without strings or a string
+    without tokens, DuplicateName for two strings of the same tokens. Asking raises BadValue for a prompt that
+    is too long for the model's positions.
     """
 
     def __init__(
@@ -66,14 +69,18 @@ class ConstrainedDecoder:
         on_batch: Callable[[int, int], None] | None = None,
     ) -> None:
         if batch_size < 1:
-            raise SettingsError("a batch of less than one prompt cannot be answered; give batch_size=1 or more.")
+            raise SettingsError(
+                "a batch of less than one prompt cannot be answered; give batch_size=1 or more."
+            )
         self.prefix, self.end = prefix, _end(tokenizer, end)
         self.batch_size, self.on_batch = batch_size, on_batch
         trie = string_trie(tokenizer, strings, prefix, self.end)
         self.trie: Trie = trie
         self._texts = list(strings)
         self._number = {text: number for number, text in enumerate(self._texts)}
-        self._lengths = trie.names(np.arange(len(self._texts))).lengths  # [N] tokens of each string and its end
+        self._lengths = trie.names(
+            np.arange(len(self._texts))
+        ).lengths  # [N] tokens of each string and its end
         self._backbone = wrapped(model, tokenizer, self.end)
         check_agreement(self._backbone, trie.names(np.array([0]))[0])
 
@@ -83,8 +90,8 @@ class ConstrainedDecoder:
         return [self._texts[number] for number in self._live]
 
     def add(self, strings: Sequence[str]) -> None:
-        """More strings, after those there are; one that was removed has its old number again. What was built is kept: it costs what is
-        new. Raises as the constructor does."""
+        """More strings, after those there are; one that was removed has its old number again. What was built
+        is kept: it costs what is new. Raises as the constructor does."""
         _check_list(strings)
         removed = set(self.trie.removed.tolist())
         restored = [self._number[text] for text in strings if self._number.get(text) in removed]
@@ -96,7 +103,9 @@ class ConstrainedDecoder:
             try:
                 trie = trie.with_names([rows[row].tolist() for row in range(len(rows))])
             except DuplicateName:
-                raise _same_tokens(self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end) from None
+                raise _same_tokens(
+                    self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end
+                ) from None
             self._lengths = np.concatenate([self._lengths, rows.lengths])
         self._number |= {text: number for number, text in enumerate(new, len(self._texts))}
         self._texts += new
@@ -119,14 +128,17 @@ class ConstrainedDecoder:
         excluded: Sequence[Sequence[str]] | None = None,
         allowed: Sequence[str] | np.ndarray | None = None,
     ) -> list[Scored]:
-        """For each prompt the k best strings and their log-probabilities, best first; fewer only where fewer are allowed.
+        """For each prompt the k best strings and their log-probabilities, best first; fewer only where fewer
+        are allowed.
 
-        `search`: "beam" keeps the best `beams` prefixes (k, where k is more) and may miss a string; "exact" finds the k likeliest of
-        all, whatever it costs, or raises SettingsError where it would decode more than `exact_limit` tokens after a prompt (0: no limit).
-        `length_penalty` a, of a beam search alone: order and score by log-probability / (tokens of the string and its end) ** a.
-        `finish`: see `beam_search`. `excluded`: strings that each prompt may not be given. `allowed`: the only strings that may be
-        given, or a mask over `strings`, [S] bool for all prompts or [R, S] for each. Both are kept inside the search, so k strings
-        come back if k are allowed. Raises UnknownItem for a string that never was in the list.
+        `search`: "beam" keeps the best `beams` prefixes (k, where k is more) and may miss a string; "exact"
+        finds the k likeliest of all, whatever it costs, or raises SettingsError where it would decode more
+        than `exact_limit` tokens after a prompt (0: no limit). `length_penalty` a, of a beam search alone:
+        order and score by log-probability / (tokens of the string and its end) ** a. `finish`: see
+        `beam_search`. `excluded`: strings that each prompt may not be given. `allowed`: the only strings that
+        may be given, or a mask over `strings`, [S] bool for all prompts or [R, S] for each. Both are kept
+        inside the search, so k strings come back if k are allowed. Raises UnknownItem for a string that never
+        was in the list.
         """
         _check_search(k, search, beams, length_penalty, finish, exact_limit)
         masks, excluded_numbers = self._masks(allowed, len(prompts)), self._excluded(excluded, len(prompts))
@@ -143,9 +155,12 @@ class ConstrainedDecoder:
         return results
 
     def rank(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[Scored]:
-        """For each prompt its own candidates, strings of the list, and their exact log-probabilities, best first."""
+        """For each prompt its own candidates, strings of the list, and their exact log-probabilities, best
+        first."""
         if len(candidates) != len(prompts):
-            raise BadValue(f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per prompt.")
+            raise BadValue(
+                f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per prompt."
+            )
         rows = [self._numbers(row, live=True) for row in candidates]
         results: list[Scored] = [[] for _ in prompts]
         with eval_mode(self._backbone.model):
@@ -158,8 +173,8 @@ class ConstrainedDecoder:
         return results
 
     def log_probs(self, prompts: Sequence[Prompt], strings: Sequence[str] | None = None) -> np.ndarray:
-        """[R, S] float64: the exact log-probability of each of `strings`, by default of all `strings` of the list, whose shared prefixes
-        are read once for each prompt."""
+        """[R, S] float64: the exact log-probability of each of `strings`, by default of all `strings` of the
+        list, whose shared prefixes are read once for each prompt."""
         numbers = self._live if strings is None else np.array(self._numbers(strings, live=True), np.int64)
         scores = np.zeros((len(prompts), len(numbers)))
         with eval_mode(self._backbone.model):
@@ -170,7 +185,8 @@ class ConstrainedDecoder:
                     scores[batch] = score_items(prefilled, self.trie, np.tile(numbers, (len(batch), 1)))
         return scores
 
-    # --- texts and numbers -----------------------------------------------------------------------------------------------------
+    # --- texts and numbers
+    # -----------------------------------------------------------------------------------------------------
 
     @property
     def _live(self) -> np.ndarray:
@@ -185,17 +201,25 @@ class ConstrainedDecoder:
         removed = set(self.trie.removed.tolist()) if live else set()
         for text in strings:
             if text not in self._number or self._number[text] in removed:
-                raise UnknownItem(f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it out.')
+                raise UnknownItem(
+                    f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it out.'
+                )
         return [self._number[text] for text in strings]
 
     def _scored(self, items: np.ndarray, scores: np.ndarray) -> Scored:
-        return [(self._texts[item], score) for item, score in zip(items.tolist(), scores.tolist(), strict=False) if item >= 0]
+        return [
+            (self._texts[item], score)
+            for item, score in zip(items.tolist(), scores.tolist(), strict=False)
+            if item >= 0
+        ]
 
     def _excluded(self, excluded: Sequence[Sequence[str]] | None, prompts: int) -> list[list[int]]:
         if excluded is None:
             return [[] for _ in range(prompts)]
         if len(excluded) != prompts or any(isinstance(row, str) for row in excluded):
-            raise BadValue("`excluded` must hold one list of strings per prompt; give an empty list to a prompt that excludes none.")
+            raise BadValue(
+                "`excluded` must hold one list of strings per prompt; give an empty list to a prompt that excludes none."
+            )
         return [self._numbers(row, live=False) for row in excluded]
 
     def _masks(self, allowed: Sequence[str] | np.ndarray | None, prompts: int) -> np.ndarray | None:
@@ -207,12 +231,15 @@ class ConstrainedDecoder:
             texts = all(isinstance(text, str) for text in allowed)
             allowed = np.isin(live, self._numbers(allowed, live=False)) if texts else np.array(allowed)
         if allowed.dtype != bool or allowed.shape not in ((len(live),), (prompts, len(live))):
-            raise BadValue(f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, {len(live)}].")
+            raise BadValue(
+                f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, {len(live)}]."
+            )
         masks = np.zeros((len(np.atleast_2d(allowed)), len(self._texts)), bool)
         masks[:, live] = allowed
         return masks
 
-    # --- prompts ---------------------------------------------------------------------------------------------------------------
+    # --- prompts
+    # ---------------------------------------------------------------------------------------------------------------
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         if isinstance(prompts, str):
@@ -226,7 +253,8 @@ class ConstrainedDecoder:
         return [encoded(row) for row in opened]
 
     def _check_room(self, prompt: int) -> None:
-        """Raises BadValue where a prompt of so many tokens and the longest string are more than the model has positions for."""
+        """Raises BadValue where a prompt of so many tokens and the longest string are more than the model has
+        positions for."""
         positions = self._backbone.positions
         if positions is None:
             return
@@ -238,7 +266,8 @@ class ConstrainedDecoder:
             )
 
     def _as_prompt(self, ids: list[int]) -> list[int]:
-        """The prompt as the backbone takes it: T5's without its end token, which the backbone adds itself; no other one empty."""
+        """The prompt as the backbone takes it: T5's without its end token, which the backbone adds itself; no
+        other one empty."""
         tokenizer = self._backbone.tokenizer
         if self._backbone.family == "encoder-decoder":
             return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
@@ -249,7 +278,8 @@ class ConstrainedDecoder:
         return ids or [tokenizer.bos_token_id]
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[np.ndarray, Prefilled]]:
-        """Indices of the prompts of each batch, and these prefilled: prompts of like length together, so that little is padding."""
+        """Indices of the prompts of each batch, and these prefilled: prompts of like length together, so that
+        little is padding."""
         ids = self._encoded(prompts)
         order = np.argsort([-len(row) for row in ids], kind="stable")
         for start in range(0, len(order), self.batch_size):
@@ -259,11 +289,13 @@ class ConstrainedDecoder:
                 self.on_batch(start + len(batch), len(prompts))
 
 
-def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str = "", end: int | None = None) -> ItemTrie:
+def string_trie(
+    tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str = "", end: int | None = None
+) -> ItemTrie:
     """The trie of strings, tokenised as ConstrainedDecoder says; string i is item i. It needs no model.
 
-    Raises SettingsError without an end token, BadValue for a list without strings, a string without tokens or one that holds the end
-    token, DuplicateName for two strings of the same tokens.
+    Raises SettingsError without an end token, BadValue for a list without strings, a string without tokens or
+    one that holds the end token, DuplicateName for two strings of the same tokens.
     """
     if not len(strings):
         raise BadValue("there is nothing to generate from an empty list of strings; give at least one.")
@@ -277,7 +309,9 @@ def string_trie(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], pref
 
 def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> Ragged:
     """[S] the tokens of each string, then the end token."""
-    reader = DecoderOnly(None, tokenizer)  # reads text in the same way for every family, without asking a model
+    reader = DecoderOnly(
+        None, tokenizer
+    )  # reads text in the same way for every family, without asking a model
     rows = reader.encode_names([[Segment(prefix + text)] for text in strings])
     if not rows.lengths.all():
         text = strings[int(rows.lengths.argmin())]
@@ -296,7 +330,9 @@ def _check_texts(strings: Sequence[str], known: dict[str, int]) -> None:
         if not isinstance(text, str):
             raise BadValue(f"{text!r} is among the strings and is no text; give texts alone.")
         if not text:
-            raise BadValue("an empty string is among the strings, and it has no token to generate; leave it out.")
+            raise BadValue(
+                "an empty string is among the strings, and it has no token to generate; leave it out."
+            )
         if text in seen or text in known:
             raise DuplicateName(f'"{_short(text)}" is among the strings twice; give each once.')
         seen.add(text)
@@ -306,11 +342,15 @@ def _check_prompts(prompts: Sequence[Prompt], vocabulary: int) -> None:
     """Raises BadValue for what is neither text nor token ids of the model."""
     for prompt in prompts:
         if isinstance(prompt, int | np.integer):
-            raise BadValue("the token ids of one prompt were given in place of a list of prompts; put them in a list.")
+            raise BadValue(
+                "the token ids of one prompt were given in place of a list of prompts; put them in a list."
+            )
         if not hasattr(prompt, "__len__"):
             raise BadValue(f"{prompt!r} is no prompt; give a text or a list of token ids.")
         if not isinstance(prompt, str) and len(prompt) and not 0 <= min(prompt) <= max(prompt) < vocabulary:
-            raise BadValue(f"a prompt holds a token id that this model does not have (0 to {vocabulary - 1}); use its own tokenizer.")
+            raise BadValue(
+                f"a prompt holds a token id that this model does not have (0 to {vocabulary - 1}); use its own tokenizer."
+            )
 
 
 def _check_list(strings: Sequence[str]) -> None:
@@ -319,35 +359,48 @@ def _check_list(strings: Sequence[str]) -> None:
         raise BadValue("one string was given in place of a list of strings; put it in a list.")
 
 
-def _same_tokens(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> DuplicateName:
+def _same_tokens(
+    tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int
+) -> DuplicateName:
     """The error that names two strings which the tokenizer cannot tell apart."""
     rows, seen = _names(tokenizer, strings, prefix, end), dict[bytes, str]()
     for number, text in enumerate(strings):
         other = seen.setdefault(rows[number].tobytes(), text)
         if other != text:
-            return DuplicateName(f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; tell them apart.')
+            return DuplicateName(
+                f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; tell them apart.'
+            )
     raise AssertionError("names that end in one token begin each other only where they are equal")
 
 
 def _end(tokenizer: PreTrainedTokenizerBase, end: int | None) -> int:
     token = tokenizer.eos_token_id if end is None else end
     if token is None:
-        raise SettingsError("the tokenizer names no end token; give `end`, the id of a token that closes a string.")
+        raise SettingsError(
+            "the tokenizer names no end token; give `end`, the id of a token that closes a string."
+        )
     return int(token)
 
 
-# --- searching -------------------------------------------------------------------------------------------------------------------
+# --- searching
+# -------------------------------------------------------------------------------------------------------------------
 
 
-def _check_search(k: int, search: str, beams: int, length_penalty: float, finish: str, exact_limit: int) -> None:
+def _check_search(
+    k: int, search: str, beams: int, length_penalty: float, finish: str, exact_limit: int
+) -> None:
     if search not in ("beam", "exact"):
         raise SettingsError(f'search="{search}" is not known; choose "beam" or "exact".')
     if finish not in get_args(Finish):
         raise SettingsError(f'finish="{finish}" is not known; choose "replay" or "retire".')
     if k < 1 or beams < 1 or length_penalty < 0 or exact_limit < 0:
-        raise SettingsError("k and beams must be at least 1, length_penalty and exact_limit not negative; change what is not.")
+        raise SettingsError(
+            "k and beams must be at least 1, length_penalty and exact_limit not negative; change what is not."
+        )
     if search == "exact" and length_penalty:
-        raise SettingsError('an exact search is by log-probability alone; leave length_penalty at 0 or choose search="beam".')
+        raise SettingsError(
+            'an exact search is by log-probability alone; leave length_penalty at 0 or choose search="beam".'
+        )
 
 
 def _exclusions(

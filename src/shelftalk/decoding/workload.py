@@ -1,4 +1,5 @@
-"""How much a language model is going to be asked: known before the first request is answered, so that progress can be believed."""
+"""How much a language model is going to be asked: known before the first request is answered, so that
+progress can be believed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ LOOKED_AT = 20
 
 @dataclass(frozen=True)
 class Ask:
-    """One call of the model: `about` says what for, and each of its `requests` costs so many units of work."""
+    """One call of the model: `about` says what for, and each of its `requests` costs so many units of
+    work."""
 
     about: str
     requests: int
@@ -31,10 +33,12 @@ class Ask:
 
 @dataclass
 class Asking:
-    """How far a model has come with all that it is asked. Handed to it as `on_batch`, it adds up the calls that were announced."""
+    """How far a model has come with all that it is asked. Handed to it as `on_batch`, it adds up the calls
+    that were announced."""
 
     tell: Callable[[int, int, str], None]
-    """Called with (done, all) units of work and what the model is asked just now; all is the same every time, done never falls."""
+    """Called with (done, all) units of work and what the model is asked just now; all is the same every time,
+    done never falls."""
     _asks: list[Ask] = field(default_factory=list)
     _turn: int = 0
 
@@ -58,7 +62,8 @@ class Asking:
 
 
 def costs(model: LanguageModelRecommender, asked: Mapping[Task, Sequence[Request]]) -> dict[Task, int]:
-    """Task -> units of work of one request, at least 1: in tokens read, a few prompts stand for all; the cheapest task costs about 1."""
+    """Task -> units of work of one request, at least 1: in tokens read, a few prompts stand for all; the
+    cheapest task costs about 1."""
     tokens = {task: _tokens(model, task, requests) for task, requests in asked.items() if requests}
     return {task: max(1, round(number / min(tokens.values()))) for task, number in tokens.items()}
 
@@ -71,5 +76,9 @@ def _tokens(model: LanguageModelRecommender, task: Task, requests: Sequence[Requ
     names = model.index.item_ids[:: -(-len(model.index.item_ids) // LOOKED_AT)]
     lengths = model.backbone.encode_names([model.index.segments(item) for item in names]).lengths
     after = float(lengths.mean()) - 1  # the first token of a name is read off the prompt
-    lines = {"retrieval": model.settings.beams, "ranking": max(len(request.candidates) for request in some), "rating": 0}
+    lines = {
+        "retrieval": model.settings.beams,
+        "ranking": max(len(request.candidates) for request in some),
+        "rating": 0,
+    }
     return sum(map(len, prompts)) / len(some) + lines[task] * after

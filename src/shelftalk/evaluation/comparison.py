@@ -1,4 +1,5 @@
-"""All models of a run side by side: per-user tables, metrics with intervals, slices and paired differences."""
+"""All models of a run side by side: per-user tables, metrics with intervals, slices and paired
+differences."""
 
 from __future__ import annotations
 
@@ -21,22 +22,25 @@ COMPARED: dict[Task, tuple[str, ...]] = {
     "ranking": ("ndcg@10", "hr@1"),
     "rating": ("rmse",),
 }
-"""The metrics of each task in which models are compared pairwise, the main one first; fixed before any result was seen."""
+"""The metrics of each task in which models are compared pairwise, the main one first; fixed before any result
+was seen."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """`metrics` as metrics.json holds them; `tables` by name: one per task (a row per user or rating and model), slices,
-    differences."""
+    """`metrics` as metrics.json holds them; `tables` by name: one per task (a row per user or rating and
+    model), slices, differences."""
 
     metrics: dict[str, dict[str, dict[str, Any]]]
     tables: dict[str, pl.DataFrame]
 
 
 def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: int, seed: int) -> Comparison:
-    """Measure the test part's answers, task -> model -> rankings or estimates in the order of the split's requests.
+    """Measure the test part's answers, task -> model -> rankings or estimates in the order of the split's
+    requests.
 
-    Raises InvalidAnswer for a ranking that holds what it must not, and SettingsError where no model answered any task.
+    Raises InvalidAnswer for a ranking that holds what it must not, and SettingsError where no model answered
+    any task.
     """
     metrics: dict[str, dict[str, dict[str, Any]]] = {}
     tables: dict[str, pl.DataFrame] = {}
@@ -53,11 +57,15 @@ def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: 
         for name, frame in frames.items():
             metrics[task][name] = summarise(frame, task)
             metrics[task][f"{name}.ci"] = {metric: list(ends) for metric, ends in intervals[name].items()}
-        slices.append(_labelled(slices_of_models(frames, popularity, task, COMPARED[task], resamples, seed), task=task))
+        slices.append(
+            _labelled(slices_of_models(frames, popularity, task, COMPARED[task], resamples, seed), task=task)
+        )
         tables[task] = pl.concat([_labelled(frame, model=name) for name, frame in frames.items()])
         differences += _differences(task, frames, resamples, seed)
     if not slices:
-        raise SettingsError("none of the models answers a task that the data supports; name another one in --models.")
+        raise SettingsError(
+            "none of the models answers a task that the data supports; name another one in --models."
+        )
     tables["slices"] = pl.concat(slices, how="diagonal")
     tables["differences"] = pl.DataFrame(differences, schema=_DIFFERENCE)
     return Comparison(metrics, tables)
@@ -77,7 +85,9 @@ def requests_of(split: Split, task: Task, part: Part) -> tuple[list[Request], li
     return split.ranking_requests(part) if task == "ranking" else split.retrieval_requests(part)
 
 
-def evaluated(task: Task, given: Any, requests: Sequence[Request], truths: Sequence[Any], split: Split) -> pl.DataFrame:
+def evaluated(
+    task: Task, given: Any, requests: Sequence[Request], truths: Sequence[Any], split: Split
+) -> pl.DataFrame:
     """The per-user (or per-rating) table of the answers. Raises InvalidAnswer."""
     if task == "rating":
         return evaluate_rating(given, requests, truths)
@@ -86,10 +96,12 @@ def evaluated(task: Task, given: Any, requests: Sequence[Request], truths: Seque
     return evaluate_retrieval(given, requests, truths, split.dataset.item_ids)
 
 
-def _differences(task: Task, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int) -> list[dict[str, Any]]:
+def _differences(
+    task: Task, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int
+) -> list[dict[str, Any]]:
     """Every model against every one that stands behind it in the experiment's list."""
     names = list(frames)
-    pairs = [(first, second) for place, first in enumerate(names) for second in names[place + 1 :]]
+    pairs = [(first, second) for position, first in enumerate(names) for second in names[position + 1 :]]
     rows = []
     for metric in COMPARED[task]:
         for first, second in pairs:

@@ -1,7 +1,9 @@
-"""One evaluator for every model: answers in, one row per user (or rating) out, from which every number can be recomputed.
+"""One evaluator for every model: answers in, one row per user (or rating) out, from which every number can be
+recomputed.
 
-Answers are checked here, whoever gave them. Retrieval ranks are places in the returned list, whose order the recommender
-decided; ranking reads the scores, so that equal scores share their mean rank and no order of a file can flatter a model.
+Answers are checked here, whoever gave them. Retrieval ranks are places in the returned list, whose order the
+recommender decided; ranking reads the scores, so that equal scores share their mean rank and no order of a
+file can flatter a model.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from shelftalk.records import Ranking, Request
 
 
 class InvalidAnswer(ShelftalkError):
-    """A recommender broke the promises of shelftalk.recommender; the message names the user and the promise."""
+    """A recommender broke the promises of shelftalk.recommender; the message names the user and the
+    promise."""
 
 
 def evaluate_retrieval(
@@ -28,10 +31,12 @@ def evaluate_retrieval(
     catalogue: Collection[str],
     k: int = LIST_LENGTH,
 ) -> pl.DataFrame:
-    """One row per request: user, item (the truth), rank (Float64, null where not in the list), history_length, the metrics.
+    """One row per request: user, item (the truth), rank (Float64, null where not in the list),
+    history_length, the metrics.
 
-    `k` is what the recommender was asked for, at least 20. Raises InvalidAnswer unless each ranking holds min(k, what is
-    left) distinct catalogue items outside its request's history, with scores that never increase.
+    `k` is what the recommender was asked for, at least 20. Raises InvalidAnswer unless each ranking holds
+    min(k, what is left) distinct catalogue items outside its request's history, with scores that never
+    increase.
     """
     if k < LIST_LENGTH:
         raise ValueError(f"the retrieval metrics need lists of {LIST_LENGTH}, not of {k}")
@@ -39,37 +44,49 @@ def evaluate_retrieval(
     known = frozenset(catalogue)
     for ranking, request in zip(rankings, requests, strict=True):
         _check_retrieval(ranking, request, known, k)
-    ranks = [_place(ranking.items, truth) for ranking, truth in zip(rankings, truths, strict=True)]
+    ranks = [_position(ranking.items, truth) for ranking, truth in zip(rankings, truths, strict=True)]
     return _rank_frame(np.array(ranks, np.float64), requests, truths, "retrieval")
 
 
-def evaluate_ranking(rankings: Sequence[Ranking], requests: Sequence[Request], truths: Sequence[str]) -> pl.DataFrame:
+def evaluate_ranking(
+    rankings: Sequence[Ranking], requests: Sequence[Request], truths: Sequence[str]
+) -> pl.DataFrame:
     """One row per request, as `evaluate_retrieval`; the rank is the mean over all orders of equal scores.
 
-    Raises InvalidAnswer unless each ranking holds exactly its request's candidates, with scores that never increase, and
-    ValueError where a truth is not among the candidates.
+    Raises InvalidAnswer unless each ranking holds exactly its request's candidates, with scores that never
+    increase, and ValueError where a truth is not among the candidates.
     """
     _check_aligned(rankings, requests, truths)
     for ranking, request, truth in zip(rankings, requests, truths, strict=True):
         if truth not in request.candidates:
-            raise ValueError(f'the candidates of user "{request.user}" do not hold the item "{truth}" to be found')
+            raise ValueError(
+                f'the candidates of user "{request.user}" do not hold the item "{truth}" to be found'
+            )
         if sorted(ranking.items) != sorted(request.candidates):
-            raise InvalidAnswer(f'the ranking of user "{request.user}" is not made of its candidates, each once; mend rank().')
+            raise InvalidAnswer(
+                f'the ranking of user "{request.user}" is not made of its candidates, each once; mend rank().'
+            )
         _check_scores(ranking)
     ranks = [mean_rank(ranking, truth) for ranking, truth in zip(rankings, truths, strict=True)]
     return _rank_frame(np.array(ranks, np.float64), requests, truths, "ranking")
 
 
-def evaluate_rating(estimates: Sequence[float], requests: Sequence[Request], truths: Sequence[float]) -> pl.DataFrame:
+def evaluate_rating(
+    estimates: Sequence[float], requests: Sequence[Request], truths: Sequence[float]
+) -> pl.DataFrame:
     """One row per request: user, item, truth, estimate, history_length, squared_error, absolute_error.
 
     Raises InvalidAnswer for an estimate that is not a finite number.
     """
     if not len(estimates) == len(requests) == len(truths):
-        raise InvalidAnswer(f"{len(estimates)} estimates for {len(requests)} requests and {len(truths)} ratings; give one each.")
+        raise InvalidAnswer(
+            f"{len(estimates)} estimates for {len(requests)} requests and {len(truths)} ratings; give one each."
+        )
     for estimate, request in zip(estimates, requests, strict=True):
         if not np.isfinite(estimate):
-            raise InvalidAnswer(f'the estimate for user "{request.user}" and item "{request.item}" is {estimate}; mend rate().')
+            raise InvalidAnswer(
+                f'the estimate for user "{request.user}" and item "{request.item}" is {estimate}; mend rate().'
+            )
     error = pl.col("estimate") - pl.col("truth")
     return pl.DataFrame(
         {
@@ -84,11 +101,14 @@ def evaluate_rating(estimates: Sequence[float], requests: Sequence[Request], tru
 
 
 def summarise(frame: pl.DataFrame, task: Task) -> dict[str, float]:
-    """Every metric of the task, recomputed from the ranks or errors of a saved frame. Raises ValueError for an empty one."""
+    """Every metric of the task, recomputed from the ranks or errors of a saved frame. Raises ValueError for
+    an empty one."""
     if frame.is_empty():
         raise ValueError(f"no rows to compute the {task} metrics from")
     if task == "rating":
-        return {name: metric(frame[RATING_COLUMNS[name]].to_numpy()) for name, metric in RATING_METRICS.items()}
+        return {
+            name: metric(frame[RATING_COLUMNS[name]].to_numpy()) for name, metric in RATING_METRICS.items()
+        }
     ranks = frame["rank"].fill_null(np.inf).to_numpy()
     return {name: float(metric(ranks).mean()) for name, metric in RANK_METRICS[task].items()}
 
@@ -101,7 +121,9 @@ def mean_rank(ranking: Ranking, item: str) -> float:
     return 1.0 + higher + (equal - 1) / 2
 
 
-def _rank_frame(ranks: np.ndarray, requests: Sequence[Request], truths: Sequence[str], task: Task) -> pl.DataFrame:
+def _rank_frame(
+    ranks: np.ndarray, requests: Sequence[Request], truths: Sequence[str], task: Task
+) -> pl.DataFrame:
     """`ranks` [n], inf where the truth is not in the list."""
     return pl.DataFrame(
         {
@@ -115,7 +137,7 @@ def _rank_frame(ranks: np.ndarray, requests: Sequence[Request], truths: Sequence
     )
 
 
-def _place(items: Sequence[str], truth: str) -> float:
+def _position(items: Sequence[str], truth: str) -> float:
     return items.index(truth) + 1.0 if truth in items else np.inf
 
 
@@ -125,10 +147,14 @@ def _history_lengths(requests: Sequence[Request]) -> pl.Series:
 
 def _check_aligned(rankings: Sequence[Ranking], requests: Sequence[Request], truths: Sequence[str]) -> None:
     if not len(rankings) == len(requests) == len(truths):
-        raise InvalidAnswer(f"{len(rankings)} rankings for {len(requests)} requests and {len(truths)} truths; give one each.")
+        raise InvalidAnswer(
+            f"{len(rankings)} rankings for {len(requests)} requests and {len(truths)} truths; give one each."
+        )
     for ranking, request in zip(rankings, requests, strict=True):
         if ranking.user != request.user:
-            raise InvalidAnswer(f'user "{request.user}" asked, "{ranking.user}" is answered; keep the order of the requests.')
+            raise InvalidAnswer(
+                f'user "{request.user}" asked, "{ranking.user}" is answered; keep the order of the requests.'
+            )
 
 
 def _check_retrieval(ranking: Ranking, request: Request, known: frozenset[str], k: int) -> None:
@@ -137,12 +163,16 @@ def _check_retrieval(ranking: Ranking, request: Request, known: frozenset[str], 
     if len(items) < len(ranking.items):
         raise InvalidAnswer(f"{who} names an item twice; mend its recommend().")
     if unknown := sorted(items - known):
-        raise InvalidAnswer(f'{who} holds "{unknown[0]}", which is not in the catalogue; mend its recommend().')
+        raise InvalidAnswer(
+            f'{who} holds "{unknown[0]}", which is not in the catalogue; mend its recommend().'
+        )
     if seen := sorted(items.intersection(request.history)):
         raise InvalidAnswer(f'{who} holds "{seen[0]}" of its own history; mend its recommend().')
     wanted = min(k, len(known) - len(known.intersection(request.history)))
     if len(items) != wanted:
-        raise InvalidAnswer(f"{who} holds {len(items)} items where {wanted} were asked for and left; mend its recommend().")
+        raise InvalidAnswer(
+            f"{who} holds {len(items)} items where {wanted} were asked for and left; mend its recommend()."
+        )
     _check_scores(ranking)
 
 
@@ -151,4 +181,6 @@ def _check_scores(ranking: Ranking) -> None:
     if any(score != score for score in scores):
         raise InvalidAnswer(f'a score of user "{ranking.user}" is not a number; mend the recommender.')
     if not all(better >= worse for better, worse in pairwise(scores)):
-        raise InvalidAnswer(f'the scores of user "{ranking.user}" increase along the list; sort by score, best first.')
+        raise InvalidAnswer(
+            f'the scores of user "{ranking.user}" increase along the list; sort by score, best first.'
+        )

@@ -1,9 +1,9 @@
 """Metrics as functions of the rank of the one relevant item (retrieval, ranking) or of estimates (rating).
 
-The best rank is 1; inf stands for "not in the list". Where equal scores make a rank ambiguous, the rank is the mean over
-all orders of the equals and may end in .5. Such a rank is read as it is: a hit at k needs rank <= k, and the discount of
-NDCG takes the fraction. So ten equal scores, mean rank 5.5, are no hit at 5 and one at 10: having no preference earns
-neither the best nor the worst case.
+The best rank is 1; inf stands for "not in the list". Where equal scores make a rank ambiguous, the rank is
+the mean over all orders of the equals and may end in .5. Such a rank is read as it is: a hit at k needs rank
+<= k, and the discount of NDCG takes the fraction. So ten equal scores, mean rank 5.5, are no hit at 5 and one
+at 10: having no preference earns neither the best nor the worst case.
 
 Legend: n users (or ratings).
 """
@@ -22,7 +22,8 @@ LIST_LENGTH = 20
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Recall@k = HR@k = 1 if rank <= k else 0: with one relevant item, recall and hit rate are the same. [n] -> [n]"""
+    """Recall@k = HR@k = 1 if rank <= k else 0: with one relevant item, recall and hit rate are the same. [n]
+    -> [n]"""
     return (ranks <= k).astype(np.float64)
 
 

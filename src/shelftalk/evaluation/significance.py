@@ -1,11 +1,14 @@
-"""Is a difference more than chance? Percentile bootstrap intervals and a paired randomisation test, both over users.
+"""Is a difference more than chance? Percentile bootstrap intervals and a paired randomisation test, both over
+users.
 
-Users are what was sampled, so users are what is resampled: all ratings of a user go together. Every metric here is
-f(sum over users of numerator / sum over users of count), with f the square root for RMSE and the identity otherwise.
+Users are what was sampled, so users are what is resampled: all ratings of a user go together. Every metric
+here is f(sum over users of numerator / sum over users of count), with f the square root for RMSE and the
+identity otherwise.
 
-Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals). Smucker, Allan, Carterette,
-"A comparison of statistical significance tests for information retrieval evaluation", CIKM 2007 (randomisation test).
-Phipson and Smyth, "Permutation p-values should never be zero", 2010 (the + 1 in numerator and denominator).
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals). Smucker,
+Allan, Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM
+2007 (randomisation test). Phipson and Smyth, "Permutation p-values should never be zero", 2010 (the + 1 in
+numerator and denominator).
 
 Legend: U users, M metrics, B resamples.
 """
@@ -24,7 +27,8 @@ from shelftalk.evaluation.metrics import RATING_COLUMNS, Task, metric_names
 CELLS = 4_000_000
 """Random weights held at a time: 32 MB of float64."""
 ROUNDING = 1e-12
-"""Differences closer than this are one difference; metrics are sums of few distinct values, so that exact ties are common."""
+"""Differences closer than this are one difference; metrics are sums of few distinct values, so that exact
+ties are common."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,9 @@ class Difference:
     n: int
 
 
-def bootstrap_intervals(frame: pl.DataFrame, task: Task, resamples: int = 2000, seed: int = 0) -> dict[str, tuple[float, float]]:
+def bootstrap_intervals(
+    frame: pl.DataFrame, task: Task, resamples: int = 2000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
     """The 95 % percentile interval (low, high) of each metric of the task, by resampling users.
 
     Independent of the order of the rows. Raises ValueError for an empty frame.
@@ -49,7 +55,8 @@ def bootstrap_intervals(frame: pl.DataFrame, task: Task, resamples: int = 2000, 
 def intervals_side_by_side(
     frames: Mapping[str, pl.DataFrame], names: list[str], resamples: int = 2000, seed: int = 0
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Model -> metric -> interval as `bootstrap_intervals` gives it; users are drawn once for all models, which saves their time.
+    """Model -> metric -> interval as `bootstrap_intervals` gives it; users are drawn once for all models,
+    which saves their time.
 
     Raises ValueError for empty frames, and unless all hold the same rows.
     """
@@ -60,20 +67,29 @@ def intervals_side_by_side(
     sums, counts = np.hstack([sums for sums, _ in summed]), summed[0][1]  # [U, models * M], [U]
     columns = [(model, name) for model in frames for name in names]
     weights = bootstrap_weights(len(counts), resamples, seeds.generator(seed, "bootstrap"))
-    values = np.concatenate([metrics_of_sums(w @ sums, w @ counts, [name for _, name in columns]) for w in weights])  # [B, models * M]
+    values = np.concatenate(
+        [metrics_of_sums(w @ sums, w @ counts, [name for _, name in columns]) for w in weights]
+    )  # [B, models * M]
     low, high = np.percentile(values, [2.5, 97.5], axis=0)
     found: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in frames}
-    for place, (model, name) in enumerate(columns):
-        found[model][name] = (float(low[place]), float(high[place]))
+    for position, (model, name) in enumerate(columns):
+        found[model][name] = (float(low[position]), float(high[position]))
     return found
 
 
 def paired_difference(
-    frame_a: pl.DataFrame, frame_b: pl.DataFrame, metric: str, resamples: int = 2000, permutations: int = 10_000, seed: int = 0
+    frame_a: pl.DataFrame,
+    frame_b: pl.DataFrame,
+    metric: str,
+    resamples: int = 2000,
+    permutations: int = 10_000,
+    seed: int = 0,
 ) -> Difference:
-    """`metric` of a minus that of b on the same users: bootstrap interval, and p under random exchange of a and b per user.
+    """`metric` of a minus that of b on the same users: bootstrap interval, and p under random exchange of a
+    and b per user.
 
-    Rows are matched by user and item (the truth, or the item rated). Raises ValueError unless both frames hold the same rows.
+    Rows are matched by user and item (the truth, or the item rated). Raises ValueError unless both frames
+    hold the same rows.
     """
     _check_same_rows(frame_a, frame_b)
     (sums_a, counts), (sums_b, _) = sums_per_user(frame_a, [metric]), sums_per_user(frame_b, [metric])
@@ -83,11 +99,15 @@ def paired_difference(
     weights = bootstrap_weights(len(counts), resamples, rng)
     spread = np.concatenate([_gap(w @ both, w @ counts, metric) for w in weights])  # [B]
     low, high = np.percentile(spread, [2.5, 97.5])
-    p = _randomisation_p(both, float(counts.sum()), metric, permutations, seeds.generator(seed, "randomisation", metric))
+    p = _randomisation_p(
+        both, float(counts.sum()), metric, permutations, seeds.generator(seed, "randomisation", metric)
+    )
     return Difference(value, float(low), float(high), p, len(counts))
 
 
-def _randomisation_p(both: np.ndarray, total: float, metric: str, permutations: int, rng: np.random.Generator) -> float:
+def _randomisation_p(
+    both: np.ndarray, total: float, metric: str, permutations: int, rng: np.random.Generator
+) -> float:
     """Two-sided p of the observed gap among gaps with a and b exchanged, each user by a fair coin.
 
     Users on whom a and b agree change nothing by the exchange, so no coin is thrown for them.
@@ -117,7 +137,9 @@ def sums_per_user(frame: pl.DataFrame, names: list[str]) -> tuple[np.ndarray, np
 def metrics_of_sums(sums: np.ndarray, counts: np.ndarray, names: list[str]) -> np.ndarray:
     """[B, M] sums and [B] counts -> [B, M] metrics."""
     means = sums / counts[:, None]
-    return np.stack([np.sqrt(means[:, m]) if name == "rmse" else means[:, m] for m, name in enumerate(names)], axis=1)
+    return np.stack(
+        [np.sqrt(means[:, m]) if name == "rmse" else means[:, m] for m, name in enumerate(names)], axis=1
+    )
 
 
 def _gap(sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
@@ -142,4 +164,6 @@ def _chunks(total: int, width: int) -> Iterator[int]:
 def _check_same_rows(frame_a: pl.DataFrame, frame_b: pl.DataFrame) -> None:
     keys_a, keys_b = (frame.select("user", "item").sort("user", "item") for frame in (frame_a, frame_b))
     if not keys_a.equals(keys_b):
-        raise ValueError("the two models were not evaluated on the same users and items; compare frames of one split")
+        raise ValueError(
+            "the two models were not evaluated on the same users and items; compare frames of one split"
+        )

@@ -17,11 +17,13 @@ NEVER_SEEN = "never seen"
 
 
 def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task) -> pl.DataFrame:
-    """One row per slice that holds a row of `frame`: slice_kind, slice, users (distinct), and the task's metrics.
+    """One row per slice that holds a row of `frame`: slice_kind, slice, users (distinct), and the task's
+    metrics.
 
-    `popularity` counts the training events of every catalogue item. The items seen in training are cut into thirds by
-    their count, equal counts together, and items never seen are a slice of their own; so slices are the same for all
-    models and parts. Raises ValueError for an evaluated item that `popularity` does not hold.
+    `popularity` counts the training events of every catalogue item. The items seen in training are cut into
+    thirds by their count, equal counts together, and items never seen are a slice of their own; so slices are
+    the same for all models and parts. Raises ValueError for an evaluated item that `popularity` does not
+    hold.
     """
     rows = [
         {"slice_kind": kind, "slice": label, "users": part["user"].n_unique(), **summarise(part, task)}
@@ -31,12 +33,18 @@ def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task
 
 
 def slices_of_models(
-    frames: Mapping[str, pl.DataFrame], popularity: Mapping[str, int], task: Task, bounded: Sequence[str], resamples: int, seed: int
+    frames: Mapping[str, pl.DataFrame],
+    popularity: Mapping[str, int],
+    task: Task,
+    bounded: Sequence[str],
+    resamples: int,
+    seed: int,
 ) -> pl.DataFrame:
-    """`slice_metrics` of every model, with `METRIC.low` and `METRIC.high`, the 95 % interval, for the metrics of `bounded`.
+    """`slice_metrics` of every model, with `METRIC.low` and `METRIC.high`, the 95 % interval, for the metrics
+    of `bounded`.
 
-    All frames hold the same requests in the same order. A slice in which no user differs from another, such as one without a
-    single hit, has nothing to resample: its ends are null.
+    All frames hold the same requests in the same order. A slice in which no user differs from another, such
+    as one without a single hit, has nothing to resample: its ends are null.
     """
     tables = {model: slice_metrics(frame, popularity, task) for model, frame in frames.items()}
     cut = [_sliced(frame, popularity) for frame in frames.values()]
@@ -48,10 +56,15 @@ def slices_of_models(
         for model in frames:
             ends = {metric: _ends(intervals[model][metric]) for metric in bounded}
             found.append({"model": model, "slice_kind": kind, "slice": label, **_flat(ends)})
-    measured = pl.concat([table.select(pl.lit(model).alias("model"), pl.all()) for model, table in tables.items()])
+    measured = pl.concat(
+        [table.select(pl.lit(model).alias("model"), pl.all()) for model, table in tables.items()]
+    )
     schema = {f"{metric}.{end}": pl.Float64 for metric in bounded for end in ("low", "high")}
     return measured.join(
-        pl.DataFrame(found, schema_overrides=schema), on=["model", "slice_kind", "slice"], how="left", maintain_order="left"
+        pl.DataFrame(found, schema_overrides=schema),
+        on=["model", "slice_kind", "slice"],
+        how="left",
+        maintain_order="left",
     )
 
 
@@ -61,14 +74,22 @@ def _ends(interval: tuple[float, float]) -> tuple[float | None, float | None]:
 
 
 def _flat(ends: Mapping[str, tuple[float | None, float | None]]) -> dict[str, float | None]:
-    return {f"{metric}.{end}": value for metric, pair in ends.items() for end, value in zip(("low", "high"), pair, strict=True)}
+    return {
+        f"{metric}.{end}": value
+        for metric, pair in ends.items()
+        for end, value in zip(("low", "high"), pair, strict=True)
+    }
 
 
 def _sliced(frame: pl.DataFrame, popularity: Mapping[str, int]) -> Iterator[tuple[str, str, pl.DataFrame]]:
     """Kind, label and rows of every slice that holds a row."""
     if unknown := sorted(set(frame["item"]) - popularity.keys()):
-        raise ValueError(f'item "{unknown[0]}" was evaluated but has no training count; give the counts of the whole catalogue')
-    counts = frame.select(pl.col("item").replace_strict(popularity, return_dtype=pl.Int64)).to_series().to_numpy()
+        raise ValueError(
+            f'item "{unknown[0]}" was evaluated but has no training count; give the counts of the whole catalogue'
+        )
+    counts = (
+        frame.select(pl.col("item").replace_strict(popularity, return_dtype=pl.Int64)).to_series().to_numpy()
+    )
     kinds = {
         "item popularity": (counts, popularity_starts(popularity), "event"),
         "history length": (frame["history_length"].to_numpy(), HISTORY_STARTS, "item"),
@@ -78,13 +99,16 @@ def _sliced(frame: pl.DataFrame, popularity: Mapping[str, int]) -> Iterator[tupl
 
 
 def popularity_starts(popularity: Mapping[str, int]) -> tuple[int, ...]:
-    """First training count of each slice: 0, 1, and where the second and last third of the seen items begin."""
+    """First training count of each slice: 0, 1, and where the second and last third of the seen items
+    begin."""
     seen = np.sort([count for count in popularity.values() if count > 0])
     cuts = [int(seen[len(seen) * third // 3]) for third in (1, 2)] if len(seen) else []
     return tuple(sorted({0, 1, *cuts}))
 
 
-def _parts(frame: pl.DataFrame, values: np.ndarray, starts: Sequence[int], unit: str) -> list[tuple[str, pl.DataFrame]]:
+def _parts(
+    frame: pl.DataFrame, values: np.ndarray, starts: Sequence[int], unit: str
+) -> list[tuple[str, pl.DataFrame]]:
     """Label and rows of each bin that is not empty, in ascending order."""
     bins = np.searchsorted(starts, values, side="right") - 1
     ends = [*(start - 1 for start in starts[1:]), None]

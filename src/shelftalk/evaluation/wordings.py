@@ -1,7 +1,8 @@
-"""What another wording costs: the same validation requests asked in a wording that training showed and in one it held out.
+"""What another wording costs: the same validation requests asked in a wording that training showed and in one
+it held out.
 
-A sample of users is asked, drawn by seed, and of their ratings at most a fixed number, so that a run is not held up. Both wordings
-are asked of the same requests: the change is paired by user.
+A sample of users is asked, drawn by seed, and of their ratings at most a fixed number, so that a run is not
+held up. Both wordings are asked of the same requests: the change is paired by user.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from shelftalk.records import Request
 
 WORDINGS = ("seen", "held out")
 USERS, RATINGS = 500, 500
-"""Users that are asked, and the most of their ratings that are asked for: some 12 s on one thread for MovieLens and the nano model."""
+"""Users that are asked, and the most of their ratings that are asked for: some 12 s on one thread for
+MovieLens and the nano model."""
 
 
 def ask(models: Mapping[str, Any], tasks: Sequence[Task], split: Split, seed: int) -> pl.DataFrame:
-    """A row per task, wording and request, with the columns of the task's per-user table; the others are null.
+    """A row per task, wording and request, with the columns of the task's per-user table; the others are
+    null.
 
     `models`: wording -> a recommender that asks in it. Raises InvalidAnswer as the evaluator does.
     """
@@ -32,7 +35,9 @@ def ask(models: Mapping[str, Any], tasks: Sequence[Task], split: Split, seed: in
         requests, truths = drawn(split, task, seed)
         for wording, model in models.items():
             table = evaluated(task, _answers(model, task, requests), requests, truths, split)
-            frames.append(table.select(pl.lit(task).alias("task"), pl.lit(wording).alias("wording"), pl.all()))
+            frames.append(
+                table.select(pl.lit(task).alias("task"), pl.lit(wording).alias("wording"), pl.all())
+            )
     return pl.concat(frames, how="diagonal_relaxed")
 
 
@@ -42,11 +47,13 @@ def drawn(split: Split, task: Task, seed: int) -> tuple[list[Request], list[Any]
     order = seeds.generator(seed, "wordings", "users").permutation(len(users))
     chosen = {split.dataset.user_ids[user] for user in users[order[:USERS]].tolist()}
     requests, truths = requests_of(split, task, "validation")
-    places = [place for place, request in enumerate(requests) if request.user in chosen]
+    positions = [position for position, request in enumerate(requests) if request.user in chosen]
     if task == "rating":
-        places = places or list(range(len(requests)))  # where none of these users has a rating in the part
-        places = seeds.generator(seed, "wordings", "ratings").permutation(places)[:RATINGS].tolist()
-    return [requests[place] for place in places], [truths[place] for place in places]
+        positions = positions or list(
+            range(len(requests))
+        )  # where none of these users has a rating in the part
+        positions = seeds.generator(seed, "wordings", "ratings").permutation(positions)[:RATINGS].tolist()
+    return [requests[position] for position in positions], [truths[position] for position in positions]
 
 
 def _answers(model: Any, task: Task, requests: Sequence[Request]) -> Any:

@@ -1,7 +1,8 @@
 """Items named by one symbol each: the shortest names there are, for catalogues that a vocabulary can hold.
 
-Independent item indexing in the terms of Hua et al. (SIGIR-AP 2023), but for the start: each symbol comes with a vector of the
-item's text and training co-occurrence, from which a backbone begins, so that alike items begin alike.
+Independent item indexing in the terms of Hua et al. (SIGIR-AP 2023), but for the start: each symbol comes
+with a vector of the item's text and training co-occurrence, from which a backbone begins, so that alike items
+begin alike.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 from shelftalk.indexing.item_vectors import item_vectors
 
 
-def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None) -> ItemIndex:
+def build(
+    split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None
+) -> ItemIndex:
     """Name each item "<i_0>" to "<i_3495>", drawn as one seeded permutation of the catalogue.
 
     `text_vectors` [I, D] of a sentence encoder stand in for TF-IDF in the symbols' vectors.
     """
     ids = split.dataset.item_ids
     numbers = seeds.generator(seed, "item numbers").permutation(len(ids))
-    index = ItemIndex("atomic", tuple(ids), tuple(f"<i_{number}>" for number in numbers), symbols=True, end="")
+    index = ItemIndex(
+        "atomic", tuple(ids), tuple(f"<i_{number}>" for number in numbers), symbols=True, end=""
+    )
     if not settings.start_vectors:
         return index
-    vectors = item_vectors(split.dataset.items, co_occurrence(split, settings.co_occurrence_events), settings, seed, text_vectors)
+    vectors = item_vectors(
+        split.dataset.items, co_occurrence(split, settings.co_occurrence_events), settings, seed, text_vectors
+    )
     row_of = {name: row for row, name in enumerate(index.names)}
     return replace(index, symbol_vectors=vectors[np.array([row_of[symbol] for symbol in index.vocabulary])])

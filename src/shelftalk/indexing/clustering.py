@@ -12,9 +12,11 @@ from shelftalk import seeds
 
 
 def k_means(vectors: np.ndarray, clusters: int, seed: int, *names: str | int) -> KMeans:
-    """A finished k-means over `vectors` [n, D], drawn from the seed and the names; at most one cluster per vector."""
+    """A finished k-means over `vectors` [n, D], drawn from the seed and the names; at most one cluster per
+    vector."""
     state = seeds.number(seed, "k-means", *names) % 2**31
     with warnings.catch_warnings():
-        # fewer different vectors than clusters is nothing to warn of: catalogues repeat themselves, and a level below tells apart
+        # fewer different vectors than clusters is nothing to warn of: catalogues repeat themselves, and a
+        # level below tells apart
         warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(min(clusters, len(vectors)), n_init=3, random_state=state).fit(vectors)

@@ -1,7 +1,8 @@
-"""Items named by their place in a tree of clusters: recursive spectral clustering of the training co-occurrence graph.
+"""Items named by their place in a tree of clusters: recursive spectral clustering of the training
+co-occurrence graph.
 
-Collaborative indexing of OpenP5 (Hua et al., "How to index item ids for recommendation foundation models", SIGIR-AP 2023; Xu
-et al., SIGIR 2024), with these differences, each for a reason:
+Collaborative indexing of OpenP5 (Hua et al., "How to index item ids for recommendation foundation models",
+SIGIR-AP 2023; Xu et al., SIGIR 2024), with these differences, each for a reason:
 
 - Eigenvectors come from the sparse adjacency, since a full matrix of a large catalogue does not fit, with k-means behind them.
 - The adjacency is lightly regularised (Amini et al., Annals of Statistics 2013), so that a graph in many pieces can be divided
@@ -33,29 +34,33 @@ from shelftalk.indexing.item_vectors import dense_vectors
 DENSE_ITEMS = 400
 """Up to here all eigenvectors at once are quicker than some of them one by one."""
 REGULARISER = 0.01
-"""In mean degrees. The usual 1 blurs the clusters: on Beauty the next item was in the last one's cluster for 24 % of the users
-with it and for 31 % with this."""
+"""In mean degrees. The usual 1 blurs the clusters: on Beauty the next item was in the last one's cluster for
+24 % of the users with it and for 31 % with this."""
 ROWS_AT_ONCE = 512
 """Rows of the text likeness held in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One node of the tree below the root: its symbol, its items and those of its parent, as ascending catalogue rows."""
+    """One node of the tree below the root: its symbol, its items and those of its parent, as ascending
+    catalogue rows."""
 
     symbol: str
     rows: np.ndarray
     parent: np.ndarray
 
 
-def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None) -> ItemIndex:
-    """Name each item "<c0_3><c1_45><z_2>": the nodes on the way to its leaf, and which of the leaf's items it is.
+def build(
+    split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None
+) -> ItemIndex:
+    """Name each item "<c0_3><c1_45><z_2>": the nodes on the way to its leaf, and which of the leaf's items it
+    is.
 
-    Every node has a symbol of its own, numbered within its level: nodes below different parents have nothing in common that a
-    shared symbol could stand for. (OpenP5 numbers nodes as well, and begins again at its token size.) Names have as many
-    symbols as the tree is deep there, one at least. The order within a leaf is catalogue order, a seeded hash. A node's vector
-    is the mean co-occurrence vector of its items less that of its parent's; last symbols get zeros. `text_vectors` [I, D] of
-    unit length stand in for TF-IDF.
+    Every node has a symbol of its own, numbered within its level: nodes below different parents have nothing
+    in common that a shared symbol could stand for. (OpenP5 numbers nodes as well, and begins again at its
+    token size.) Names have as many symbols as the tree is deep there, one at least. The order within a leaf
+    is catalogue order, a seeded hash. A node's vector is the mean co-occurrence vector of its items less that
+    of its parent's; last symbols get zeros. `text_vectors` [I, D] of unit length stand in for TF-IDF.
     """
     graph = similarity.shared_users(split, settings.co_occurrence_events)
     graph.setdiag(0)
@@ -72,30 +77,36 @@ def build(split: Split, settings: IndexSettings, seed: int, text_vectors: np.nda
         return index
     together = similarity.co_occurrence(split, settings.co_occurrence_events)
     vectors = dense_vectors(together, settings.dimensions, seed, "co-occurrence").astype(np.float32)
-    meaning = {node.symbol: vectors[node.rows].mean(axis=0) - vectors[node.parent].mean(axis=0) for node in nodes}
+    meaning = {
+        node.symbol: vectors[node.rows].mean(axis=0) - vectors[node.parent].mean(axis=0) for node in nodes
+    }
     nothing = np.zeros(vectors.shape[1], np.float32)
-    return replace(index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary]))
+    return replace(
+        index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary])
+    )
 
 
 def cluster_tree(graph: csr_matrix, clusters: int, leaf_items: int, seed: int) -> Iterator[Node]:
-    """The nodes below the root, level by level, for a symmetric graph [I, I] without negative weights or a diagonal.
+    """The nodes below the root, level by level, for a symmetric graph [I, I] without negative weights or a
+    diagonal.
 
-    A node of more than `leaf_items` items is divided into up to `clusters` children, and one more for its items that are tied
-    to none of the others.
+    A node of more than `leaf_items` items is divided into up to `clusters` children, and one more for its
+    items that are tied to none of the others.
     """
     level, depth = [np.arange(graph.shape[0])], 0
     while level:
         below: list[np.ndarray] = []
         for parent in (rows for rows in level if len(rows) > leaf_items):
-            for places in _children(graph[parent][:, parent], clusters, seed):
-                yield Node(f"<c{depth}_{len(below)}>", parent[places], parent)
-                below.append(parent[places])
+            for positions in _children(graph[parent][:, parent], clusters, seed):
+                yield Node(f"<c{depth}_{len(below)}>", parent[positions], parent)
+                below.append(parent[positions])
         level, depth = below, depth + 1
 
 
 def tied_by_text(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix:
-    """The graph with an edge of weight 1 from each item that has none to the item most alike by text [I, F] among those that
-    have; an item like none of them stays alone. Of equally alike ones it is the first of the catalogue."""
+    """The graph with an edge of weight 1 from each item that has none to the item most alike by text [I, F]
+    among those that have; an item like none of them stays alone. Of equally alike ones it is the first of the
+    catalogue."""
     tied = np.diff(graph.indptr) > 0
     alone, others = np.flatnonzero(~tied), np.flatnonzero(tied)
     if not len(others):
@@ -107,7 +118,11 @@ def tied_by_text(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix
         alike = text[rows] @ texts
         alike = alike.toarray() if issparse(alike) else alike
         best = alike.argmax(axis=1)
-        ends += [(row, others[place]) for row, place, value in zip(rows, best, alike.max(axis=1), strict=True) if value > 0]
+        ends += [
+            (row, others[position])
+            for row, position, value in zip(rows, best, alike.max(axis=1), strict=True)
+            if value > 0
+        ]
     if not ends:
         return graph
     one, other = np.array(ends).T
@@ -116,28 +131,31 @@ def tied_by_text(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix
 
 
 def _children(graph: csr_matrix, clusters: int, seed: int) -> list[np.ndarray]:
-    """Places 0 .. n - 1 of a node's items by child, for its part of the graph [n, n]. Each child is smaller than the node."""
+    """Places 0 .. n - 1 of a node's items by child, for its part of the graph [n, n]. Each child is smaller
+    than the node."""
     tied = np.diff(graph.indptr) > 0
     if not tied.any():  # nothing to go by: even runs of the catalogue
         return [run for run in np.array_split(np.arange(graph.shape[0]), clusters) if len(run)]
-    places = np.flatnonzero(tied)
-    wanted = min(clusters, len(places))
-    vectors = _spectral_vectors(graph[places][:, places], wanted, seed)
+    positions = np.flatnonzero(tied)
+    wanted = min(clusters, len(positions))
+    vectors = _spectral_vectors(graph[positions][:, positions], wanted, seed)
     distances = k_means(vectors, wanted, seed, "collaborative").transform(vectors)
-    labels = _within_capacity(distances, _capacity(len(places), wanted))
-    found = [places[labels == label] for label in range(wanted)] + [np.flatnonzero(~tied)]
+    labels = _within_capacity(distances, _capacity(len(positions), wanted))
+    found = [positions[labels == label] for label in range(wanted)] + [np.flatnonzero(~tied)]
     return [child for child in found if len(child)]
 
 
 def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarray:
-    """[n, dimensions] of unit length: leading eigenvectors of D^-1/2 (A + t/n) D^-1/2, where t is REGULARISER times the mean
-    degree and D the degrees of A + t/n (Ng, Jordan, Weiss, NeurIPS 2001, regularised)."""
+    """[n, dimensions] of unit length: leading eigenvectors of D^-1/2 (A + t/n) D^-1/2, where t is REGULARISER
+    times the mean degree and D the degrees of A + t/n (Ng, Jordan, Weiss, NeurIPS 2001, regularised)."""
     degrees = np.asarray(graph.sum(axis=1), np.float64).ravel()
     items, spread = len(degrees), REGULARISER * degrees.mean()
     scale = 1 / np.sqrt(degrees + spread)
     if items <= max(DENSE_ITEMS, 2 * dimensions):
         full = (graph.toarray() + spread / items) * scale[:, None] * scale
-        vectors = np.linalg.eigh(full)[1][:, -dimensions:]  # the quicker ways to some of them fail on equal eigenvalues
+        vectors = np.linalg.eigh(full)[1][
+            :, -dimensions:
+        ]  # the quicker ways to some of them fail on equal eigenvalues
     else:
 
         def times(vector: np.ndarray) -> np.ndarray:
@@ -152,7 +170,8 @@ def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarr
 
 
 def _capacity(items: int, clusters: int) -> int:
-    """Most items of a child: four times the even share, at most three quarters of the node, so that every division gets on."""
+    """Most items of a child: four times the even share, at most three quarters of the node, so that every
+    division gets on."""
     return max(-(-items // clusters), min(4 * items // clusters, 3 * items // 4))
 
 

@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shelftalk.data.similarity import COUNTED_EVENTS
 from shelftalk.errors import DuplicateName, reading
 from shelftalk.records import Segment
+from shelftalk.settings import Settings
 
 VECTORS_FILE = "symbol_vectors.parquet"
 LAST_LEVEL = "<z_"
@@ -27,14 +28,12 @@ LEAK = (
 )
 
 
-class IndexSettings(BaseModel):
+class IndexSettings(Settings):
     """How items are named to the model. Which fields count depends on the scheme."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     scheme: str = "atomic"
-    """A name of parts.INDEXINGS: "atomic", "semantic", "collaborative", "titles", "mixed" or "numbers", and "sequential",
-    which leaks; or "package.module:function"."""
+    """A name of parts.INDEXINGS: "atomic", "semantic", "collaborative", "titles", "mixed" or "numbers", and
+    "sequential", which leaks; or "package.module:function"."""
     disambiguate: bool = True
     """Titles: tell items of one title apart by a suffix; otherwise a duplicate is an error."""
     levels: int = Field(2, ge=1, le=8)
@@ -44,13 +43,17 @@ class IndexSettings(BaseModel):
     dimensions: int = Field(64, ge=2, le=1024)
     """Semantic, atomic, collaborative: dimensions kept of each of the text and the co-occurrence vectors."""
     text_weight: float = Field(0.3, ge=0, le=1)
-    """Semantic, atomic: share of the text vectors in the squared distance; the rest is training co-occurrence."""
+    """Semantic, atomic: share of the text vectors in the squared distance; the rest is training
+    co-occurrence."""
     encoder: str = Field("tfidf", min_length=1)
-    """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder (folder or hub name)."""
+    """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder
+    (folder or hub name)."""
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
-    """Semantic, atomic, collaborative: most recent training events of one user that count in co-occurrence; its memory is their square."""
+    """Semantic, atomic, collaborative: most recent training events of one user that count in co-occurrence;
+    its memory is their square."""
     start_vectors: bool = True
-    """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or at random ones."""
+    """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or
+    at random ones."""
     clusters: int = Field(20, ge=2, le=1024)
     """Collaborative: children of a node of the cluster tree."""
     leaf_items: int = Field(50, ge=1, le=4096)
@@ -71,13 +74,15 @@ class IndexSettings(BaseModel):
 class ItemIndex:
     """Item <-> name: `item(name(i)) == i` for the whole catalogue, and no name is the beginning of another.
 
-    `symbols`: the names are runs of vocabulary symbols ("<a_12><b_7><z_0>"), each of them one token to the model;
-    otherwise they are free text. `symbol_vectors` [S, D] float32, in the order of `vocabulary`: what each symbol means, for a
-    backbone to start from; None where the scheme knows nothing. `end` closes every name; it is "" where the names are
-    prefix-free without it (a fixed number of symbols or digits). Raises DuplicateName where two items would share a name.
+    `symbols`: the names are runs of vocabulary symbols ("<a_12><b_7><z_0>"), each of them one token to the
+    model; otherwise they are free text. `symbol_vectors` [S, D] float32, in the order of `vocabulary`: what
+    each symbol means, for a backbone to start from; None where the scheme knows nothing. `end` closes every
+    name; it is "" where the names are prefix-free without it (a fixed number of symbols or digits). Raises
+    DuplicateName where two items would share a name.
 
-    `words`, aligned with `names`: free text that is read and said behind each name ("<i_17> Toy Story"), "" for none. The name
-    alone is the item's, so two items may have the same words. `leaks`: the names tell of held-out events.
+    `words`, aligned with `names`: free text that is read and said behind each name ("<i_17> Toy Story"), ""
+    for none. The name alone is the item's, so two items may have the same words. `leaks`: the names tell of
+    held-out events.
     """
 
     scheme: str
@@ -113,7 +118,7 @@ class ItemIndex:
         return dict(zip(self.item_ids, self.words, strict=True)) if self.words else {}
 
     @property
-    def says_title(self) -> bool:
+    def includes_title(self) -> bool:
         """Whether a title is part of what is said, so that nothing is gained by showing it beside."""
         return self.scheme == "titles" or bool(self.words)
 
@@ -122,7 +127,8 @@ class ItemIndex:
         return self._words_of.get(item, "")
 
     def name(self, item: str) -> str:
-        """The item's name, without words and end. Raises KeyError for an item that is not in the catalogue."""
+        """The item's name, without words and end. Raises KeyError for an item that is not in the
+        catalogue."""
         return self._name_of[item]
 
     def item(self, name: str) -> str:
@@ -144,7 +150,11 @@ class ItemIndex:
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
         """The symbols that the names use, sorted; empty for names of free text."""
-        return tuple(sorted({symbol for name in self.names for symbol in split_symbols(name)})) if self.symbols else ()
+        return (
+            tuple(sorted({symbol for name in self.names for symbol in split_symbols(name)}))
+            if self.symbols
+            else ()
+        )
 
     def statistics(self) -> dict[str, Any]:
         """Facts to look at before any training: lengths, collisions, vocabulary."""
@@ -152,14 +162,19 @@ class ItemIndex:
         facts = {
             "scheme": self.scheme,
             "items": len(self.item_ids),
-            "length": f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f}) " + ("symbols" if self.symbols else "characters"),
+            "length": f"{lengths.min()} to {lengths.max()} (mean {lengths.mean():.1f}) "
+            + ("symbols" if self.symbols else "characters"),
             "symbols in the vocabulary": len(self.vocabulary),
         }
         if self.words:
             characters = np.array([len(words) for words in self.words])
-            facts["words"] = f"{characters.min()} to {characters.max()} (mean {characters.mean():.1f}) characters"
+            facts["words"] = (
+                f"{characters.min()} to {characters.max()} (mean {characters.mean():.1f}) characters"
+            )
         if self.has_last_level:
-            facts["items told apart by the last level only"] = f"{self.told_apart} ({self.told_apart / len(self.names):.1%})"
+            facts["items told apart by the last level only"] = (
+                f"{self.told_apart} ({self.told_apart / len(self.names):.1%})"
+            )
         if self.leaks:
             facts["warning"] = LEAK
         return facts
@@ -171,17 +186,26 @@ class ItemIndex:
 
     @property
     def told_apart(self) -> int:
-        """Items that share all symbols but the last with another item; 0 for schemes without such a last level."""
+        """Items that share all symbols but the last with another item; 0 for schemes without such a last
+        level."""
         if not self.has_last_level:
             return 0
         stems = Counter(name[: name.rindex("<")] for name in self.names)
         return sum(count for count in stems.values() if count > 1)
 
     def save(self, path: Path) -> None:
-        """Write item_id, name and, if there are any, words, one row per item; scheme, symbols, end and leaks go into the file's
-        metadata. Symbol vectors, if any, go into symbol_vectors.parquet beside it."""
-        facts = {"scheme": self.scheme, "symbols": str(self.symbols), "end": self.end.encode("unicode_escape").decode()}
-        columns = {"item_id": self.item_ids, "name": self.names, **({"words": self.words} if self.words else {})}
+        """Write item_id, name and, if there are any, words, one row per item; scheme, symbols, end and leaks
+        go into the file's metadata. Symbol vectors, if any, go into symbol_vectors.parquet beside it."""
+        facts = {
+            "scheme": self.scheme,
+            "symbols": str(self.symbols),
+            "end": self.end.encode("unicode_escape").decode(),
+        }
+        columns = {
+            "item_id": self.item_ids,
+            "name": self.names,
+            **({"words": self.words} if self.words else {}),
+        }
         pl.DataFrame(columns).write_parquet(path, metadata={**facts, "leaks": str(self.leaks)})
         beside = path.with_name(VECTORS_FILE)
         beside.unlink(missing_ok=True)  # those of an index that stood here before
@@ -227,7 +251,8 @@ def _check_names(frame: pl.DataFrame, symbols: bool) -> None:
 
 
 def numbered(stems: Sequence[str]) -> tuple[str, ...]:
-    """Stems with the last level behind them: "<z_0>", "<z_1>" ... for the items of one stem, in catalogue order."""
+    """Stems with the last level behind them: "<z_0>", "<z_1>" ... for the items of one stem, in catalogue
+    order."""
     seen: Counter[str] = Counter()
     names = []
     for stem in stems:

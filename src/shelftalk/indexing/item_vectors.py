@@ -1,4 +1,5 @@
-"""What an item is, as one vector: catalogue text beside training co-occurrence. Legend: I items, D dimensions."""
+"""What an item is, as one vector: catalogue text beside training co-occurrence. Legend: I items, D
+dimensions."""
 
 from __future__ import annotations
 
@@ -13,11 +14,17 @@ from shelftalk.indexing.item_index import IndexSettings
 
 
 def item_vectors(
-    items: pl.DataFrame, co_occurrence: csr_matrix, settings: IndexSettings, seed: int, encoded: np.ndarray | None = None
+    items: pl.DataFrame,
+    co_occurrence: csr_matrix,
+    settings: IndexSettings,
+    seed: int,
+    encoded: np.ndarray | None = None,
 ) -> np.ndarray:
-    """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before weighting.
+    """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before
+    weighting.
 
-    The text's are TF-IDF unless `encoded` [I, any] gives those of a sentence encoder, zeros for an item without text.
+    The text's are TF-IDF unless `encoded` [I, any] gives those of a sentence encoder, zeros for an item
+    without text.
     """
     texts = text_vectors(items) if encoded is None else _centred(encoded)
     text = dense_vectors(texts, settings.dimensions, seed, "text")
@@ -38,8 +45,8 @@ def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, p
 
 
 def _centred(encoded: np.ndarray) -> np.ndarray:
-    """Less the mean of those that are not zero: all vectors of a sentence encoder share a direction that tells nothing (Mu and
-    Viswanath, "All-but-the-top", ICLR 2018)."""
+    """Less the mean of those that are not zero: all vectors of a sentence encoder share a direction that
+    tells nothing (Mu and Viswanath, "All-but-the-top", ICLR 2018)."""
     known = (encoded != 0).any(axis=1)
     if not known.any():
         return encoded

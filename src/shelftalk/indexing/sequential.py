@@ -1,7 +1,9 @@
-"""Items named by numbers in order of first appearance: the numbering of P5, which LEAKS. For showing what the leak is worth.
+"""Items named by numbers in order of first appearance: the numbering of P5, which LEAKS. For showing what the
+leak is worth.
 
-P5 (Geng et al., RecSys 2022) numbered items along the users' histories, the held-out items included, so that the next item is
-often the next number (jeykigung/P5, issue 3). OpenP5 later numbered all training parts first.
+P5 (Geng et al., RecSys 2022) numbered items along the users' histories, the held-out items included, so that
+the next item is often the next number (jeykigung/P5, issue 3). OpenP5 later numbered all training parts
+first.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 
 
 def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
-    """Name each item by a number of fixed width, counted user by user along whole histories, oldest event first.
+    """Name each item by a number of fixed width, counted user by user along whole histories, oldest event
+    first.
 
-    THE ONE SCHEME THAT READS HELD-OUT EVENTS, by design: nothing uses it unless it is asked for by name, and the index says
-    `leaks`. Users stand in the dataset's order, a seeded hash, so the file's order counts for nothing, but along one history
-    the order is that of P5. Items that nobody took come last, in catalogue order.
+    THE ONE SCHEME THAT READS HELD-OUT EVENTS, by design: nothing uses it unless it is asked for by name, and
+    the index says `leaks`. Users stand in the dataset's order, a seeded hash, so the file's order counts for
+    nothing, but along one history the order is that of P5. Items that nobody took come last, in catalogue
+    order.
     """
     ids = split.dataset.item_ids
     taken, first = np.unique(split.dataset.event_item, return_index=True)

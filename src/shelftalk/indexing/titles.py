@@ -14,26 +14,32 @@ MAX_CHARACTERS = 120
 def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     """Name each item by its title, cut to 120 characters and closed by a line break.
 
-    An item without a title is named by its brand and categories, then "untitled". Items of one name get " [2]", " [3]" ...
-    in catalogue order (a seeded hash) if `settings.disambiguate`, else DuplicateName is raised.
+    An item without a title is named by its brand and categories, then "untitled". Items of one name get "
+    [2]", " [3]" ... in catalogue order (a seeded hash) if `settings.disambiguate`, else DuplicateName is
+    raised.
     """
     names = [text or "untitled" for text in first_texts(split.dataset.items, MAX_CHARACTERS)]
     if settings.disambiguate:
-        names = _told_apart(names)
+        names = _disambiguated(names)
     return ItemIndex("titles", tuple(split.dataset.item_ids), tuple(names), symbols=False, end="\n")
 
 
 def first_texts(items: pl.DataFrame, max_characters: int) -> list[str]:
     """Per item its title on one line, else its brand and categories, else ""; cut between words."""
     rows = zip(items["title"], items["brand"], items["categories"], strict=True)
-    return [plain_text(title, max_characters) or plain_text(f"{brand} {kinds}", max_characters) for title, brand, kinds in rows]
+    return [
+        plain_text(title, max_characters) or plain_text(f"{brand} {kinds}", max_characters)
+        for title, brand, kinds in rows
+    ]
 
 
-def _told_apart(names: list[str]) -> list[str]:
+def _disambiguated(names: list[str]) -> list[str]:
     """Suffix the second and later bearers of a name, skipping suffixed names that exist already."""
     taken, told = set(names), []
     used: set[str] = set()
-    last: dict[str, int] = {}  # the number of a name's last bearer: all up to it are in use, and need not be tried again
+    last: dict[
+        str, int
+    ] = {}  # the number of a name's last bearer: all up to it are in use, and need not be tried again
     for name in names:
         number = last.get(name, 0) + 1
         candidate = name if number == 1 else f"{name} [{number}]"

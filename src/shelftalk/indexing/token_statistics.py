@@ -23,7 +23,9 @@ def token_statistics(index: ItemIndex, tokens: Tokens) -> dict[str, Any]:
     - `told_apart_by_last_level`: items that share all symbols but the last with another, and their share of the catalogue.
     - `symbols`: tokens that the names add to the vocabulary.
     """
-    said = [tuple(t for s in index.segments(item) for t in tokens(s.text, s.symbols)) for item in index.item_ids]
+    said = [
+        tuple(t for s in index.segments(item) for t in tokens(s.text, s.symbols)) for item in index.item_ids
+    ]
     said.sort()
     lengths = np.array([len(name) for name in said])
     alike = np.array([_common(one, other) for one, other in zip(said, said[1:], strict=False)], np.int64)
@@ -47,13 +49,13 @@ def token_statistics(index: ItemIndex, tokens: Tokens) -> dict[str, Any]:
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> int:
     """Leading tokens that two names share."""
-    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+    for position, (a, b) in enumerate(zip(one, other, strict=False)):
         if a != b:
-            return place
+            return position
     return min(len(one), len(other))
 
 
 def _shared(alike: np.ndarray) -> int:
-    """Different beginnings, the empty one aside, that neighbours of the sorted names share: each of them is counted where it
-    begins, one per token by which a pair shares more than the pair before it."""
+    """Different beginnings, the empty one aside, that neighbours of the sorted names share: each of them is
+    counted where it begins, one per token by which a pair shares more than the pair before it."""
     return int(np.maximum(np.diff(np.append(0, alike)), 0).sum())

@@ -1,7 +1,8 @@
 """Attention for bf16 training on a processor: full precision inside, bf16 outside.
 
-The processor's bf16 attention kernel is slower than its fp32 one on the short sequences of recommendation (its backward pass was
-half of a training step on an AVX-512 BF16 machine; benchmarks/attention.py measures both), and it is less exact besides.
+The processor's bf16 attention kernel is slower than its fp32 one on the short sequences of recommendation
+(its backward pass was half of a training step on an AVX-512 BF16 machine; benchmarks/attention.py measures
+both), and it is less exact besides.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def _attend(
     """[B, heads, T, d] each; the mask is additive or boolean."""
     more = {name: _full(given) for name, given in more.items()}  # T5 brings its relative positions here
     with torch.autocast(query.device.type, enabled=False):
-        attended, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), _full(attention_mask), **more)
+        attended, _ = sdpa_attention_forward(
+            module, query.float(), key.float(), value.float(), _full(attention_mask), **more
+        )
     return attended.to(value.dtype), None
 
 

@@ -1,7 +1,8 @@
-"""THE BORDER: plain text above, tensors below. The only package that calls a tokenizer or knows ids, start tokens, padding.
+"""THE BORDER: plain text above, tensors below. The only package that calls a tokenizer or knows ids, start
+tokens, padding.
 
-Legend: B samples, T tokens, L labels (tokens that bear loss), R requests, N nodes, V vocabulary, H hidden width.
-Log-probabilities are in nats.
+Legend: B samples, T tokens, L labels (tokens that bear loss), R requests, N nodes, V vocabulary, H hidden
+width. Log-probabilities are in nats.
 """
 
 from __future__ import annotations
@@ -39,25 +40,28 @@ REMEMBERED = 200_000
 
 @dataclass(frozen=True)
 class Padding:
-    """Batches are padded to a multiple of `length` tokens, and their labels filled up to a multiple of `labels`."""
+    """Batches are padded to a multiple of `length` tokens, and their labels filled up to a multiple of
+    `labels`."""
 
     length: int
     labels: int
 
 
 FEW_SHAPES = Padding(LENGTH_STEP, 256)
-"""For half precision: the processor's library builds and keeps a kernel for every new shape, which took two thirds of a step and
-gigabytes of memory when every batch had a shape of its own. GPUs like round shapes too."""
+"""For half precision: the processor's library builds and keeps a kernel for every new shape, which took two
+thirds of a step and gigabytes of memory when every batch had a shape of its own. GPUs like round shapes
+too."""
 TIGHT = Padding(8, 16)
-"""For full precision on a processor, whose kernels fit any shape: padding was a tenth of the work of a step."""
+"""For full precision on a processor, whose kernels fit any shape: padding was a tenth of the work of a
+step."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool.
 
-    Several samples may stand in one, which a decoder-only backbone trains as if each stood alone: `starts` are the places of their
-    first tokens, ascending from 0.
+    Several samples may stand in one, which a decoder-only backbone trains as if each stood alone: `starts`
+    are the places of their first tokens, ascending from 0.
     """
 
     ids: np.ndarray
@@ -76,13 +80,19 @@ class Encoded:
 class Backbone(ABC):
     """A language model and its tokenizer behind text: encode, loss, prefill, extend.
 
-    Invariant, which one exam checks for every backbone: a sample's loss equals minus the sum of the step log-probabilities
-    along its targets.
+    Invariant, which one exam checks for every backbone: a sample's loss equals minus the sum of the step
+    log-probabilities along its targets.
     """
 
     family: str
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, bf16: bool = False, fp16: bool = False) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        bf16: bool = False,
+        fp16: bool = False,
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.bf16 = bf16
@@ -93,13 +103,15 @@ class Backbone(ABC):
         self.padding = TIGHT if self.full_precision_on_cpu else FEW_SHAPES
         self._cache: dict[tuple[str, bool], list[int]] = {}
 
-    # --- text -> ids -------------------------------------------------------------------------------------------------
+    # --- text -> ids
+    # -------------------------------------------------------------------------------------------------
 
     def encode(self, segments: Sequence[Segment]) -> Encoded:
-        """Token ids of the segments, each tokenised on its own, so that an item has the same tokens wherever it stands.
+        """Token ids of the segments, each tokenised on its own, so that an item has the same tokens wherever
+        it stands.
 
-        Free text never yields a symbol or control token, whatever it holds. Raises KeyError for a symbol that is not in
-        the vocabulary.
+        Free text never yields a symbol or control token, whatever it holds. Raises KeyError for a symbol that
+        is not in the vocabulary.
         """
         ids: list[int] = []
         loss: list[bool] = []
@@ -111,25 +123,28 @@ class Backbone(ABC):
 
     def encode_samples(self, samples: Samples) -> list[Encoded]:
         """As `encode`, for many samples at once: every distinct piece of text is tokenised once."""
-        codes, place = np.unique(samples.text.values, return_inverse=True)
+        codes, position = np.unique(samples.text.values, return_inverse=True)
         pieces = [samples.tables.pieces[code >> 1] for code in codes.tolist()]
-        tokens = ragged(self.tokens(piece.text, piece.symbols) for piece in pieces).take(place)
+        tokens = ragged(self.tokens(piece.text, piece.symbols) for piece in pieces).take(position)
         loss = np.repeat(samples.text.values & 1 == 1, tokens.lengths)
         ids, bounds = tokens.values.astype(np.int32), tokens.merge_rows(samples.text.offsets).offsets.tolist()
-        return [Encoded(ids[start:stop], loss[start:stop]) for start, stop in zip(bounds, bounds[1:], strict=False)]
+        return [
+            Encoded(ids[start:stop], loss[start:stop])
+            for start, stop in zip(bounds, bounds[1:], strict=False)
+        ]
 
     def encode_names(self, names: Sequence[Sequence[Segment]]) -> Ragged:
-        """[I] the token ids (int32) of each name, as `encode` gives them, for a whole catalogue: free texts go to the tokenizer in
-        batches, which it divides among the processor's cores."""
+        """[I] the token ids (int32) of each name, as `encode` gives them, for a whole catalogue: free texts
+        go to the tokenizer in batches, which it divides among the processor's cores."""
         pieces = dict.fromkeys((segment.text, segment.symbols) for name in names for segment in name)
         ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
         free = [text for text, symbols in ordered if not symbols]
         symbols = ragged(self._symbol_ids(text) for text, symbols in ordered if symbols)
         rows = vstack([self._free_text.batch(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
-        number = {piece: place for place, piece in enumerate(ordered)}
-        places = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
-        tokens = rows.take(places.values)
-        return Ragged(tokens.values, tokens.merge_rows(places.offsets).offsets)
+        number = {piece: position for position, piece in enumerate(ordered)}
+        positions = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
+        tokens = rows.take(positions.values)
+        return Ragged(tokens.values, tokens.merge_rows(positions.offsets).offsets)
 
     def tokens(self, text: str, symbols: bool) -> list[int]:
         """Token ids of one segment's text; remembered, since items and wordings recur."""
@@ -146,7 +161,10 @@ class Backbone(ABC):
 
     def show(self, encoded: Encoded) -> list[tuple[str, bool]]:
         """Each token as text, and whether it bears loss."""
-        return [(self.tokenizer.decode([token]), bool(loss)) for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)]
+        return [
+            (self.tokenizer.decode([token]), bool(loss))
+            for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)
+        ]
 
     def _text_ids(self, text: str) -> list[int]:
         return self._free_text.ids(text)
@@ -167,10 +185,11 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def start_symbols_from(self, symbols: Sequence[str], vectors: np.ndarray, spread: float) -> None:
-        """Move the embeddings of `symbols` to where `vectors` [S, D] put them, so that alike symbols begin alike.
+        """Move the embeddings of `symbols` to where `vectors` [S, D] put them, so that alike symbols begin
+        alike.
 
-        The vectors are turned to their principal axes, cut to the model's width, scaled to `spread` times the spread of
-        its embeddings and added to what is there. Output embeddings follow where they are tied.
+        The vectors are turned to their principal axes, cut to the model's width, scaled to `spread` times the
+        spread of its embeddings and added to what is there. Output embeddings follow where they are tied.
         """
         centred = vectors - vectors.mean(axis=0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
@@ -184,11 +203,14 @@ class Backbone(ABC):
     def start_symbols_from_texts(self, texts: Mapping[str, Sequence[str]]) -> None:
         """Start each symbol where its texts are: at the mean of their tokens' embeddings, over all its texts.
 
-        `texts`: symbol -> what it stands for, such as the titles of the items whose names hold it. A symbol without a text
-        stays where it is. Rows of an output layer of its own (FLAN-T5's) begin at the mean of the same tokens' rows.
+        `texts`: symbol -> what it stands for, such as the titles of the items whose names hold it. A symbol
+        without a text stays where it is. Rows of an output layer of its own (FLAN-T5's) begin at the mean of
+        the same tokens' rows.
         """
         layers = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
-        matrices = {layer.weight.data_ptr(): layer.weight for layer in layers}.values()  # one where they are tied
+        matrices = {
+            layer.weight.data_ptr(): layer.weight for layer in layers
+        }.values()  # one where they are tied
         before = [weight.clone() for weight in matrices]
         for symbol, written in texts.items():
             tokens = [token for text in written for token in self.tokens(text, symbols=False)]
@@ -196,7 +218,8 @@ class Backbone(ABC):
                 for weight, known in zip(matrices, before, strict=True):
                     weight[self._added[symbol]] = known[tokens].mean(dim=0)
 
-    # --- ids -> tensors ----------------------------------------------------------------------------------------------
+    # --- ids -> tensors
+    # ----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
@@ -210,7 +233,8 @@ class Backbone(ABC):
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
         """Read the prompts once."""
 
-    # --- states -> log-probabilities ---------------------------------------------------------------------------------
+    # --- states -> log-probabilities
+    # ---------------------------------------------------------------------------------
 
     @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -223,7 +247,8 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def log_probs_of(self, states: torch.Tensor, owner: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """[C] float32: the log-probability of `tokens[c]` after `states[owner[c]]`, for states [X, H] and ascending owners.
+        """[C] float32: the log-probability of `tokens[c]` after `states[owner[c]]`, for states [X, H] and
+        ascending owners.
 
         The vocabulary is met by so many states at a time that no table is larger than LARGEST_TABLE numbers.
         """
@@ -234,8 +259,8 @@ class Backbone(ABC):
         found = torch.empty(len(owner), device=states.device)
         for start, first, stop in zip(starts, bounds, bounds[1:], strict=False):
             logits = self._exact_logits(states[asked[start : start + size]])  # [size, V]
-            place = owner[first:stop] - start
-            found[first:stop] = logits[place, tokens[first:stop]] - logits.logsumexp(-1)[place]
+            position = owner[first:stop] - start
+            found[first:stop] = logits[position, tokens[first:stop]] - logits.logsumexp(-1)[position]
         return found
 
     def _exact_logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -243,7 +268,8 @@ class Backbone(ABC):
         with torch.autocast(self.device.type, enabled=False):
             return self.logits(states.to(self.model.dtype)).float()
 
-    # --- the whole ---------------------------------------------------------------------------------------------------
+    # --- the whole
+    # ---------------------------------------------------------------------------------------------------
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Minus the sum of the label log-probabilities, in nats."""
@@ -285,23 +311,28 @@ class Backbone(ABC):
 def padded(
     rows: Sequence[np.ndarray], pad: int, step: int, left: bool = False, most: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, T] int64 ids and [B, T] bool of what is real. T is a multiple of `step`, but no more than `most`."""
+    """[B, T] int64 ids and [B, T] bool of what is real. T is a multiple of `step`, but no more than
+    `most`."""
     longest = max(len(row) for row in rows)
     width = rounded_up(longest, step)
     width = width if most is None else max(longest, min(width, most))
     ids = np.full((len(rows), width), pad, np.int64)
     real = np.zeros((len(rows), width), bool)
     for number, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[number, place] = row
-        real[number, place] = True
+        position = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, position] = row
+        real[number, position] = True
     return torch.from_numpy(ids), torch.from_numpy(real)
 
 
-def padded_labels(places: torch.Tensor, labels: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+def padded_labels(
+    positions: torch.Tensor, labels: torch.Tensor, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Places and labels filled up to a multiple of `step` by labels that are not counted."""
     missing = rounded_up(len(labels), step) - len(labels)
-    return torch.nn.functional.pad(places, (0, missing)), torch.nn.functional.pad(labels, (0, missing), value=NOT_COUNTED)
+    return torch.nn.functional.pad(positions, (0, missing)), torch.nn.functional.pad(
+        labels, (0, missing), value=NOT_COUNTED
+    )
 
 
 def rounded_up(length: int, step: int) -> int:
@@ -310,6 +341,7 @@ def rounded_up(length: int, step: int) -> int:
 
 
 def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """[L] log-probability of each label that counts: logits and labels may be filled up (see padded_labels)."""
+    """[L] log-probability of each label that counts: logits and labels may be filled up (see
+    padded_labels)."""
     log_probs: torch.Tensor = LabelScores.apply(logits, labels.clamp(min=0))
     return log_probs[labels != NOT_COUNTED]

@@ -1,4 +1,5 @@
-"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node, K entries of a tree."""
+"""Encoder-decoder backbones: the T5 family. Legend in backbone.py; S source tokens, D depth of a node, K
+entries of a tree."""
 
 from __future__ import annotations
 
@@ -18,26 +19,38 @@ class EncoderDecoder(Backbone):
     family = "encoder-decoder"
 
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` [B, S]; `decoder_input_ids` [B, D], shifted right behind the start token;
-        `label_places` [L] index into B * D; `labels` [L]."""
+        """`input_ids`, `attention_mask` [B, S]; `decoder_input_ids` [B, D], shifted right behind the start
+        token; `label_places` [L] index into B * D; `labels` [L]."""
         cuts, step = [sample.prompt_length for sample in samples], self.padding.length
-        source, real = padded([self._source(sample.ids[:cut]) for sample, cut in zip(samples, cuts, strict=True)], self.pad, step)
-        target, _ = padded([sample.ids[cut:] for sample, cut in zip(samples, cuts, strict=True)], self.pad, step)
-        loss, _ = padded([sample.bears_loss[cut:] for sample, cut in zip(samples, cuts, strict=True)], 0, step)
-        places = loss.flatten().nonzero().squeeze(1)
-        label_places, labels = padded_labels(places, target.flatten()[places], self.padding.labels)
+        source, real = padded(
+            [self._source(sample.ids[:cut]) for sample, cut in zip(samples, cuts, strict=True)],
+            self.pad,
+            step,
+        )
+        target, _ = padded(
+            [sample.ids[cut:] for sample, cut in zip(samples, cuts, strict=True)], self.pad, step
+        )
+        loss, _ = padded(
+            [sample.bears_loss[cut:] for sample, cut in zip(samples, cuts, strict=True)], 0, step
+        )
+        positions = loss.flatten().nonzero().squeeze(1)
+        label_positions, labels = padded_labels(positions, target.flatten()[positions], self.padding.labels)
         return {
             "input_ids": source,
             "attention_mask": real.long(),
-            "decoder_input_ids": torch.cat([torch.full_like(target[:, :1], self._start), target[:, :-1]], dim=1),
-            "label_places": label_places,
+            "decoder_input_ids": torch.cat(
+                [torch.full_like(target[:, :1], self._start), target[:, :-1]], dim=1
+            ),
+            "label_places": label_positions,
             "labels": labels,
         }
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with self.precision():
             encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-            hidden = self._decode(encoded.last_hidden_state, batch["attention_mask"], batch["decoder_input_ids"])  # [B, D, H]
+            hidden = self._decode(
+                encoded.last_hidden_state, batch["attention_mask"], batch["decoder_input_ids"]
+            )  # [B, D, H]
             spoken = hidden.flatten(0, 1)[batch["label_places"]]  # [L, H]
             return picked_log_probs(self.logits(spoken), batch["labels"])
 
@@ -48,7 +61,9 @@ class EncoderDecoder(Backbone):
         source, mask = source.to(self.device), real.long().to(self.device)
         with self.precision():
             encoded = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
-        return _Tree.of_sources(self, encoded, additive_mask(real.to(self.device)[:, None, None], encoded.dtype))
+        return _Tree.of_sources(
+            self, encoded, additive_mask(real.to(self.device)[:, None, None], encoded.dtype)
+        )
 
     def _source(self, ids: np.ndarray) -> np.ndarray:
         """T5 closes a source with </s>; an empty one would leave nothing to attend to."""
@@ -65,17 +80,19 @@ class EncoderDecoder(Backbone):
         ).last_hidden_state
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        if self.model.config.scale_decoder_outputs:  # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
+        if (
+            self.model.config.scale_decoder_outputs
+        ):  # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
             states = states * self.model.model_dim**-0.5
         return self.model.lm_head(states)
 
 
 class _Tree(Prefilled):
-    """Nodes stand in the decoder's own cache after the start token and attend to their ancestors alone; each source's keys and values
-    are made once for all of them.
+    """Nodes stand in the decoder's own cache after the start token and attend to their ancestors alone; each
+    source's keys and values are made once for all of them.
 
-    T5 hears distances through a bias on its attention, which its decoder works out from entries of the cache. In a tree those
-    are not depths, so the blocks are called one by one with a bias by depth.
+    T5 hears distances through a bias on its attention, which its decoder works out from entries of the cache.
+    In a tree those are not depths, so the blocks are called one by one with a bias by depth.
     """
 
     backbone: EncoderDecoder
@@ -117,8 +134,8 @@ class _Tree(Prefilled):
         return selected
 
     def _read(self, tokens: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """[R, N, H] final states of tokens [R, N] that attend to the entries `visible` [R, N, K] of the tree, the last N of
-        which are their own."""
+        """[R, N, H] final states of tokens [R, N] that attend to the entries `visible` [R, N, K] of the tree,
+        the last N of which are their own."""
         decoder = self.backbone.model.decoder
         bias = self._bias(visible)
         with self.backbone.precision():
@@ -135,10 +152,13 @@ class _Tree(Prefilled):
             return decoder.final_layer_norm(hidden)
 
     def _bias(self, visible: torch.Tensor) -> torch.Tensor:
-        """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where an entry is not visible."""
+        """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where an entry is
+        not visible."""
         depth = self.tree.depth
         steps = (depth[:, -visible.shape[1] :, None] - depth[:, None, :]).clamp(min=0)  # [R, N, K]
         attention = self.backbone.model.decoder.block[0].layer[0].SelfAttention
-        table = attention.compute_bias(int(depth.max()) + 1, 1)[0, :, :, 0]  # [heads, D]: D queries over the first key
+        table = attention.compute_bias(int(depth.max()) + 1, 1)[
+            0, :, :, 0
+        ]  # [heads, D]: D queries over the first key
         bias = table[:, steps].transpose(0, 1)
         return bias.masked_fill(~visible[:, None], torch.finfo(bias.dtype).min)

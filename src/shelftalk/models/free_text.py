@@ -1,9 +1,10 @@
 """Untrusted text -> token ids, none of which means anything but text.
 
-A tokenizer may read a control token in plain text although it is told to split special tokens: T5's has "</s>" among its pieces, others
-have "<tool_call>" as an ordinary added word. Searching the text for such words is not enough, since a tokenizer normalises it first:
-full-width brackets (U+FF1C, U+FF1E) become "<" and ">", and control characters vanish. So the ids that come out are looked at, and a
-text that has an id which is not for text is cut inside that token and read again, part by part.
+A tokenizer may read a control token in plain text although it is told to split special tokens: T5's has
+"</s>" among its pieces, others have "<tool_call>" as an ordinary added word. Searching the text for such
+words is not enough, since a tokenizer normalises it first: full-width brackets (U+FF1C, U+FF1E) become "<"
+and ">", and control characters vanish. So the ids that come out are looked at, and a text that has an id
+which is not for text is cut inside that token and read again, part by part.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ _TEXT, _NEVER, _UNLESS_SPELLED = range(3)
 
 
 class FreeText:
-    """Reads text with a tokenizer as it stands at the first text: tokens that are added later are not known to it.
+    """Reads text with a tokenizer as it stands at the first text: tokens that are added later are not known
+    to it.
 
-    No text yields the id of a special token, of an added one (but TEXT_WORDS) or of a sentinel. The unknown token and the bytes that a
-    tokenizer falls back to are what some texts honestly are; a text that spells one of them ("<unk>", "<0x0A>") is cut as well.
+    No text yields the id of a special token, of an added one (but TEXT_WORDS) or of a sentinel. The unknown
+    token and the bytes that a tokenizer falls back to are what some texts honestly are; a text that spells
+    one of them ("<unk>", "<0x0A>") is cut as well.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -46,21 +49,26 @@ class FreeText:
         return ids if self._is_text(text, np.array(ids, np.int64)) else self._concatenated(self.parts(text))
 
     def batch(self, texts: Sequence[str]) -> Ragged:
-        """[texts] int32: as `ids`, for many texts, which the tokenizer divides among the processor's cores."""
+        """[texts] int32: as `ids`, for many texts, which the tokenizer divides among the processor's
+        cores."""
         values, lengths = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)]
         for start in range(0, len(texts), TOKENISED_AT_ONCE):
             part = list(texts[start : start + TOKENISED_AT_ONCE])
-            rows = self._tokenizer(part, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False)["input_ids"]
+            rows = self._tokenizer(
+                part, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False
+            )["input_ids"]
             for row in self._suspects(rows):
                 if not self._is_text(part[row], np.array(rows[row], np.int64)):
                     rows[row] = self._concatenated(self.parts(part[row]))
             lengths.append(np.fromiter(map(len, rows), np.int64))
-            values.append(np.fromiter(itertools.chain.from_iterable(rows), np.int32))  # lists of numbers would take ten times as much
+            values.append(
+                np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+            )  # lists of numbers would take ten times as much
         return Ragged(np.concatenate(values), offsets_of(np.concatenate(lengths)))
 
     def parts(self, text: str) -> list[str]:
-        """The text in pieces that are nothing but text when each is read on its own: cut in the middle of every token that is not.
-        A single character that is such a token is left out."""
+        """The text in pieces that are nothing but text when each is read on its own: cut in the middle of
+        every token that is not. A single character that is such a token is left out."""
         ids = np.array(self._encoded(text), np.int64)
         if self._is_text(text, ids):
             return [text]
@@ -95,14 +103,18 @@ class FreeText:
             return False
         fallbacks = np.flatnonzero(self._kind[ids] == _UNLESS_SPELLED).tolist()
         offsets = self._offsets(text)
-        return any(self._spelled.search(self._normal(text[slice(*offsets[place])])) for place in fallbacks)
+        return any(
+            self._spelled.search(self._normal(text[slice(*offsets[position])])) for position in fallbacks
+        )
 
     def _spans(self, text: str) -> list[tuple[int, int]]:
         """Where the tokens stand that are not text."""
         found = []
         for token, (start, stop) in zip(self._encoded(text), self._offsets(text), strict=True):
             kind = self._kind[token]
-            if kind == _NEVER or (kind == _UNLESS_SPELLED and self._spelled.search(self._normal(text[start:stop]))):
+            if kind == _NEVER or (
+                kind == _UNLESS_SPELLED and self._spelled.search(self._normal(text[start:stop]))
+            ):
                 found.append((start, stop))
         return found
 
@@ -111,7 +123,9 @@ class FreeText:
         whole = (0, len(text))
         if not self._tokenizer.is_fast:
             return [whole] * len(self._encoded(text))
-        read = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        read = self._tokenizer(
+            text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+        )
         return [(start, stop) if start < stop else whole for start, stop in read["offset_mapping"]]
 
     def _normal(self, text: str) -> str:
@@ -124,7 +138,9 @@ def _kinds(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
     """[V] for every token id: may it come out of a text always, never, or unless the text spells it."""
     added = tokenizer.added_tokens_decoder
     pieces = tokenizer.get_vocab() if _reads_by_piece(tokenizer) else {}
-    kinds = np.full(1 + max(len(tokenizer) - 1, *added, *pieces.values(), *tokenizer.all_special_ids), _TEXT, np.int8)
+    kinds = np.full(
+        1 + max(len(tokenizer) - 1, *added, *pieces.values(), *tokenizer.all_special_ids), _TEXT, np.int8
+    )
     for piece, token in pieces.items():
         word = piece.lstrip("▁")
         if _BYTE.fullmatch(word):
@@ -141,7 +157,8 @@ def _kinds(tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
 
 
 def _reads_by_piece(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether any entry of the vocabulary can be read in a text, as in SentencePiece's unigram models; merges reach only theirs."""
+    """Whether any entry of the vocabulary can be read in a text, as in SentencePiece's unigram models; merges
+    reach only theirs."""
     return tokenizer.is_fast and isinstance(tokenizer.backend_tokenizer.model, models.Unigram)
 
 

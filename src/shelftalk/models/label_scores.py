@@ -16,15 +16,18 @@ GPU_CHUNK = 1024
 class LabelScores(torch.autograd.Function):
     """[L] float32 log-probabilities of `labels` [L] under `logits` [L, V] of any precision.
 
-    What torch's cross-entropy computes, to the rounding. That one keeps an fp32 copy of the scores and makes its gradient in another;
-    over a vocabulary of 49,000 they are most of a small model's memory. Here the logits themselves are kept, and the gradient is made
-    from them some labels at a time, in the logits' own precision.
+    What torch's cross-entropy computes, to the rounding. That one keeps an fp32 copy of the scores and makes
+    its gradient in another; over a vocabulary of 49,000 they are most of a small model's memory. Here the
+    logits themselves are kept, and the gradient is made from them some labels at a time, in the logits' own
+    precision.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         labels = labels[:, None]
-        picked, total = (torch.empty(len(labels), 1, dtype=torch.float32, device=logits.device) for _ in range(2))
+        picked, total = (
+            torch.empty(len(labels), 1, dtype=torch.float32, device=logits.device) for _ in range(2)
+        )
         for some, scores in _in_full_precision(logits):
             picked[some] = scores.gather(1, labels[some])
             highest = scores.amax(1, keepdim=True)
@@ -44,7 +47,8 @@ class LabelScores(torch.autograd.Function):
 
 
 def _in_full_precision(logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Some rows at a time, their place beside them: an fp32 copy to work in, whose memory the next rows take."""
+    """Some rows at a time, their place beside them: an fp32 copy to work in, whose memory the next rows
+    take."""
     chunk = CHUNK if logits.device.type == "cpu" else GPU_CHUNK
     room = torch.empty(min(chunk, len(logits)), logits.shape[1], dtype=torch.float32, device=logits.device)
     for start in range(0, len(logits), chunk):

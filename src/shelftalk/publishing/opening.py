@@ -50,7 +50,8 @@ if TYPE_CHECKING:  # torch is loaded when a folder is opened
 
 @dataclass(frozen=True)
 class PublishedContext(TaskContext):
-    """What prompts are made of where there is a catalogue and no events: the rating texts are those of the training."""
+    """What prompts are made of where there is a catalogue and no events: the rating texts are those of the
+    training."""
 
     scale: Mapping[float, str] | None = None
 
@@ -81,7 +82,9 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
     return model
 
 
-def with_prior(folder: str | Path, model: LanguageModelRecommender, prior: Prior, rating_prior: Rater | None = None) -> AlignedWithPrior:
+def with_prior(
+    folder: str | Path, model: LanguageModelRecommender, prior: Prior, rating_prior: Rater | None = None
+) -> AlignedWithPrior:
     """`model`, opened from `folder`, combined with a prior by the weights that its run chose on validation.
 
     A prior stands on who took what, so no folder holds one: fit it where the data is, under the name that the
@@ -100,7 +103,9 @@ def with_prior(folder: str | Path, model: LanguageModelRecommender, prior: Prior
     }
     for task, its_prior in given.items():
         if task not in weights:
-            raise SettingsError(f'"{folder}" has no weight of a prior for {task}; evaluate "aligned+prior" in its run and publish again.')
+            raise SettingsError(
+                f'"{folder}" has no weight of a prior for {task}; evaluate "aligned+prior" in its run and publish again.'
+            )
         if weights[task].prior != its_prior.name:
             raise SettingsError(
                 f'the weight for {task} was chosen for the prior "{weights[task].prior}", not for "{its_prior.name}"; give that one, '
@@ -169,7 +174,8 @@ def _served(
 
 
 def _section(kind: Any, settings: Mapping[str, Any], name: str) -> Any:
-    """One section of the folder's experiment; the others do not matter to answers, so a later version may know them no more."""
+    """One section of the folder's experiment; the others do not matter to answers, so a later version may
+    know them no more."""
     return validated(kind, settings.get(name, {}), name, EXPERIMENT)
 
 

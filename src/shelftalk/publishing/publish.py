@@ -11,7 +11,7 @@ from typing import Any
 import tomli_w
 
 from shelftalk import __version__, parts
-from shelftalk.assemble import TRIE_FOLDER, RunParts, redo_training, save_generation_settings
+from shelftalk.assemble import TRIE_FOLDER, Run, redo_training, save_generation_settings
 from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
@@ -28,7 +28,7 @@ from shelftalk.publishing.contents import (
 )
 from shelftalk.publishing.opening import open_recommender
 from shelftalk.report.from_run import content_of
-from shelftalk.runs import RunFolder, alone_beside, beside, space_needed, write_json
+from shelftalk.runtime.run_folder import RunFolder, alone_beside, beside, space_needed, write_json
 
 SHOWN_ITEMS = 2
 """Items in the history of the card's example."""
@@ -37,16 +37,16 @@ SHOWN_ITEMS = 2
 def publish(run: Path, to: Path | None = None, repository: str | None = None) -> Path:
     """Assemble the published folder of a finished run, RUN/published by default, and return its path.
 
-    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained or refitted, and the run
-    is left as it is.
-    The folder is opened before it gets its name, so what stands there works. Raises StageMissing where the model is not there or its
-    figures are not, SettingsError where prompts name users, and AnotherExperiment where model and run do not belong together or `to`
-    holds something else than a published model.
+    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained or
+    refitted, and the run is left as it is. The folder is opened before it gets its name, so what stands there
+    works. Raises StageMissing where the model is not there or its figures are not, SettingsError where
+    prompts name users, and AnotherExperiment where model and run do not belong together or `to` holds
+    something else than a published model.
     """
     folder, to = RunFolder(run), to or run / "published"
     _check_target(to)
     _check_figures(folder)
-    found = RunParts(folder, saved_experiment(folder))
+    found = Run(folder, saved_experiment(folder))
     _check_run(found)
     try:
         with space_needed(to.absolute()), alone_beside(to, "another --to"), beside(to) as part:
@@ -60,47 +60,56 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
     return to
 
 
-def _fill(part: Path, found: RunParts) -> None:
+def _fill(part: Path, run: Run) -> None:
     """Everything but the card, the facts with the hashes last."""
     part.mkdir()
     # contents alone: a run may be read-only, and what is published may be read by others
-    for path in sorted(found.run.model.iterdir()):
+    for path in sorted(run.folder.model.iterdir()):
         if path.is_file() and path.name not in (FACTS, VECTORS_FILE):
             shutil.copyfile(path, part / path.name)
-    trie = found.language_model.trie
+    trie = run.language_model.trie
     trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
-    save_generation_settings(part, found.backbone, trie, found.experiment.decoding.beams)
-    found.split.dataset.items.write_parquet(part / CATALOGUE)
-    served = [task for task in parts.SERVED if task in found.asked]
+    save_generation_settings(part, run.backbone, trie, run.experiment.decoding.beams)
+    run.split.dataset.items.write_parquet(part / CATALOGUE)
+    served = [task for task in parts.SERVED if task in run.asked]
     (part / TEMPLATES).mkdir()
     for task in served:
-        rows = [asdict(template) for template in found.asked[task].templates]
+        rows = [asdict(template) for template in run.asked[task].templates]
         (part / TEMPLATES / f"{task}.toml").write_text(tomli_w.dumps({"template": rows}), "utf-8")
-    (part / EXPERIMENT).write_text(without_paths(found.experiment).toml(), "utf-8")
-    write_json(part / FACTS, {**_facts(found, served), "files": hashes(part)})
+    (part / EXPERIMENT).write_text(without_paths(run.experiment).toml(), "utf-8")
+    write_json(part / FACTS, {**_facts(run, served), "files": hashes(part)})
 
 
-def _write_card(part: Path, found: RunParts, folder: str, repository: str | None) -> None:
-    card = model_card(content_of(found), found.experiment, found.split.dataset.item_ids[:SHOWN_ITEMS], folder, repository)
+def _write_card(part: Path, run: Run, folder: str, repository: str | None) -> None:
+    card = model_card(
+        content_of(run), run.experiment, run.split.dataset.item_ids[:SHOWN_ITEMS], folder, repository
+    )
     (part / CARD).write_text(card, "utf-8")
 
 
-def _facts(found: RunParts, served: Sequence[str]) -> Mapping[str, Any]:
-    prior = found.run.record("recommend.aligned+prior") if "aligned+prior" in found.experiment.models else None
+def _facts(run: Run, served: Sequence[str]) -> Mapping[str, Any]:
+    prior = run.folder.record("recommend.aligned+prior") if "aligned+prior" in run.experiment.models else None
     return {
         "shelftalk": __version__,
-        "split": found.split.fingerprint(),
-        "scheme": found.index.scheme,
+        "split": run.split.fingerprint(),
+        "scheme": run.index.scheme,
         "tasks": served,
-        "words": asdict(found.context.words),
-        "ratings": list(found.context.rating_texts.items()) if "rating" in served else [],
-        "weights": prior.facts.get("weights", []) if prior else [],  # runs of version 0.1.0 tell them in sentences alone
+        "words": asdict(run.context.words),
+        "ratings": list(run.context.rating_texts.items()) if "rating" in served else [],
+        "weights": prior.facts.get("weights", [])
+        if prior
+        else [],  # runs of version 0.1.0 tell them in sentences alone
     }
 
 
 def without_paths(experiment: Experiment) -> Experiment:
-    """The experiment with the last part of every path of this machine: a published folder tells nobody how a disk is laid out."""
-    data = {key: Path(value).name for key in ("interactions", "items", "folder") if (value := getattr(experiment.data, key))}
+    """The experiment with the last part of every path of this machine: a published folder tells nobody how a
+    disk is laid out."""
+    data = {
+        key: Path(value).name
+        for key in ("interactions", "items", "folder")
+        if (value := getattr(experiment.data, key))
+    }
     tasks = {
         task: settings.model_copy(update={"templates": settings.templates and plain_name(settings.templates)})
         for task, settings in experiment.tasks.items()
@@ -109,7 +118,9 @@ def without_paths(experiment: Experiment) -> Experiment:
         "data": experiment.data.model_copy(update=data),
         "tasks": tasks,
         "index": experiment.index.model_copy(update={"encoder": plain_name(experiment.index.encoder)}),
-        "pretrained": experiment.pretrained.model_copy(update={"name": plain_name(experiment.pretrained.name)}),
+        "pretrained": experiment.pretrained.model_copy(
+            update={"name": plain_name(experiment.pretrained.name)}
+        ),
     }
     return experiment.model_copy(update=changed)
 
@@ -125,23 +136,31 @@ def _check_figures(folder: RunFolder) -> None:
         )
 
 
-def _check_run(found: RunParts) -> None:
-    """Raises where the model is not the one of this run's index, or could not be asked without the users of its training."""
-    if found.experiment.text.user_ids:
+def _check_run(run: Run) -> None:
+    """Raises where the model is not the one of this run's index, or could not be asked without the users of
+    its training."""
+    if run.experiment.text.user_ids:
         raise SettingsError(
             "the prompts of this run name users (text.user_ids = true), and a published folder holds none; train with "
             "text.user_ids = false to publish a model."
         )
-    with reading(f'"{found.run.model / INDEX}" cannot be read', redo_training(found.run.model)):
-        trained = ItemIndex.load(found.run.model / INDEX)
-    if (trained.item_ids, trained.names, trained.words) != (found.index.item_ids, found.index.names, found.index.words):
+    with reading(f'"{run.folder.model / INDEX}" cannot be read', redo_training(run.folder.model)):
+        trained = ItemIndex.load(run.folder.model / INDEX)
+    if (trained.item_ids, trained.names, trained.words) != (
+        run.index.item_ids,
+        run.index.names,
+        run.index.words,
+    ):
         raise AnotherExperiment(
-            f'the items of the model in "{found.run.model}" have other names than those of "{found.run.item_index}"; '
+            f'the items of the model in "{run.folder.model}" have other names than those of "{run.folder.item_index}"; '
             "run `shelftalk train` again before publishing."
         )
 
 
 def _check_target(to: Path) -> None:
-    """Raises AnotherExperiment where something stands that is no published model: the folder is replaced as a whole."""
+    """Raises AnotherExperiment where something stands that is no published model: the folder is replaced as a
+    whole."""
     if to.exists() and not is_published(to) and not (to.is_dir() and not any(to.iterdir())):
-        raise AnotherExperiment(f'"{to}" is there and is no published model; choose another --to, or remove it.')
+        raise AnotherExperiment(
+            f'"{to}" is there and is no published model; choose another --to, or remove it.'
+        )

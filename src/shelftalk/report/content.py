@@ -1,8 +1,8 @@
 """What a report says: one plain record, filled from a run folder by the report stage and by hand in tests.
 
-Every value is a number, a string or a tuple or mapping of them, so the record goes to JSON and back. A number that was
-not measured is None; NaN and infinities are treated alike. Item lines and sample texts are untrusted and given as they
-are: whoever renders the record escapes them.
+Every value is a number, a string or a tuple or mapping of them, so the record goes to JSON and back. A number
+that was not measured is None; NaN and infinities are treated alike. Item lines and sample texts are untrusted
+and given as they are: whoever renders the record escapes them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class ModelRow:
     """One model's figures on one task."""
 
     model: str
-    """Its name, such as "aligned+prior" or "item_knn"; a name that ends in "@refit" is kept out of comparisons."""
+    """Its name, such as "aligned+prior" or "item_knn"; a name that ends in "@refit" is kept out of
+    comparisons."""
     metrics: Metrics
     """Metric name, such as "recall@10", to its value on the test part."""
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
@@ -71,7 +72,8 @@ class TaskResults:
     protocol: str
     """A sentence that names candidates, split and convention (train-only)."""
     differences: tuple[Difference, ...] = ()
-    """Paired comparisons; the first one on the main metric makes the headline, so put what matters most first."""
+    """Paired comparisons; the first one on the main metric makes the headline, so put what matters most
+    first."""
     lower_is_better: tuple[str, ...] = ("rmse", "mae")
     """The metrics that are errors."""
 
@@ -270,7 +272,8 @@ class Link:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that the report says. Only the first six fields are needed; what is empty gets no section."""
+    """Everything that the report says. Only the first six fields are needed; what is empty gets no
+    section."""
 
     title: str
     """Name of the experiment."""
@@ -283,9 +286,11 @@ class ReportContent:
     command: str
     """The command line that makes this run again."""
     data: Mapping[str, Fact]
-    """Facts of the data by label: source, users, items, interactions before and after the filter, tie rule ..."""
+    """Facts of the data by label: source, users, items, interactions before and after the filter, tie rule
+    ..."""
     data_notes: tuple[str, ...] = ()
-    """A sentence for each kind of value that is not what it looks like, or was not kept as it is, when the data was read."""
+    """A sentence for each kind of value that is not what it looks like, or was not kept as it is, when the
+    data was read."""
     machine: Mapping[str, Fact] = field(default_factory=dict)
     """Facts of the machine by label: processor, cores, memory ..."""
     settings: str = ""
@@ -295,7 +300,8 @@ class ReportContent:
     left_out: tuple[str, ...] = ()
     """A sentence for each task that the data cannot support, with the reason."""
     model: Mapping[str, Fact] = field(default_factory=dict)
-    """Facts of the language model by label: backbone, parameters, vocabulary, index scheme, targets trained ..."""
+    """Facts of the language model by label: backbone, parameters, vocabulary, index scheme, targets trained
+    ..."""
     stages: tuple[Stage, ...] = ()
     """The stages in the order in which they ran."""
     tasks: tuple[TaskResults, ...] = ()
@@ -317,7 +323,8 @@ class ReportContent:
     users_note: str = ""
     """A sentence on how these users were picked."""
     warnings: tuple[str, ...] = ()
-    """What makes figures of this run worthless as they stand, such as an item index that leaks; said before anything else."""
+    """What makes figures of this run worthless as they stand, such as an item index that leaks; said before
+    anything else."""
     published: tuple[PublishedTable, ...] = ()
     """Published numbers under the same protocol, beside ours."""
     published_note: str = ""

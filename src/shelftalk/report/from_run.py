@@ -16,7 +16,7 @@ from shelftalk.data.splitting import Split, SplitSettings
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.records import Request, Sample
-from shelftalk.report import besides, run_facts
+from shelftalk.report import run_facts, supplements
 from shelftalk.report.content import (
     CurvePoint,
     Difference,
@@ -32,7 +32,7 @@ from shelftalk.report.content import (
     Stage,
     TaskResults,
 )
-from shelftalk.runs import RunFolder, StageRecord
+from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.tasks.samples import read_samples
 
 PLOTTED = {
@@ -73,7 +73,7 @@ LINKS = (
 )
 
 
-class _Evaluation(besides.Asked, Protocol):
+class _Evaluation(supplements.Asked, Protocol):
     @property
     def shown_users(self) -> int: ...
 
@@ -96,7 +96,7 @@ class _Experiment(Protocol):
     @property
     def evaluation(self) -> _Evaluation: ...
     @property
-    def decoding(self) -> besides.AskedHow: ...
+    def decoding(self) -> supplements.AskedHow: ...
     @property
     def pretrained(self) -> Any: ...
     @property
@@ -115,17 +115,26 @@ class FinishedRun(Protocol):
     def split(self) -> Split: ...
 
 
-def content_of(found: FinishedRun) -> ReportContent:
-    """Everything the report says about a run. Raises StageMissing where a stage that it tells about was not run."""
-    experiment, folder = found.experiment, found.run
-    prepare, records = folder.needed("prepare"), _records(found)
-    trained = {name: folder.needed(name) for name in ("index", "write", "train")} if experiment.needs_training else {}
+def content_of(run: FinishedRun) -> ReportContent:
+    """Everything the report says about a run. Raises StageMissing where a stage that it tells about was not
+    run."""
+    experiment, folder = run.experiment, run.folder
+    prepare, records = folder.needed("prepare"), _records(run)
+    trained = (
+        {name: folder.needed(name) for name in ("index", "write", "train")}
+        if experiment.needs_training
+        else {}
+    )
     metrics = json.loads(folder.metrics.read_text("utf-8"))
-    tasks = tuple(_task(found, task, metrics[task]) for task in COMPARED if task in metrics)
+    tasks = tuple(_task(run, task, metrics[task]) for task in COMPARED if task in metrics)
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
-    published, published_note = besides.published(found.split, tasks, leaks=bool(warnings))
-    wording, wording_note = besides.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
-    search_error, search_error_note = besides.search_error(folder, experiment) if "aligned" in experiment.models else ((), "")
+    published, published_note = supplements.published(run.split, tasks, leaks=bool(warnings))
+    wording, wording_note = (
+        supplements.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
+    )
+    search_error, search_error_note = (
+        supplements.search_error(folder, experiment) if "aligned" in experiment.models else ((), "")
+    )
     return ReportContent(
         title=experiment.name,
         when=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
@@ -133,12 +142,12 @@ def content_of(found: FinishedRun) -> ReportContent:
         version=__version__,
         command=_command(folder),
         data=run_facts.data_facts(
-            prepare.facts["data"], found.split.scheme, len(found.split.evaluated_users("test"))
+            prepare.facts["data"], run.split.scheme, len(run.split.evaluated_users("test"))
         ),
         data_notes=tuple(prepare.facts["data"].get("notes", ())),
         machine=run_facts.machine_facts(records),
         settings=experiment.toml(),
-        scheme=found.split.scheme,
+        scheme=run.split.scheme,
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},
         stages=tuple(Stage(record.name.replace("recommend.", "ask "), record.seconds) for record in records),
@@ -147,13 +156,13 @@ def content_of(found: FinishedRun) -> ReportContent:
         published=published,
         published_note=published_note,
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
-        slices=_slices(found),
+        slices=_slices(run),
         curves=_curves(trained["train"], experiment.tasks) if trained else (),
         quality=_quality(trained["train"]) if trained else (),
         best_step=trained["train"].facts["best_step"] if trained else None,
-        samples=_samples(found) if trained else (),
-        users=_users(found),
-        users_note=_users_note(found),
+        samples=_samples(run) if trained else (),
+        users=_users(run),
+        users_note=_users_note(run),
         wording=wording,
         wording_note=wording_note,
         search_error=search_error,
@@ -165,7 +174,7 @@ def content_of(found: FinishedRun) -> ReportContent:
             experiment.split.ranking_negatives,
             pretrained=bool(experiment.pretrained.name),
             symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
-            scheme=found.split.scheme,
+            scheme=run.split.scheme,
         ),
         test_evaluations=folder.test_evaluations(),
         links=tuple(
@@ -176,11 +185,11 @@ def content_of(found: FinishedRun) -> ReportContent:
     )
 
 
-def _records(found: FinishedRun) -> list[StageRecord]:
+def _records(run: FinishedRun) -> list[StageRecord]:
     """The manifests of this run's stages, in the order in which they ran."""
-    names = ["prepare", *(("index", "write", "train") if found.experiment.needs_training else ())]
-    names += [f"recommend.{name}" for name in found.experiment.models] + ["evaluate"]
-    return [record for name in names if (record := found.run.record(name)) is not None]
+    names = ["prepare", *(("index", "write", "train") if run.experiment.needs_training else ())]
+    names += [f"recommend.{name}" for name in run.experiment.models] + ["evaluate"]
+    return [record for name in names if (record := run.folder.record(name)) is not None]
 
 
 def _command(folder: RunFolder) -> str:
@@ -188,12 +197,15 @@ def _command(folder: RunFolder) -> str:
     return f"shelftalk run {shlex.quote(str(folder.experiment))} --out {shlex.quote(str(again))}"
 
 
-# --- results ---------------------------------------------------------------------------------------------------------
+# --- results
+# ---------------------------------------------------------------------------------------------------------
 
 
-def _task(found: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskResults:
-    rows = tuple(_row(name, values, of_models) for name, values in of_models.items() if not name.endswith(".ci"))
-    per_user = pl.read_parquet(found.run.evaluation(task), columns=["model"], glob=False)
+def _task(run: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskResults:
+    rows = tuple(
+        _row(name, values, of_models) for name, values in of_models.items() if not name.endswith(".ci")
+    )
+    per_user = pl.read_parquet(run.folder.evaluation(task), columns=["model"], glob=False)
     return TaskResults(
         task=task,
         rows=rows,
@@ -202,16 +214,18 @@ def _task(found: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskRe
         n=per_user.filter(pl.col("model") == rows[0].model).height,
         unit="ratings" if task == "rating" else "users",
         protocol=run_facts.protocol(
-            task, found.experiment.split, len(found.split.dataset.items), found.split.scheme
+            task, run.experiment.split, len(run.split.dataset.items), run.split.scheme
         ),
-        differences=_differences(found.run, task),
+        differences=_differences(run.folder, task),
     )
 
 
 def _row(model: str, values: Mapping[str, float], of_models: Mapping[str, Any]) -> ModelRow:
     """NDCG@1 is left to metrics.json: with one relevant item it is the hit rate at 1."""
     shown = {metric: value for metric, value in values.items() if metric != "ndcg@1"}
-    intervals = {metric: (low, high) for metric, (low, high) in of_models[f"{model}.ci"].items() if metric in shown}
+    intervals = {
+        metric: (low, high) for metric, (low, high) in of_models[f"{model}.ci"].items() if metric in shown
+    }
     return ModelRow(model, shown, intervals, baseline=not model.startswith("aligned"))
 
 
@@ -228,7 +242,9 @@ def _oriented(difference: Difference) -> Difference:
     strength = {"aligned+prior": 0, "aligned": 1}
     if strength.get(difference.first, 2) <= strength.get(difference.second, 2):
         return difference
-    value, low, high = (None if n is None else -n for n in (difference.value, difference.high, difference.low))
+    value, low, high = (
+        None if n is None else -n for n in (difference.value, difference.high, difference.low)
+    )
     return Difference(difference.second, difference.first, difference.metric, value, low, high, difference.p)
 
 
@@ -237,16 +253,25 @@ def _weight(difference: Difference) -> int:
     return FIRST_PAIRS.index(pair) if pair in FIRST_PAIRS else len(FIRST_PAIRS)
 
 
-def _slices(found: FinishedRun) -> tuple[SliceRow, ...]:
-    rows = pl.read_parquet(found.run.evaluation("slices"), glob=False).iter_rows(named=True)
+def _slices(run: FinishedRun) -> tuple[SliceRow, ...]:
+    rows = pl.read_parquet(run.folder.evaluation("slices"), glob=False).iter_rows(named=True)
     return tuple(
-        SliceRow(row["task"], row["slice_kind"], row["slice"], row["users"], row["model"], _measured(row), _bounds(row))
+        SliceRow(
+            row["task"],
+            row["slice_kind"],
+            row["slice"],
+            row["users"],
+            row["model"],
+            _measured(row),
+            _bounds(row),
+        )
         for row in sorted(rows, key=_slice_order)
     )
 
 
 def _slice_order(row: Mapping[str, Any]) -> tuple[int, str, int]:
-    """By task and kind, bins ascending, "never seen" before any count; the sort is stable, so models stay in order."""
+    """By task and kind, bins ascending, "never seen" before any count; the sort is stable, so models stay in
+    order."""
     start = row["slice"].partition(" ")[0].partition("-")[0]
     return list(COMPARED).index(row["task"]), row["slice_kind"], int(start) if start.isdigit() else -1
 
@@ -256,16 +281,19 @@ def _measured(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _bounds(row: Mapping[str, Any]) -> dict[str, Interval | None]:
-    """The intervals that were measured: none where no user of the slice differs from another, nor in folders of version 0.1.0."""
+    """The intervals that were measured: none where no user of the slice differs from another, nor in folders
+    of version 0.1.0."""
     measured = [metric for metric in COMPARED[row["task"]] if row.get(f"{metric}.low") is not None]
     return {metric: (row[f"{metric}.low"], row[f"{metric}.high"]) for metric in measured}
 
 
-# --- training --------------------------------------------------------------------------------------------------------
+# --- training
+# --------------------------------------------------------------------------------------------------------
 
 
 def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
-    """The mixture, then task by task; last the sum over tasks by which the checkpoint was kept, which is no mean of anything."""
+    """The mixture, then task by task; last the sum over tasks by which the checkpoint was kept, which is no
+    mean of anything."""
     points = [_point(row) for row in train.facts["curve"]]
     order = ["all", *tasks, *sorted({point.task for point in points})]
     return tuple(sorted(points, key=lambda point: order.index(point.task)))
@@ -273,28 +301,35 @@ def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
 
 def _point(row: Mapping[str, Any]) -> CurvePoint:
     summed = row["task"] == "all" and row["part"] == "validation"
-    return CurvePoint(row["step"], row["tokens"], ADDED_UP if summed else row["task"], row["part"], row["loss"])
+    return CurvePoint(
+        row["step"], row["tokens"], ADDED_UP if summed else row["task"], row["part"], row["loss"]
+    )
 
 
 def _quality(train: StageRecord) -> tuple[QualityPoint, ...]:
-    """The metrics in which models are compared, and the one that chose the checkpoint; folders of version 0.1.0 have none."""
+    """The metrics in which models are compared, and the one that chose the checkpoint; folders of version
+    0.1.0 have none."""
     shown = (*COMPARED["retrieval"], run_facts.best_by(train))
     rows = [row for row in train.facts.get("quality", ()) if row["metric"] in shown]
     return tuple(QualityPoint(row["step"], row["tokens"], row["metric"], row["value"]) for row in rows)
 
 
-def _samples(found: FinishedRun) -> tuple[ShownSample, ...]:
-    """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and rather short."""
-    samples = read_samples(found.run.epoch(0))
-    by_task = {task: samples.take(samples.places(task)[:EARLY_SAMPLES]) for task in samples.counts()}
-    order = [*found.experiment.tasks, *by_task]
-    shown = [_readable(by_task[task], found.split) for task in dict.fromkeys(order) if task in by_task]
+def _samples(run: FinishedRun) -> tuple[ShownSample, ...]:
+    """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and
+    rather short."""
+    samples = read_samples(run.folder.epoch(0))
+    by_task = {task: samples.take(samples.positions(task)[:EARLY_SAMPLES]) for task in samples.counts()}
+    order = [*run.experiment.tasks, *by_task]
+    shown = [_readable(by_task[task], run.split) for task in dict.fromkeys(order) if task in by_task]
     return tuple(ShownSample(sample.task, sample.template, sample.segments) for sample in shown)
 
 
 def _readable(samples: Sequence[Sample], split: Split) -> Sample:
-    """Of those that show the title of one of their items, or of all, the one at a quarter of the way by length."""
-    titled = [sample for sample in samples if any(_begins_title(item, sample, split) for item in sample.items)]
+    """Of those that show the title of one of their items, or of all, the one at a quarter of the way by
+    length."""
+    titled = [
+        sample for sample in samples if any(_begins_title(item, sample, split) for item in sample.items)
+    ]
     by_length = sorted(titled or samples, key=lambda sample: len(sample.text))
     return by_length[len(by_length) // 4]
 
@@ -304,32 +339,35 @@ def _begins_title(item: str, sample: Sample, split: Split) -> bool:
     return bool(title) and title in sample.text
 
 
-# --- people ----------------------------------------------------------------------------------------------------------
+# --- people
+# ----------------------------------------------------------------------------------------------------------
 
 
-def _shown_model(found: FinishedRun) -> str | None:
+def _shown_model(run: FinishedRun) -> str | None:
     """Whose lists are shown, or None where no model retrieves."""
-    able = [name for name in found.experiment.models if found.run.ranking("retrieval", name).exists()]
+    able = [name for name in run.experiment.models if run.folder.ranking("retrieval", name).exists()]
     return next((name for name in (*SHOWN_MODELS, *able) if name in able), None)
 
 
-def _users(found: FinishedRun) -> tuple[ShownUser, ...]:
+def _users(run: FinishedRun) -> tuple[ShownUser, ...]:
     """Users drawn by seed, never by how well they were served."""
-    model = _shown_model(found)
+    model = _shown_model(run)
     if model is None:
         return ()
-    requests, truths = found.split.retrieval_requests("test")
-    drawn = seeds.generator(found.experiment.seed, "shown users").permutation(len(requests))
-    rankings = pl.read_parquet(found.run.ranking("retrieval", model), glob=False).rows(named=True)
-    noun = found.experiment.data.nouns.user.capitalize()
-    places = drawn[: found.experiment.evaluation.shown_users].tolist()
+    requests, truths = run.split.retrieval_requests("test")
+    drawn = seeds.generator(run.experiment.seed, "shown users").permutation(len(requests))
+    rankings = pl.read_parquet(run.folder.ranking("retrieval", model), glob=False).rows(named=True)
+    noun = run.experiment.data.nouns.user.capitalize()
+    positions = drawn[: run.experiment.evaluation.shown_users].tolist()
     return tuple(
-        _user(found.split, f"{noun} {number}", model, requests[place], truths[place], rankings[place])
-        for number, place in enumerate(places, start=1)
+        _user(run.split, f"{noun} {number}", model, requests[position], truths[position], rankings[position])
+        for number, position in enumerate(positions, start=1)
     )
 
 
-def _user(split: Split, label: str, model: str, request: Request, truth: str, ranking: Mapping[str, Any]) -> ShownUser:
+def _user(
+    split: Split, label: str, model: str, request: Request, truth: str, ranking: Mapping[str, Any]
+) -> ShownUser:
     items, scores = ranking["items"], ranking["scores"]
     top = zip(items[:SHOWN_TOP], scores[:SHOWN_TOP], strict=True)
     return ShownUser(
@@ -345,8 +383,8 @@ def _user(split: Split, label: str, model: str, request: Request, truth: str, ra
     )
 
 
-def _users_note(found: FinishedRun) -> str:
-    model, people = _shown_model(found), found.experiment.evaluation.shown_users
+def _users_note(run: FinishedRun) -> str:
+    model, people = _shown_model(run), run.experiment.evaluation.shown_users
     if model is None or not people:
         return ""
     return (

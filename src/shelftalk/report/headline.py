@@ -7,13 +7,23 @@ from shelftalk.report import numbers
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 
 REFIT = "@refit"  # trained on training + validation: another convention, compared with nothing here
-VERBS = {"ahead": "beats", "behind": "stays behind", "level": "cannot be told apart from", "unmeasured": "was not compared with"}
+VERBS = {
+    "ahead": "beats",
+    "behind": "stays behind",
+    "level": "cannot be told apart from",
+    "unmeasured": "was not compared with",
+}
 
 
 def verdict(difference: Difference, task: TaskResults) -> str:
-    """Says "ahead" or "behind" where the whole interval lies on one side of zero, else "level"; "unmeasured" without one."""
+    """Says "ahead" or "behind" where the whole interval lies on one side of zero, else "level"; "unmeasured"
+    without one."""
     low, high = difference.low, difference.high
-    if low is None or high is None or not (numbers.known(low) and numbers.known(high) and numbers.known(difference.value)):
+    if (
+        low is None
+        or high is None
+        or not (numbers.known(low) and numbers.known(high) and numbers.known(difference.value))
+    ):
         return "unmeasured"
     if low <= 0 <= high:
         return "level"

@@ -1,7 +1,8 @@
-"""Ledger: published numbers as data, each with its protocol and source, and which of them may stand beside a run's.
+"""Ledger: published numbers as data, each with its protocol and source, and which of them may stand beside a
+run's.
 
-The figures are in ledger.toml. A row may be printed beside ours where data set, split, candidates, convention and metric are the
-same; a data set is recognised by how many users, items and interactions it has.
+The figures are in ledger.toml. A row may be printed beside ours where data set, split, candidates, convention
+and metric are the same; a data set is recognised by how many users, items and interactions it has.
 """
 
 from __future__ import annotations
@@ -14,25 +15,30 @@ from importlib import resources
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from shelftalk.data.splitting import LEAST_EVENTS, NONE, TEST, TRAIN, VALIDATION, Split
 from shelftalk.evaluation.metrics import Task, metric_names
+from shelftalk.settings import Settings
 
 Convention = Literal["train-only", "refit"]
-Divided = Literal["leave-one-out", "random 80/10/10", "random 80/10/10 without what retrieval holds out", "another"]
+Divided = Literal[
+    "leave-one-out", "random 80/10/10", "random 80/10/10 without what retrieval holds out", "another"
+]
 Candidates = Literal["all items", "1+99 sampled, sampling unlike ours", "1 and uniform others", "none"]
 
-OURS: Mapping[Task, Candidates] = {"retrieval": "all items", "ranking": "1 and uniform others", "rating": "none"}
+OURS: Mapping[Task, Candidates] = {
+    "retrieval": "all items",
+    "ranking": "1 and uniform others",
+    "rating": "none",
+}
 """The candidates of every run of ours, by task."""
 PRINTED = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 """The metrics in which publications and runs are shown side by side."""
 
 
-class DatasetCounts(BaseModel):
+class DatasetCounts(Settings):
     """What a data set is recognised by."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     title: str
     """Its name as a person reads it."""
@@ -44,10 +50,8 @@ class DatasetCounts(BaseModel):
     """Interactions after filtering."""
 
 
-class Source(BaseModel):
+class Source(Settings):
     """Where a figure stands."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str = Field(min_length=1)
     """Authors, title and venue, or what is known of them."""
@@ -55,10 +59,8 @@ class Source(BaseModel):
     """Year of publication, where known."""
 
 
-class LedgerTable(BaseModel):
+class LedgerTable(Settings):
     """Rows of one source on one data set under one protocol."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     source: str
     """A name of the ledger's sources."""
@@ -87,16 +89,16 @@ class LedgerTable(BaseModel):
             raise ValueError(f'"{unknown[0]}" is no metric of {self.task}')
         for model, values in self.rows.items():
             if len(values) != len(self.metrics):
-                raise ValueError(f'the row "{model}" has {len(values)} values for {len(self.metrics)} metrics')
+                raise ValueError(
+                    f'the row "{model}" has {len(values)} values for {len(self.metrics)} metrics'
+                )
             if not all(value > 0 and (value < 1 or self.task == "rating") for value in values):
                 raise ValueError(f'the row "{model}" holds a value out of range')
         return self
 
 
-class Ledger(BaseModel):
+class Ledger(Settings):
     """The whole file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     datasets: dict[str, DatasetCounts]
     """Data sets by name."""
@@ -109,7 +111,9 @@ class Ledger(BaseModel):
     def _known_names(self) -> Ledger:
         for table in self.tables:
             if table.source not in self.sources or table.dataset not in self.datasets:
-                raise ValueError(f'a table names the source "{table.source}" and the data set "{table.dataset}": one is not there')
+                raise ValueError(
+                    f'a table names the source "{table.source}" and the data set "{table.dataset}": one is not there'
+                )
         return self
 
 
@@ -158,13 +162,15 @@ def all_published() -> tuple[Published, ...]:
 
 
 def matching(facts: SplitFacts, task: Task, convention: Convention) -> list[Published]:
-    """The rows that may stand beside a run's: same data set, split, candidates and convention, and marked as comparable."""
+    """The rows that may stand beside a run's: same data set, split, candidates and convention, and marked as
+    comparable."""
     divided = facts.ratings if task == "rating" else facts.events
     return [
         row
         for row in all_published()
         if row.comparable
-        and (row.dataset.users, row.dataset.items, row.dataset.interactions) == (facts.users, facts.items, facts.interactions)
+        and (row.dataset.users, row.dataset.items, row.dataset.interactions)
+        == (facts.users, facts.items, facts.interactions)
         and (row.task, row.split, row.candidates, row.convention) == (task, divided, OURS[task], convention)
     ]
 
@@ -172,11 +178,14 @@ def matching(facts: SplitFacts, task: Task, convention: Convention) -> list[Publ
 def facts_of(split: Split) -> SplitFacts:
     """The facts of a split, read off its parts and not off its settings."""
     data = split.dataset
-    return SplitFacts(len(data.user_ids), len(data.items), len(data.events), _events_divided(split), _ratings_divided(split))
+    return SplitFacts(
+        len(data.user_ids), len(data.items), len(data.events), _events_divided(split), _ratings_divided(split)
+    )
 
 
 def _events_divided(split: Split) -> Divided:
-    """Leave-one-out where each user's last event is the test, the last but one validation, and all others training."""
+    """Leave-one-out where each user's last event is the test, the last but one validation, and all others
+    training."""
     bounds = split.dataset.bounds
     if split.scheme != "leave_one_out" or np.diff(bounds).min() < LEAST_EVENTS:
         return "another"
@@ -186,7 +195,8 @@ def _events_divided(split: Split) -> Divided:
 
 
 def _ratings_divided(split: Split) -> Divided:
-    """Ours takes the ratings of held-out events from the training part, which a plain random split does not."""
+    """Ours takes the ratings of held-out events from the training part, which a plain random split does
+    not."""
     rated = ~np.isnan(split.dataset.event_rating)
     if not rated.any():
         return "another"

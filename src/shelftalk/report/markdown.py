@@ -1,7 +1,7 @@
 """The report as Markdown: the same sentences and tables as the page, without plots.
 
-Foreign text (titles, samples) goes through `escaped` or into a fence longer than any in the text, so it can neither break
-a table nor become markup.
+Foreign text (titles, samples) goes through `escaped` or into a fence longer than any in the text, so it can
+neither break a table nor become markup.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def render_markdown(content: ReportContent) -> str:
 
 
 def page_of(name: str, lede: str, shown: Mapping[str, Table], sentences: Iterable[str]) -> str:
-    """A comparison of trainings as Markdown: what came out, the tables by their titles, and how to read them."""
+    """A comparison of trainings as Markdown: what came out, the tables by their titles, and how to read
+    them."""
     blocks = [f"# {escaped(name)}", escaped(lede, 2000)]
     for title, table in shown.items():
         blocks += [f"## {title}", markdown_table(table)]
@@ -48,7 +49,7 @@ def escaped(text: str, limit: int = 120) -> str:
 
 def markdown_table(table: Table) -> str:
     """The table in pipes, numbers to the right; the best value of a column is bold."""
-    rules = ("---" if place < table.words else "---:" for place in range(len(table.columns)))
+    rules = ("---" if position < table.words else "---:" for position in range(len(table.columns)))
     lines = [map(escaped, table.columns), rules, *(map(_cell, row) for row in table.rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -81,7 +82,11 @@ def _results(content: ReportContent) -> list[str]:
 
 def _task(task: TaskResults) -> list[str]:
     means = f"{task.protocol} Means over {numbers.count(task.n)} {task.unit}, 95 % intervals in brackets."
-    blocks = [f"### {escaped(numbers.title(task.task))}", escaped(means, 800), markdown_table(tables.result_table(task))]
+    blocks = [
+        f"### {escaped(numbers.title(task.task))}",
+        escaped(means, 800),
+        markdown_table(tables.result_table(task)),
+    ]
     if task.differences:
         blocks += ["Paired differences, first minus second:", markdown_table(tables.difference_table(task))]
     return blocks
@@ -92,7 +97,11 @@ def _published(content: ReportContent) -> list[str]:
         return []
     blocks = ["## Published numbers under the same protocol", escaped(content.published_note, 1200)]
     for table in content.published:
-        blocks += [f"### {escaped(table.dataset)}", escaped(table.protocol, 800), markdown_table(tables.published_table(table))]
+        blocks += [
+            f"### {escaped(table.dataset)}",
+            escaped(table.protocol, 800),
+            markdown_table(tables.published_table(table)),
+        ]
     return blocks
 
 
@@ -112,11 +121,11 @@ def _user(user: ShownUser) -> list[str]:
     taken = "taken next" if user.ordered else "taken too"
     history = "\n".join(earlier + [f"- {escaped(line)}" for line in user.history])
     top = "\n".join(
-        f"{place}. {escaped(line.line)} ({numbers.score(line.score)}){f' **← {taken}**' if line.hit else ''}"
-        for place, line in enumerate(user.top, start=1)
+        f"{position}. {escaped(line.line)} ({numbers.score(line.score)}){f' **← {taken}**' if line.hit else ''}"
+        for position, line in enumerate(user.top, start=1)
     )
     heading = "Took next" if user.ordered else "Took too"
-    truth = f"{heading}: {escaped(user.truth)} ({tables.place_of_truth(user)})"
+    truth = f"{heading}: {escaped(user.truth)} ({tables.rank_of_truth(user)})"
     return [f"### {escaped(user.label)}", history, f"{escaped(user.model)} proposes:", top, truth]
 
 
@@ -155,7 +164,11 @@ def _facts(heading: str, mapping: Mapping[str, Fact], notes: Sequence[str]) -> l
     if not mapping:
         return []
     rows = tuple((Cell(label), Cell(value)) for label, value in tables.facts(mapping))
-    return [f"## {heading}", markdown_table(Table(("fact", "value"), rows, words=2)), *([_bullets(notes)] if notes else [])]
+    return [
+        f"## {heading}",
+        markdown_table(Table(("fact", "value"), rows, words=2)),
+        *([_bullets(notes)] if notes else []),
+    ]
 
 
 def _samples(content: ReportContent) -> list[str]:

@@ -1,4 +1,5 @@
-"""How numbers and foreign texts are written: the recommender convention .1234, an en dash for what was not measured."""
+"""How numbers and foreign texts are written: the recommender convention .1234, an en dash for what was not
+measured."""
 
 from __future__ import annotations
 
@@ -11,7 +12,17 @@ from shelftalk.report.content import Fact, Interval
 MISSING = "–"
 MINUS = "\u2212"
 UPPER_CASE = {"ndcg", "hr", "mrr", "rmse", "mae", "map", "auc"}
-RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI"}  # bidirectional classes that need isolating
+RIGHT_TO_LEFT = {
+    "R",
+    "AL",
+    "RLE",
+    "RLO",
+    "RLI",
+    "LRE",
+    "LRO",
+    "LRI",
+    "FSI",
+}  # bidirectional classes that need isolating
 
 
 def known(value: float | None) -> bool:
@@ -107,7 +118,8 @@ def title(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what no page may hold: control characters become spaces, halves of surrogate pairs U+FFFD."""
+    """The text without what no page may hold: control characters become spaces, halves of surrogate pairs
+    U+FFFD."""
     return "".join(_printable(character) for character in text)
 
 

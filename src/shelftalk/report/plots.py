@@ -1,10 +1,11 @@
 """The report's plots: altair specifications drawn to static SVG that stands inside the page.
 
-There is no JavaScript in them on purpose: such a page prints, travels by mail and opens under a strict content security
-policy, and it still opens when today's plotting libraries are forgotten. What interaction would have told stands in native
-SVG titles (shown when the pointer rests on a mark) and in one label per plot for readers who hear the page.
-Colours are CSS variables with a fallback, so plots follow the page between light and dark; fonts are the system's. The
-drawings carry no ids and no references, so any number of them may stand in one page.
+There is no JavaScript in them on purpose: such a page prints, travels by mail and opens under a strict
+content security policy, and it still opens when today's plotting libraries are forgotten. What interaction
+would have told stands in native SVG titles (shown when the pointer rests on a mark) and in one label per plot
+for readers who hear the page. Colours are CSS variables with a fallback, so plots follow the page between
+light and dark; fonts are the system's. The drawings carry no ids and no references, so any number of them may
+stand in one page.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from typing import Any
 import altair
 
 from shelftalk.report import numbers
-from shelftalk.report.content import CurvePoint, Difference, ModelRow, QualityPoint, ReportContent, SliceRow, Stage, TaskResults
+from shelftalk.report.content import (
+    CurvePoint,
+    Difference,
+    ModelRow,
+    QualityPoint,
+    ReportContent,
+    SliceRow,
+    Stage,
+    TaskResults,
+)
 from shelftalk.report.tables import SliceGroup, stage_time
 
 WIDTH = 300  # pixels; a panel fits a telephone, wider pages set several side by side
@@ -26,9 +36,21 @@ INK, MUTED, GRID = "var(--ink, #22211f)", "var(--muted, #6b675f)", "var(--line, 
 ACCENT, GREY = "var(--accent, #0b6e69)", "var(--grey, #8a857b)"
 COLOURS = ("#0b6e69", "#b4531f", "#5b5fb0", "#8a857b", "#a3397a", "#7a7a12")
 SERIES = tuple(f"var(--series-{n}, {colour})" for n, colour in enumerate(COLOURS, start=1))
-SHAPES = {"circle": "●", "square": "■", "triangle-up": "▲", "diamond": "◆", "cross": "✚", "triangle-down": "▼"}
-# The page's font is not known while drawing and may be a fifth wider than the one that row labels are measured in.
-LABEL, ROOM, LETTER = 125, 150, 7.2  # pixels: longest label as measured, most room kept for one, room per letter
+SHAPES = {
+    "circle": "●",
+    "square": "■",
+    "triangle-up": "▲",
+    "diamond": "◆",
+    "cross": "✚",
+    "triangle-down": "▼",
+}
+# The page's font is not known while drawing and may be a fifth wider than the one that row labels are
+# measured in.
+LABEL, ROOM, LETTER = (
+    125,
+    150,
+    7.2,
+)  # pixels: longest label as measured, most room kept for one, room per letter
 FIGURE = "replace(datum.label, /^([-\u2212]?)0\\./, '$1.')"  # Vega expression: axis labels as .12
 CONFIG: dict[str, Any] = {
     "background": None,
@@ -63,8 +85,11 @@ class Panel:
 
 
 def metric_panels(task: TaskResults) -> list[Panel]:
-    """One panel per plotted metric: a dot and its interval for each model; none where no model has the metric."""
-    measured = [metric for metric in task.plotted if any(numbers.known(row.metrics.get(metric)) for row in task.rows)]
+    """One panel per plotted metric: a dot and its interval for each model; none where no model has the
+    metric."""
+    measured = [
+        metric for metric in task.plotted if any(numbers.known(row.metrics.get(metric)) for row in task.rows)
+    ]
     return [_metric_panel(task, metric) for metric in measured]
 
 
@@ -107,8 +132,8 @@ def _figures_axis() -> altair.Axis:
 
 
 def difference_panel(heading: str, differences: Sequence[Difference]) -> Panel:
-    """A dot and its interval for each difference to one baseline, beside a line at zero; in colour where it is clear of zero and
-    its p is below .05."""
+    """A dot and its interval for each difference to one baseline, beside a line at zero; in colour where it
+    is clear of zero and its p is below .05."""
     rows = [_difference_row(difference) for difference in differences]
     base = altair.Chart({"values": rows}).encode(
         y=altair.Y("model:N", sort=None, title=None, axis=_row_axis(rows, "model")),
@@ -116,7 +141,9 @@ def difference_panel(heading: str, differences: Sequence[Difference]) -> Panel:
         description="tip:N",
     )
     x = altair.X("value:Q", title=None, scale=altair.Scale(zero=True, padding=14), axis=_figures_axis())
-    zero = altair.Chart({"values": [{"value": 0}]}).mark_rule(strokeDash=[4, 4], strokeWidth=1.5, color=INK, aria=False)
+    zero = altair.Chart({"values": [{"value": 0}]}).mark_rule(
+        strokeDash=[4, 4], strokeWidth=1.5, color=INK, aria=False
+    )
     chart = altair.layer(
         zero.encode(x="value:Q"),
         base.mark_rule(strokeWidth=2.5, strokeCap="round").encode(x="low:Q", x2="high:Q"),
@@ -127,26 +154,48 @@ def difference_panel(heading: str, differences: Sequence[Difference]) -> Panel:
 
 
 def _difference_row(difference: Difference) -> Row:
-    value, low, high = (number if number is not None else 0.0 for number in (difference.value, difference.low, difference.high))
+    value, low, high = (
+        number if number is not None else 0.0
+        for number in (difference.value, difference.low, difference.high)
+    )
     model = numbers.shorten(difference.first, 40)
     clear = (low > 0 or high < 0) and (difference.p is None or difference.p < 0.05)
     tip = f"{model}: {numbers.signed(value)} {numbers.signed_interval(low, high)}, p {numbers.p_value(difference.p)}"
     colour = ACCENT if clear else GREY
-    return {"model": model, "value": value, "low": low, "high": high, "figure": numbers.signed(value), "tip": tip, "colour": colour}
+    return {
+        "model": model,
+        "value": value,
+        "low": low,
+        "high": high,
+        "figure": numbers.signed(value),
+        "tip": tip,
+        "colour": colour,
+    }
 
 
 def slice_panels(groups: Iterable[SliceGroup]) -> list[Panel]:
-    """The main metric of each model on each slice, a panel per task and kind; none where nothing was measured."""
-    measured = [group for group in groups if any(numbers.known(row.metrics.get(group.metric)) for row in group.rows)]
+    """The main metric of each model on each slice, a panel per task and kind; none where nothing was
+    measured."""
+    measured = [
+        group for group in groups if any(numbers.known(row.metrics.get(group.metric)) for row in group.rows)
+    ]
     return [_slice_panel(group) for group in measured]
 
 
 def _slice_panel(group: SliceGroup) -> Panel:
     models = [numbers.shorten(model, 40) for model in dict.fromkeys(row.model for row in group.rows)]
-    rows = [_slice_row(row, group.metric) for row in group.rows if numbers.known(row.metrics.get(group.metric))]
+    rows = [
+        _slice_row(row, group.metric) for row in group.rows if numbers.known(row.metrics.get(group.metric))
+    ]
     heading = f"{numbers.title(group.task)}: {numbers.metric_name(group.metric)} by {group.kind}"
     base = altair.Chart({"values": rows}).encode(
-        y=altair.Y("slice:N", sort=None, title=None, scale=altair.Scale(paddingInner=0.3), axis=_row_axis(rows, "slice")),
+        y=altair.Y(
+            "slice:N",
+            sort=None,
+            title=None,
+            scale=altair.Scale(paddingInner=0.3),
+            axis=_row_axis(rows, "slice"),
+        ),
         yOffset=altair.YOffset("model:N", sort=models),
         color=altair.Color("model:N", scale=_scale(models, SERIES), legend=None),
         description="tip:N",
@@ -159,7 +208,9 @@ def _slice_panel(group: SliceGroup) -> Panel:
     )
     size = {"step": 13, "for": "offset"}
     signs = list(SHAPES.values())
-    legend = tuple(Key(model, signs[n % len(signs)], f"series-{n % len(SERIES) + 1}") for n, model in enumerate(models))
+    legend = tuple(
+        Key(model, signs[n % len(signs)], f"series-{n % len(SERIES) + 1}") for n, model in enumerate(models)
+    )
     return _panel(chart.properties(width=WIDTH, height=size), heading, [row["tip"] for row in rows], legend)
 
 
@@ -177,13 +228,18 @@ def _slice_row(row: SliceRow, metric: str) -> Row:
 
 
 def curve_panels(content: ReportContent) -> list[Panel]:
-    """One panel per task with a measured loss: training as a line, validation as a line with dots, the kept step marked."""
+    """One panel per task with a measured loss: training as a line, validation as a line with dots, the kept
+    step marked."""
     tasks = dict.fromkeys(point.task for point in content.curves if numbers.known(point.loss))
-    return [_curve_panel([point for point in content.curves if point.task == task], content.best_step) for task in tasks]
+    return [
+        _curve_panel([point for point in content.curves if point.task == task], content.best_step)
+        for task in tasks
+    ]
 
 
 def quality_panels(content: ReportContent) -> list[Panel]:
-    """One panel per metric of recommendation quality that was measured during training, the kept step marked."""
+    """One panel per metric of recommendation quality that was measured during training, the kept step
+    marked."""
     panels = []
     for metric in dict.fromkeys(point.metric for point in content.quality):
         rows = [_quality_row(point) for point in content.quality if point.metric == metric]
@@ -193,7 +249,9 @@ def quality_panels(content: ReportContent) -> list[Panel]:
 
 def _curve_panel(points: Sequence[CurvePoint], best_step: int | None) -> Panel:
     heading = "All tasks together" if points[0].task == "all" else numbers.title(points[0].task)
-    return _lines_panel(heading, [_curve_row(point) for point in points if numbers.known(point.loss)], best_step)
+    return _lines_panel(
+        heading, [_curve_row(point) for point in points if numbers.known(point.loss)], best_step
+    )
 
 
 def _lines_panel(heading: str, rows: Sequence[Row], best_step: int | None) -> Panel:
@@ -202,8 +260,15 @@ def _lines_panel(heading: str, rows: Sequence[Row], best_step: int | None) -> Pa
     colours = {"training": GREY, "validation": ACCENT}
     base = altair.Chart({"values": rows}).encode(
         x=altair.X("step:Q", title="step", axis=altair.Axis(tickCount=4, format=",d", grid=False)),
-        y=altair.Y("value:Q", title=None, scale=altair.Scale(zero=False, padding=6), axis=altair.Axis(tickCount=5, grid=True)),
-        color=altair.Color("part:N", scale=altair.Scale(domain=parts, range=[colours[part] for part in parts]), legend=None),
+        y=altair.Y(
+            "value:Q",
+            title=None,
+            scale=altair.Scale(zero=False, padding=6),
+            axis=altair.Axis(tickCount=5, grid=True),
+        ),
+        color=altair.Color(
+            "part:N", scale=altair.Scale(domain=parts, range=[colours[part] for part in parts]), legend=None
+        ),
     )
     dots = base.transform_filter("datum.part == 'validation'").mark_point(filled=True, size=45, opacity=1)
     layers = [base.mark_line(strokeWidth=2), dots.encode(description="tip:N")]
@@ -243,7 +308,8 @@ class Dot:
 
 
 def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: bool = False) -> Panel:
-    """A dot for each measurement, the marked ones in colour; those without a value as hollow triangles along the foot."""
+    """A dot for each measurement, the marked ones in colour; those without a value as hollow triangles along
+    the foot."""
     values = [dot.value for dot in dots if dot.value is not None]
     foot = min(values) - 0.08 * (max(values) - min(values) or abs(values[0]) or 1.0)
     rows = [
@@ -254,9 +320,22 @@ def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: 
         for dot in dots
     ]  # fmt: skip
     words = any(isinstance(dot.x, str) for dot in dots)
-    scale = altair.Scale(type="log", nice=False, padding=12) if logarithmic else altair.Scale(zero=False, padding=12)
-    numbered = altair.X("x:Q", title=x_title, scale=scale, axis=altair.Axis(tickCount=4, grid=False, labelOverlap=True, format="~g"))
-    x = altair.X("x:N", title=x_title, sort=None, axis=altair.Axis(labelAngle=0, grid=False)) if words else numbered
+    scale = (
+        altair.Scale(type="log", nice=False, padding=12)
+        if logarithmic
+        else altair.Scale(zero=False, padding=12)
+    )
+    numbered = altair.X(
+        "x:Q",
+        title=x_title,
+        scale=scale,
+        axis=altair.Axis(tickCount=4, grid=False, labelOverlap=True, format="~g"),
+    )
+    x = (
+        altair.X("x:N", title=x_title, sort=None, axis=altair.Axis(labelAngle=0, grid=False))
+        if words
+        else numbered
+    )
     figures = altair.Axis(tickCount=5, grid=True, labelExpr=FIGURE)
     base = altair.Chart({"values": rows}).encode(
         x=x,
@@ -266,7 +345,9 @@ def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: 
     )
     chart = altair.layer(
         base.transform_filter("datum.known").mark_point(filled=True, size=60, opacity=1),
-        base.transform_filter("!datum.known").mark_point(filled=False, shape="triangle-down", size=50, opacity=1),
+        base.transform_filter("!datum.known").mark_point(
+            filled=False, shape="triangle-down", size=50, opacity=1
+        ),
     )
     return _panel(chart.properties(width=WIDTH, height=170), heading, [dot.tip for dot in dots if dot.marked])
 
@@ -281,14 +362,18 @@ def _stage_panel(rows: Sequence[Row]) -> Panel:
     longest = max(row["seconds"] for row in rows) or 1.0
     base = altair.Chart({"values": rows}).encode(
         y=altair.Y("stage:N", sort=None, title=None, axis=_row_axis(rows, "stage")),
-        x=altair.X("seconds:Q", axis=None, scale=altair.Scale(domain=[0, 1.9 * longest])),  # room for the time behind the bar
+        x=altair.X(
+            "seconds:Q", axis=None, scale=altair.Scale(domain=[0, 1.9 * longest])
+        ),  # room for the time behind the bar
         description="tip:N",
     )
     chart = altair.layer(
         base.mark_bar(height=14, stroke=ACCENT).encode(fill=altair.Fill("fill:N", scale=None)),
         base.mark_text(align="left", dx=6, fontSize=12, color=MUTED).encode(text="time:N"),
     )
-    return _panel(chart.properties(width=WIDTH, height={"step": 24}), "Time by stage", [row["tip"] for row in rows])
+    return _panel(
+        chart.properties(width=WIDTH, height={"step": 24}), "Time by stage", [row["tip"] for row in rows]
+    )
 
 
 def _stage_row(stage: Stage) -> Row:
@@ -297,7 +382,9 @@ def _stage_row(stage: Stage) -> Row:
     return {"stage": name, "seconds": stage.seconds, "time": time, "tip": f"{name}: {time}", "fill": fill}
 
 
-def _panel(chart: altair.TopLevelMixin, heading: str, tips: Sequence[str], legend: tuple[Key, ...] = ()) -> Panel:
+def _panel(
+    chart: altair.TopLevelMixin, heading: str, tips: Sequence[str], legend: tuple[Key, ...] = ()
+) -> Panel:
     """The chart as inline SVG of WIDTH pixels, labelled with what its marks say."""
     import vl_convert  # starts a JavaScript engine, so only where something is drawn
 
@@ -312,5 +399,10 @@ def _for_a_page(svg: str, label: str) -> str:
     for mark in root.findall(".//*[@role='graphics-symbol']"):
         if mark.get("aria-roledescription") != "axis" and "aria-label" in mark.attrib:
             ElementTree.SubElement(mark, "title").text = mark.get("aria-label")
-    root.attrib = {"viewBox": root.get("viewBox", ""), "width": root.get("width", ""), "role": "img", "aria-label": label}
+    root.attrib = {
+        "viewBox": root.get("viewBox", ""),
+        "width": root.get("width", ""),
+        "role": "img",
+        "aria-label": label,
+    }
     return ElementTree.tostring(root, encoding="unicode")

@@ -11,11 +11,11 @@ import jinja2
 from pydantic import TypeAdapter
 
 from shelftalk import __version__
-from shelftalk.machine import hardware_facts
 from shelftalk.report import headline, numbers, plots, tables
 from shelftalk.report.content import ReportContent
 from shelftalk.report.markdown import render_markdown
-from shelftalk.runs import beside, space_needed
+from shelftalk.runtime.machine import hardware_facts
+from shelftalk.runtime.run_folder import beside, space_needed
 
 FILTERS = {
     "count": numbers.count,
@@ -47,7 +47,11 @@ def environment() -> jinja2.Environment:
 
 def origin() -> Mapping[str, Any]:
     """With which version, when and on what a report is written."""
-    return {"version": __version__, "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()), "machine": hardware_facts()}
+    return {
+        "version": __version__,
+        "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "machine": hardware_facts(),
+    }
 
 
 def render_html(content: ReportContent) -> str:
@@ -72,8 +76,8 @@ def render_json(content: ReportContent) -> str:
 def write_report(content: ReportContent, folder: Path) -> Path:
     """Write report.html, report.md and report.json into an existing folder and return the path of the page.
 
-    All three are rendered before any is written, and each is renamed into place, so a reader never meets half a report.
-    Raises NoSpace when the device is full.
+    All three are rendered before any is written, and each is renamed into place, so a reader never meets half
+    a report. Raises NoSpace when the device is full.
     """
     rendered = {
         "report.json": render_json(content), "report.md": render_markdown(content), "report.html": render_html(content),

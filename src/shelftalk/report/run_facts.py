@@ -1,16 +1,17 @@
-"""The plain statements of a report about a run: its data, its model, its machine, and what they do not prove."""
+"""The plain statements of a report about a run: its data, its model, its machine, and what they do not
+prove."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from shelftalk import machine
 from shelftalk.data.dataset import ITEM_COLUMNS
 from shelftalk.data.sources.reading import NO_ORDER
 from shelftalk.data.splitting import RANDOM_SPLIT, Scheme, SplitSettings
 from shelftalk.report.content import Fact
-from shelftalk.runs import StageRecord
+from shelftalk.runtime import machine
+from shelftalk.runtime.run_folder import StageRecord
 
 SAID_ELSEWHERE = ("warning", "left_out")
 """Facts of the index that stand at the top of a report."""
@@ -21,7 +22,11 @@ FEW_USERS = 2000
 def data_facts(found: Mapping[str, Any], scheme: Scheme, evaluated_users: int) -> dict[str, Fact]:
     """What was read and what became of it; `found` is a DataReport as a mapping."""
     order = f"by seed alone: split.scheme is random, and {found['ordered_by']} does not count"
-    texts = {f"items with {name}": f"{found[f'items_with_{name}']:.1%}" for name in ITEM_COLUMNS if name != "item_id"}
+    texts = {
+        f"items with {name}": f"{found[f'items_with_{name}']:.1%}"
+        for name in ITEM_COLUMNS
+        if name != "item_id"
+    }
     return {
         "source": found["source"],
         "users": found["users"],
@@ -57,7 +62,9 @@ def _filter(found: Mapping[str, Any]) -> str:
 def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> dict[str, Fact]:
     """The language model, how items are named to it and what it was trained on."""
     facts = train.facts
-    samples = [f"{count:,} {task.replace('_', ' ')}" for task, count in sorted(write.facts["samples"].items())]
+    samples = [
+        f"{count:,} {task.replace('_', ' ')}" for task, count in sorted(write.facts["samples"].items())
+    ]
     return {
         "backbone": f"{backbone_name(train)}, {facts['family']}",
         "parameters": facts["parameters"],
@@ -85,7 +92,9 @@ def backbone_name(train: StageRecord) -> str:
     start = train.facts["pretrained"]
     if not start["name"]:
         return "nano, from random weights"
-    return f"{start['name']}, " + ("from random weights" if start["random_weights"] else f"revision {start['revision']}")
+    return f"{start['name']}, " + (
+        "from random weights" if start["random_weights"] else f"revision {start['revision']}"
+    )
 
 
 def machine_facts(records: Sequence[StageRecord]) -> dict[str, Fact]:
@@ -124,11 +133,15 @@ def caveats(
     symbols: bool = False,
     scheme: Scheme = "leave_one_out",
 ) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping, `symbols` whether symbols name items."""
+    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping, `symbols`
+    whether symbols name items."""
     users, bundled = data["users"], data["source"].endswith("(bundled)")
     two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
     told = [
-        (users < FEW_USERS, f"{users:,} users show little: differences smaller than the intervals are chance for all that is known."),
+        (
+            users < FEW_USERS,
+            f"{users:,} users show little: differences smaller than the intervals are chance for all that is known.",
+        ),
         (scheme == "random", RANDOM_SPLIT),
         (scheme != "random" and ("retrieval" in tasks or "ranking" in tasks), LEAVE_ONE_OUT),
         (data.get("k_core", 0) > 1 and data.get("k_core_on", "all") == "all", CORE_COUNTS_ALL),
@@ -138,8 +151,14 @@ def caveats(
         (trained and not pretrained, NANO),
         (trained and not pretrained and symbols, START),
         (trained, TRAIN_ONLY),
-        (bundled, "The bundled MovieLens is one small set of people who like films; it says little about a shop."),
-        (bundled, "MovieLens' terms forbid commercial use without permission; its licence stands beside the data."),
+        (
+            bundled,
+            "The bundled MovieLens is one small set of people who like films; it says little about a shop.",
+        ),
+        (
+            bundled,
+            "MovieLens' terms forbid commercial use without permission; its licence stands beside the data.",
+        ),
     ]
     return tuple(sentence for holds, sentence in told if holds)
 
@@ -157,9 +176,7 @@ LEAVE_ONE_OUT = (
     "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for real use would need "
     "a split by time."
 )
-RANDOM_RATINGS = (
-    "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after the one asked for."
-)
+RANDOM_RATINGS = "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after the one asked for."
 RECONSTRUCTION = (
     "Prompts, masking ratios and mixture weights are a reconstruction of the idea of arXiv 2404.00245, not its authors' own, "
     "which were not published with it."

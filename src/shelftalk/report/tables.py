@@ -66,12 +66,16 @@ def result_table(task: TaskResults) -> Table:
     """Every model of a task with its figures; the best one of each column is marked."""
     metrics = metric_columns(task.rows)
     best = {metric: best_figure(task, metric) for metric in metrics}
-    rows = tuple((Cell(row.model), *(_metric_cell(row, metric, best[metric]) for metric in metrics)) for row in task.rows)
+    rows = tuple(
+        (Cell(row.model), *(_metric_cell(row, metric, best[metric]) for metric in metrics))
+        for row in task.rows
+    )
     return Table(("model", *map(numbers.metric_name, metrics)), rows)
 
 
 def best_figure(task: TaskResults, metric: str) -> str:
-    """The best value as it is printed (models equal in print are equally best); "" with fewer than two to compare."""
+    """The best value as it is printed (models equal in print are equally best); "" with fewer than two to
+    compare."""
     values = [row.metrics.get(metric) for row in task.rows if not row.model.endswith(REFIT)]
     measured = [value for value in values if value is not None and numbers.known(value)]
     if len(measured) < 2:
@@ -81,7 +85,9 @@ def best_figure(task: TaskResults, metric: str) -> str:
 
 def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
     text = numbers.figure(row.metrics.get(metric))
-    return Cell(text, numbers.interval(row.intervals.get(metric)), text == best and not row.model.endswith(REFIT))
+    return Cell(
+        text, numbers.interval(row.intervals.get(metric)), text == best and not row.model.endswith(REFIT)
+    )
 
 
 def difference_table(task: TaskResults) -> Table:
@@ -100,11 +106,17 @@ def difference_table(task: TaskResults) -> Table:
 
 
 def slice_groups(content: ReportContent) -> list[SliceGroup]:
-    """Slices by task and kind, in order of appearance; tasks without results have no main metric and no slices."""
+    """Slices by task and kind, in order of appearance; tasks without results have no main metric and no
+    slices."""
     main_metrics = {task.task: task.main_metric for task in content.tasks}
     keys = dict.fromkeys((row.task, row.kind) for row in content.slices if row.task in main_metrics)
     return [
-        SliceGroup(task, kind, main_metrics[task], tuple(row for row in content.slices if (row.task, row.kind) == (task, kind)))
+        SliceGroup(
+            task,
+            kind,
+            main_metrics[task],
+            tuple(row for row in content.slices if (row.task, row.kind) == (task, kind)),
+        )
         for task, kind in keys
     ]
 
@@ -113,10 +125,16 @@ def slice_table(group: SliceGroup) -> Table:
     """A row per slice, a column per model."""
     models = list(dict.fromkeys(row.model for row in group.rows))
     sizes = {row.slice: row.n for row in reversed(group.rows)}
-    cells = {(row.slice, row.model): _plain_cell(row.metrics, row.intervals, group.metric) for row in group.rows}
+    cells = {
+        (row.slice, row.model): _plain_cell(row.metrics, row.intervals, group.metric) for row in group.rows
+    }
     slices = dict.fromkeys(row.slice for row in group.rows)
     rows = tuple(
-        (Cell(part), Cell(numbers.count(sizes[part])), *(cells.get((part, model), Cell(numbers.MISSING)) for model in models))
+        (
+            Cell(part),
+            Cell(numbers.count(sizes[part])),
+            *(cells.get((part, model), Cell(numbers.MISSING)) for model in models),
+        )
         for part in slices
     )
     return Table((group.kind, "users", *models), rows)
@@ -163,13 +181,21 @@ def search_error_table(rows: Sequence[SearchErrorRow]) -> Table:
         )
         for row in rows
     )
-    return Table(("beams", "finish", "requests", "top 10 differs", "of the ten missing", "most nats behind"), cells, words=2)
+    return Table(
+        ("beams", "finish", "requests", "top 10 differs", "of the ten missing", "most nats behind"),
+        cells,
+        words=2,
+    )
 
 
 def published_table(table: PublishedTable) -> Table:
     """Ours beside theirs. No best figure is marked: between publications nothing is paired."""
     rows = tuple(
-        (Cell(row.model), *(_plain_cell(row.metrics, row.intervals, metric) for metric in table.metrics), Cell(row.source))
+        (
+            Cell(row.model),
+            *(_plain_cell(row.metrics, row.intervals, metric) for metric in table.metrics),
+            Cell(row.source),
+        )
         for row in table.rows
     )
     return Table(("model", *map(numbers.metric_name, table.metrics), "source"), rows)
@@ -185,7 +211,9 @@ def stage_time(stage: Stage) -> str:
     """The time a stage took, or that it was not done again."""
     if not stage.skipped:
         return numbers.duration(stage.seconds)
-    return f"skipped ({numbers.duration(stage.seconds)} before)" if numbers.known(stage.seconds) else "skipped"
+    return (
+        f"skipped ({numbers.duration(stage.seconds)} before)" if numbers.known(stage.seconds) else "skipped"
+    )
 
 
 def total_time(stages: Sequence[Stage]) -> str:
@@ -199,7 +227,7 @@ def facts(mapping: Mapping[str, Fact]) -> list[tuple[str, str]]:
     return [(label, numbers.fact(value)) for label, value in mapping.items()]
 
 
-def place_of_truth(user: ShownUser) -> str:
+def rank_of_truth(user: ShownUser) -> str:
     """As in "place 3 of 50", or that the item is not in the list."""
     if user.rank is None:
         return f"not among the {numbers.count(user.listed)} listed"
@@ -215,7 +243,9 @@ def _about_comparisons(content: ReportContent) -> list[str]:
     compared = sum(len(task.differences) for task in content.tasks)
     if compared < 2:
         return []
-    return [f"{compared} differences are shown, each with its own 95 % interval: none is widened for their number."]
+    return [
+        f"{compared} differences are shown, each with its own 95 % interval: none is widened for their number."
+    ]
 
 
 def _about_the_test_part(content: ReportContent) -> list[str]:
@@ -224,4 +254,6 @@ def _about_the_test_part(content: ReportContent) -> list[str]:
         return []
     if times == 1:
         return ["The test part was evaluated once in this run folder."]
-    return [f"The test part was evaluated {times} times in this run folder: whatever was changed in between has seen it."]
+    return [
+        f"The test part was evaluated {times} times in this run folder: whatever was changed in between has seen it."
+    ]

@@ -1,7 +1,7 @@
 """MIM, masked item modelling: some items of a history are masked, and the model names them.
 
-The operation of BERT4Rec (Sun et al., CIKM 2019) said in words, after Cao et al. (NAACL Findings 2024); the wording and the
-masking share are ours.
+The operation of BERT4Rec (Sun et al., CIKM 2019) said in words, after Cao et al. (NAACL Findings 2024); the
+wording and the masking share are ours.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pydantic import Field
 
 from shelftalk.ragged import hstack, ragged, sample_mask, vstack
 from shelftalk.records import Segment
-from shelftalk.tasks.marks import MARKS, mark
 from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.sentinels import SENTINELS, sentinel
 from shelftalk.tasks.task import Task, TaskSettings, one_each
 from shelftalk.tasks.windows import windows
 
@@ -30,7 +30,7 @@ class MaskedItemsSettings(TaskSettings):
     """Items in a window."""
     share: float = Field(0.2, gt=0, lt=1)
     """Share of a window's items that are masked, at least one."""
-    max_masked: int = Field(MARKS, ge=1, le=MARKS)
+    max_masked: int = Field(SENTINELS, ge=1, le=SENTINELS)
     """Most items masked in one window; 1 masks a single item whatever the share."""
 
 
@@ -49,16 +49,20 @@ class MaskedItems(Task):
         items, frame = self.events(start[some], stop[some]), self.frame(numbers[owner[some]], draw)
         number = np.clip(np.round(items.lengths * self.settings.share), 1, self.settings.max_masked)
         masked = sample_mask(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), draw)
-        marks = ragged(self.context.tables.codes([mark(place)]) for place in range(MARKS))
+        sentinels = ragged(self.context.tables.codes([sentinel(position)]) for position in range(SENTINELS))
         before = np.concatenate([[0], np.cumsum(masked)])
-        sign = (before[:-1] - np.repeat(before[items.offsets[:-1]], items.lengths))[masked]  # the how-manieth of its window
+        sign = (before[:-1] - np.repeat(before[items.offsets[:-1]], items.lengths))[
+            masked
+        ]  # the how-manieth of its window
 
         bare = np.repeat(frame.bare, items.lengths)
         shown = self.context.form_row(items.values, bare, False)
         shown[masked] = len(self.context.forms("line")) + sign
-        ends = hstack([marks, one_each(np.full(MARKS, self.context.tables.code(Segment("\n"))))])
+        ends = hstack([sentinels, one_each(np.full(SENTINELS, self.context.tables.code(Segment("\n"))))])
         history = vstack([self.context.forms("line"), ends]).take(shown).merge_rows(items.offsets)
-        said = self.context.forms("line").take(self.context.form_row(items.values[masked], bare[masked], True))
-        hidden = hstack([marks.take(sign), said]).merge_rows(before[items.offsets])
+        said = self.context.forms("line").take(
+            self.context.form_row(items.values[masked], bare[masked], True)
+        )
+        hidden = hstack([sentinels.take(sign), said]).merge_rows(before[items.offsets])
         source = self.fill("source", frame, masked_history=history)
         return self.made(frame, items, source, self.fill("target", frame, masked=hidden))

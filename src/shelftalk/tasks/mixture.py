@@ -1,6 +1,7 @@
 """Mixture: tasks times weights, as epochs of samples in one shuffled order, kept as Parquet.
 
-An epoch depends on (data, settings, seed, its number) alone: not on workers, nor on how often the run was resumed.
+An epoch depends on (data, settings, seed, its number) alone: not on workers, nor on how often the run was
+resumed.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from shelftalk.tasks.task import Task
 
 
 def epoch_chunks(tasks: Iterable[Task], epoch: int, seed: int) -> Iterator[Samples]:
-    """The samples of one epoch, some users at a time and shuffled within them: users stand in a seeded order of their own, and
-    training draws its batches from the whole epoch."""
+    """The samples of one epoch, some users at a time and shuffled within them: users stand in a seeded order
+    of their own, and training draws its batches from the whole epoch."""
     for number, parts in enumerate(zip(*(task.chunks(epoch) for task in tasks), strict=True)):
         samples = joined(parts)
         yield samples.take(seeds.generator(seed, "mixture order", epoch, number).permutation(len(samples)))
@@ -28,7 +29,8 @@ def epoch_samples(tasks: Iterable[Task], epoch: int, seed: int) -> Samples:
 
 
 def write_epoch(tasks: Iterable[Task], epoch: int, seed: int, path: Path) -> dict[str, int]:
-    """Write one epoch, in memory that does not grow with the number of users; returns the number of samples by task."""
+    """Write one epoch, in memory that does not grow with the number of users; returns the number of samples
+    by task."""
     counts: dict[str, int] = {}
     with SamplesFile(path) as file:
         for samples in epoch_chunks(tasks, epoch, seed):

@@ -1,7 +1,7 @@
 """Items that a user has not taken, as far as training may know.
 
-Drawn over everything outside the user's *training* items: leaving a held-out item out of the negatives would itself be a hint,
-so what is held out is not consulted. Legend: S slots (one negative each), I items.
+Drawn over everything outside the user's *training* items: leaving a held-out item out of the negatives would
+itself be a hint, so what is held out is not consulted. Legend: S slots (one negative each), I items.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from shelftalk.data.splitting import Split
 from shelftalk.ragged import Ragged, offsets_of
 
 Kind = Literal["uniform", "popular", "category", "neighbour"]
-"""Where a negative comes from: any item; any item in proportion to its training events; an item of the positive's category (items
-without one share theirs); one of the items most alike to the positive by text."""
+"""Where a negative comes from: any item; any item in proportion to its training events; an item of the
+positive's category (items without one share theirs); one of the items most alike to the positive by text."""
 NEIGHBOURS = 50
 """How many of the items most alike to a positive may stand in for it."""
 ROUNDS = 16
@@ -32,18 +32,24 @@ class Negatives:
         self._kinds = kinds
         self._items = len(split.dataset.items)
         taken = split.training_users * self._items + split.training_items
-        self._taken = np.append(np.sort(taken), np.iinfo(np.int64).max)  # keys user * I + item, and one beyond them all
+        self._taken = np.append(
+            np.sort(taken), np.iinfo(np.int64).max
+        )  # keys user * I + item, and one beyond them all
         self._free = self._items - np.bincount(split.training_users, minlength=len(split.dataset.user_ids))
 
     def most(self, user: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """`wanted`, or as many as the catalogue holds outside the user's training items."""
         return np.minimum(wanted, self._free[user])
 
-    def draw(self, user: np.ndarray, numbers: np.ndarray, like: np.ndarray, draw: np.random.Generator) -> Ragged:
-        """For each of N samples `numbers[n]` distinct catalogue rows (see `most`) that user number `user[n]` has not taken.
+    def draw(
+        self, user: np.ndarray, numbers: np.ndarray, like: np.ndarray, draw: np.random.Generator
+    ) -> Ragged:
+        """For each of N samples `numbers[n]` distinct catalogue rows (see `most`) that user number `user[n]`
+        has not taken.
 
-        `like` [S] is the positive of each slot, for kinds of negatives that resemble it. Each slot draws its kind by chance; where a
-        kind offers nothing free after some draws, any item stands in, so that the number is always what was asked for.
+        `like` [S] is the positive of each slot, for kinds of negatives that resemble it. Each slot draws its
+        kind by chance; where a kind offers nothing free after some draws, any item stands in, so that the
+        number is always what was asked for.
         """
         bounds = offsets_of(numbers)
         owner = np.repeat(np.arange(len(numbers)), numbers)
@@ -59,7 +65,9 @@ class Negatives:
         self._fill_up(user, owner, found, draw)
         return Ragged(found, bounds)
 
-    def _proposed(self, kind: np.ndarray, like: np.ndarray, draw: np.random.Generator, as_asked: bool) -> np.ndarray:
+    def _proposed(
+        self, kind: np.ndarray, like: np.ndarray, draw: np.random.Generator, as_asked: bool
+    ) -> np.ndarray:
         """[S] catalogue rows, each drawn in the manner of its slot's kind."""
         items = draw.integers(self._items, size=len(kind))
         for number, name in enumerate(self._kinds if as_asked else ()):
@@ -83,7 +91,9 @@ class Negatives:
     @cached_property
     def _categories(self) -> tuple[Ragged, np.ndarray]:
         """Catalogue rows by category, and [I] the category of each."""
-        _, category = np.unique(self._split.dataset.items["categories"].to_numpy().astype(str), return_inverse=True)
+        _, category = np.unique(
+            self._split.dataset.items["categories"].to_numpy().astype(str), return_inverse=True
+        )
         return Ragged(np.argsort(category, kind="stable"), offsets_of(np.bincount(category))), category
 
     @cached_property
@@ -103,11 +113,15 @@ class Negatives:
         _, first = np.unique(keys[slots], return_index=True)
         found[np.delete(slots, first)] = -1
 
-    def _fill_up(self, user: np.ndarray, owner: np.ndarray, found: np.ndarray, draw: np.random.Generator) -> None:
+    def _fill_up(
+        self, user: np.ndarray, owner: np.ndarray, found: np.ndarray, draw: np.random.Generator
+    ) -> None:
         """The last open slots, from a list of what is free: where the user has taken nearly everything."""
         whose, free = -1, np.zeros(0, np.int64)
         for sample in np.unique(owner[found < 0]).tolist():
-            if user[sample] != whose:  # once for a user of thousands of samples: the list is as long as the catalogue
+            if (
+                user[sample] != whose
+            ):  # once for a user of thousands of samples: the list is as long as the catalogue
                 whose, free = int(user[sample]), self._untaken(int(user[sample]))
             first, last = np.searchsorted(owner, [sample, sample + 1])
             slots = first + np.flatnonzero(found[first:last] < 0)

@@ -1,4 +1,5 @@
-"""BPR: a history, one item that the user took afterwards and one that they did not; the model says which one they prefer.
+"""BPR: a history, one item that the user took afterwards and one that they did not; the model says which one
+they prefer.
 
 Bayesian personalised ranking (Rendle et al., UAI 2009) said in words, after Cao et al. (NAACL Findings 2024).
 Legend: N samples, Q questions of all samples together.
@@ -30,8 +31,9 @@ class PairwisePreferenceSettings(TaskSettings):
     questions: int = Field(4, ge=1)
     """Questions asked of one history, about the items that follow it."""
     negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
-    """Where the items not taken come from, each drawing one of these by chance: "uniform", "popular" (in proportion to training
-    events), "category" (the taken item's own) or "neighbour" (most alike to the taken item by text)."""
+    """Where the items not taken come from, each drawing one of these by chance: "uniform", "popular" (in
+    proportion to training events), "category" (the taken item's own) or "neighbour" (most alike to the taken
+    item by text)."""
 
 
 class PairwisePreference(Task):
@@ -62,8 +64,11 @@ class PairwisePreference(Task):
         second = np.where(flipped, positives.values, negatives.values)
         return self._samples(frame, self.events(start, stop - asked), positives, first, second)
 
-    def _samples(self, frame: Frame, history: Ragged, preferred: Ragged, first: np.ndarray, second: np.ndarray) -> Samples:
-        """`preferred` [N] rows of all Q answers, `first` and `second` [Q] the options in the order in which they stand."""
+    def _samples(
+        self, frame: Frame, history: Ragged, preferred: Ragged, first: np.ndarray, second: np.ndarray
+    ) -> Samples:
+        """`preferred` [N] rows of all Q answers, `first` and `second` [Q] the options in the order in which
+        they stand."""
         of = preferred.row_ids
         each = Frame(frame.user[of], frame.wording[of], frame.bare[of])
         lines = self.context.forms("line")

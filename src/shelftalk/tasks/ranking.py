@@ -30,15 +30,18 @@ class RankingSettings(TaskSettings):
     max_negatives: int = Field(99, ge=1, le=99)
     """Most negatives in a training list; the number is drawn log-uniformly between the two."""
     negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
-    """Where training negatives come from, each drawing one of these by chance: "uniform", "popular" (in proportion to training
-    events), "category" (the positive's own) or "neighbour" (most alike to the positive by text)."""
+    """Where training negatives come from, each drawing one of these by chance: "uniform", "popular" (in
+    proportion to training events), "category" (the positive's own) or "neighbour" (most alike to the positive
+    by text)."""
     samples_per_user: int = Field(4, ge=1)
     """Lists drawn per user in the task's own epoch, each with another target."""
 
     @model_validator(mode="after")
     def _fewest_is_not_above_most(self) -> Self:
         if self.min_negatives > self.max_negatives:
-            raise ValueError(f"min_negatives ({self.min_negatives}) is above max_negatives ({self.max_negatives})")
+            raise ValueError(
+                f"min_negatives ({self.min_negatives}) is above max_negatives ({self.max_negatives})"
+            )
         return self
 
 
@@ -61,11 +64,11 @@ class RankingTask(ServedTask):
         begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
         owner = np.repeat(np.arange(len(numbers)), length)
         drawn = sample_mask(length, np.minimum(length, self.settings.samples_per_user), draw)
-        place = (np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length))[drawn]
+        position = (np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length))[drawn]
         owner, frame = owner[drawn], self.frame(numbers[owner[drawn]], draw)
-        event = begin[owner] + place
+        event = begin[owner] + position
         positive = self.events(event, event + 1).values
-        history = self.events(event - np.minimum(place, self.settings.max_history), event)
+        history = self.events(event - np.minimum(position, self.settings.max_history), event)
         return self._samples(frame, history, self._candidates(frame.user, positive, draw), positive)
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
@@ -89,9 +92,13 @@ class RankingTask(ServedTask):
 
     def _samples(self, frame: Frame, history: Ragged, candidates: Ragged, truth: np.ndarray) -> Samples:
         answer = self.fill("target", frame, item=self.named(truth, frame))
-        return self.made(frame, hstack([history, candidates]), self._source(frame, history, candidates), answer)
+        return self.made(
+            frame, hstack([history, candidates]), self._source(frame, history, candidates), answer
+        )
 
     def _source(self, frame: Frame, history: Ragged, candidates: Ragged) -> Ragged:
         """Candidates stand by name alone, since a list of a hundred texts would be most of the prompt."""
-        listed = self.context.items_as("listed", bare=True).take(candidates.values).merge_rows(candidates.offsets)
+        listed = (
+            self.context.items_as("listed", bare=True).take(candidates.values).merge_rows(candidates.offsets)
+        )
         return self.fill("source", frame, history=self.lines(history, frame.bare), candidates=listed)

@@ -23,8 +23,8 @@ class RetrievalSettings(TaskSettings):
     text_share: float = Field(0.1, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names."""
     targets: int = Field(0, ge=0)
-    """Items at the end of a window that bear loss; 0: every item of it, so that one pass over a history trains each of its
-    next items (the economical form for decoder-only models)."""
+    """Items at the end of a window that bear loss; 0: every item of it, so that one pass over a history
+    trains each of its next items (the economical form for decoder-only models)."""
 
 
 class RetrievalTask(ServedTask):
@@ -48,10 +48,19 @@ class RetrievalTask(ServedTask):
 
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
         bounds = self.training_bounds(numbers)
-        owner, start, stop, first = windows(bounds, self.settings.max_history + 1, draw, self.settings.targets)
-        some = (stop - start > 1) | (bounds[owner, 1] - bounds[owner, 0] == 1)  # without a history only where there is none to show
+        owner, start, stop, first = windows(
+            bounds, self.settings.max_history + 1, draw, self.settings.targets
+        )
+        some = (stop - start > 1) | (
+            bounds[owner, 1] - bounds[owner, 0] == 1
+        )  # without a history only where there is none to show
         owner, start, stop, first = owner[some], start[some], stop[some], first[some]
-        return self._samples(self.frame(numbers[owner], draw), self.events(start, stop - 1), self.events(stop - 1, stop).values, first)
+        return self._samples(
+            self.frame(numbers[owner], draw),
+            self.events(start, stop - 1),
+            self.events(stop - 1, stop).values,
+            first,
+        )
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
         frame, history = self.asked(requests, template), self.shown(requests)
@@ -59,12 +68,16 @@ class RetrievalTask(ServedTask):
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.retrieval_requests("validation")
-        return self._samples(self.asked(requests, self.seen[0]), self.shown(requests), self.rows_of([truths]).values, None)
+        return self._samples(
+            self.asked(requests, self.seen[0]), self.shown(requests), self.rows_of([truths]).values, None
+        )
 
     def _samples(self, frame: Frame, history: Ragged, last: np.ndarray, first: np.ndarray | None) -> Samples:
         """The last item is the target, and so are those of the history from place `first` on."""
         answer = self.fill("target", frame, item=self.named(last, frame))
-        return self.made(frame, hstack([history, one_each(last)]), self._source(frame, history, first), answer)
+        return self.made(
+            frame, hstack([history, one_each(last)]), self._source(frame, history, first), answer
+        )
 
     def _source(self, frame: Frame, history: Ragged, first: np.ndarray | None) -> Ragged:
         return self.fill("source", frame, history=self.lines(history, frame.bare, first))

@@ -1,7 +1,7 @@
 """Samples as columns: what an epoch is made of, written and read without an object per sample.
 
-Every distinct piece of text stands once in a table; a sample is a row of piece numbers. One by one, samples are the plain
-`Sample` records. Legend: N samples, P pieces of all samples together.
+Every distinct piece of text stands once in a table; a sample is a row of piece numbers. One by one, samples
+are the plain `Sample` records. Legend: N samples, P pieces of all samples together.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ _DICTIONARY_BYTES = 256 * 2**20  # a page of distinct texts may be as large: wha
 
 @dataclass(eq=False)
 class Tables:
-    """What the numbers in samples stand for. Pieces and wordings are added as they come; nothing is ever removed."""
+    """What the numbers in samples stand for. Pieces and wordings are added as they come; nothing is ever
+    removed."""
 
     item_ids: Sequence[str]
     user_ids: Sequence[str]
@@ -49,7 +50,9 @@ class Tables:
 
     def code(self, segment: Segment) -> int:
         """Twice the piece's number, plus one where it bears loss."""
-        return 2 * self._number(Segment(segment.text, False, segment.symbols), self.pieces) + segment.bears_loss
+        return (
+            2 * self._number(Segment(segment.text, False, segment.symbols), self.pieces) + segment.bears_loss
+        )
 
     def codes(self, segments: Iterable[Segment]) -> list[int]:
         """The code of each segment."""
@@ -73,8 +76,8 @@ class Tables:
 
 @dataclass(frozen=True, eq=False)
 class Samples(Sequence[Sample]):
-    """N samples. `text` [N] rows of piece codes, `items` [N] rows of catalogue rows, `user` [N] user numbers (-1: nobody),
-    `wording` [N] numbers of task and template; `tables` says what they stand for."""
+    """N samples. `text` [N] rows of piece codes, `items` [N] rows of catalogue rows, `user` [N] user numbers
+    (-1: nobody), `wording` [N] numbers of task and template; `tables` says what they stand for."""
 
     tables: Tables
     text: Ragged
@@ -86,16 +89,16 @@ class Samples(Sequence[Sample]):
         return len(self.text)
 
     def __iter__(self) -> Iterator[Sample]:
-        return (self[place] for place in range(len(self)))
+        return (self[position] for position in range(len(self)))
 
     @overload
-    def __getitem__(self, place: int) -> Sample: ...
+    def __getitem__(self, position: int) -> Sample: ...
     @overload
-    def __getitem__(self, place: slice) -> Samples: ...
-    def __getitem__(self, place: int | slice) -> Sample | Samples:
-        if isinstance(place, slice):
-            return self.take(np.arange(*place.indices(len(self))))
-        row = range(len(self))[place]  # raises IndexError, and counts from the end, as a list does
+    def __getitem__(self, position: slice) -> Samples: ...
+    def __getitem__(self, position: int | slice) -> Sample | Samples:
+        if isinstance(position, slice):
+            return self.take(np.arange(*position.indices(len(self))))
+        row = range(len(self))[position]  # raises IndexError, and counts from the end, as a list does
         task, template = self.tables.wordings[self.wording[row]]
         user = "" if self.user[row] == NOBODY else self.tables.user_ids[self.user[row]]
         items = tuple(self.tables.item_ids[item] for item in self.items[row].tolist())
@@ -109,11 +112,17 @@ class Samples(Sequence[Sample]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def take(self, places: np.ndarray) -> Samples:
+    def take(self, positions: np.ndarray) -> Samples:
         """The samples at `places`."""
-        return Samples(self.tables, self.text.take(places), self.items.take(places), self.user[places], self.wording[places])
+        return Samples(
+            self.tables,
+            self.text.take(positions),
+            self.items.take(positions),
+            self.user[positions],
+            self.wording[positions],
+        )
 
-    def places(self, task: str) -> np.ndarray:
+    def positions(self, task: str) -> np.ndarray:
         """Where the samples of a task stand."""
         of_task = [number for number, (name, _) in enumerate(self.tables.wordings) if name == task]
         return np.flatnonzero(np.isin(self.wording, of_task))
@@ -125,7 +134,9 @@ class Samples(Sequence[Sample]):
     def counts(self) -> dict[str, int]:
         """Samples per task."""
         found: dict[str, int] = {}
-        for wording, number in enumerate(np.bincount(self.wording, minlength=len(self.tables.wordings)).tolist()):
+        for wording, number in enumerate(
+            np.bincount(self.wording, minlength=len(self.tables.wordings)).tolist()
+        ):
             if number:
                 task = self.tables.wordings[wording][0]
                 found[task] = found.get(task, 0) + number
@@ -167,7 +178,9 @@ class SamplesFile:
     def __enter__(self) -> SamplesFile:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._writer.close()
 
     def add(self, samples: Samples) -> None:
@@ -188,14 +201,19 @@ def read_samples(path: Path) -> Samples:
     pieces = _coded_pieces(texts.values, symbols, tables)
     codes = 2 * pieces + columns["bears_loss"].values.to_numpy(zero_copy_only=False)
     pairs = number["task"].astype(np.int64) * (len(names["template"]) + 1) + number["template"]
-    known, places = np.unique(pairs, return_inverse=True)
+    known, positions = np.unique(pairs, return_inverse=True)
     for pair in known.tolist():
         task, template = divmod(pair, len(names["template"]) + 1)
         tables.wording(names["task"][task], names["template"][template])
-    nobody = np.array([NOBODY if user == "" else place for place, user in enumerate(names["user"])], np.int64)
-    items = Ragged(columns["items"].values.indices.to_numpy().astype(np.int64), columns["items"].offsets.to_numpy().astype(np.int64))
+    nobody = np.array(
+        [NOBODY if user == "" else position for position, user in enumerate(names["user"])], np.int64
+    )
+    items = Ragged(
+        columns["items"].values.indices.to_numpy().astype(np.int64),
+        columns["items"].offsets.to_numpy().astype(np.int64),
+    )
     text = Ragged(codes, texts.offsets.to_numpy().astype(np.int64))
-    return Samples(tables, text, items, nobody[number["user"]] if len(nobody) else number["user"], places)
+    return Samples(tables, text, items, nobody[number["user"]] if len(nobody) else number["user"], positions)
 
 
 def _coded_pieces(texts: pa.DictionaryArray, symbols: np.ndarray, tables: Tables) -> np.ndarray:
@@ -230,14 +248,17 @@ def _table(samples: Samples) -> pa.Table:
 
 
 def _dictionary(numbers: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
-    """Words by number: the words that occur alone, and each once, since Parquet's writer takes no dictionary that repeats itself."""
+    """Words by number: the words that occur alone, and each once, since Parquet's writer takes no dictionary
+    that repeats itself."""
     used = np.zeros(len(words), bool)
     used[numbers] = True
-    place_of: dict[str, int] = {}
-    place = np.zeros(len(words), np.int32)
+    position_of: dict[str, int] = {}
+    position = np.zeros(len(words), np.int32)
     for number in np.flatnonzero(used).tolist():
-        place[number] = place_of.setdefault(words[number], len(place_of))
-    return pa.DictionaryArray.from_arrays(pa.array(place[numbers]), pa.array(list(place_of), pa.string()))
+        position[number] = position_of.setdefault(words[number], len(position_of))
+    return pa.DictionaryArray.from_arrays(
+        pa.array(position[numbers]), pa.array(list(position_of), pa.string())
+    )
 
 
 def _lists(rows: Ragged, values: pa.Array) -> pa.ListArray:

@@ -1,7 +1,7 @@
 """What every task shares: the context it reads, its wordings, and one renderer.
 
-A task turns a split and an item index into samples, by whole columns. It never sees a tokenizer, and what it renders for training
-is, to the segment, what it renders when the model is asked.
+A task turns a split and an item index into samples, by whole columns. It never sees a tokenizer, and what it
+renders for training is, to the segment, what it renders when the model is asked.
 
 Legend: N samples, U users, I items, E events.
 """
@@ -15,13 +15,14 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
 from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
 from shelftalk.records import Request, Segment
+from shelftalk.settings import Settings
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
 from shelftalk.tasks.templates import Template, Words, check_templates, fill_columns, load_templates
@@ -30,18 +31,17 @@ CHUNK = 8192
 """Users, or items, whose samples are made at once: what bounds the memory of sample generation."""
 
 
-class TaskSettings(BaseModel):
+class TaskSettings(Settings):
     """What every task can be told."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     weight: float = Field(1.0, ge=0)
-    """How much of the task's own epoch goes into one epoch of the mixture: 1 all of it, 0.5 half, 2 twice, 0 switches it off."""
+    """How much of the task's own epoch goes into one epoch of the mixture: 1 all of it, 0.5 half, 2 twice, 0
+    switches it off."""
     max_history: int = Field(40, ge=1)
     """Most recent items shown in a prompt; older ones are dropped."""
     text_share: float = Field(1.0, ge=0, le=1)
-    """Share of the training samples that show items' texts beside their names; the others show names alone, which costs far
-    fewer tokens. The finished model is shown texts where the share is at least one half."""
+    """Share of the training samples that show items' texts beside their names; the others show names alone,
+    which costs far fewer tokens. The finished model is shown texts where the share is at least one half."""
     templates: str | None = None
     """A TOML file of your own wordings in place of the built-in ones."""
 
@@ -65,21 +65,26 @@ class TaskContext:
         return Tables(self.split.dataset.item_ids, self.split.dataset.user_ids)
 
     def items_as(self, form: str, bare: bool, bears_loss: bool = False) -> Ragged:
-        """[I] every item as piece codes, in a form of ItemText: "name", "line", "asked" or "listed"; `bare`: without its text."""
+        """[I] every item as piece codes, in a form of ItemText: "name", "line", "asked" or "listed"; `bare`:
+        without its text."""
         key = form, bare, bears_loss
         if key not in self._forms:
             render = getattr(self.text.bare if bare else self.text, form)
-            rows = (render(item, True) if bears_loss else render(item) for item in self.split.dataset.item_ids)
+            rows = (
+                render(item, True) if bears_loss else render(item) for item in self.split.dataset.item_ids
+            )
             self._forms[key] = ragged([self.tables.codes(row) for row in rows])
         return self._forms[key]
 
     def forms(self, form: str) -> Ragged:
-        """[4 I] a form of every item four times over: with text, bare, and both again bearing loss (a line or a name alone; nothing
-        else ever bears loss). See `form_row`."""
+        """[4 I] a form of every item four times over: with text, bare, and both again bearing loss (a line or
+        a name alone; nothing else ever bears loss). See `form_row`."""
         key = form, "all"
         if key not in self._forms:
             losses = (False, True) if form in ("line", "name") else (False,)
-            self._forms[key] = vstack([self.items_as(form, bare, loss) for loss in losses for bare in (False, True)])
+            self._forms[key] = vstack(
+                [self.items_as(form, bare, loss) for loss in losses for bare in (False, True)]
+            )
         return self._forms[key]
 
     def form_row(self, items: np.ndarray, bare: np.ndarray, bears_loss: np.ndarray | bool) -> np.ndarray:
@@ -88,17 +93,22 @@ class TaskContext:
 
     @cached_property
     def user_symbols(self) -> tuple[str, ...]:
-        """[U] the users' names to the model, a seeded permutation of numbers; none unless `text.user_ids` is on."""
+        """[U] the users' names to the model, a seeded permutation of numbers; none unless `text.user_ids` is
+        on."""
         if not self.text.settings.user_ids:
             return ()
         users = self.split.dataset.user_ids
-        return tuple(f"<u_{number}>" for number in seeds.generator(self.seed, "user numbers").permutation(len(users)))
+        return tuple(
+            f"<u_{number}>" for number in seeds.generator(self.seed, "user numbers").permutation(len(users))
+        )
 
     @cached_property
     def user_lines(self) -> Ragged:
         """[U + 1] the line that names a user; the last one, a stranger's, is empty."""
         start = f"{self.words.person.capitalize()} "
-        named = ((Segment(start), Segment(symbol, symbols=True), Segment("\n")) for symbol in self.user_symbols)
+        named = (
+            (Segment(start), Segment(symbol, symbols=True), Segment("\n")) for symbol in self.user_symbols
+        )
         return ragged([*(self.tables.codes(line) for line in named), []])
 
     @cached_property
@@ -120,7 +130,9 @@ class TaskContext:
             decimals = max(decimals, 1)  # " 1" would begin " 10"; " 1.0" does not begin " 10.0"
         texts = {value: f" {value:.{decimals}f}" for value in values}
         if len(set(texts.values())) < len(texts):
-            raise SettingsError(f"the data has ratings that differ by less than {10.0**-decimals:g}; round them.")
+            raise SettingsError(
+                f"the data has ratings that differ by less than {10.0**-decimals:g}; round them."
+            )
         return texts
 
     def rating_text(self, value: float) -> str:
@@ -130,8 +142,8 @@ class TaskContext:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """What frames each of N samples: `user` [N] user number or -1, `wording` [N] the place of its template among the task's, `bare`
-    [N] whether items stand by name alone."""
+    """What frames each of N samples: `user` [N] user number or -1, `wording` [N] the place of its template
+    among the task's, `bare` [N] whether items stand by name alone."""
 
     user: np.ndarray
     wording: np.ndarray
@@ -139,7 +151,8 @@ class Frame:
 
 
 class Task(ABC):
-    """One kind of sample. Subclasses say which placeholders their wordings have and how samples are rendered."""
+    """One kind of sample. Subclasses say which placeholders their wordings have and how samples are
+    rendered."""
 
     name: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
@@ -185,18 +198,21 @@ class Task(ABC):
 
     @abstractmethod
     def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        """The task's own epoch for some users (or items): once through what training may see of them. `numbers` are user numbers
-        (or catalogue rows), ascending; `draw` is all the chance there is. A task in no hurry may render records one by one and
-        return `samples_of(records, self.context.tables)`."""
+        """The task's own epoch for some users (or items): once through what training may see of them.
+        `numbers` are user numbers (or catalogue rows), ascending; `draw` is all the chance there is. A task
+        in no hurry may render records one by one and return `samples_of(records, self.context.tables)`."""
 
     def chunks(self, epoch: int) -> Iterator[Samples]:
-        """Samples of one epoch of the mixture, some users at a time: the task's own epoch taken `weight` times.
+        """Samples of one epoch of the mixture, some users at a time: the task's own epoch taken `weight`
+        times.
 
         Depends on (data, settings, seed, epoch) alone. A fractional weight keeps that share, drawn by chance.
         """
         data = self.context.split.dataset
         size = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
-        for chunk, numbers in enumerate(np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)):
+        for chunk, numbers in enumerate(
+            np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)
+        ):
             yield self.samples_about(numbers, epoch, chunk)
 
     def samples(self, epoch: int) -> Samples:
@@ -204,10 +220,12 @@ class Task(ABC):
         return joined(list(self.chunks(epoch)))
 
     def samples_about(self, numbers: np.ndarray, epoch: int, chunk: int = 0) -> Samples:
-        """Samples of one epoch of the mixture for some users (or items), ascending: their own epoch taken `weight` times. `chunk`
-        keeps apart the chance of those that are made one after another."""
+        """Samples of one epoch of the mixture for some users (or items), ascending: their own epoch taken
+        `weight` times. `chunk` keeps apart the chance of those that are made one after another."""
         whole, rest = divmod(self.settings.weight, 1)
-        rounds = [self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))]
+        rounds = [
+            self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))
+        ]
         if rest > 0:
             last = rounds[-1]
             draw = self._draw(epoch, chunk, "share")
@@ -218,7 +236,8 @@ class Task(ABC):
     def _draw(self, *names: str | int) -> np.random.Generator:
         return seeds.generator(self.context.seed, "samples", self.name, *names)
 
-    # --- what samples are put together from ----------------------------------------------------------------------------
+    # --- what samples are put together from
+    # ----------------------------------------------------------------------------
 
     def frame(self, user: np.ndarray, draw: np.random.Generator) -> Frame:
         """Wordings seen in training, and texts or names alone, drawn for samples of these users."""
@@ -235,30 +254,41 @@ class Task(ABC):
         return slices(self.context.split.dataset.event_item.astype(np.int64), start, stop)
 
     def lines(self, items: Ragged, bare: np.ndarray, first: np.ndarray | None = None) -> Ragged:
-        """[N] histories, one line per item of `items` [N]; from place `first` [N] on the names bear loss, or none does."""
+        """[N] histories, one line per item of `items` [N]; from place `first` [N] on the names bear loss, or
+        none does."""
         loss = False if first is None else items.positions >= np.repeat(first, items.lengths)
         rows = self.context.form_row(items.values, np.repeat(bare, items.lengths), loss)
         return self.context.forms("line").take(rows).merge_rows(items.offsets)
 
-    def fill(self, part: Literal["source", "question", "target"], frame: Frame, **columns: Ragged | str) -> Ragged:
+    def fill(
+        self, part: Literal["source", "question", "target"], frame: Frame, **columns: Ragged | str
+    ) -> Ragged:
         """[N] that part of each sample's wording with its placeholders replaced."""
         texts = [getattr(template, part) for template in self.templates]
-        return fill_columns(texts, frame.wording, {**self.context.words.values(), **columns}, self.context.tables)
+        return fill_columns(
+            texts, frame.wording, {**self.context.words.values(), **columns}, self.context.tables
+        )
 
     def made(self, frame: Frame, items: Ragged, *text: Ragged) -> Samples:
-        """Finished samples: the columns of text side by side behind the user's own line, if users are shown."""
+        """Finished samples: the columns of text side by side behind the user's own line, if users are
+        shown."""
         if self.context.user_symbols:
             strangers = len(self.context.user_lines) - 1
-            text = (self.context.user_lines.take(np.where(frame.user == NOBODY, strangers, frame.user)), *text)
-        wordings = np.array([self.context.tables.wording(self.name, template.name) for template in self.templates])
+            text = (
+                self.context.user_lines.take(np.where(frame.user == NOBODY, strangers, frame.user)),
+                *text,
+            )
+        wordings = np.array(
+            [self.context.tables.wording(self.name, template.name) for template in self.templates]
+        )
         return Samples(self.context.tables, hstack(text), items, frame.user, wordings[frame.wording])
 
 
 class ServedTask(Task):
     """A task that is also asked of the finished model.
 
-    Raises TemplateError for a wording whose target does not begin with the answer: the model would be asked without the
-    words that stood before it in training.
+    Raises TemplateError for a wording whose target does not begin with the answer: the model would be asked
+    without the words that stood before it in training.
     """
 
     def __init__(self, settings: TaskSettings, context: TaskContext) -> None:
@@ -285,7 +315,9 @@ class ServedTask(Task):
     def asked(self, requests: Sequence[Request], template: Template) -> Frame:
         """The frame of questions to the finished model."""
         number = len(requests)
-        user = np.array([self.context.user_number.get(request.user, NOBODY) for request in requests], np.int64)
+        user = np.array(
+            [self.context.user_number.get(request.user, NOBODY) for request in requests], np.int64
+        )
         wording = np.full(number, self.templates.index(template))
         return Frame(user, wording, np.full(number, self.asked_bare))
 

@@ -1,4 +1,5 @@
-"""Wordings as data: TOML files of templates, checked when they are loaded, filled without ever being read twice.
+"""Wordings as data: TOML files of templates, checked when they are loaded, filled without ever being read
+twice.
 
 A filled-in value is never searched for placeholders, so a title that holds braces stays a title.
 """
@@ -69,19 +70,24 @@ def load_templates(
 ) -> list[Template]:
     """The wordings of a task: the built-in file, or the user's own at `path`.
 
-    `answers` are the placeholders of the target and `asked` those of the question; the others are of the source. Without `answers`
-    each may stand anywhere. Raises MissingFile, or TemplateError for a file that is not TOML, a key or placeholder that the task does
-    not know, a placeholder that is left out and not `optional`, or stands in the wrong part, a question that the task does not ask,
-    two wordings of one name, or no wording left to train with.
+    `answers` are the placeholders of the target and `asked` those of the question; the others are of the
+    source. Without `answers` each may stand anywhere. Raises MissingFile, or TemplateError for a file that is
+    not TOML, a key or placeholder that the task does not know, a placeholder that is left out and not
+    `optional`, or stands in the wrong part, a question that the task does not ask, two wordings of one name,
+    or no wording left to train with.
     """
     text = read_templates(task, path)
     where = template_file(task, path)
     try:
         rows = tomllib.loads(text).get("template", [])
     except tomllib.TOMLDecodeError as error:
-        raise TemplateError(f'the template file "{where}" is not valid TOML: {error}; mend that line.') from error
+        raise TemplateError(
+            f'the template file "{where}" is not valid TOML: {error}; mend that line.'
+        ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise TemplateError(f'"template" in "{where}" is not a list of tables; begin each wording with [[template]].')
+        raise TemplateError(
+            f'"template" in "{where}" is not a list of tables; begin each wording with [[template]].'
+        )
     templates = [_template(row, where) for row in rows]
     check_templates(templates, where, placeholders, optional, answers, asked)
     return templates
@@ -109,26 +115,35 @@ def check_templates(
     if len({template.name for template in templates}) < len(templates):
         raise TemplateError(f'two templates of "{where}" have one name; give each its own.')
     if all(template.held_out for template in templates):
-        raise TemplateError(f'"{where}" has no template to train with; add a [[template]] without held_out = true.')
+        raise TemplateError(
+            f'"{where}" has no template to train with; add a [[template]] without held_out = true.'
+        )
 
 
 def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
-    """The wording with its placeholders replaced: strings join the wording, lists of segments are taken as they are."""
+    """The wording with its placeholders replaced: strings join the wording, lists of segments are taken as
+    they are."""
     parts: list[str | list[Segment]] = _parts(text, values)
     return [segment for part in parts for segment in ([Segment(part)] if isinstance(part, str) else part)]
 
 
-def fill_columns(texts: Sequence[str], choice: np.ndarray, values: Mapping[str, str | Ragged], tables: Tables) -> Ragged:
-    """As `fill`, for N samples at once: sample n has the wording `texts[choice[n]]`, and row n of each column of piece codes."""
+def fill_columns(
+    texts: Sequence[str], choice: np.ndarray, values: Mapping[str, str | Ragged], tables: Tables
+) -> Ragged:
+    """As `fill`, for N samples at once: sample n has the wording `texts[choice[n]]`, and row n of each column
+    of piece codes."""
     groups = [np.flatnonzero(choice == number) for number in range(len(texts))]
     filled = []
     for text, rows in zip(texts, groups, strict=True):
         parts: list[str | Ragged] = _parts(text, values)
-        columns = (repeated([tables.code(Segment(p))], len(rows)) if isinstance(p, str) else p.take(rows) for p in parts)
+        columns = (
+            repeated([tables.code(Segment(p))], len(rows)) if isinstance(p, str) else p.take(rows)
+            for p in parts
+        )
         filled.append(hstack([repeated([], len(rows)), *columns]))
-    place = np.empty(len(choice), np.int64)
-    place[np.concatenate(groups)] = np.arange(len(choice))
-    return vstack(filled).take(place)
+    position = np.empty(len(choice), np.int64)
+    position[np.concatenate(groups)] = np.arange(len(choice))
+    return vstack(filled).take(position)
 
 
 def _parts(text: str, values: Mapping[str, Any]) -> list[Any]:
@@ -146,13 +161,16 @@ def _parts(text: str, values: Mapping[str, Any]) -> list[Any]:
 
 
 def read_templates(task: str, path: str | None) -> str:
-    """The TOML text of a task's wordings: the built-in file, or the user's own. Raises MissingFile or TemplateError."""
+    """The TOML text of a task's wordings: the built-in file, or the user's own. Raises MissingFile or
+    TemplateError."""
     if path is None:
         return resources.files("shelftalk.tasks").joinpath(f"templates/{task}.toml").read_text("utf-8")
     try:
         return Path(path).read_text("utf-8")
     except FileNotFoundError as error:
-        raise MissingFile(f'there is no template file "{path}"; mend the path in the experiment file.') from error
+        raise MissingFile(
+            f'there is no template file "{path}"; mend the path in the experiment file.'
+        ) from error
     except UnicodeDecodeError as error:
         raise TemplateError(f'the template file "{path}" is not UTF-8 text; save it as UTF-8.') from error
 
@@ -166,17 +184,25 @@ def _check_placeholders(template: Template, its_own: set[str], needed: set[str],
                 f'template "{template.name}" of "{where}" has an unknown placeholder "{{{name}}}"; {nearest(name, known)}'
             )
     if missing := sorted(needed.difference(used)):
-        raise TemplateError(f'template "{template.name}" of "{where}" lacks the placeholder "{{{missing[0]}}}"; add it.')
+        raise TemplateError(
+            f'template "{template.name}" of "{where}" lacks the placeholder "{{{missing[0]}}}"; add it.'
+        )
 
 
-def _check_parts(template: Template, its_own: set[str], answers: set[str], asked: set[str], where: str) -> None:
+def _check_parts(
+    template: Template, its_own: set[str], answers: set[str], asked: set[str], where: str
+) -> None:
     if template.question and not asked:
-        raise TemplateError(f'template "{template.name}" of "{where}" has a question, which this task does not ask; move it to the source.')
+        raise TemplateError(
+            f'template "{template.name}" of "{where}" has a question, which this task does not ask; move it to the source.'
+        )
     own = {"target": answers, "question": asked, "source": its_own - answers - asked}
     for part, names in own.items():
         for name in its_own.intersection(_PLACEHOLDER.findall(getattr(template, part))) - names:
             right = next(other for other, theirs in own.items() if name in theirs)
-            raise TemplateError(f'template "{template.name}" of "{where}" has "{{{name}}}" in its {part}; it belongs into the {right}.')
+            raise TemplateError(
+                f'template "{template.name}" of "{where}" has "{{{name}}}" in its {part}; it belongs into the {right}.'
+            )
 
 
 def _template(row: dict, where: str) -> Template:
@@ -185,7 +211,9 @@ def _template(row: dict, where: str) -> Template:
         if key not in known:
             raise TemplateError(f'a template of "{where}" has an unknown key "{key}"; {nearest(key, known)}')
         if not isinstance(value, known[key]):
-            raise TemplateError(f'"{key}" in a template of "{where}" must be a {known[key].__name__}; mend that line.')
+            raise TemplateError(
+                f'"{key}" in a template of "{where}" must be a {known[key].__name__}; mend that line.'
+            )
     if missing := [key for key in ("name", "source", "target") if key not in row]:
         raise TemplateError(f'a template of "{where}" lacks "{missing[0]}"; add it.')
     return Template(**row)

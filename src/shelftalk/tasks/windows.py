@@ -15,28 +15,30 @@ def windows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Cut every history `bounds` [U, 2] (event rows, from : to) into windows of at most `size` events.
 
-    Returns owner [W] (row of `bounds`), start [W] and stop [W] (event rows), and first [W], the place in the window from which on
-    events bear loss. The first cut of a history is drawn by chance, so that over the epochs every event is seen at every distance
-    from the start of its window. Windows of a single event are left out, except where it is all.
+    Returns owner [W] (row of `bounds`), start [W] and stop [W] (event rows), and first [W], the place in the
+    window from which on events bear loss. The first cut of a history is drawn by chance, so that over the
+    epochs every event is seen at every distance from the start of its window. Windows of a single event are
+    left out, except where it is all.
 
-    Where only the last `targets` events of a window are to bear loss, the windows overlap and their ends stand `targets` apart, from
-    an end drawn by chance; the window at the end of the history bears the loss of what lies behind that. Each event bears loss once.
+    Where only the last `targets` events of a window are to bear loss, the windows overlap and their ends
+    stand `targets` apart, from an end drawn by chance; the window at the end of the history bears the loss of
+    what lies behind that. Each event bears loss once.
     """
     begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
     if targets:
         behind = draw.integers(np.minimum(targets, length))
         last = length - behind
-        owner, place = _numbered(-(-last // targets) + (behind > 0))
-        place -= behind[owner] > 0  # -1: the window at the end
-        stop = np.where(place < 0, length[owner], last[owner] - place * targets)
+        owner, position = _numbered(-(-last // targets) + (behind > 0))
+        position -= behind[owner] > 0  # -1: the window at the end
+        stop = np.where(position < 0, length[owner], last[owner] - position * targets)
         start = np.maximum(0, stop - size)
-        first = np.where(place < 0, last[owner], stop - targets).clip(start) - start
+        first = np.where(position < 0, last[owner], stop - targets).clip(start) - start
     else:
         offset = np.where(length > size, draw.integers(size, size=len(length)), 0)
-        owner, place = _numbered((offset > 0) + -(-(length - offset) // size))
-        place -= offset[owner] > 0  # -1: what stands before the first cut
-        start = np.maximum(0, offset[owner] + place * size)
-        stop = np.minimum(length[owner], offset[owner] + (place + 1) * size)
+        owner, position = _numbered((offset > 0) + -(-(length - offset) // size))
+        position -= offset[owner] > 0  # -1: what stands before the first cut
+        start = np.maximum(0, offset[owner] + position * size)
+        stop = np.minimum(length[owner], offset[owner] + (position + 1) * size)
         kept = (stop - start > 1) | (length[owner] == 1)
         owner, start, stop = owner[kept], start[kept], stop[kept]
         first = np.zeros(len(owner), np.int64)

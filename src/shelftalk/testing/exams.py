@@ -4,9 +4,9 @@
         def build(self, split):
             return fit_my_recommender(split)
 
-`build` gets a split of the tiny world and returns a finished recommender. One that chooses settings on validation fixes
-them here: the choice may depend on what is held out, the answers under given settings may not. A neural one sets
-`tolerance`, by how much the same score may differ between batches.
+`build` gets a split of the tiny world and returns a finished recommender. One that chooses settings on
+validation fixes them here: the choice may depend on what is held out, the answers under given settings may
+not. A neural one sets `tolerance`, by how much the same score may differ between batches.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def _build(exam: Any, held_out_replaced: bool) -> object:
 
 
 class _Exam(Generic[T]):
-    """What the exams share: a thing built on the tiny world, and built again with all that is held out replaced."""
+    """What the exams share: a thing built on the tiny world, and built again with all that is held out
+    replaced."""
 
     tolerance: float = 0.0
     """Largest difference between two scores that still count as the same; 0 asks for identical answers."""
@@ -77,13 +78,16 @@ class _Exam(Generic[T]):
             assert np.allclose(one.scores, other.scores, rtol=0, atol=self.tolerance), one.user
             score = dict(zip(other.items, other.scores, strict=True))
             last = min(other.scores, default=0.0)
-            moved = [abs(value - score.get(item, last)) for item, value in zip(one.items, one.scores, strict=True)]
+            moved = [
+                abs(value - score.get(item, last)) for item, value in zip(one.items, one.scores, strict=True)
+            ]
             assert max(moved, default=0.0) <= self.tolerance, one.user
             assert self.tolerance or one.items == other.items, one.user
 
 
 def may_come_back(request: Request) -> set[str]:
-    """The items of the tiny world, one label each, that the request leaves; by reading its records one by one."""
+    """The items of the tiny world, one label each, that the request leaves; by reading its records one by
+    one."""
     data, wanted = exam_split().dataset, request.filter or Filter()
     left = set(data.item_ids).difference(request.history, request.excluded)
     if wanted.only is not None:
@@ -132,7 +136,9 @@ class RecommenderExam(_Exam[Recommender]):
 
     def test_answers_keep_the_order_of_the_requests(self) -> None:
         requests = self.requests()[::-1]
-        assert [ranking.user for ranking in self.built.recommend(requests, 5)] == [request.user for request in requests]
+        assert [ranking.user for ranking in self.built.recommend(requests, 5)] == [
+            request.user for request in requests
+        ]
 
     def test_an_answer_does_not_depend_on_the_batch_around_it(self) -> None:
         requests = self.requests()
@@ -161,12 +167,16 @@ class RecommenderExam(_Exam[Recommender]):
 
     def test_a_short_list_is_the_head_of_a_long_one(self) -> None:
         requests = self.requests()
-        heads = [Ranking(long.user, long.items[:1], long.scores[:1]) for long in self.built.recommend(requests, 10)]
+        heads = [
+            Ranking(long.user, long.items[:1], long.scores[:1]) for long in self.built.recommend(requests, 10)
+        ]
         self.check_same(self.built.recommend(requests, 1), heads)
 
     def test_replacing_all_that_is_held_out_changes_no_answer(self) -> None:
         requests = self.requests()
-        self.check_same(self.built.recommend(requests, 20), self.built_without_held_out.recommend(requests, 20))
+        self.check_same(
+            self.built.recommend(requests, 20), self.built_without_held_out.recommend(requests, 20)
+        )
 
     def test_a_filter_is_kept_to_and_costs_no_answers(self) -> None:
         """Requests of different filters, and of none, in one batch."""
@@ -184,14 +194,20 @@ class RecommenderExam(_Exam[Recommender]):
 
     def test_excluded_items_do_not_come_back_and_others_stand_in(self) -> None:
         requests = self.requests()[:5]
-        excluding = [replace(r, excluded=first.items) for r, first in zip(requests, self.built.recommend(requests, 5), strict=True)]
+        excluding = [
+            replace(r, excluded=first.items)
+            for r, first in zip(requests, self.built.recommend(requests, 5), strict=True)
+        ]
         for request, ranking in zip(excluding, self.built.recommend(excluding, 10), strict=True):
             assert may_come_back(request).issuperset(ranking.items) and len(set(ranking.items)) == 10
 
     def test_a_filter_that_leaves_fewer_than_k_gets_all_of_them(self) -> None:
         for left in (9, 3, 1):
             (ranking,) = self.built.recommend([self.leaving(left)], 10)
-            assert sorted(ranking.items) == sorted(may_come_back(self.leaving(left))) and len(ranking.items) == left
+            assert (
+                sorted(ranking.items) == sorted(may_come_back(self.leaving(left)))
+                and len(ranking.items) == left
+            )
             assert np.isfinite(ranking.scores).all()
 
     def test_a_request_that_leaves_nothing_gets_an_empty_ranking(self) -> None:
@@ -228,10 +244,13 @@ class RecommenderExam(_Exam[Recommender]):
         )
 
     def leaving(self, count: int) -> Request:
-        """The first request with a filter and an exclusion that leave `count` items; its history is among what passes."""
+        """The first request with a filter and an exclusion that leave `count` items; its history is among
+        what passes."""
         first = self.requests()[0]
         free = [item for item in exam_split().dataset.item_ids if item not in first.history]
-        return replace(first, filter=Filter(only=(*free[: count + 2], *first.history)), excluded=tuple(free[:2]))
+        return replace(
+            first, filter=Filter(only=(*free[: count + 2], *first.history)), excluded=tuple(free[:2])
+        )
 
 
 class RankerExam(_Exam[Ranker]):
@@ -324,7 +343,9 @@ class RaterExam(_Exam[Rater]):
         values = exam_split().dataset.rating_values
         estimates = self.built.rate(self.requests())
         assert len(estimates) == len(self.requests())
-        assert all(isinstance(estimate, float) and values[0] <= estimate <= values[-1] for estimate in estimates)
+        assert all(
+            isinstance(estimate, float) and values[0] <= estimate <= values[-1] for estimate in estimates
+        )
 
     def test_the_same_requests_get_the_same_estimates(self) -> None:
         assert self.built.rate(self.requests()) == self.built.rate(self.requests())

@@ -39,7 +39,11 @@ SAMPLES: tuple[tuple[Segment, ...], ...] = (
     (Segment("Oldest first:\n"), *LINE, Segment("Bold lamps No. 2 and more", True), Segment("\n", True)),
     (  # loss in several places, free text between them
         Segment("Hidden:\n"),
-        *(Segment("<extra_id_0>", symbols=True), Segment("<a_0><b_1>", True, symbols=True), Segment(" Calm boots\n")),
+        *(
+            Segment("<extra_id_0>", symbols=True),
+            Segment("<a_0><b_1>", True, symbols=True),
+            Segment(" Calm boots\n"),
+        ),
         *(Segment("<extra_id_1>", symbols=True), Segment("<i_7>", True, symbols=True)),
     ),
 )
@@ -63,8 +67,8 @@ class BackboneExam:
     """What opens the saved tokenizer."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
-        """Override: a small backbone in full precision whose vocabulary holds `symbols`; `texts` are there to make a
-        tokenizer of."""
+        """Override: a small backbone in full precision whose vocabulary holds `symbols`; `texts` are there to
+        make a tokenizer of."""
         raise NotImplementedError("an exam needs a build(texts, symbols) that returns what is examined")
 
     @property
@@ -76,13 +80,19 @@ class BackboneExam:
     def samples(self) -> list[Encoded]:
         return [self.built.encode(segments) for segments in SAMPLES]
 
-    # --- text -> ids -------------------------------------------------------------------------------------------------
+    # --- text -> ids
+    # -------------------------------------------------------------------------------------------------
 
     def test_a_sample_is_encoded_segment_by_segment(self) -> None:
         for segments in SAMPLES:
-            encoded, parts = self.built.encode(segments), [self.built.encode([segment]) for segment in segments]
+            encoded, parts = (
+                self.built.encode(segments),
+                [self.built.encode([segment]) for segment in segments],
+            )
             assert encoded.ids.tolist() == [token for part in parts for token in part.ids.tolist()]
-            assert encoded.bears_loss.tolist() == [s.bears_loss for s, p in zip(segments, parts, strict=True) for _ in p.ids]
+            assert encoded.bears_loss.tolist() == [
+                s.bears_loss for s, p in zip(segments, parts, strict=True) for _ in p.ids
+            ]
 
     def test_each_symbol_is_one_token_of_its_own(self) -> None:
         ids = self.built.encode([Segment("".join(SYMBOLS), symbols=True)]).ids.tolist()
@@ -95,11 +105,20 @@ class BackboneExam:
     def test_no_text_becomes_a_symbol_or_a_control_token(self) -> None:
         tokenizer = self.built.tokenizer
         added = tokenizer.get_added_vocab()
-        kept = {*tokenizer.all_special_ids, *added.values()} - {tokenizer.unk_token_id, *(added.get(word) for word in TEXT_WORDS)}
+        kept = {*tokenizer.all_special_ids, *added.values()} - {
+            tokenizer.unk_token_id,
+            *(added.get(word) for word in TEXT_WORDS),
+        }
         words = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(kept)]
         wide = [word.translate(FULL_WIDTH) for word in words]  # which a tokenizer may make plain again
         broken = [f"{word[0]}\x01{word[1:]}" for word in words]  # by what a tokenizer may leave out
-        for text in (*EVIL_TEXTS, *words, *wide, *broken, *(f"x{word}y {word} {word}{word}" for word in words)):
+        for text in (
+            *EVIL_TEXTS,
+            *words,
+            *wide,
+            *broken,
+            *(f"x{word}y {word} {word}{word}" for word in words),
+        ):
             assert not kept.intersection(self.built.tokens(text, symbols=False)), text
 
     def test_line_breaks_have_tokens(self) -> None:
@@ -113,12 +132,15 @@ class BackboneExam:
         assert [loss for _, loss in shown] == self.samples[0].bears_loss.tolist()
         assert [token.strip() for token, loss in shown if loss] == ["<a_2>", "<b_1>"]
 
-    # --- loss and steps ----------------------------------------------------------------------------------------------
+    # --- loss and steps
+    # ----------------------------------------------------------------------------------------------
 
     def test_a_samples_loss_is_minus_the_sum_of_its_step_log_probabilities(self) -> None:
         for sample in self.samples:
             loss = float(self.built.loss(self.built.collate([sample])).detach())
-            assert loss == pytest.approx(-float(self.steps([sample])[0].sum()), abs=self.tolerance * len(sample))
+            assert loss == pytest.approx(
+                -float(self.steps([sample])[0].sum()), abs=self.tolerance * len(sample)
+            )
 
     def test_each_label_of_a_batch_has_the_log_probability_of_its_step(self) -> None:
         labels = torch.cat(self.steps(self.samples))
@@ -127,14 +149,20 @@ class BackboneExam:
     def test_padding_does_not_change_a_loss(self) -> None:
         alone = [self.built.label_log_probs(self.built.collate([sample])) for sample in self.samples]
         for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 2, 0]):
-            together = self.built.label_log_probs(self.built.collate([self.samples[number] for number in order]))
+            together = self.built.label_log_probs(
+                self.built.collate([self.samples[number] for number in order])
+            )
             self.check_close(together, torch.cat([alone[number] for number in order]))
 
     def test_a_loss_teaches(self) -> None:
         batch = self.built.collate(self.samples)
         self.built.model.zero_grad()
         self.built.loss(batch).backward()
-        slopes = [float(weight.grad.abs().sum()) for weight in self.built.model.parameters() if weight.grad is not None]
+        slopes = [
+            float(weight.grad.abs().sum())
+            for weight in self.built.model.parameters()
+            if weight.grad is not None
+        ]
         self.built.model.zero_grad()
         assert slopes and np.isfinite(slopes).all() and max(slopes) > 0
 
@@ -145,7 +173,8 @@ class BackboneExam:
             assert log_probs.dtype == torch.float32
             assert torch.allclose(log_probs.exp().sum(-1), torch.ones(1), atol=1e-3)
 
-    # --- prompts and trees -------------------------------------------------------------------------------------------
+    # --- prompts and trees
+    # -------------------------------------------------------------------------------------------
 
     def test_a_prompt_is_answered_alike_alone_and_in_a_batch(self) -> None:
         together = self.built.prefill(self.prompts()).log_probs
@@ -161,7 +190,8 @@ class BackboneExam:
         self.check_close(torch.cat(steps, dim=1), at_once)
 
     def test_branches_of_a_tree_do_not_see_each_other(self) -> None:
-        # two requests with trees of different shape, over three calls; every node is checked against its path alone
+        # two requests with trees of different shape, over three calls; every node is checked against its path
+        # alone
         calls = [
             ([[-1, -1, 0], [-1, 0, 1]], [[5, 6, 7], [8, 9, 5]]),
             ([[2, 1], [-1, 0]], [[6, 8], [6, 6]]),
@@ -169,7 +199,9 @@ class BackboneExam:
         ]
         prompts = self.prompts()[:2]
         prefilled = self.built.prefill(prompts)
-        found = torch.cat([prefilled.extend(torch.tensor(p), torch.tensor(t)) for p, t in calls], dim=1)  # [R, N, V]
+        found = torch.cat(
+            [prefilled.extend(torch.tensor(p), torch.tensor(t)) for p, t in calls], dim=1
+        )  # [R, N, V]
         for row, prompt in enumerate(prompts):
             parents = [node for call, _ in calls for node in call[row]]
             tokens = [token for _, call in calls for token in call[row]]
@@ -187,10 +219,15 @@ class BackboneExam:
         chosen = prefilled.select(rows)
         self.check_close(chosen.log_probs, prefilled.log_probs[rows])
         found = chosen.extend(behind, more)
-        for place, row in enumerate(rows.tolist()):
-            both = [*parents[row].tolist(), *behind[place].tolist()], [*tokens[row].tolist(), *more[place].tolist()]
+        for position, row in enumerate(rows.tolist()):
+            both = (
+                [*parents[row].tolist(), *behind[position].tolist()],
+                [*tokens[row].tolist(), *more[position].tolist()],
+            )
             for node in (2, 3):
-                self.check_close(found[place, node - 2], self.after(self.prompts()[row], path_of(node, *both)))
+                self.check_close(
+                    found[position, node - 2], self.after(self.prompts()[row], path_of(node, *both))
+                )
 
     def test_a_selection_leaves_the_others_alone(self) -> None:
         first = torch.full((4, 1), -1), torch.tensor([[5], [6], [7], [8]])
@@ -221,17 +258,20 @@ class BackboneExam:
             nodes = draw.choice(300, size=12, replace=False).tolist()
             paths = [path_of(node, parents[row].tolist(), tokens[row].tolist()) for node in nodes]
             chains = torch.zeros(len(paths), max(map(len, paths)), dtype=torch.int64)
-            for place, path in enumerate(paths):
-                chains[place, : len(path)] = torch.tensor(path)
+            for position, path in enumerate(paths):
+                chains[position, : len(path)] = torch.tensor(path)
             alone = self.built.prefill([prompt]).select(torch.zeros(len(paths), dtype=torch.int64))
             following = alone.extend(torch.arange(-1, chains.shape[1] - 1).repeat(len(paths), 1), chains)
-            for place, (node, path) in enumerate(zip(nodes, paths, strict=True)):
-                self.check_close(found[node // 100][row, node % 100], following[place, len(path) - 1])
+            for position, (node, path) in enumerate(zip(nodes, paths, strict=True)):
+                self.check_close(found[node // 100][row, node % 100], following[position, len(path) - 1])
 
     def test_what_was_cropped_leaves_no_trace(self) -> None:
         tokens = torch.tensor([[5, 9, 7], [8, 6, 5], [7, 7, 7], [9, 8, 7]])
         parents = torch.tensor([[-1, 0, 0]] * 4)
-        again = torch.tensor([[1, 3], [-1, 2], [0, 3], [1, -1]]), torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]])  # 3 is a new node
+        again = (
+            torch.tensor([[1, 3], [-1, 2], [0, 3], [1, -1]]),
+            torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]]),
+        )  # 3 is a new node
         untouched, cropped = self.built.prefill(self.prompts()), self.built.prefill(self.prompts())
         untouched.extend(parents, tokens)
         cropped.extend(parents, tokens)
@@ -241,20 +281,30 @@ class BackboneExam:
         cropped.crop(7)  # there are no such nodes
         self.check_close(cropped.extend(*again), untouched.extend(*again))
         cropped.crop(0)
-        self.check_close(cropped.extend(parents, tokens + 1), self.built.prefill(self.prompts()).extend(parents, tokens + 1))
+        self.check_close(
+            cropped.extend(parents, tokens + 1),
+            self.built.prefill(self.prompts()).extend(parents, tokens + 1),
+        )
 
-    # --- states and log-probabilities --------------------------------------------------------------------------------
+    # --- states and log-probabilities
+    # --------------------------------------------------------------------------------
 
     def test_log_probabilities_are_the_output_layer_over_the_states(self) -> None:
         tokens, parents = torch.tensor([[5, 9], [8, 6], [7, 7], [9, 8]]), torch.tensor([[-1, 0]] * 4)
         prefilled = self.built.prefill(self.prompts())
         states = prefilled.decode(parents, tokens)
         assert states.shape == (4, 2, prefilled.states.shape[1])
-        self.check_close(self.built.log_probs(states), self.built.prefill(self.prompts()).extend(parents, tokens))
+        self.check_close(
+            self.built.log_probs(states), self.built.prefill(self.prompts()).extend(parents, tokens)
+        )
         self.check_close(self.built.log_probs(prefilled.states), prefilled.log_probs)
 
     def test_single_log_probabilities_are_those_of_the_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        states = self.built.prefill(self.prompts()).decode(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4)).flatten(0, 1)
+        states = (
+            self.built.prefill(self.prompts())
+            .decode(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4))
+            .flatten(0, 1)
+        )
         table = self.built.log_probs(states)  # [8, V]
         owner, tokens = torch.tensor([0, 0, 1, 3, 3, 3, 6, 7]), torch.tensor([5, 9, 5, 0, 7, 7, 60, 8])
         for largest in (1, 3 * table.shape[1], 2**26):  # one state at a time, three, all
@@ -264,17 +314,26 @@ class BackboneExam:
                 assert found.dtype == torch.float32
                 self.check_close(found, table[owner[:number], tokens[:number]])
 
-    # --- files and precision -----------------------------------------------------------------------------------------
+    # --- files and precision
+    # -----------------------------------------------------------------------------------------
 
     def test_what_was_saved_opens_with_transformers_and_says_the_same(self, tmp_path: Path) -> None:
         self.built.save(tmp_path)
         opener = AutoModelForCausalLM if self.built.family == "decoder-only" else AutoModelForSeq2SeqLM
-        backbone = type(self.built)(opener.from_pretrained(tmp_path).eval(), self.tokenizer_type.from_pretrained(tmp_path))
-        assert [e.ids.tolist() for e in map(backbone.encode, SAMPLES)] == [e.ids.tolist() for e in self.samples]
-        assert [backbone.tokens(text, False) for text in EVIL_TEXTS] == [self.built.tokens(text, False) for text in EVIL_TEXTS]
+        backbone = type(self.built)(
+            opener.from_pretrained(tmp_path).eval(), self.tokenizer_type.from_pretrained(tmp_path)
+        )
+        assert [e.ids.tolist() for e in map(backbone.encode, SAMPLES)] == [
+            e.ids.tolist() for e in self.samples
+        ]
+        assert [backbone.tokens(text, False) for text in EVIL_TEXTS] == [
+            self.built.tokens(text, False) for text in EVIL_TEXTS
+        ]
         batch = self.built.collate(self.samples)
         self.check_close(backbone.label_log_probs(batch), self.built.label_log_probs(batch))
-        self.check_close(backbone.prefill(self.prompts()).log_probs, self.built.prefill(self.prompts()).log_probs)
+        self.check_close(
+            backbone.prefill(self.prompts()).log_probs, self.built.prefill(self.prompts()).log_probs
+        )
 
     def test_bf16_keeps_losses_and_steps_together(self) -> None:
         bf16 = type(self.built)(self.built.model, self.built.tokenizer, bf16=True)
@@ -285,13 +344,15 @@ class BackboneExam:
         for other in (labels, steps):  # bf16 keeps 8 bits of a number
             assert torch.allclose(other, exact, rtol=0.02, atol=0.05)
 
-    # --- helpers -----------------------------------------------------------------------------------------------------
+    # --- helpers
+    # -----------------------------------------------------------------------------------------------------
 
     def prompts(self) -> list[Encoded]:
         return [head(sample, sample.prompt_length) for sample in self.samples]
 
     def steps(self, samples: Sequence[Encoded], backbone: Backbone | None = None) -> list[torch.Tensor]:
-        """Per sample the step log-probabilities of its labels, all prompts read as one batch and grown step by step."""
+        """Per sample the step log-probabilities of its labels, all prompts read as one batch and grown step
+        by step."""
         backbone = backbone or self.built
         tails = [sample.ids[sample.prompt_length :] for sample in samples]
         tokens = torch.zeros(len(samples), max(map(len, tails)), dtype=torch.int64)

@@ -1,5 +1,5 @@
-"""A folder that looks like a released FLAN-T5, without the hub: its true architecture, a small tokenizer of its kind that
-normalises as T5's does. Needs torch.
+"""A folder that looks like a released FLAN-T5, without the hub: its true architecture, a small tokenizer of
+its kind that normalises as T5's does. Needs torch.
 
     save_flan_t5(folder, texts, FLAN_T5_BASE)
     load_experiment("my.toml", {"pretrained": {"name": str(folder), "random_weights": True}})
@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import T5Tokenizer
 
-from shelftalk.tasks.marks import MARKS
+from shelftalk.tasks.sentinels import SENTINELS
 
 FLAN_T5_BASE = {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_decoder_layers": 12, "num_heads": 12}
 """247,577,856 weights."""
@@ -29,9 +29,15 @@ VOCABULARY = 32128
 _CONTROL = ("<pad>", "</s>", "<unk>")
 
 
-def save_flan_t5(folder: Path, texts: Iterable[str], sizes: Mapping[str, int], vocabulary: int = VOCABULARY, pieces: int = 1000) -> Path:
-    """Write config.json, as google/flan-t5-* have it but for `sizes` and `vocabulary`, and a tokenizer of at most `pieces`
-    pieces made of `texts`. There are no weights: ask for random ones. Returns the folder."""
+def save_flan_t5(
+    folder: Path,
+    texts: Iterable[str],
+    sizes: Mapping[str, int],
+    vocabulary: int = VOCABULARY,
+    pieces: int = 1000,
+) -> Path:
+    """Write config.json, as google/flan-t5-* have it but for `sizes` and `vocabulary`, and a tokenizer of at
+    most `pieces` pieces made of `texts`. There are no weights: ask for random ones. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["T5ForConditionalGeneration"],
@@ -52,23 +58,27 @@ def save_flan_t5(folder: Path, texts: Iterable[str], sizes: Mapping[str, int], v
         **sizes,
     }
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    marks = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(MARKS))]
-    vocab = [*((piece, 0.0) for piece in _CONTROL), *_pieces(texts, pieces), *marks]
+    sentinels = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(SENTINELS))]
+    vocab = [*((piece, 0.0) for piece in _CONTROL), *_pieces(texts, pieces), *sentinels]
     T5Tokenizer(vocab=vocab, _spm_precompiled_charsmap=nmt_nfkc()).save_pretrained(folder)
     return folder
 
 
 @cache
 def nmt_nfkc() -> bytes:
-    """SentencePiece's own map of characters by the rule "nmt_nfkc", by which T5's tokenizer normalises a text before it looks for pieces
-    (see nmt_nfkc/ORIGIN.txt)."""
+    """SentencePiece's own map of characters by the rule "nmt_nfkc", by which T5's tokenizer normalises a text
+    before it looks for pieces (see nmt_nfkc/ORIGIN.txt)."""
     return lzma.decompress(resources.files("shelftalk.testing").joinpath("nmt_nfkc/charsmap.xz").read_bytes())
 
 
 def _pieces(texts: Iterable[str], number: int) -> list[tuple[str, float]]:
     """Pieces of words with their log-probabilities, as SentencePiece finds them."""
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")])
-    tokenizer.train_from_iterator(texts, trainers.UnigramTrainer(vocab_size=number, unk_token="<unk>", show_progress=False))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    tokenizer.train_from_iterator(
+        texts, trainers.UnigramTrainer(vocab_size=number, unk_token="<unk>", show_progress=False)
+    )
     found = json.loads(tokenizer.to_str())["model"]["vocab"]
     return [(piece, score) for piece, score in found if piece not in _CONTROL]

@@ -8,9 +8,9 @@
         def build(self, context):
             return MyTask(MySettings(), context)
 
-A task about users takes `TaskExam`, one that is also asked of the finished model `ServedTaskExam`, and one about items alone
-`ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one without any text, and one whose every
-text is hostile.
+A task about users takes `TaskExam`, one that is also asked of the finished model `ServedTaskExam`, and one
+about items alone `ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one
+without any text, and one whose every text is hostile.
 """
 
 from __future__ import annotations
@@ -29,34 +29,46 @@ from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.indexing.item_index import ItemIndex, split_symbols
 from shelftalk.records import Request, Sample, Segment
 from shelftalk.tasks.item_text import ItemText, TextSettings
-from shelftalk.tasks.marks import all_marks
 from shelftalk.tasks.samples import Samples
+from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world, untitled_world
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 USER = "user-9f3a-"
-"""Before every user id of the task exams: a text that stands in no catalogue, so that it can be looked for."""
+"""Before every user id of the task exams: a text that stands in no catalogue, so that it can be looked
+for."""
 
 
 @cache
 def world_split(world: str) -> Split:
     """The split of "tiny", "untitled", "nasty", or "wordless": item ids and nothing else."""
-    data = {"tiny": tiny_world, "untitled": untitled_world, "nasty": nasty_world, "wordless": _wordless_world}[world]()
+    data = {
+        "tiny": tiny_world,
+        "untitled": untitled_world,
+        "nasty": nasty_world,
+        "wordless": _wordless_world,
+    }[world]()
     events = data.events.with_columns(user_id=USER + pl.col("user_id"))
     return split_leave_one_out(make_dataset(data.items, events), SplitSettings(), seed=0)
 
 
 def exam_index(split: Split, scheme: str = "symbols") -> ItemIndex:
-    """Names that cost nothing to make: symbols "<a_3><b_5>", or numbers "017" as free text, by catalogue row."""
+    """Names that cost nothing to make: symbols "<a_3><b_5>", or numbers "017" as free text, by catalogue
+    row."""
     rows = range(len(split.dataset.item_ids))
     names = tuple(f"<a_{row // 12}><b_{row % 12}>" if scheme == "symbols" else f"{row:03d}" for row in rows)
     return ItemIndex(scheme, tuple(split.dataset.item_ids), names, symbols=scheme == "symbols", end="")
 
 
-def exam_context(split: Split, index: ItemIndex | None = None, seed: int = 0, text: TextSettings | None = None) -> TaskContext:
-    """A context over `split`, items named by symbols and shown with their titles unless an index or settings are given."""
-    return TaskContext(split, ItemText(split.dataset, index or exam_index(split), text or TextSettings()), seed=seed)
+def exam_context(
+    split: Split, index: ItemIndex | None = None, seed: int = 0, text: TextSettings | None = None
+) -> TaskContext:
+    """A context over `split`, items named by symbols and shown with their titles unless an index or settings
+    are given."""
+    return TaskContext(
+        split, ItemText(split.dataset, index or exam_index(split), text or TextSettings()), seed=seed
+    )
 
 
 class IndexExam:
@@ -77,7 +89,9 @@ class IndexExam:
         for world in ("tiny", "untitled", "nasty"):
             index = self.build(world_split(world))
             said = sorted(name + index.end for name in index.names)
-            assert all(said) and not any(after.startswith(name) for name, after in zip(said, said[1:], strict=False))
+            assert all(said) and not any(
+                after.startswith(name) for name, after in zip(said, said[1:], strict=False)
+            )
 
     def test_names_stand_on_one_line_and_have_a_bounded_length(self) -> None:
         for name in self.build(world_split("nasty")).names:
@@ -92,7 +106,9 @@ class IndexExam:
     def test_the_order_of_the_files_does_not_matter(self) -> None:
         data = tiny_world()
         shuffled = make_dataset(data.items.sort("title", "item_id"), data.events[::-1])
-        one, other = (self.build(split_leave_one_out(each, SplitSettings(), seed=0)) for each in (data, shuffled))
+        one, other = (
+            self.build(split_leave_one_out(each, SplitSettings(), seed=0)) for each in (data, shuffled)
+        )
         assert _facts(one) == _facts(other)
 
     def test_replacing_all_that_is_held_out_changes_no_name(self) -> None:
@@ -108,7 +124,9 @@ class IndexExam:
         assert _facts(ItemIndex.load(tmp_path / "item_index.parquet")) == _facts(index)
 
     def test_the_facts_to_look_at_can_be_shown(self) -> None:
-        assert self.build(world_split("nasty")).statistics()["items"] == len(world_split("nasty").dataset.items)
+        assert self.build(world_split("nasty")).statistics()["items"] == len(
+            world_split("nasty").dataset.items
+        )
 
 
 class AnyTaskExam:
@@ -163,7 +181,7 @@ class AnyTaskExam:
 
     def test_hostile_texts_stay_free_text_within_their_line(self) -> None:
         task = self.whole(world_split("nasty"))
-        symbols = {*task.context.text.index.vocabulary, *all_marks(), *task.context.user_symbols}
+        symbols = {*task.context.text.index.vocabulary, *all_sentinels(), *task.context.user_symbols}
         for sample in task.samples(0):
             for segment in sample.segments:
                 assert not segment.symbols or symbols.issuperset(split_symbols(segment.text))
@@ -195,7 +213,8 @@ class AnyTaskExam:
 
 
 class TaskExam(AnyTaskExam):
-    """What every task about users promises of its samples. `needs_ratings` tasks are examined on worlds with ratings."""
+    """What every task about users promises of its samples. `needs_ratings` tasks are examined on worlds with
+    ratings."""
 
     draws_negatives: bool = False
     """Whether samples show items that the user has not taken."""
@@ -229,14 +248,16 @@ class TaskExam(AnyTaskExam):
 
 
 class ServedTaskExam(TaskExam):
-    """What a task that is also asked of the finished model promises beside: training and asking agree to the segment."""
+    """What a task that is also asked of the finished model promises beside: training and asking agree to the
+    segment."""
 
     def requests(self, split: Split) -> list[Request]:
         """Override where a request is more than a history: requests of the validation part."""
         return split.retrieval_requests("validation")[0]
 
     def request_of(self, sample: Sample, split: Split) -> Request:
-        """Override: the request whose prompt and answer `sample` is, up to what bears loss within the prompt."""
+        """Override: the request whose prompt and answer `sample` is, up to what bears loss within the
+        prompt."""
         raise NotImplementedError("a served task's exam needs a request_of(sample, split)")
 
     def test_a_training_text_is_the_prompt_and_then_the_answer_in_all_wordings(self) -> None:
@@ -246,7 +267,9 @@ class ServedTaskExam(TaskExam):
                 task.seen = [template]
                 samples = task.samples(0)
                 prompts = task.prompts([self.request_of(sample, split) for sample in samples], template)
-                for sample, prompt in zip(samples, (list(prompt.segments) for prompt in prompts), strict=True):
+                for sample, prompt in zip(
+                    samples, (list(prompt.segments) for prompt in prompts), strict=True
+                ):
                     assert sample.template == template.name
                     assert without_loss(sample.segments[: len(prompt)]) == without_loss(prompt)
                     assert sample.segments[len(prompt)].bears_loss  # the answer begins where the prompt ends
@@ -265,13 +288,17 @@ class ServedTaskExam(TaskExam):
             task, requests = self.served(world_split(world)), self.requests(world_split(world))
             for template in task.templates:
                 asked = task.prompts(requests, template)
-                assert [list(sample.segments) for sample in asked] == [task.prompt(request, template) for request in requests]
+                assert [list(sample.segments) for sample in asked] == [
+                    task.prompt(request, template) for request in requests
+                ]
         assert len(task.prompts([], task.templates[0])) == 0
 
     def test_nothing_in_a_prompt_bears_loss(self) -> None:
         task = self.served(world_split("nasty"))
         for request in self.requests(world_split("nasty")):
-            assert not any(s.bears_loss for template in task.templates for s in task.prompt(request, template))
+            assert not any(
+                s.bears_loss for template in task.templates for s in task.prompt(request, template)
+            )
 
     def test_a_prompt_depends_on_the_request_alone(self) -> None:
         split = world_split("tiny")
@@ -300,7 +327,8 @@ class ServedTaskExam(TaskExam):
 
 
 class ItemTaskExam(AnyTaskExam):
-    """What every task about items alone promises of its samples; the first item of a sample is the one that it is about."""
+    """What every task about items alone promises of its samples; the first item of a sample is the one that
+    it is about."""
 
     def gone_through(self, split: Split) -> set[str]:
         """Override where more is needed than a text beside the name: the items that an epoch goes through."""
@@ -338,7 +366,9 @@ def training_histories(split: Split) -> dict[str, list[str]]:
     """User id -> training item ids, oldest first."""
     data: Dataset = split.dataset
     bounds = zip(data.user_ids, split.training_bounds.tolist(), strict=True)
-    return {user: [data.item_ids[row] for row in data.event_item[first:stop]] for user, (first, stop) in bounds}
+    return {
+        user: [data.item_ids[row] for row in data.event_item[first:stop]] for user, (first, stop) in bounds
+    }
 
 
 def without_loss(segments: Sequence[Segment]) -> list[Segment]:
@@ -352,5 +382,16 @@ def _wordless_world() -> Dataset:
 
 
 def _facts(index: ItemIndex) -> tuple[object, ...]:
-    vectors = None if index.symbol_vectors is None else (index.symbol_vectors.shape, index.symbol_vectors.tobytes())
-    return index.scheme, index.item_ids, index.names, index.words, index.symbols, index.end, index.leaks, vectors
+    vectors = (
+        None if index.symbol_vectors is None else (index.symbol_vectors.shape, index.symbol_vectors.tobytes())
+    )
+    return (
+        index.scheme,
+        index.item_ids,
+        index.names,
+        index.words,
+        index.symbols,
+        index.end,
+        index.leaks,
+        vectors,
+    )

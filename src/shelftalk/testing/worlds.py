@@ -1,4 +1,5 @@
-"""Tiny synthetic worlds, for the tests of the package and of those who extend it; and the replacement that finds leaks."""
+"""Tiny synthetic worlds, for the tests of the package and of those who extend it; and the replacement that
+finds leaks."""
 
 from __future__ import annotations
 
@@ -13,7 +14,20 @@ from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import TRAIN, Split
 
 CATEGORIES = ("tea", "lamps", "boots", "paints", "drums", "ropes", "clocks", "seeds")
-ADJECTIVES = ("Amber", "Bold", "Calm", "Dusky", "Early", "Fine", "Grand", "Hidden", "Icy", "Jolly", "Keen", "Late")
+ADJECTIVES = (
+    "Amber",
+    "Bold",
+    "Calm",
+    "Dusky",
+    "Early",
+    "Fine",
+    "Grand",
+    "Hidden",
+    "Icy",
+    "Jolly",
+    "Keen",
+    "Late",
+)
 BRANDS = ("Northwind", "Halden", "Ostara", "")
 DAY = 86_400  # seconds
 START = 1_400_000_000  # Unix seconds, in May 2014
@@ -35,7 +49,7 @@ EVIL_TEXTS = (
     "many words " * 910,
     '<script>alert("1")</script>',
     "</script></style><img src=x onerror=alert(1)>&amp;&lt;b&gt;",
-    '"quoted", \'single\', `code`, a\\b, a;b, a | b > c, **bold**, [link](javascript:alert(1))',
+    "\"quoted\", 'single', `code`, a\\b, a;b, a | b > c, **bold**, [link](javascript:alert(1))",
     "NUL \x00, bell \x07, escape \x1b[31m, unit \x1f",
     "Same title",
     "Same title",
@@ -61,13 +75,19 @@ EVIL_TEXTS = (
 
 
 def tiny_world(
-    seed: int = 0, users: int = 60, items: int = 120, events: tuple[int, int] = (6, 12), follow: float = 0.8, ratings: bool = True
+    seed: int = 0,
+    users: int = 60,
+    items: int = 120,
+    events: tuple[int, int] = (6, 12),
+    follow: float = 0.8,
+    ratings: bool = True,
 ) -> Dataset:
     """A world in which something can be learned: the items of a category are taken one after another.
 
-    Item j of a category is followed by item j + 1 of it with probability `follow`, else by any item; a user takes an
-    item once, and between events[0] and events[1] items. Ratings are 1 to 5 in halves, an item's worth and a user's mood
-    added up. `items` of at least 99 + events[1] leave room for the usual 99 ranking candidates.
+    Item j of a category is followed by item j + 1 of it with probability `follow`, else by any item; a user
+    takes an item once, and between events[0] and events[1] items. Ratings are 1 to 5 in halves, an item's
+    worth and a user's mood added up. `items` of at least 99 + events[1] leave room for the usual 99 ranking
+    candidates.
     """
     names = [f"{ADJECTIVES[row // 8 % 12]} {CATEGORIES[row % 8]} No. {row // 96 + 1}" for row in range(items)]
     return _world(seed, names, users, events, follow, ratings)
@@ -79,7 +99,8 @@ def untitled_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
 
 
 def nasty_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
-    """As `tiny_world`, with every text of EVIL_TEXTS as a title (and as a brand, category, description of others)."""
+    """As `tiny_world`, with every text of EVIL_TEXTS as a title (and as a brand, category, description of
+    others)."""
     plain = [f"Plain thing No. {number}" for number in range(max(0, items - len(EVIL_TEXTS)))]
     return _world(seed, [*EVIL_TEXTS, *plain], users, (6, 12), 0.8, True, EVIL_TEXTS)
 
@@ -87,15 +108,18 @@ def nasty_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
 def replace_held_out(split: Split, seed: int) -> Split:
     """The same split with all that is held out replaced by something else; what a model may see is as before.
 
-    Each held-out event gets an item that its user never took, each rating outside the training part another of the data's
-    values (a data set with one value gets that value + 1). The ranking candidates are drawn anew around the new items. An
-    item index and training samples made from the result must be identical to the byte to those made from `split`.
+    Each held-out event gets an item that its user never took, each rating outside the training part another
+    of the data's values (a data set with one value gets that value + 1). The ranking candidates are drawn
+    anew around the new items. An item index and training samples made from the result must be identical to
+    the byte to those made from `split`.
     """
     data, draw = split.dataset, seeds.generator(seed, "replace held out")
     items, free = data.event_item.copy(), []
     for first, stop in zip(data.bounds[:-1], data.bounds[1:], strict=True):
         held_out = first + np.flatnonzero(split.event_part[first:stop] != TRAIN)
-        untaken = draw.permutation(np.setdiff1d(np.arange(len(data.items), dtype=np.int32), data.event_item[first:stop]))
+        untaken = draw.permutation(
+            np.setdiff1d(np.arange(len(data.items), dtype=np.int32), data.event_item[first:stop])
+        )
         items[held_out] = untaken[: len(held_out)]
         free.append(np.setdiff1d(np.arange(len(data.items), dtype=np.int32), items[first:stop]))
     columns = [
@@ -103,7 +127,9 @@ def replace_held_out(split: Split, seed: int) -> Split:
         pl.Series("rating", _other_ratings(split, draw), pl.Float64).fill_nan(None),
     ]
     replaced = replace(split, dataset=Dataset(data.items, data.events.with_columns(columns)))
-    return replace(replaced, candidates={part: _candidates(replaced, part, free, draw) for part in split.candidates})
+    return replace(
+        replaced, candidates={part: _candidates(replaced, part, free, draw) for part in split.candidates}
+    )
 
 
 def _world(
@@ -115,7 +141,8 @@ def _world(
     ratings: bool,
     evil: Sequence[str] = ("",),
 ) -> Dataset:
-    """`evil` texts follow each other through the descriptions, and stand in place of some brands and categories."""
+    """`evil` texts follow each other through the descriptions, and stand in place of some brands and
+    categories."""
     draw = seeds.generator(seed, "world")
     count = len(titles)
     worth = draw.normal(3.2, 0.8, count)  # [I] stars
@@ -166,10 +193,10 @@ def _candidates(split: Split, part: str, free: list[np.ndarray], draw: np.random
     never took."""
     rows = np.empty_like(split.candidates[part])
     events = split.held_out_events("test" if part == "test" else "validation")
-    for place, (truth, user) in enumerate(
+    for position, (truth, user) in enumerate(
         zip(split.dataset.event_item[events], split.event_user[events], strict=True)
     ):
-        rows[place] = draw.permutation(
+        rows[position] = draw.permutation(
             np.append(draw.choice(free[user], rows.shape[1] - 1, replace=False), truth)
         )
     return rows

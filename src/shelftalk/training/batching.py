@@ -1,7 +1,7 @@
 """Samples as training batches: one fixed order of steps, known before the first one is taken.
 
-Samples of like length share a batch, so that little is padding; the batches of an epoch come in seeded order. Nothing depends
-on workers or on how often a run was resumed. Legend: B samples, T tokens.
+Samples of like length share a batch, so that little is padding; the batches of an epoch come in seeded order.
+Nothing depends on workers or on how often a run was resumed. Legend: B samples, T tokens.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from torch.utils.data import Dataset as TorchDataset
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import LENGTH_STEP, NOT_COUNTED, Backbone, Encoded, rounded_up
-from shelftalk.processes import ALONE, Processes
+from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What one batch, or one training step, reads: real tokens, those of them that bear loss, and tokens with padding."""
+    """What one batch, or one training step, reads: real tokens, those of them that bear loss, and tokens with
+    padding."""
 
     tokens: int
     targets: int
@@ -30,7 +31,8 @@ class StepCounts:
 
 
 class Epochs(Sequence[Sequence[Encoded]]):
-    """Epochs that are read when they are asked for. The last one is kept, so that memory holds one however many there are."""
+    """Epochs that are read when they are asked for. The last one is kept, so that memory holds one however
+    many there are."""
 
     def __init__(self, read: Callable[[int], Sequence[Encoded]], number: int) -> None:
         """`read` returns the samples of an epoch by its number, the same ones every time."""
@@ -56,11 +58,13 @@ class Epochs(Sequence[Sequence[Encoded]]):
 
 
 class Steps(TorchDataset):
-    """Step number -> batch of tensors, over all epochs: a plain map, so that a resumed run skips by number alone.
+    """Step number -> batch of tensors, over all epochs: a plain map, so that a resumed run skips by number
+    alone.
 
-    Every epoch is looked at once to plan the steps, and again when its turn comes; what is kept of it is where its samples go.
-    With `row_tokens` short samples share rows of so many tokens (see packing.py); raises SettingsError for an encoder-decoder.
-    The steps are the same for any number of `processes`, each of which is given its share of every batch.
+    Every epoch is looked at once to plan the steps, and again when its turn comes; what is kept of it is
+    where its samples go. With `row_tokens` short samples share rows of so many tokens (see packing.py);
+    raises SettingsError for an encoder-decoder. The steps are the same for any number of `processes`, each of
+    which is given its share of every batch.
     """
 
     def __init__(
@@ -70,7 +74,7 @@ class Steps(TorchDataset):
         batch_tokens: int,
         seed: int,
         row_tokens: int = 0,
-        processes: Processes = ALONE,
+        processes: World = SINGLE_PROCESS,
     ) -> None:
         if row_tokens and backbone.family != "decoder-only":
             raise SettingsError(NO_SHARED_ROWS)
@@ -93,23 +97,27 @@ class Steps(TorchDataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        return share_of([side_by_side([samples[place] for place in row]) for row in rows], self._backbone, self._processes)
+        return share_of(
+            [side_by_side([samples[position] for position in row]) for row in rows],
+            self._backbone,
+            self._processes,
+        )
 
     def samples(self, step: int) -> list[Encoded]:
         """The samples of one step."""
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        return [samples[place] for row in rows for place in row]
+        return [samples[position] for row in rows for position in row]
 
     def counts(self) -> list[StepCounts]:
         """What each step reads."""
         return self._counts
 
 
-def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: Processes) -> dict[str, torch.Tensor]:
-    """The rows of a batch that are this process's, collated. Where it has none it reads the first one without any label that counts:
-    all processes must take every step."""
-    mine = processes.mine(batch)
+def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: World) -> dict[str, torch.Tensor]:
+    """The rows of a batch that are this process's, collated. Where it has none it reads the first one without
+    any label that counts: all processes must take every step."""
+    mine = processes.shard(batch)
     tensors = backbone.collate(mine or batch[:1])
     if not mine:
         tensors["labels"] = torch.full_like(tensors["labels"], NOT_COUNTED)
@@ -117,7 +125,8 @@ def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: Processes)
 
 
 def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
-    """Places of the samples in batches of at most `batch_tokens` tokens with padding (a longer sample stands alone).
+    """Places of the samples in batches of at most `batch_tokens` tokens with padding (a longer sample stands
+    alone).
 
     From the longest down, each batch as full as its longest sample allows, so that few shapes occur.
     """
@@ -125,7 +134,7 @@ def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[i
 
 
 def _batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    order = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
     batches: list[list[int]] = []
     start = 0
     while start < len(order):
@@ -135,16 +144,20 @@ def _batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     return batches
 
 
-def _epoch_batches(samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int, row_tokens: int) -> list[list[list[int]]]:
+def _epoch_batches(
+    samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int, row_tokens: int
+) -> list[list[list[int]]]:
     """Batches of rows of places, in seeded order."""
     lengths = [len(sample) for sample in samples]
-    rows = packed_rows(lengths, row_tokens) if row_tokens else [[place] for place in range(len(samples))]
-    batches = _batches_of([sum(lengths[place] for place in row) for row in rows], batch_tokens)
+    rows = (
+        packed_rows(lengths, row_tokens) if row_tokens else [[position] for position in range(len(samples))]
+    )
+    batches = _batches_of([sum(lengths[position] for position in row) for row in rows], batch_tokens)
     order = seeds.generator(seed, "batch order", epoch).permutation(len(batches))
     return [[rows[row] for row in batches[number]] for number in order.tolist()]
 
 
 def _counts(samples: Sequence[Encoded], rows: Sequence[Sequence[int]], step: int) -> StepCounts:
-    lengths = [sum(len(samples[place]) for place in row) for row in rows]
-    targets = sum(int(samples[place].bears_loss.sum()) for row in rows for place in row)
+    lengths = [sum(len(samples[position]) for position in row) for row in rows]
+    targets = sum(int(samples[position].bears_loss.sum()) for row in rows for position in row)
     return StepCounts(sum(lengths), targets, rounded_up(max(lengths), step) * len(lengths))

@@ -1,4 +1,5 @@
-"""As many samples as a budget of tokens takes: epoch after epoch, the last one cut. For trainings that must read the same number."""
+"""As many samples as a budget of tokens takes: epoch after epoch, the last one cut. For trainings that must
+read the same number."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ class Budgeted:
 def first_tokens(epoch: Callable[[int], Epoch], budget: int) -> Budgeted:
     """Whole samples of epochs 0, 1, ... until their tokens, prompts and targets together, reach `budget`.
 
-    Two trainings with one budget so differ by less than one sample. Raises SettingsError for an epoch without samples.
+    Two trainings with one budget so differ by less than one sample. Raises SettingsError for an epoch without
+    samples.
     """
     epochs: list[list[Encoded]] = []
     by_task: dict[str, int] = {}

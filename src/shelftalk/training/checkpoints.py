@@ -6,9 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
-from shelftalk import file_hashes
 from shelftalk.errors import ChangedFile, SettingsError
-from shelftalk.runs import read_signed, write_signed
+from shelftalk.runtime import file_hashes
+from shelftalk.runtime.run_folder import read_signed, write_signed
 
 _LAST_WRITTEN = "trainer_state.json"  # the Trainer writes it after weights, optimiser and random states
 _SEAL = "files.json"  # the hashes of the others: neither safetensors nor torch would notice other weights
@@ -18,8 +18,8 @@ _WHOLE_OPTIMIZER = "optimizer.pt"  # where weights are spread, optimisers are sa
 def last_complete(folder: Path) -> Path | None:
     """The newest whole checkpoint in `folder`, or None. A newer one that was cut off is removed.
 
-    Raises ChangedFile where a file of it is not the one that was written, or one of an older checkpoint, which may
-    hold the best weights."""
+    Raises ChangedFile where a file of it is not the one that was written, or one of an older checkpoint,
+    which may hold the best weights."""
     checkpoints = sorted(folder.glob("checkpoint-*"), key=step_of, reverse=True)
     while checkpoints and not _is_complete(checkpoints[0]):
         shutil.rmtree(checkpoints.pop(0))
@@ -41,15 +41,16 @@ def seal(checkpoint: Path) -> None:
 
 
 def had_stopped_early(checkpoint: Path, patience: int) -> bool:
-    """Whether training was over at this checkpoint because validation had not improved for `patience` validations."""
+    """Whether training was over at this checkpoint because validation had not improved for `patience`
+    validations."""
     state = json.loads((checkpoint / _LAST_WRITTEN).read_text())
     kept = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
     return kept.get("early_stopping_patience_counter", 0) >= patience
 
 
 def check_kind(checkpoint: Path, spread: bool) -> None:
-    """Raises SettingsError where the checkpoint of weights that are spread over processes (FSDP, DeepSpeed) is to be continued whole, or
-    the other way about."""
+    """Raises SettingsError where the checkpoint of weights that are spread over processes (FSDP, DeepSpeed)
+    is to be continued whole, or the other way about."""
     if (checkpoint / _WHOLE_OPTIMIZER).exists() != spread:
         return
     written, asked = ("whole", "spread over processes") if spread else ("spread over processes", "whole")
@@ -65,8 +66,8 @@ def step_of(checkpoint: Path) -> int:
 
 
 def _changed(checkpoint: Path) -> str:
-    """The first file that is not as it was sealed; "" for none, and for a checkpoint without a seal, as several
-    processes write it."""
+    """The first file that is not as it was sealed; "" for none, and for a checkpoint without a seal, as
+    several processes write it."""
     try:
         wrong = file_hashes.changed(read_signed(checkpoint / _SEAL)["files"], checkpoint)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Short samples side by side in one row, each trained as if it stood alone (decoder-only).
 
-Length buckets (batching.py) leave a tenth to a fifth of a batch to padding; full rows leave a few hundredths, and pay for it with an
-attention mask per row. Legend: N samples, T tokens.
+Length buckets (batching.py) leave a tenth to a fifth of a batch to padding; full rows leave a few hundredths,
+and pay for it with an attention mask per row. Legend: N samples, T tokens.
 """
 
 from __future__ import annotations
@@ -18,20 +18,22 @@ NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set
 
 
 def packed_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
-    """Places of samples of `lengths` [N] in rows of at most `row_tokens` tokens (a longer sample stands alone).
+    """Places of samples of `lengths` [N] in rows of at most `row_tokens` tokens (a longer sample stands
+    alone).
 
-    Best fit, the longest first: each sample goes where it leaves the least room (Johnson et al., SIAM J. Comput. 3, 1974).
+    Best fit, the longest first: each sample goes where it leaves the least room (Johnson et al., SIAM J.
+    Comput. 3, 1974).
     """
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # (tokens left, row), ascending, of the rows that are not full
-    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
-        tightest = bisect_left(room, (lengths[place], 0))
+    for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
+        tightest = bisect_left(room, (lengths[position], 0))
         left, row = room.pop(tightest) if tightest < len(room) else (row_tokens, len(rows))
         if row == len(rows):
             rows.append([])
-        rows[row].append(place)
-        if left > lengths[place]:
-            insort(room, (left - lengths[place], row))
+        rows[row].append(position)
+        if left > lengths[position]:
+            insort(room, (left - lengths[position], row))
     return rows
 
 

@@ -17,13 +17,14 @@ def quality_of(model: torch.nn.Module, quality: Quality | None) -> dict[str, flo
     """What `quality` measures of `model` now; nothing where there is none."""
     if quality is None:
         return {}
-    with _unnoticed(model):
+    with no_op(model):
         return dict(quality())
 
 
 @contextmanager
-def _unnoticed(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout and gradients; then mode and random states are what they were, whoever drew from them."""
+def no_op(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and gradients; then mode and random states are what they were, whoever drew from
+    them."""
     training, python, arrays = model.training, random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     model.eval()

@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from shelftalk.errors import SettingsError
 from shelftalk.models.settings import Precision
+from shelftalk.settings import Settings
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 BY_LOSS = "loss"
@@ -18,10 +19,8 @@ WATCHING = ("trackers",)
 """Settings that change who is told of a training, and nothing of what is trained."""
 
 
-class TrainingSettings(BaseModel):
+class TrainingSettings(Settings):
     """Fine-tuning over the mixture."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     epochs: int = Field(4, ge=1)
     """Epochs of the mixture, each with fresh wordings, windows, masks and negatives."""
@@ -30,14 +29,16 @@ class TrainingSettings(BaseModel):
     batch_tokens: int = Field(4096, ge=64)
     """Tokens read at once, padding included."""
     row_tokens: int = Field(0, ge=0)
-    """Short samples share rows of so many tokens, each seeing itself alone (decoder-only); 0: a row for each sample, next to others
-    of like length, which is faster on a processor."""
+    """Short samples share rows of so many tokens, each seeing itself alone (decoder-only); 0: a row for each
+    sample, next to others of like length, which is faster on a processor."""
     gradient_accumulation: int = Field(1, ge=1)
     """Batches whose gradients are added up to one step, for a large step on a small memory."""
     gradient_checkpointing: bool = False
-    """Keep only what enters each layer and compute the rest again on the way back: about a third slower, far less memory."""
+    """Keep only what enters each layer and compute the rest again on the way back: about a third slower, far
+    less memory."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
-    """AdamW keeps two numbers for each weight, Adafactor one for each row and column of a matrix (Shazeer and Stern, ICML 2018)."""
+    """AdamW keeps two numbers for each weight, Adafactor one for each row and column of a matrix (Shazeer and
+    Stern, ICML 2018)."""
     learning_rate: float = Field(3e-3, gt=0)
     """Highest learning rate; it rises over `warmup` and falls linearly to zero."""
     warmup: float = Field(0.05, ge=0, lt=1)
@@ -51,38 +52,50 @@ class TrainingSettings(BaseModel):
     validation_samples: int = Field(500, ge=1)
     """Validation samples per served task, drawn once by seed."""
     judged_by: tuple[str, ...] = Field(("retrieval", "rating"), min_length=1)
-    """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early; one that is not trained
-    (weight 0) counts only where none of them is. Ranking is not among them since candidates are scored behind the retrieval prompt
-    (decoding.ranking_prompt)."""
+    """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early; one
+    that is not trained (weight 0) counts only where none of them is. Ranking is not among them since
+    candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
     validation_users: int = Field(0, ge=0)
-    """Users whose lists are made at every validation, on the validation part and drawn once by seed: recommendation quality beside
-    the loss; 0: none. It costs what `shelftalk recommend` costs for so many users."""
+    """Users whose lists are made at every validation, on the validation part and drawn once by seed:
+    recommendation quality beside the loss; 0: none. It costs what `shelftalk recommend` costs for so many
+    users."""
     best_by: str = BY_LOSS
-    """What chooses the best checkpoint and stops training early: "loss", or a metric of retrieval such as "ndcg@10", which needs
-    `validation_users`."""
+    """What chooses the best checkpoint and stops training early: "loss", or a metric of retrieval such as
+    "ndcg@10", which needs `validation_users`."""
     patience: int = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
     precision: Precision = "auto"
-    """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else fp32. Weights are fp32
-    in any case. fp16 needs a GPU and is refused for T5, whose activations overflow it."""
+    """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else
+    fp32. Weights are fp32 in any case. fp16 needs a GPU and is refused for T5, whose activations overflow
+    it."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    """Who draws the curve while a run is trained: "tensorboard" in the run's folder, "mlflow" and "wandb" where their own environment
-    variables say; (): nobody. May change in a folder that holds a training."""
+    """Who draws the curve while a run is trained: "tensorboard" in the run's folder, "mlflow" and "wandb"
+    where their own environment variables say; (): nobody. May change in a folder that holds a training."""
 
     @model_validator(mode="after")
     def _quality_is_measured(self) -> TrainingSettings:
         if self.best_by != BY_LOSS and not self.validation_users:
-            raise ValueError(f'best_by = "{self.best_by}" needs lists to measure; set training.validation_users = 200 or so')
+            raise ValueError(
+                f'best_by = "{self.best_by}" needs lists to measure; set training.validation_users = 200 or so'
+            )
         return self
 
 
 def refused_where_spread(settings: TrainingSettings, adapters: bool) -> str:
-    """Why such a training cannot run where weights are spread over processes (FSDP, DeepSpeed), in a sentence with the remedy; "" where
-    it can."""
+    """Why such a training cannot run where weights are spread over processes (FSDP, DeepSpeed), in a sentence
+    with the remedy; "" where it can."""
     remedies = [
         ("adapters cannot be trained", 'pretrained.adaptation = "full"', adapters),
-        ("lists cannot be asked for during the training", "training.validation_users = 0", settings.validation_users > 0),
-        ("Adafactor cannot sum whole rows", 'training.optimizer = "adamw"', settings.optimizer == "adafactor"),
+        (
+            "lists cannot be asked for during the training",
+            "training.validation_users = 0",
+            settings.validation_users > 0,
+        ),
+        (
+            "Adafactor cannot sum whole rows",
+            'training.optimizer = "adamw"',
+            settings.optimizer == "adafactor",
+        ),
     ]
     if not (asked := [(why, remedy) for why, remedy, given in remedies if given]):
         return ""
@@ -94,7 +107,9 @@ def check_trackers(trackers: Iterable[Tracker]) -> None:
     """Raises SettingsError for a tracker whose package is not installed."""
     for name in trackers:
         found = find_spec(name)
-        if found is None or found.origin is None:  # a folder of that name, which some trackers write, is no package
+        if (
+            found is None or found.origin is None
+        ):  # a folder of that name, which some trackers write, is no package
             raise SettingsError(
                 f'training.trackers names "{name}", which is not installed; run `pip install {name}` or take it out of the list.'
             )

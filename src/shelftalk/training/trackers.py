@@ -1,4 +1,5 @@
-"""Who is told of a training while it goes on: the Trainer's own integrations, with TensorBoard's files in the run's folder."""
+"""Who is told of a training while it goes on: the Trainer's own integrations, with TensorBoard's files in the
+run's folder."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from shelftalk.training.settings import Tracker
 
 
 class _InFolder(TensorBoardCallback):
-    """TensorBoard's files in a folder, where a training that is continued takes back what it had told of steps it does again."""
+    """TensorBoard's files in a folder, where a training that is continued takes back what it had told of
+    steps it does again."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -32,5 +34,6 @@ def own_callbacks(trackers: Iterable[Tracker], folder: Path) -> list[TrainerCall
 
 
 def by_name(trackers: Iterable[Tracker]) -> list[str]:
-    """The trackers that the Trainer sets up by itself, each once, for its `report_to`; they read their own environment variables."""
+    """The trackers that the Trainer sets up by itself, each once, for its `report_to`; they read their own
+    environment variables."""
     return [name for name in dict.fromkeys(trackers) if name != "tensorboard"]

@@ -1,10 +1,10 @@
-"""Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text, ""
-as missing.
+"""Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text,
+"" as missing.
 
-Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote that
-never closes, a record with more or fewer cells than the header. Where the header names our columns only if other
-characters separate it (a semicolon, as spreadsheet programs write where the comma is the decimal sign), the file is
-read so, and noted.
+Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote
+that never closes, a record with more or fewer cells than the header. Where the header names our columns only
+if other characters separate it (a semicolon, as spreadsheet programs write where the comma is the decimal
+sign), the file is read so, and noted.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def _frames(
     path: Path, records: Iterator[tuple[int, list[str]]], names: list[str], wanted: list[str]
 ) -> Iterator[pl.DataFrame]:
     """The records in frames of ROWS_AT_ONCE; at least one frame, which may have no row."""
-    places = [names.index(name) for name in wanted]
+    positions = [names.index(name) for name in wanted]
     schema = dict.fromkeys(wanted, pl.String) | {_LINE: pl.Int64}
     rows: list[list[str | int | None]] = []
     for line, record in records:
@@ -141,7 +141,7 @@ def _frames(
                 f"{path.name}, line {line}: {len(record)} cells where the header has {len(names)}; "
                 "quote cells that hold the separator, and complete the row."
             )
-        rows.append([record[place] or None for place in places] + [line])
+        rows.append([record[position] or None for position in positions] + [line])
         if len(rows) == ROWS_AT_ONCE:
             yield pl.DataFrame(rows, schema=schema, orient="row")
             rows = []

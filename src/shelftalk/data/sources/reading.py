@@ -15,14 +15,30 @@ from typing import Any
 
 import polars as pl
 
-from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, TIME, Dataset, make_dataset, order_of, shared_positions
-from shelftalk.data.filtering import k_core
+from shelftalk.data.dataset import (
+    EVENT_COLUMNS,
+    ITEM_COLUMNS,
+    TIME,
+    Dataset,
+    make_dataset,
+    order_of,
+    shared_positions,
+)
+from shelftalk.data.k_core import k_core
 from shelftalk.data.sources import delimited, json_lines, parquet
 from shelftalk.data.sources.lookalikes import known_alike
 from shelftalk.data.sources.settings import DataSettings
 from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, shown, texts, whole_numbers
 from shelftalk.data.sources.times import times
-from shelftalk.errors import BadValue, DuplicateItem, MissingColumn, MissingFile, NothingLeft, UnknownItem, UnreadableFile
+from shelftalk.errors import (
+    BadValue,
+    DuplicateItem,
+    MissingColumn,
+    MissingFile,
+    NothingLeft,
+    UnknownItem,
+    UnreadableFile,
+)
 
 READERS: dict[str, Reader] = {
     ".parquet": parquet.read,
@@ -55,13 +71,14 @@ TIMES = {"at", "created", "date", "datetime", "ordered", "position", "sequence",
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was read and what became of it: plain facts for a run folder and a report. Shares are between 0 and 1.
+    """What was read and what became of it: plain facts for a run folder and a report. Shares are between 0
+    and 1.
 
-    `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped, `users_read`
-    and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The counts without `_read` are
-    those of the Dataset, after the k-core filter. `ordered_by` names the columns that order, or is NO_ORDER. `notes` has a
-    sentence, with a count and an example, for each kind of value that is not what it looks like or was not kept as it is,
-    and for what a seeded hash had to order.
+    `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped,
+    `users_read` and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The
+    counts without `_read` are those of the Dataset, after the k-core filter. `ordered_by` names the columns
+    that order, or is NO_ORDER. `notes` has a sentence, with a count and an example, for each kind of value
+    that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
     """
 
     source: str
@@ -131,7 +148,8 @@ class DataReport:
 
 
 def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -> tuple[Dataset, DataReport]:
-    """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by `seed`.
+    """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by
+    `seed`.
 
     A filter on training events alone (`k_core_on`) is left to what divides the events, and so is then the
     catalogue. Data without a position or time is read as it is; MissingColumn is raised where a column seems
@@ -144,7 +162,9 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     events_table = _read(events_path, columns, settings.interactions_columns)
     items_table = _read(items_path, ITEM_COLUMNS, settings.items_columns)
     items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
-    read = _checked(events_table, columns, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns")
+    read = _checked(
+        events_table, columns, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns"
+    )
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
     when = _order(events_table, read, settings, order_needed)
@@ -152,24 +172,28 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     whole = settings.k_core_on == "training"
     kept, passes = (events, 0) if whole else k_core(events, settings.k_core)
     catalogue = items if whole or settings.catalogue == "all" else items.join(kept, on="item_id", how="semi")
-    facts = _counts(catalogue, kept) | _order_facts(events_table, kept, when) | {
-        "source": source,
-        "interactions_file": events_path.name,
-        "interactions_sha256": _sha256(events_path),
-        "items_file": items_path.name,
-        "items_sha256": _sha256(items_path),
-        "rows_read": len(read),
-        "repeats_dropped": len(read) - len(events),
-        "repeats": settings.repeats,
-        "users_read": events["user_id"].n_unique(),
-        "items_read": events["item_id"].n_unique(),
-        "events_read": len(events),
-        "catalogue_read": len(items),
-        "k_core": settings.k_core,
-        "k_core_on": settings.k_core_on,
-        "k_core_passes": passes,
-        "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, when)],
-    }
+    facts = (
+        _counts(catalogue, kept)
+        | _order_facts(events_table, kept, when)
+        | {
+            "source": source,
+            "interactions_file": events_path.name,
+            "interactions_sha256": _sha256(events_path),
+            "items_file": items_path.name,
+            "items_sha256": _sha256(items_path),
+            "rows_read": len(read),
+            "repeats_dropped": len(read) - len(events),
+            "repeats": settings.repeats,
+            "users_read": events["user_id"].n_unique(),
+            "items_read": events["item_id"].n_unique(),
+            "events_read": len(events),
+            "catalogue_read": len(items),
+            "k_core": settings.k_core,
+            "k_core_on": settings.k_core_on,
+            "k_core_passes": passes,
+            "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, when)],
+        }
+    )
     return make_dataset(catalogue.drop(PLACE), kept.drop(PLACE), seed, when), DataReport(**facts)
 
 
@@ -190,16 +214,24 @@ def _locate(settings: DataSettings) -> tuple[str, Path, Path]:
         folder = Path(settings.folder).expanduser()
         return folder.resolve().name, _in_folder(folder, "interactions"), _in_folder(folder, "items")
     folder = BUNDLED / str(settings.bundled_name)
-    return f"{settings.bundled_name} (bundled)", _in_folder(folder, "interactions"), _in_folder(folder, "items")
+    return (
+        f"{settings.bundled_name} (bundled)",
+        _in_folder(folder, "interactions"),
+        _in_folder(folder, "items"),
+    )
 
 
 def _in_folder(folder: Path, stem: str) -> Path:
     """The one file of that name with an ending that has a reader."""
     if not folder.is_dir():
-        raise MissingFile(f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.')
+        raise MissingFile(
+            f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.'
+        )
     found = [folder / (stem + ending) for ending in READERS if (folder / (stem + ending)).is_file()]
     if not found:
-        raise MissingFile(f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; add it.')
+        raise MissingFile(
+            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; add it.'
+        )
     if len(found) > 1:
         raise UnreadableFile(
             f'the folder "{folder}" holds both {found[0].name} and {found[1].name}; '
@@ -209,15 +241,18 @@ def _in_folder(folder: Path, stem: str) -> Path:
 
 
 def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
-    """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no rows)."""
+    """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no
+    rows)."""
     _check_file(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise UnreadableFile(f'{path.name}: no reader for the ending "{path.suffix}"; convert it to one of {", ".join(READERS)}.')
+        raise UnreadableFile(
+            f'{path.name}: no reader for the ending "{path.suffix}"; convert it to one of {", ".join(READERS)}.'
+        )
     if not path.stat().st_size:
         raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
     table = reader(path, {mapping.get(name, name) for name in columns})
-    if not len(table.places):
+    if not len(table.positions):
         raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
     return table
 
@@ -229,14 +264,16 @@ def _check_file(path: Path) -> None:
     if path.is_dir():
         raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
     if not path.is_file():
-        raise UnreadableFile(f'"{path}" is a pipe or a device, and data is read more than once; write it into a file first.')
+        raise UnreadableFile(
+            f'"{path}" is a pipe or a device, and data is read more than once; write it into a file first.'
+        )
 
 
 def _checked(
     table: Table, columns: Iterable[str], mapping: Mapping[Any, str], needed: list[str], setting: str
 ) -> pl.DataFrame:
-    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is left out if it
-    may be."""
+    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is
+    left out if it may be."""
     present, unread = {}, [name for name in table.names if name not in mapping.values()]
     for name in columns:
         theirs = mapping.get(name, name)
@@ -247,12 +284,13 @@ def _checked(
         elif other := next((other for other in unread if _plain(other) == _plain(name)), None):
             remedy = f'set data.{setting}.{name} = "{other}" if "{name}" is meant'
             table.notes.append(f'{table.path.name}: the column "{other}" is not read; {remedy}.')
-    frame = pl.DataFrame([*present.values(), table.places.alias(PLACE)])
+    frame = pl.DataFrame([*present.values(), table.positions.alias(PLACE)])
     return frame.unnest("timestamp") if "timestamp" in frame else frame
 
 
 def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
-    """The error for a column that is not there, naming the nearest one that is and the setting that maps it."""
+    """The error for a column that is not there, naming the nearest one that is and the setting that maps
+    it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
     has_header = READERS[table.path.suffix.lower()] in (delimited.read_csv, delimited.read_tsv)
@@ -305,12 +343,18 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
 
 
 def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: bool) -> tuple[str, ...]:
-    """The columns that order a user's events, as `order_of` says, and none for data without an order; where one is
-    `needed`, not if a column seems to hold it. What is incomplete is refused, what is odd is noted."""
+    """The columns that order a user's events, as `order_of` says, and none for data without an order; where
+    one is `needed`, not if a column seems to hold it. What is incomplete is refused, what is odd is noted."""
     mapping: Mapping[Any, str] = settings.interactions_columns
-    filled = [name for name in ("position", "timestamp") if name in events and events[name].null_count() < len(events)]
+    filled = [
+        name
+        for name in ("position", "timestamp")
+        if name in events and events[name].null_count() < len(events)
+    ]
     if settings.order is not None and settings.order not in filled:
-        raise MissingColumn(f'{table.path.name} has no "{settings.order}" to order by; leave data.order out, or fill the column in.')
+        raise MissingColumn(
+            f'{table.path.name} has no "{settings.order}" to order by; leave data.order out, or fill the column in.'
+        )
     if not filled:
         if needed:
             _check_no_order(table, events, mapping)
@@ -319,7 +363,11 @@ def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: b
     rows = events[first].is_null().arg_true()
     if len(rows):
         fault = f"missing, where {events[first].count()} rows have one; fill it in or remove the row ({len(rows)} such rows)"
-        other = ', or set data.order = "timestamp"' if first == "position" and _complete(events, "timestamp") else ""
+        other = (
+            ', or set data.order = "timestamp"'
+            if first == "position" and _complete(events, "timestamp")
+            else ""
+        )
         raise table.bad_value(mapping.get(first, first), rows[0], f"{fault}{other}.")
     when = order_of(events, settings.order)
     if settings.order is None and "position" in filled and _complete(events, "timestamp"):
@@ -332,7 +380,8 @@ def _complete(events: pl.DataFrame, column: str) -> bool:
 
 
 def _check_no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> None:
-    """Raises MissingColumn where a column without a value, or one of another name, seems to be meant to order."""
+    """Raises MissingColumn where a column without a value, or one of another name, seems to be meant to
+    order."""
     random = 'if nothing orders the events, set split.scheme = "random"'
     empty = [f'"{mapping.get(name, name)}"' for name in ("position", "timestamp") if name in events]
     if empty:
@@ -358,15 +407,15 @@ def _note_order(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> No
     if len(shared):
         user, position = shared.select("user_id", "position").row(0)
         fault = f"{len(shared):,} interactions share their position with another of their user, for instance user {shown(user)} has"
-        rule = f"events are ordered by {_by(when)}; set data.order = \"position\" if positions are to order."
+        rule = f'events are ordered by {_by(when)}; set data.order = "position" if positions are to order.'
         table.notes.append(f"{table.path.name}: {fault} position {position} more than once, so {rule}")
         return
     second, fraction = (pl.col(name) - pl.col(name).shift().over("user_id") for name in TIME)
     back = events.sort("user_id", *when).filter((second < 0) | ((second == 0) & (fraction < 0)))
     if len(back):
-        user, place = back.select("user_id", PLACE).row(0)
+        user, position = back.select("user_id", PLACE).row(0)
         fault = f"{len(back):,} interactions have a later position and an earlier timestamp than the one before them"
-        example = f"for instance user {shown(user)} in {table.unit} {place}"
+        example = f"for instance user {shown(user)} in {table.unit} {position}"
         rule = 'the position orders; set data.order = "timestamp" if times are to order.'
         table.notes.append(f"{table.path.name}: {fault}, {example}; {rule}")
 
@@ -389,7 +438,8 @@ def _notes_on_ties(events: pl.DataFrame, when: tuple[str, ...]) -> list[str]:
 
 
 def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], repeats: str) -> pl.DataFrame:
-    """One event per user and item: their first or last in the order of `when`, the values deciding where that is equal."""
+    """One event per user and item: their first or last in the order of `when`, the values deciding where that
+    is equal."""
     pair = ["user_id", "item_id"]
     again = events.filter(~pl.struct(pair).is_first_distinct())
     if not len(again):
@@ -405,7 +455,9 @@ def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], 
     rule = f'the {repeats} of each is kept (data.repeats = "{repeats}")'
     table.notes.append(f"{table.path.name}: {dropped} in {table.unit} {again[PLACE][0]}; {rule}.")
     values = [name for name in dict.fromkeys((*when, *TIME, "rating")) if name in events]
-    return events.sort(*pair, *values).unique(pair, keep="first" if repeats == "first" else "last", maintain_order=True)
+    return events.sort(*pair, *values).unique(
+        pair, keep="first" if repeats == "first" else "last", maintain_order=True
+    )
 
 
 def _counts(items: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:

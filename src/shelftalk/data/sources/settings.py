@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
 from shelftalk.data.splitting import TrainingCore
+from shelftalk.settings import Settings
 
 EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
 Catalogue = Literal["interacted", "all"]
@@ -42,10 +43,9 @@ def _catalogue_of(given: dict[str, Any]) -> Catalogue:
 NOUNS_OF_BUNDLED = {"movielens-small": Nouns("film", "films", "viewer", "watched")}
 
 
-class DataSettings(BaseModel):
-    """Which data to read, and how. Without any of interactions and items, folder or bundled: the bundled MovieLens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class DataSettings(Settings):
+    """Which data to read, and how. Without any of interactions and items, folder or bundled: the bundled
+    MovieLens."""
 
     interactions: str | None = None
     """File of who took what, when (.parquet, .csv, .tsv or JSON lines); needs `items` beside it."""
@@ -60,17 +60,19 @@ class DataSettings(BaseModel):
     items_columns: dict[ItemColumn, str] = Field(default_factory=dict)
     """Our column name -> the name in the items file, for those that differ."""
     order: Order | None = None
-    """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by time, if
-    there are times). Without it the position does, unless a user has one twice and times stand beside it: then the time,
-    and equal times by position."""
+    """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by
+    time, if there are times). Without it the position does, unless a user has one twice and times stand
+    beside it: then the time, and equal times by position."""
     k_core: int = Field(default_factory=_k_core_of, ge=0)
-    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1 removes none. By default 5
-    for bundled data, as it is published with, and 0 for your own."""
+    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1
+    removes none. By default 5 for bundled data, as it is published with, and 0 for your own."""
     k_core_on: Literal["all", "training"] = "all"
-    """Which events the filter counts: "all", the held-out ones included, as in the literature; or those of the training part alone."""
+    """Which events the filter counts: "all", the held-out ones included, as in the literature; or those of
+    the training part alone."""
     catalogue: Catalogue = Field(default_factory=_catalogue_of)
-    """Whether items without any event that the filter counts and keeps leave the catalogue ("interacted") or stay in it ("all"). By
-    default "interacted" for bundled data and "all" for your own: everything in the items file can be recommended."""
+    """Whether items without any event that the filter counts and keeps leave the catalogue ("interacted") or
+    stay in it ("all"). By default "interacted" for bundled data and "all" for your own: everything in the
+    items file can be recommended."""
     repeats: Literal["first", "last", "refuse"] = "first"
     """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
     item_noun: str | None = None
@@ -101,7 +103,11 @@ class DataSettings(BaseModel):
     @property
     def bundled_name(self) -> str | None:
         """The bundled data set to read, or None where files or a folder are given."""
-        return None if self.interactions is not None or self.folder is not None else self.bundled or "movielens-small"
+        return (
+            None
+            if self.interactions is not None or self.folder is not None
+            else self.bundled or "movielens-small"
+        )
 
     @property
     def training_core(self) -> TrainingCore | None:
@@ -114,5 +120,8 @@ class DataSettings(BaseModel):
         """The nouns as set; those not set come from the source."""
         own = NOUNS_OF_BUNDLED.get(self.bundled_name or "", Nouns())
         return Nouns(
-            self.item_noun or own.item, self.items_noun or own.items, self.user_noun or own.user, self.took or own.took
+            self.item_noun or own.item,
+            self.items_noun or own.items,
+            self.user_noun or own.user,
+            self.took or own.took,
         )

@@ -1,8 +1,8 @@
 """What every reader returns, and the checks that turn its columns into the types of a Dataset.
 
-A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its format;
-what a cell may hold is decided here, once for all formats, so that each format gives the same sentence for the same
-fault.
+A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its
+format; what a cell may hold is decided here, once for all formats, so that each format gives the same
+sentence for the same fault.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Table:
     path: Path
     names: list[str]
     frame: pl.DataFrame
-    places: pl.Series
+    positions: pl.Series
     unit: str
     decimal_comma: bool = False
     notes: list[str] = field(default_factory=list)
@@ -54,13 +54,13 @@ class Table:
         place, and `example`, which says what became of that one. Nothing where it holds nowhere."""
         rows = which.arg_true()
         if len(rows):
-            cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.places[rows[0]]}{example}"
+            cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.positions[rows[0]]}{example}"
             of = f"{len(rows):,} of {len(which):,} values"
             self.notes.append(f'{self.path.name}, column "{column}": {of} {what}, for instance {cell}.')
 
     def bad_value(self, column: str, row: int, fault: str) -> BadValue:
         """The error for the cell at `row` (counted from 0) of `column`; `fault` ends in the remedy."""
-        return BadValue(f'{self.path.name}, {self.unit} {self.places[row]}, column "{column}": {fault}')
+        return BadValue(f'{self.path.name}, {self.unit} {self.positions[row]}, column "{column}": {fault}')
 
 
 class Reader(Protocol):
@@ -140,7 +140,8 @@ def exact_numbers(values: pl.Series) -> pl.DataFrame:
     parsed = [_exact_number(text) or (None, None, None) for text in values.gather(rest).cast(pl.String)]
     frame = _exact(whole)
     return frame.with_columns(
-        frame[name].scatter(rest, [one[place] for one in parsed]) for place, name in enumerate(frame.columns)
+        frame[name].scatter(rest, [one[position] for one in parsed])
+        for position, name in enumerate(frame.columns)
     )
 
 
@@ -184,7 +185,9 @@ def _mixed(table: Table, column: str, values: list[object]) -> BadValue:
     if other:
         remedy = "is of another type than the rows above; give the column one type, text or numbers."
         return table.bad_value(column, other[0], f"{shown(values[other[0]])} {remedy}")
-    remedy = "is neither text nor a number that 64 bits can hold; store the column as text, or as such numbers."
+    remedy = (
+        "is neither text nor a number that 64 bits can hold; store the column as text, or as such numbers."
+    )
     return table.bad_value(column, held[0], f"{shown(values[held[0]])} {remedy}")
 
 
@@ -226,13 +229,19 @@ def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.S
 
 def _keeps(written: str, number: float) -> bool:
     """Whether the float is the written number, or that is one of the usual texts for the float."""
-    return number != 0 and Decimal(written) in (Decimal(number), Decimal(repr(number)), Decimal(f"{number:.17g}"))
+    return number != 0 and Decimal(written) in (
+        Decimal(number),
+        Decimal(repr(number)),
+        Decimal(f"{number:.17g}"),
+    )
 
 
 def _note_words_for_nothing(table: Table, column: str, values: pl.Series) -> None:
     if values.dtype == pl.String:
         words = 'are a word for "nothing", as missing values become in text, and are kept'
-        table.note(column, is_word_for_nothing(values), f"{words}; leave such cells empty if nothing is meant")
+        table.note(
+            column, is_word_for_nothing(values), f"{words}; leave such cells empty if nothing is meant"
+        )
 
 
 def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:

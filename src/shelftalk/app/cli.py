@@ -1,0 +1,462 @@
+"""The command line: parse -> Experiment -> one stage; nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from shelftalk import __version__
+from shelftalk.errors import ShelftalkError
+from shelftalk.runtime.machine import spin_briefly
+
+app = typer.Typer(
+    name="shelftalk",
+    help="Align language models with recommendation knowledge, and make recommenders of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+show_app = typer.Typer(help="Show what the model sees.", no_args_is_help=True)
+app.add_typer(show_app, name="show")
+
+
+def _path(text: str) -> Path:
+    """An empty path would be this directory: it comes of a variable of the shell that is not set."""
+    if not text.strip():
+        raise typer.BadParameter("is empty; name a path, or leave the option out.")
+    return Path(text)
+
+
+def _path_option(name: str, summary: str) -> Any:
+    return typer.Option(name, parser=_path, metavar="PATH", help=summary)
+
+
+ExperimentFile = Annotated[
+    Path | None, typer.Argument(help="Experiment file (TOML); the bundled MovieLens experiment without one.")
+]
+Out = Annotated[Path | None, _path_option("--out", "The run folder itself; by default runs/NAME.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every chance in the run.")]
+Models = Annotated[
+    str | None, typer.Option("--models", help="What to evaluate, by name and comma: item_knn,popularity.")
+]
+Data = Annotated[
+    Path | None,
+    _path_option("--data", "Folder that holds interactions.* and items.* (Parquet, CSV or JSON lines)."),
+]
+Interactions = Annotated[
+    Path | None, _path_option("--interactions", "File of who took what, when; with --items.")
+]
+Items = Annotated[Path | None, _path_option("--items", "File of the catalogue; with --interactions.")]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and stop."),
+]
+
+
+@app.callback()
+def main(version: Version = False) -> None:
+    """Options of the command itself."""
+
+
+def _stage_command(name: str, summary: str) -> None:
+    def command(
+        experiment: ExperimentFile = None,
+        out: Out = None,
+        seed: Seed = None,
+        models: Models = None,
+        data: Data = None,
+        interactions: Interactions = None,
+        items: Items = None,
+        as_json: Json = False,
+    ) -> None:
+        _do(name, experiment, out, seed, models, data, interactions, items, as_json)
+
+    app.command(name, help=summary)(command)
+
+
+for _name, _summary in {
+    "run": "The whole way, from the data to the report. Finished stages are skipped, an interrupted run continues.",
+    "prepare": "Read, check, filter and split the data.",
+    "index": "Name every item.",
+    "write": "Write the training samples.",
+    "train": "Train the language model; continues an interrupted training.",
+    "recommend": "Ask every model for the test part.",
+    "evaluate": "Measure the answers.",
+    "report": "Write the report.",
+}.items():
+    _stage_command(_name, _summary)
+
+
+@show_app.command("sample")
+def show_sample(
+    task: Annotated[
+        str, typer.Argument(help="Kind of sample, such as retrieval or masked_items.")
+    ] = "retrieval",
+    experiment: ExperimentFile = None,
+    number: Annotated[int, typer.Option("--number", help="Which one of the first epoch, from 0.")] = 0,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+) -> None:
+    """One training sample as the model sees it, token by token; tokens that bear loss are marked."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_sample
+        from shelftalk.app.inspecting import sample_tokens
+
+        with Progress() as progress:
+            found = sample_tokens(
+                _experiment(experiment, seed, None, data, interactions, items), task, number, progress
+            )
+        print_sample(*found)
+
+    _guarded(work)
+
+
+@show_app.command("index")
+def show_index(
+    experiment: ExperimentFile = None,
+    schemes: Annotated[
+        str | None, typer.Option("--schemes", help="Index schemes by comma; all that do not leak without it.")
+    ] = None,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """What each way of naming items costs in tokens, before any training: one row per scheme."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_index_figures
+        from shelftalk.app.inspecting import index_figures
+
+        wanted = [name.strip() for name in (schemes or "").split(",") if name.strip()]
+        with Progress() as progress:
+            found = index_figures(
+                _experiment(experiment, seed, None, data, interactions, items), wanted, progress
+            )
+        print_index_figures(found, as_json)
+
+    _guarded(work)
+
+
+@show_app.command("experiment")
+def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
+    """The experiment with every default resolved, as TOML: a file to start your own from."""
+    _guarded(lambda: typer.echo(_experiment(experiment, seed, None, data, None, None).toml()))
+
+
+@app.command()
+def ablate(
+    grid: Annotated[
+        Path, typer.Argument(help="Grid file (TOML): variants of one experiment, seeds, tokens each.")
+    ],
+    out: Annotated[
+        Path | None, _path_option("--out", "The ablation's folder; by default runs/ablations/NAME.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Seeds by comma, in place of the file's: 0,1,2.")
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Train every variant of a grid on the same number of tokens, and compare them. Finished runs are
+    skipped."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_tables
+        from shelftalk.studies.ablation.grid import load_grid, read_seeds
+        from shelftalk.studies.ablation.report import as_json as result_as_json
+        from shelftalk.studies.ablation.report import printed_tables
+        from shelftalk.studies.ablation.study import ablate
+
+        wanted = load_grid(grid, read_seeds(seeds) if seeds else None, data)
+        folder = out or Path("runs") / "ablations" / wanted.settings.name
+        with Progress() as progress:
+            found, page = ablate(wanted, folder, progress, progress.say)
+        if as_json:
+            typer.echo(result_as_json(found), nl=False)
+        else:
+            print_tables(printed_tables(found), f"Report: {page}")
+
+    _guarded(work)
+
+
+@app.command()
+def tune(
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) that is tuned.")],
+    space: Annotated[
+        Path, typer.Argument(help="Space file (TOML): settings with ranges or choices, trials, tokens each.")
+    ],
+    out: Annotated[
+        Path | None, _path_option("--out", "The search's folder; by default runs/tuning/NAME.")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", min=1, help="Trials in all, in place of the file's number.")
+    ] = None,
+    data: Data = None,
+    as_json: Json = False,
+) -> None:
+    """Search a declared space of settings on the validation part, and write the best as an experiment. The
+    same command goes on."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_tables
+        from shelftalk.studies.tuning.report import as_json as result_as_json
+        from shelftalk.studies.tuning.report import printed_tables
+        from shelftalk.studies.tuning.space import load_space
+        from shelftalk.studies.tuning.study import tune
+
+        wanted = load_space(experiment, space, trials, data)
+        with Progress() as progress:
+            found, page = tune(
+                wanted, out or Path("runs") / "tuning" / wanted.settings.name, progress, progress.say
+            )
+        if as_json:
+            typer.echo(result_as_json(found), nl=False)
+        else:
+            print_tables(printed_tables(found), f"Report: {page}")
+
+    _guarded(work)
+
+
+@app.command("plan")
+def plan_command(
+    experiment: ExperimentFile = None,
+    gpu: Annotated[
+        str, typer.Option("--gpu", help="The GPU to plan for, such as a100-80gb or rtx-4090.")
+    ] = "a100-80gb",
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="How many of them, beside one.")] = 1,
+    price: Annotated[
+        float | None, typer.Option("--price", min=0, help="What one costs for an hour, in any currency.")
+    ] = None,
+    utilisation: Annotated[
+        float, typer.Option("--utilisation", min=0.01, max=1, help="Share of its peak that a GPU reaches.")
+    ] = 0.3,
+    lora_rank: Annotated[
+        int, typer.Option("--lora-rank", min=1, help="Rank of the adapters that are estimated too.")
+    ] = 16,
+    users: Annotated[
+        int, typer.Option("--users", min=1, help="Users whose samples are looked at; the rest is scaled.")
+    ] = 2000,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """The dry run before spending: samples, tokens, memory, hours and cost of a training. What cannot work
+    ends with exit code 2."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_plan
+        from shelftalk.studies.planning.plan import Hardware, plan
+        from shelftalk.studies.planning.tables import told
+
+        given = _experiment(experiment, seed, None, data, interactions, items)
+        with Progress() as progress:
+            progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
+            found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
+            progress("plan", 1, 1, "finished")
+        print_plan(told(found), found.values() if as_json else None)
+        if found.refused:
+            raise typer.Exit(2)
+
+    _guarded(work)
+
+
+@app.command()
+def probe(
+    run: Annotated[
+        Path | None,
+        _path_option("--run", "A finished run folder: probe its model on real data (validation part only)."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller world and no controls: a minute or two.")
+    ] = False,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds by comma; each has a world of its own.")] = "0",
+    tasks: Annotated[
+        str | None, typer.Option("--tasks", help="Auxiliary tasks to probe, by comma; all without it.")
+    ] = None,
+    number: Annotated[int, typer.Option("--questions", help="Questions of each kind, with --run.")] = 1000,
+    out: Annotated[
+        Path | None,
+        _path_option("--out", "Folder for probe.html, .md and .json; by default runs/probe, or the run's."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Does the knowledge go in? Ask models, trained with each auxiliary task and without, for facts that no
+    text tells."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_tables
+        from shelftalk.runtime.run_folder import alone_in
+        from shelftalk.studies.probing.report import probed_run, probed_world, tables, write_probe
+
+        folder = out or run or Path("runs") / "probe"
+        with alone_in(folder):
+            with Progress() as progress:
+                found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, progress)
+            path = write_probe(found, folder)
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+        else:
+            print_tables(tables(found), f"Report: {path}")
+
+    _guarded(work)
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path | None, _path_option("--to", "The folder to make; by default RUN/published.")] = None,
+    push: Annotated[
+        str | None, typer.Option("--push", help="Upload it to the hub as this repository: owner/model.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Everyone may read the repository; private without it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """One folder that is a recommender by itself: model, item names, catalogue texts, wordings, settings and
+    a model card."""
+
+    def work() -> None:
+        from shelftalk.publishing.contents import told
+        from shelftalk.publishing.hub import push as push_folder
+        from shelftalk.publishing.publish import publish as publish_run
+
+        folder = publish_run(run, to, push)
+        typer.echo(told(folder, push_folder(folder, push, public) if push else None, as_json))
+
+    _guarded(work)
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can do: cores, memory, bf16, GPU, free disk, versions."""
+
+    def work() -> None:
+        from shelftalk.app.inspecting import machine_facts
+
+        facts = machine_facts()
+        typer.echo(
+            json.dumps(facts, indent=1)
+            if as_json
+            else "\n".join(f"{name:<18} {value}" for name, value in facts.items())
+        )
+
+    _guarded(work)
+
+
+def _do(
+    stage: str,
+    path: Path | None,
+    out: Path | None,
+    seed: int | None,
+    models: str | None,
+    data: Path | None,
+    interactions: Path | None,
+    items: Path | None,
+    as_json: bool,
+) -> None:
+    """Resolve the experiment, carry out one stage, say where the result is."""
+
+    def work() -> None:
+        from shelftalk import stages
+        from shelftalk.app.console import Progress, print_summary
+        from shelftalk.runtime.distributed import world
+        from shelftalk.runtime.run_folder import RunFolder
+
+        with world().group() as processes:
+            with processes.main_process_first():
+                experiment = _experiment(path, seed, models, data, interactions, items)
+            folder = RunFolder(out or Path("runs") / experiment.name)
+            with folder.alone(), Progress() if processes.is_main else nullcontext(stages.silent) as progress:
+                if stage != "run":
+                    stages.claim(folder, experiment)
+                done = getattr(stages, stage)(folder, experiment, progress)
+        if processes.is_main:
+            print_summary(folder, done if isinstance(done, list) else [done], as_json)
+
+    _guarded(work, alone=False)
+
+
+def _experiment(
+    path: Path | None,
+    seed: int | None,
+    models: str | None,
+    data: Path | None,
+    interactions: Path | None,
+    items: Path | None,
+) -> Any:
+    from shelftalk.experiment import load_experiment
+
+    given: dict[str, Any] = {}
+    if seed is not None:
+        given["seed"] = seed
+    if models is not None:
+        given["models"] = [name.strip() for name in models.split(",") if name.strip()]
+    sources = {"folder": data, "interactions": interactions, "items": items}
+    if named := {name: str(source) for name, source in sources.items() if source is not None}:
+        given["data"] = named
+        if path is None:
+            name = data.resolve().name if data else Path(named.get("interactions", "run")).stem
+            given["name"] = re.sub(r"[^\w.+-]+", "-", name).strip("-") or "run"
+    return load_experiment(path, given)
+
+
+def _guarded(work: Callable[[], None], alone: bool = True) -> None:
+    """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost.
+    `alone`: several processes cannot do it together."""
+    spin_briefly()  # read when torch is loaded
+    os.environ.setdefault(
+        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
+    )  # read by transformers when it is imported: ours are enough
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault(
+        "HF_HUB_VERBOSITY", "error"
+    )  # it tells of every retry; what comes of them is told in one sentence
+    if alone and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _stop(
+            "SettingsError: only run and its stages are done by several processes; start this command without the launcher.",
+            2,
+        )
+    try:
+        work()
+    except ShelftalkError as error:
+        _stop(f"{type(error).__name__}: {error}", 2)
+    except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
+        _stop(
+            f'{type(error).__name__}: "{error.filename}" cannot be used ({error.strerror}); choose another path or mend it.',
+            2,
+        )
+    except KeyboardInterrupt:
+        _stop("Interrupted. The same command continues where it stopped.", 130)
+
+
+def _stop(sentence: str, code: int) -> NoReturn:
+    """One line, whatever foreign titles and ids it quotes."""
+    print("".join(c if c.isprintable() else " " for c in sentence), file=sys.stderr)
+    raise typer.Exit(code)

@@ -1,0 +1,289 @@
+"""What the command line prints: progress on standard error, results on standard output."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.table import Table
+from rich.text import Text
+
+from shelftalk import __version__
+from shelftalk.indexing.item_index import LEAK
+from shelftalk.report import numbers
+from shelftalk.report.tables import Table as ReportTable
+from shelftalk.runtime.run_folder import RunFolder, StageRecord
+from shelftalk.stages import data_sentences
+
+EVERY = 20.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+NARROW = 100
+"""Columns of a terminal below which the bars are short and the time gone by is left out."""
+PROGRESS_MARGIN, PROGRESS_MARGIN_NARROW = 94, 62
+"""Columns that all but the text take up, with a stage name of 24 characters and a count of 11."""
+WIDEST = 10_000
+INDEX_HEADINGS = (
+    "scheme",
+    "min",
+    "mean",
+    "p95",
+    "max",
+    "until unique",
+    "shared",
+    "trie",
+    "last level",
+    "symbols",
+    "made in",
+)
+ELLIPSIS = "…"
+SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}
+
+
+class Progress:
+    """A bar per stage with an estimate of the time left; on a pipe, a line now and then that says the
+    same."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, markup=False)
+        self._bars = Bars(*self._columns(), console=self._console)
+        self._tasks: dict[str, object] = {}
+        self._started: dict[str, tuple[float, int]] = {}
+        self._last = 0.0
+
+    def _columns(self) -> list[ProgressColumn]:
+        """All of fixed width but the last, whose text is cut to the rest: a long one would squeeze the others
+        to nothing."""
+        narrow = self._console.width < NARROW
+        bar = BarColumn(bar_width=4 if narrow else 30)
+        elapsed: list[ProgressColumn] = [] if narrow else [TimeElapsedColumn()]
+        left, said = (TextColumn("left"), TimeRemainingColumn()), TextColumn("{task.fields[said]}")
+        return [TextColumn("{task.description:<24}"), bar, MofNCompleteColumn(), *elapsed, *left, said]
+
+    def _cut(self, text: str) -> str:
+        width = self._console.width
+        return numbers.shorten(
+            text, max(8, width - (PROGRESS_MARGIN_NARROW if width < NARROW else PROGRESS_MARGIN))
+        )
+
+    def __enter__(self) -> Progress:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._console.is_terminal:
+            self._bars.stop()
+
+    def __call__(self, stage: str, done: int, total: int, text: str) -> None:
+        if not total:
+            self.say(f"{stage}: {text}")
+        elif self._console.is_terminal:
+            text = self._cut(text)
+            if (
+                stage not in self._tasks
+            ):  # what was done before an interruption says nothing about the time left
+                self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, said=text)
+            self._bars.update(self._tasks[stage], completed=done, total=total, said=text)  # type: ignore[arg-type]
+        else:
+            self._line(stage, done, total, text)
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the bars."""
+        self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _line(self, stage: str, done: int, total: int, text: str) -> None:
+        now = time.monotonic()
+        first = stage not in self._started
+        if first:
+            self._started[stage] = (now, done)
+        if first or now - self._last >= EVERY or done == total > 1:
+            start, from_done = self._started[stage]
+            left = (now - start) / (done - from_done) * (total - done) if done > from_done else None
+            ahead = f", about {_clock(left)} left" if left else ""
+            line = f"{stage}: {done}/{total} {text}{ahead}" if total > 1 else f"{stage}: {text}"
+            self._console.print(line, highlight=False, soft_wrap=True)
+            self._last = now
+
+
+def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bool) -> None:
+    """Stages with their times, the metrics if there are any, and last the path of the report."""
+    report = folder.path / "report.html"
+    metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
+    prepared = next((record for record in records if record.name == "prepare"), None)
+    if as_json:
+        stages = [
+            {"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped, "again": r.again}
+            for r in records
+        ]
+        data = (
+            {"data": {**prepared.facts.get("counts", {}), "sentences": data_sentences(prepared)}}
+            if prepared
+            else {}
+        )
+        notes = {"notes": notes_on_reading(records)}
+        result = {"run": str(folder.path), "stages": stages, **data, "metrics": metrics, **notes}
+        print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    for record in records:
+        console.print(f"{record.name:<25} {_how_done(record)}", soft_wrap=True)
+    for sentence in prepared.facts.get("kept", ()) if prepared else ():
+        console.print(sentence, soft_wrap=True)
+    for task in (task for task in SHOWN if task in metrics):
+        _print_table(console, _table(task, metrics[task], "split" in metrics))
+    for note in notes_on_reading(records):
+        console.print(f"Note: {note}", soft_wrap=True)
+    for record in records:
+        warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
+        for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
+            console.print(sentence, soft_wrap=True)
+    console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def notes_on_reading(records: Iterable[StageRecord]) -> list[str]:
+    """What the data's notes say: values that are not what they look like, or were not kept as they are."""
+    return [note for record in records for note in record.facts.get("data", {}).get("notes", ())]
+
+
+def _how_done(record: StageRecord) -> str:
+    """Skipped, or how long it took, and what is worth knowing beside that."""
+    if record.skipped:
+        other = f" (done by shelftalk {record.version})" if record.version != __version__ else ""
+        return f"unchanged, skipped{other}"
+    return _clock(record.seconds) + (f", done again: {record.again}" if record.again else "")
+
+
+def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
+    """Title -> table, each as the reports show it, and the last line."""
+    console = Console(highlight=False, markup=False)
+    for title, table in tables.items():
+        shown = Table(title=Text(title), title_justify="left")
+        for position, column in enumerate(table.columns):
+            shown.add_column(Text(column), justify="left" if position < table.words else "right")
+        for row in table.rows:
+            shown.add_row(
+                *(
+                    Text(f"{cell.text}{'*' if cell.best else ''}" + (f"\n{cell.note}" if cell.note else ""))
+                    for cell in row
+                )
+            )
+        _print_table(console, shown)
+    console.print(last, soft_wrap=True)
+
+
+def print_plan(told: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:
+    """The tables and sentences of a plan, or its values as JSON."""
+    if values is not None:
+        print(json.dumps(values, indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    for part in told:
+        if isinstance(part, Table):
+            _print_table(console, part)
+        else:
+            console.print(part, soft_wrap=True)
+
+
+def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
+    """Tokens in their order, those that bear loss marked by brackets and colour; the colour alone would not
+    survive a pipe."""
+    console = Console(highlight=False)
+    console.print(
+        f"{task}, wording {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them bear loss (in ⟦⟧)\n"
+    )
+    text = Text()
+    for token, loss in tokens:
+        text.append(f"⟦{token}⟧" if loss else token, style="bold green" if loss else "")
+    console.print(text, soft_wrap=True)
+
+
+def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """A row per index scheme; what leaks is marked and told."""
+    if as_json:
+        print(json.dumps(list(rows), indent=1))
+        return
+    table = Table(
+        title=f"names of {rows[0]['items']} items, in tokens of the experiment's model", title_justify="left"
+    )
+    for number, heading in enumerate(INDEX_HEADINGS):
+        table.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        tokens = (
+            f"{row['tokens_min']}",
+            f"{row['tokens_mean']:.1f}",
+            f"{row['tokens_p95']:.0f}",
+            f"{row['tokens_max']}",
+        )
+        prefixes = (f"{row['tokens_until_unique']:.1f}", f"{row['shared_prefixes']}", f"{row['trie_nodes']}")
+        rest = (f"{row['told_apart_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
+        table.add_row(row["scheme"] + (" (leaks)" if row["leaks"] else ""), *tokens, *prefixes, *rest)
+    console = Console(highlight=False, markup=False)
+    _print_table(console, table)
+    for row in rows:
+        if row["leaks"]:
+            console.print(f"{row['scheme']}: {LEAK}", soft_wrap=True)
+
+
+def _print_table(console: Console, table: Table) -> None:
+    """Nothing is ever cut: a pipe gets the table as wide as it is, a terminal too narrow for its words a
+    block of lines per row."""
+    natural = Measurement.get(console, console.options.update(width=WIDEST, max_width=WIDEST), table).maximum
+    if not console.is_terminal:
+        console.width = max(console.width, natural)
+    if natural <= console.width or not _cuts(console, table):
+        console.print(table)
+        return
+    console.print(table.title)
+    headings = [_one_line(column.header) for column in table.columns]
+    for cells in zip(*(column.cells for column in table.columns), strict=True):
+        first, *others = map(_one_line, cells)
+        console.print(first)
+        for heading, cell in zip(headings[1:], others, strict=True):
+            console.print(f"  {heading}: {cell}" if heading else f"  {cell}", soft_wrap=True)
+
+
+def _cuts(console: Console, table: Table) -> bool:
+    """Whether a word would not stand whole in its column at the console's width."""
+    with console.capture() as captured:
+        console.print(table)
+    return ELLIPSIS in captured.get()
+
+
+def _one_line(cell: Any) -> str:
+    return " ".join(str(cell).split())
+
+
+def _table(task: str, models: dict[str, dict], random: bool) -> Table:
+    names = SHOWN[task]
+    part = "test part of a random split" if random else "test part"
+    table = Table(title=f"{task} ({part}, train-only, 95 % intervals)", title_justify="left")
+    table.add_column("model")
+    for name in names:
+        table.add_column(name, justify="right")
+    for model, values in models.items():
+        if not model.endswith(".ci"):
+            ends = models[f"{model}.ci"]
+            table.add_row(model, *(f"{values[n]:.4f} [{ends[n][0]:.4f}, {ends[n][1]:.4f}]" for n in names))
+    return table
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds) // 60} min {int(seconds) % 60:02d} s"

@@ -1,0 +1,101 @@
+"""What `shelftalk show` and `shelftalk doctor` look at."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from shelftalk import parts, stages
+from shelftalk.assemble import Run, new_backbone, reads_text_vectors
+from shelftalk.errors import SettingsError
+from shelftalk.experiment import Experiment
+from shelftalk.indexing.token_statistics import token_statistics
+from shelftalk.runtime import machine
+from shelftalk.runtime.run_folder import RunFolder
+
+
+def sample_tokens(
+    experiment: Experiment, task: str, number: int, progress: stages.OnProgress = stages.silent
+) -> tuple[str, str, list[tuple[str, bool]]]:
+    """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run
+    folder.
+
+    A task that is switched off is shown as if it were on. Raises UnknownPart for a task that nobody has, and
+    SettingsError for one that the data cannot support or for a number that there is not.
+    """
+    kind = parts.load(parts.TASKS, task, "task")
+    settings = experiment.tasks[task] if task in experiment.tasks else kind.settings_type()
+    if not settings.weight:
+        on = {task: settings.model_copy(update={"weight": 1.0})}
+        experiment = experiment.model_copy(update={"tasks": {**experiment.tasks, **on}})
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment, progress)
+        stages.index(folder, experiment, progress)
+        run = Run(folder, experiment)
+        if task not in run.tasks:
+            raise SettingsError(
+                f"there is no sample of {task}: {run.split.why_no_rating_task}; choose another task."
+            )
+        progress("write", 0, 1, task)
+        samples = run.tasks[task].samples(0)
+        if not len(samples):
+            raise SettingsError(
+                f"there is no sample of {task}: the data has no item or user for it; choose another task."
+            )
+        if not 0 <= number < len(samples):
+            raise SettingsError(
+                f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with --number."
+            )
+        sample = samples[number]
+        backbone = new_backbone(run)
+        progress("write", 1, 1, task)
+        return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
+
+
+def index_figures(
+    experiment: Experiment, schemes: Sequence[str] = (), progress: stages.OnProgress = stages.silent
+) -> list[dict[str, Any]]:
+    """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics` and the
+    seconds it took.
+
+    Without `schemes`, all that do not leak. Tokens are those of the experiment's own backbone, before
+    training.
+    """
+    rows, wanted = [], schemes or [name for name in parts.INDEXINGS if name not in parts.LEAKING]
+    reads = {
+        scheme: reads_text_vectors(scheme) for scheme in wanted
+    }  # a misspelt one is told before any work
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = RunFolder(Path(scratch))
+        stages.prepare(folder, experiment, progress)
+        for position, scheme in enumerate(wanted, start=1):
+            stage, said = f"index.{scheme}", f"scheme {position} of {len(wanted)}"
+            progress(stage, 0, 1, said)
+            encoder = experiment.index.encoder if reads[scheme] else "tfidf"
+            settings = experiment.index.model_copy(update={"scheme": scheme, "encoder": encoder})
+            one = experiment.model_copy(update={"index": settings})
+            record = stages.index(folder, one)
+            run = Run(folder, one)
+            rows.append(
+                {**token_statistics(run.index, new_backbone(run).tokens), "seconds": round(record.seconds, 2)}
+            )
+            progress(stage, 1, 1, said)
+    return rows
+
+
+def machine_facts() -> dict[str, Any]:
+    """Cores, memory, bf16, GPU, free disk and versions of this machine."""
+    import torch
+
+    from shelftalk.models.precision import has_bf16
+
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    return {
+        **machine.hardware_facts(),
+        "bf16 in hardware": "yes" if has_bf16() else "no, fp32 is used",
+        "GPU": ", ".join(gpus) or "none, the processor is used",
+        **machine.versions(),
+    }

@@ -1,0 +1,55 @@
+"""What the processor or GPU can do."""
+
+from __future__ import annotations
+
+import torch
+
+from shelftalk.errors import SettingsError
+from shelftalk.models.settings import FP16_ON_T5, Precision
+
+
+def has_bf16() -> bool:
+    """Whether bf16 matrix products run in hardware: AMX or AVX-512 BF16 on x86, the bf16 extension on ARM, or
+    a GPU's own."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    known = torch.cpu.get_capabilities()
+    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def product_type(setting: Precision, family: str) -> torch.dtype:
+    """What the matrix products of a backbone are computed in, with "auto" decided by the hardware.
+
+    Raises SettingsError for fp16 with an encoder-decoder or without a GPU (see `fp16_refusal`).
+    """
+    if refusal := fp16_refusal(setting, family, torch.cuda.is_available()):
+        raise SettingsError(refusal)
+    if setting == "auto":
+        return torch.bfloat16 if has_bf16() else torch.float32
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[setting]
+
+
+def asking_precision(trained: Precision, family: str) -> Precision:
+    """The precision that a trained model is asked in here: that of its training, or fp32, which its weights
+    have anyway, where this machine or the family does not have it."""
+    if trained == "fp16" and fp16_refusal(trained, family, torch.cuda.is_available()):
+        return "fp32"
+    return "fp32" if trained == "bf16" and not has_bf16() else trained
+
+
+def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
+    """Why the precision cannot work, in a sentence with the remedy; "" where it can."""
+    if setting != "fp16":
+        return ""
+    if family == "encoder-decoder":
+        return f"{FP16_ON_T5}."
+    if gpu:
+        return ""
+    return (
+        'fp16 products need a GPU, and there is none here; set training.precision = "auto", in another --out.'
+    )
+
+
+def device() -> torch.device:
+    """Where a model lives: the GPU if there is one, else the processor."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

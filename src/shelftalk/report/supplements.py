@@ -1,0 +1,230 @@
+"""What stands beside a run's results: published numbers under the same protocol, the same model in other
+wordings, and what its search misses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import polars as pl
+
+from shelftalk.data.splitting import Split
+from shelftalk.evaluation import wordings as asked
+from shelftalk.evaluation.evaluator import summarise
+from shelftalk.evaluation.metrics import Task
+from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
+from shelftalk.report import numbers
+from shelftalk.report.content import (
+    CHANGE,
+    THIS_RUN,
+    ModelRow,
+    PublishedRow,
+    PublishedTable,
+    SearchErrorRow,
+    TaskResults,
+    WordingRow,
+)
+from shelftalk.report.headline import REFIT
+from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
+from shelftalk.runtime.run_folder import RunFolder
+
+NONE_PUBLISHED = "There are no published numbers under this protocol for this data set."
+PUBLISHED = (
+    "Data set, split, candidates, convention and metrics agree with this run's. Publications may have chosen their models by another "
+    "validation practice than ours. Not every one says whether items of the history are left out of the candidates, as they are here. "
+    "Their figures come without per-user values, so that no difference from them can be tested."
+)
+LEAKING = " Models of this run that read the leaking item index are left out."
+CONVENTIONS: dict[Convention, str] = {
+    "train-only": "models saw the training part alone",
+    "refit": "after choosing on validation, models were trained again on training and validation",
+}
+WORDING_METRICS: dict[Task, tuple[str, ...]] = {
+    "retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae"),
+}  # fmt: skip
+
+
+class Asked(Protocol):
+    """What is read of an experiment's settings of evaluation."""
+
+    @property
+    def resamples(self) -> int: ...
+    @property
+    def held_out_wordings(self) -> bool: ...
+
+
+class AskedHow(Protocol):
+    """What is read of an experiment's settings of decoding."""
+
+    @property
+    def ranking_prompt(self) -> str: ...
+    @property
+    def search(self) -> str: ...
+    @property
+    def beams(self) -> int: ...
+    @property
+    def finish(self) -> str: ...
+    @property
+    def length_penalty(self) -> float: ...
+
+
+class WordingExperiment(Protocol):
+    """What is read of an experiment."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def evaluation(self) -> Asked: ...
+    @property
+    def decoding(self) -> AskedHow: ...
+
+
+def published(
+    split: Split, tasks: Sequence[TaskResults], leaks: bool
+) -> tuple[tuple[PublishedTable, ...], str]:
+    """Tables of ours beside theirs and what to know of them. With an index that leaks, only baselines are
+    ours."""
+    facts = facts_of(split)
+    conventions: tuple[Convention, ...] = ("train-only", "refit")
+    found = [_beside(facts, task, convention, leaks) for task in tasks for convention in conventions]
+    shown = tuple(table for table in found if table is not None)
+    return shown, PUBLISHED + (LEAKING if leaks else "") if shown else NONE_PUBLISHED
+
+
+def _beside(
+    facts: SplitFacts, task: TaskResults, convention: Convention, leaks: bool
+) -> PublishedTable | None:
+    """None where either side has no row."""
+    theirs = matching(facts, task.task, convention)  # type: ignore[arg-type]
+    ours = [
+        row
+        for row in task.rows
+        if row.model.endswith(REFIT) == (convention == "refit") and (row.baseline or not leaks)
+    ]
+    if not (theirs and ours):
+        return None
+    return PublishedTable(
+        task=task.task,
+        dataset=theirs[0].dataset.title,
+        protocol=f"{numbers.title(task.task)}, {theirs[0].split}, candidates: {theirs[0].candidates}; {CONVENTIONS[convention]}.",
+        metrics=PRINTED,
+        rows=(*map(_our_row, ours), *map(_their_row, theirs)),
+    )
+
+
+def _our_row(row: ModelRow) -> PublishedRow:
+    metrics = {metric: row.metrics[metric] for metric in PRINTED if metric in row.metrics}
+    return PublishedRow(
+        row.model, THIS_RUN, metrics, {metric: row.intervals.get(metric) for metric in metrics}
+    )
+
+
+def _their_row(row: Published) -> PublishedRow:
+    return PublishedRow(
+        row.model, row.source, {metric: row.metrics[metric] for metric in PRINTED if metric in row.metrics}
+    )
+
+
+def wordings(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[WordingRow, ...], str]:
+    """The language model in a seen and a held-out wording, the paired change, and a sentence on who was
+    asked."""
+    if not experiment.evaluation.held_out_wordings:
+        return (), ""
+    path, answered = folder.evaluation("wordings"), folder.needed("recommend.aligned").facts["tasks"]
+    if not path.exists():
+        return (), _without(answered, experiment)
+    table = pl.read_parquet(path, glob=False)
+    tasks = table["task"].unique(maintain_order=True).to_list()
+    rows = tuple(
+        row for task in tasks for row in _wording_rows(task, table.filter(pl.col("task") == task), experiment)
+    )
+    behind = ""
+    if "ranking" in tasks and experiment.decoding.ranking_prompt == "retrieval":
+        behind = (
+            " Ranking scores its candidates behind the retrieval prompt, so it is that wording which changes."
+        )
+    lacking = _without([task for task in answered if task not in tasks], experiment)
+    return rows, (
+        f"Validation part, at most {asked.USERS:,} users and {asked.RATINGS:,} of their ratings, drawn by the run's seed; "
+        f"the change is paired by user, with its 95 % interval.{behind}{lacking and ' '}{lacking}"
+    )
+
+
+def _without(tasks: Sequence[str], experiment: WordingExperiment) -> str:
+    """The sentence on tasks that could not be asked so, each by the prompt whose wording counts; "" for
+    none."""
+    behind = {"ranking": experiment.decoding.ranking_prompt}
+    prompts = list(dict.fromkeys(behind.get(task, task) for task in tasks))
+    if not prompts:
+        return ""
+    templates = f"the templates of {' and '.join(prompts)} hold none out"
+    return f"There is no held-out wording for {' and '.join(tasks)}: {templates}."
+
+
+def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment) -> list[WordingRow]:
+    metrics, resamples, seed = [*WORDING_METRICS[task]], experiment.evaluation.resamples, experiment.seed
+    frames = {wording: table.filter(pl.col("wording") == wording) for wording in asked.WORDINGS}
+    intervals = intervals_side_by_side(frames, metrics, resamples, seed)
+    name, seen = f"{task} (validation part)", frames["seen"]
+    rows = []
+    for wording, frame in frames.items():
+        figures = summarise(frame, task)
+        ends = {metric: intervals[wording][metric] for metric in metrics}
+        rows.append(
+            WordingRow(
+                name, "aligned", wording, frame.height, {metric: figures[metric] for metric in metrics}, ends
+            )
+        )
+    changes = {
+        metric: paired_difference(frames["held out"], seen, metric, resamples, seed=seed)
+        for metric in metrics
+    }
+    values = {metric: change.value for metric, change in changes.items()}
+    bounds = {metric: (change.low, change.high) for metric, change in changes.items()}
+    return [*rows, WordingRow(name, "aligned", CHANGE, seen.height, values, bounds)]
+
+
+def search_error(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[SearchErrorRow, ...], str]:
+    """Beams against the model's true top 10, and who was asked and how to read it; nothing where it was not
+    measured."""
+    path = folder.evaluation("search_error")
+    if not path.exists():
+        return (), ""
+    table = pl.read_parquet(path, glob=False)
+    known = table.filter("proven")
+    ways = known.select("beams", "finish").unique(maintain_order=True)
+    rows = tuple(
+        _search_error_row(known.filter(beams=beams, finish=finish)) for beams, finish in ways.iter_rows()
+    )
+    sentences = [
+        f"{numbers.count(table['user'].n_unique())} users of the validation part, drawn by the run's seed, answered by beams and by exact "
+        "search, which finds the ten items that the model itself holds for the likeliest. Names of one symbol are one step, which any ten "
+        'beams find; "most nats behind" is the worst request, its tenth item found against the true tenth.'
+    ]
+    if unknown := table.filter(~pl.col("proven"))["user"].n_unique():
+        sentences.append(
+            f"For {numbers.count(unknown)} of them it met its limit before it was done: they are left out."
+        )
+    return rows, " ".join([*sentences, *_reading(rows, experiment.decoding)])
+
+
+def _search_error_row(table: pl.DataFrame) -> SearchErrorRow:
+    """One way to search, over the requests whose true top is known."""
+    missing, shortfall = table["missing"].to_numpy(), float(table["shortfall"].to_numpy().max())
+    differing = float((missing > 0).mean())
+    return SearchErrorRow(
+        table["beams"][0], table["finish"][0], table.height, differing, float(missing.mean()) / 10, shortfall
+    )
+
+
+def _reading(rows: Sequence[SearchErrorRow], asked_how: AskedHow) -> list[str]:
+    """A sentence on the search that this run answered by."""
+    if asked_how.search == "exact":
+        return ["This run's own answers are exact."]
+    penalty = " (before its length penalty)" if asked_how.length_penalty else ""
+    return [
+        f'This run\'s search{penalty}, {row.beams} beams with finish = "{row.finish}", finds another top 10 for '
+        f"{numbers.percent(row.differing)} of them and misses {numbers.percent(row.missing)} of the true items."
+        for row in rows
+        if (row.beams, row.finish) == (max(10, asked_how.beams), asked_how.finish)
+    ]

@@ -1,0 +1,69 @@
+"""What this machine is, without loading anything heavy; `inspecting` adds what only torch can tell."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import psutil
+
+from shelftalk import __version__
+
+LIBRARIES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "polars",
+    "pyarrow",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "pydantic",
+)
+
+THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
+"""Variables of the environment by which a user says how threads work and wait."""
+SPINS = 3000
+"""Times that a waiting thread looks before it sleeps: some tens of microseconds, about as long as the work
+between two operators that threads divide. OpenMP's own hundreds of thousands take a core from whoever works
+beside, the thread that is waited for included."""
+
+
+def spin_briefly() -> None:
+    """Let GNU OpenMP's threads, which torch computes with, wait for SPINS turns; only before torch is loaded
+    does it take effect.
+
+    Nothing is changed where the user has set any of THREAD_SETTINGS, or a launcher such as torchrun has.
+    """
+    if not any(name in os.environ for name in THREAD_SETTINGS):
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
+
+def hardware_facts() -> dict[str, str | int]:
+    """System, processor, cores this process may use, memory and the free disk of the working folder."""
+    memory = psutil.virtual_memory()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
+        "free disk here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of shelftalk, Python and the libraries whose numbers a result may depend on."""
+    known = {name: importlib.metadata.version(name) for name in LIBRARIES}
+    return {"shelftalk": __version__, "python": platform.python_version(), **known}
+
+
+def processor() -> str:
+    """The processor's name, or its architecture where the system keeps the name to itself."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return next(iter(names), platform.processor() or platform.machine())

@@ -1,0 +1,170 @@
+"""Is a variant better than the baseline? Intervals that cover the users and the seeds, and a paired test.
+
+A difference between two variants is uncertain for two reasons: other users could have been asked, and other
+seeds drawn. The two are crossed, since the same users are asked under every seed. Users are many and are
+resampled, all seeds of a user together. Seeds are few: of three of them the bootstrap's interval would be
+their range, which holds the truth in 75 of 100 cases. Their part is therefore drawn from Student's t around
+the mean over the seeds. Its scale is the spread that is left in the table of variants times seeds when the
+means of both are taken out, pooled over the variants as in a two-way analysis of variance (so it is taken to
+be alike for all of them), and it holds what is peculiar to a user under one seed; so the part of the users is
+cut down to what they show under every seed alike, that nothing is counted twice.
+
+Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Owen, "The pigeonhole bootstrap",
+Annals of Applied Statistics 1(2), 2007 (crossed factors). Holm, "A simple sequentially rejective multiple
+test procedure", Scandinavian Journal of Statistics 6(2), 1979.
+
+Legend: V variants, S seeds, U users, B resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from shelftalk import seeds as chance
+from shelftalk.evaluation.metrics import RATING_COLUMNS
+from shelftalk.evaluation.significance import (
+    ROUNDING,
+    Difference,
+    bootstrap_weights,
+    metrics_of_sums,
+    paired_difference,
+    sums_per_user,
+)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """First minus second: the mean over the seeds with its 95 % interval and two-sided p over users and
+    seeds, and the value of each seed.
+
+    `users` is the same with the seeds taken as given: its interval and its p, that of a paired randomisation
+    test, speak of other users only.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    per_seed: tuple[float, ...]
+    users: Difference
+
+
+@dataclass(frozen=True)
+class SeedNoise:
+    """By how much the mean over the seeds of one difference misses that over all seeds: standard deviation,
+    degrees of freedom."""
+
+    deviation: float
+    freedom: int
+
+
+def pooled_noise(values: np.ndarray) -> SeedNoise | None:
+    """From a metric's values [V, S]: what variants and seeds alone do not explain. None for one seed or one
+    variant."""
+    freedom = (values.shape[0] - 1) * (values.shape[1] - 1)
+    if freedom == 0:
+        return None
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    return SeedNoise(float(np.sqrt(2 * (left**2).sum() / freedom / values.shape[1])), freedom)
+
+
+def gap(
+    first: Sequence[pl.DataFrame],
+    second: Sequence[pl.DataFrame],
+    metric: str,
+    resamples: int = 2000,
+    seed: int = 0,
+    noise: SeedNoise | None = None,
+) -> Gap:
+    """`metric` of first minus second, each given as one per-user table per seed, in the order of the seeds.
+
+    `noise` is that of the seeds, by default that of these two alone. With one seed the interval covers the
+    users alone. Raises ValueError unless all tables hold the same users and items.
+    """
+    over_seeds = paired_difference(
+        _mean_table(first, metric), _mean_table(second, metric), metric, resamples, seed=seed
+    )
+    sums_a, counts = _sums(first, metric)
+    sums_b, others = _sums(second, metric)
+    if not np.array_equal(counts, others):
+        raise ValueError(
+            "the tables of two seeds hold unlike many rows per user; compare tables of one split"
+        )
+    rng = chance.generator(seed, "users and seeds", metric)
+    per_seed = _gaps(np.ones((1, len(counts))), sums_a, sums_b, counts, metric)[0]
+    weights = bootstrap_weights(len(counts), resamples, rng)
+    resampled = np.concatenate([_gaps(w, sums_a, sums_b, counts, metric) for w in weights])  # [B, S]
+    low, high, p = crossed_interval(
+        per_seed, resampled, noise or pooled_noise(np.stack([per_seed, 0 * per_seed])), rng
+    )
+    return Gap(float(per_seed.mean()), low, high, p, tuple(per_seed.tolist()), over_seeds)
+
+
+def crossed_interval(
+    per_seed: np.ndarray, resampled: np.ndarray, noise: SeedNoise | None, rng: np.random.Generator
+) -> tuple[float, float, float]:
+    """The 95 % interval of the mean over the seeds, and how often chance alone goes as far from zero as it.
+
+    `per_seed` [S]: the difference under each seed; `resampled` [B, S]: the same for users drawn with
+    replacement; without `noise` the users' part is all there is.
+    """
+    middle = per_seed.mean()
+    spread = resampled.mean(axis=1) - middle  # [B]
+    if noise is not None and len(per_seed) > 1:
+        spread = spread * np.sqrt(_common_share(resampled)) + noise.deviation * rng.standard_t(
+            noise.freedom, len(spread)
+        )
+    low, high = np.percentile(middle + spread, [2.5, 97.5])
+    as_far = int((np.abs(spread) >= abs(middle) - ROUNDING).sum())
+    return float(low), float(high), (as_far + 1) / (len(spread) + 1)
+
+
+def _common_share(resampled: np.ndarray) -> float:
+    """Of the users' variance of the mean over the seeds, the share that all seeds have in common: the
+    covariance between them."""
+    covariance = np.cov(resampled, rowvar=False)
+    seeds = len(covariance)
+    common = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+    whole = covariance.mean()
+    return float(np.clip(common / whole, 0, 1)) if whole > 0 else 0.0
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """The p-values adjusted for their number by Holm's step-down procedure, in the order given."""
+    order = np.argsort(ps, kind="stable")
+    steps = np.asarray(ps, np.float64)[order] * np.arange(len(ps), 0, -1)
+    adjusted = np.empty(len(ps))
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
+    return adjusted.tolist()
+
+
+def _gaps(
+    weights: np.ndarray, first: np.ndarray, second: np.ndarray, counts: np.ndarray, metric: str
+) -> np.ndarray:
+    """[B, U] weights -> [B, S] metric of first minus metric of second under each seed."""
+    rows, names = weights @ counts, [metric] * len(first)
+    return metrics_of_sums(weights @ first.T, rows, names) - metrics_of_sums(weights @ second.T, rows, names)
+
+
+def _sums(tables: Sequence[pl.DataFrame], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """[S, U] per-user sums, users in the order of their ids, and [U] rows per user, which are the same under
+    every seed."""
+    found = [sums_per_user(table, [metric]) for table in tables]
+    return np.stack([sums[:, 0] for sums, _ in found]), found[0][1]
+
+
+def _mean_table(tables: Sequence[pl.DataFrame], metric: str) -> pl.DataFrame:
+    """One row per user and item, the metric's column averaged over the seeds. Raises ValueError for tables of
+    unlike rows."""
+    column = RATING_COLUMNS.get(metric, metric)
+    together = pl.concat([table.select("user", "item", column) for table in tables])
+    mean = together.group_by("user", "item").agg(pl.col(column).mean(), seeds=pl.len()).sort("user", "item")
+    if (mean["seeds"] != len(tables)).any():
+        raise ValueError(
+            "the runs of two seeds were not asked the same users and items; compare runs of one split"
+        )
+    return mean.drop("seeds")

@@ -1,0 +1,201 @@
+"""The result of an ablation as JSON, Markdown and one self-contained page, and as the tables that all of them
+show."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from shelftalk.evaluation.metrics import RATING_METRICS
+from shelftalk.report import numbers, plots
+from shelftalk.report.content import Difference
+from shelftalk.report.markdown import page_of
+from shelftalk.report.render import environment, origin
+from shelftalk.report.tables import Cell, Table, facts
+from shelftalk.runtime.run_folder import beside, space_needed
+from shelftalk.studies.ablation.grid import ITEM_KNN
+from shelftalk.studies.ablation.result import COSTS, Ablation, VariantGap, VariantResult
+
+COST_TITLES = {
+    "tokens": "tokens read",
+    "targets": "of them bear loss",
+    "epochs_seen": "epochs",
+    "training_seconds": "training",
+    "tokens_per_second": "tokens/s",
+    "peak_gigabytes": "memory",
+    "evaluation_seconds": "asking",
+}
+
+
+PRINTED_COSTS = ("tokens", "targets", "tokens_per_sample", "epochs_seen", "training_seconds")
+
+
+def write_reports(found: Ablation, out: Path) -> Path:
+    """Write ablation.json, ablation.md and ablation.html into `out`, each renamed into place; returns the
+    path of the page."""
+    rendered = {
+        "ablation.json": as_json(found),
+        "ablation.md": as_markdown(found),
+        "ablation.html": as_html(found),
+    }
+    for name, text in rendered.items():
+        with space_needed(out), beside(out / name) as part:
+            part.write_text(text, encoding="utf-8")
+    return out / "ablation.html"
+
+
+def as_json(found: Ablation) -> str:
+    """The record itself, with what it was measured on."""
+    gaps = [{**asdict(gap), "clear": gap.clear} for gap in found.gaps]
+    return json.dumps({**asdict(found), "gaps": gaps, **origin()}, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_markdown(found: Ablation) -> str:
+    """The tables and the sentences that they need."""
+    return page_of(found.name, lede(found), tables(found), found.sentences)
+
+
+def as_html(found: Ablation) -> str:
+    """One page without any reference to the outside; names of variants are escaped."""
+    template = environment().get_template("ablation.html.jinja")
+    panels = [plots.difference_panel(*drawn) for drawn in _drawn(found)]
+    measured_on = origin()
+    return template.render(
+        found=found,
+        lede=lede(found),
+        tables=tables(found),
+        panels=panels,
+        origin=measured_on,
+        machine=facts(measured_on["machine"]),
+    )
+
+
+def lede(found: Ablation) -> str:
+    """One sentence about what was compared on what."""
+    asked = ", ".join(
+        f"{task} {numbers.count(n)} {'ratings' if task == 'rating' else 'users'}"
+        for task, n in found.asked.items()
+    )
+    return (
+        f"{len(found.variants)} variants, seeds {', '.join(map(str, found.seeds))}, {numbers.count(found.tokens)} training tokens each; "
+        f"evaluated on the {found.part} part ({asked}); differences to “{found.baseline}”."
+    )
+
+
+def tables(found: Ablation) -> dict[str, Table]:
+    """Title -> table: figures, differences, costs, runs."""
+    shown = {
+        "Figures": _figures(found),
+        f"Differences to “{found.baseline}”": _differences(found),
+        "Costs": _costs(found),
+    }
+    return {**shown, "Runs": _runs(found)}
+
+
+def printed_tables(found: Ablation) -> dict[str, Table]:
+    """As `tables`, as much of it as a terminal shows."""
+    shown = tables(found)
+    return {
+        **{title: shown[title] for title in list(shown)[:2]},
+        "Costs, means over the seeds": _costs(found, PRINTED_COSTS),
+    }
+
+
+def _figures(found: Ablation) -> Table:
+    names = list(found.variants[0].metrics)
+    rows = tuple(
+        (Cell(variant.name), *(_figure(variant, name) for name in names)) for variant in found.variants
+    )
+    return Table(("variant", *map(_metric_title, names)), rows)
+
+
+def _figure(variant: VariantResult, name: str) -> Cell:
+    values = variant.per_seed.get(name, ())
+    note = (
+        f"{numbers.figure(min(values))} to {numbers.figure(max(values))}"
+        if values and min(values) < max(values)
+        else ""
+    )
+    return Cell(numbers.figure(variant.metrics.get(name)), note)
+
+
+def _differences(found: Ablation) -> Table:
+    names = list(dict.fromkeys(gap.metric for gap in found.gaps))
+    known = {(gap.variant, gap.metric): gap for gap in found.gaps}
+    others = [variant.name for variant in found.variants if variant.name != found.baseline]
+    rows = tuple(
+        (Cell(other), *(_difference(known.get((other, name))) for name in names)) for other in others
+    )
+    return Table(("variant", *map(_metric_title, names)), rows)
+
+
+def _difference(gap: VariantGap | None) -> Cell:
+    if gap is None:
+        return Cell(numbers.MISSING)
+    note = f"{numbers.signed_interval(gap.low, gap.high)} p {numbers.p_value(gap.p_holm)}"
+    return Cell(numbers.signed(gap.value), note, gap.clear)
+
+
+def _costs(found: Ablation, names: Sequence[str] = COSTS) -> Table:
+    trained = [variant for variant in found.variants if variant.name != ITEM_KNN]
+    rows = tuple(
+        (Cell(variant.name), *(Cell(_cost(name, variant.costs[name])) for name in names))
+        for variant in trained
+    )
+    return Table(("variant", *map(_cost_title, names)), rows)
+
+
+def _runs(found: Ablation) -> Table:
+    names = list(found.variants[0].metrics)
+    costs = ("tokens", "targets", "best_step", "steps", "training_seconds")
+    rows = tuple(
+        (
+            Cell(row["variant"]),
+            Cell(str(row["seed"])),
+            *(Cell(numbers.figure(row.get(name))) for name in names),
+            *(Cell(_cost(name, row[name])) for name in costs),
+        )
+        for row in found.runs
+    )
+    return Table(("variant", "seed", *map(_metric_title, names), *map(_cost_title, costs)), rows, words=2)
+
+
+def _cost_title(name: str) -> str:
+    return COST_TITLES.get(name, name.replace("_", " "))
+
+
+def _cost(name: str, value: float | None) -> str:
+    if value is None:
+        return numbers.MISSING
+    if name.endswith("_seconds"):
+        return numbers.duration(value)
+    if name == "peak_gigabytes":
+        return f"{value:.2f} GB"
+    return f"{value:.2f}" if name in ("epochs_seen", "tokens_per_sample") else numbers.count(round(value))
+
+
+def _metric_title(name: str) -> str:
+    """As in "retrieval ndcg@10" -> "retrieval NDCG@10"."""
+    task, _, metric = name.partition(" ")
+    return f"{task} {numbers.metric_name(metric)}"
+
+
+def _drawn(found: Ablation) -> list[tuple[str, list[Difference]]]:
+    """Heading and differences of each plot; item_knn, which may be far off, would leave no room for what is
+    compared."""
+    shown = [gap for gap in found.gaps if gap.variant != ITEM_KNN]
+    names = list(dict.fromkeys(gap.metric for gap in shown))
+    return [
+        (_heading(name), [_plain(gap, found.baseline) for gap in shown if gap.metric == name])
+        for name in names
+    ]
+
+
+def _heading(name: str) -> str:
+    return _metric_title(name) + (" (lower is better)" if name.partition(" ")[2] in RATING_METRICS else "")
+
+
+def _plain(gap: VariantGap, baseline: str) -> Difference:
+    return Difference(gap.variant, baseline, gap.metric, gap.value, gap.low, gap.high, gap.p_holm)

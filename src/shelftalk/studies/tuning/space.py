@@ -1,0 +1,315 @@
+"""What a tuner may change: a declared space of settings of one experiment, all of it checked before the first
+trial."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
+from shelftalk.evaluation.metrics import RATING_METRICS, Task, metric_names
+from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
+from shelftalk.parts import SERVED
+from shelftalk.settings import Settings
+from shelftalk.studies.token_budget.dotted_keys import at_path, nested
+from shelftalk.studies.token_budget.settings import Seeds
+
+TUNED = ("index", "text", "tasks", "nano", "pretrained", "training", "decoding")
+"""The sections of an experiment that may be tuned: what is trained and how it is asked, on one and the same
+data."""
+NOT_TUNED = {
+    "training.epochs": "its place is taken by tuning.tokens",
+    "training.max_steps": "its place is taken by tuning.tokens",
+    "training.patience": "every trial reads all of tuning.tokens",
+    "training.validations": "trials are compared at the same validations",
+    "training.validation_samples": "trials are compared on the same validation samples",
+    "training.judged_by": "trials are compared by the same loss",
+}
+"""Settings that decide how trials are judged, or that the tuner gives, and why."""
+OTHER_LOSS = (
+    "index.*",
+    "text.*",
+    "pretrained.*",
+    "nano.family",
+    "nano.vocabulary",
+    "tasks.*.templates",
+    "tasks.*.targets",
+)
+"""Settings that change what a validation sample says: losses per target of such trials are no longer of one
+kind."""
+
+
+class TuningSettings(Settings):
+    """What all trials share."""
+
+    name: str = Field("tuning", pattern=r"^[\w.+-]+$")
+    """Name of the search; its folder is runs/tuning/NAME."""
+    trials: int = Field(20, ge=1)
+    """Trials in all, pruned ones among them; a finished search with a larger number goes on."""
+    random_trials: int = Field(8, ge=1)
+    """First trials, drawn at random before the tuner learns from what it has seen."""
+    tokens: int = Field(300_000, ge=1)
+    """Training tokens that every trial reads, prompts and targets together."""
+    metric: str = "retrieval ndcg@10"
+    """What is tuned for: a served task and a metric of it, on the validation part. Errors (rmse, mae) are
+    made small."""
+    users: int = Field(500, ge=0)
+    """Users who are asked, drawn by the experiment's seed, the same in every trial; 0: all."""
+    ratings: int = Field(2000, ge=0)
+    """For a metric of the rating task: at most so many ratings of these users, drawn likewise; 0: all."""
+    prune: bool = True
+    """Whether a trial ends early where its best validation loss so far is behind the median of the finished
+    trials."""
+    unpruned_trials: int = Field(5, ge=1)
+    """Trials that must have been finished before one is pruned."""
+    finalists: int = Field(3, ge=1)
+    """The best trials, each trained again with every one of `seeds`; the experiment as it is, is always one
+    more."""
+    seeds: Seeds = ()
+    """Seeds of the final trainings, the choice is by the mean over them; by default the three numbers after
+    the experiment's seed."""
+
+    @field_validator("metric", mode="after")
+    @classmethod
+    def _known_metric(cls, metric: str) -> str:
+        task, _, name = metric.partition(" ")
+        served = {known: metric_names(known) for known in SERVED}
+        if task not in served or name not in served[task]:
+            known = [f"{one} {other}" for one, names in served.items() for other in names]
+            raise UnknownPart(
+                f'tuning.metric is "{metric}", which no served task has; {nearest(metric, known)}'
+            )
+        return metric
+
+    @property
+    def task(self) -> Task:
+        """The served task that is asked."""
+        return next(task for task in SERVED if task == self.metric.partition(" ")[0])
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether the metric is an error."""
+        return self.metric.partition(" ")[2] in RATING_METRICS
+
+
+class Range(Settings):
+    """Numbers between two ends, both included."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    low: int | float
+    """The least."""
+    high: int | float
+    """The greatest."""
+    log: bool = False
+    """Whether orders of magnitude are alike: for learning rates."""
+    step: int | float | None = None
+    """Distance of neighbouring values from `low` on; without it every number between the ends."""
+
+
+class SpaceFile(BaseModel):
+    """A space file as it is written."""
+
+    tuning: TuningSettings = TuningSettings()
+    space: dict[str, Any] = Field(default_factory=dict)
+    """Setting by dotted name -> {low, high, log, step} or {choices}."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One setting that is tuned: a range of numbers (`whole` ones only, or any), or choices."""
+
+    name: str
+    path: tuple[str, ...]
+    range: Range | None = None
+    choices: tuple[Any, ...] = ()
+    whole: bool = False
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values that show whether all are allowed: every choice, or both ends of the range."""
+        return self.choices if self.range is None else (self.range.low, self.range.high)
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether orders of magnitude are alike."""
+        return self.range is not None and self.range.log
+
+    def said(self) -> str:
+        """As in "0.001 to 0.01, log" or "a or b"."""
+        if self.range is None:
+            return " or ".join(map(told, self.choices))
+        step = f", step {self.range.step:g}" if self.range.step is not None else ""
+        return f"{self.range.low:g} to {self.range.high:g}{', log' if self.range.log else ''}{step}"
+
+
+@dataclass(frozen=True)
+class Space:
+    """A checked space over one experiment: every value of every setting alone is one that the experiment
+    takes."""
+
+    settings: TuningSettings
+    parameters: tuple[Parameter, ...]
+    base: Experiment
+    experiment_file: Path
+    data: str | None = None
+    """The folder of the data where the command line names another than the experiment."""
+
+    def experiment(self, values: Mapping[str, Any]) -> Experiment:
+        """The base with these values, by dotted name. Raises SettingsError for values that do not go
+        together."""
+        changed: dict[str, Any] = _data(self.data)
+        for parameter in self.parameters:
+            if parameter.name in values:
+                changed = laid_over(changed, at_path(parameter.path, values[parameter.name]))
+        return load_experiment(self.experiment_file, changed, "the space file")
+
+
+def told(value: Any) -> str:
+    """A value of a setting as a report shows it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)
+
+
+def value_at(experiment: Experiment, path: Sequence[str]) -> Any:
+    """The experiment's own value of a setting that it has."""
+    found: Any = experiment.model_dump(mode="json")
+    for key in path:
+        found = found[key]
+    return found
+
+
+def load_space(experiment: Path, path: Path, trials: int | None = None, data: Path | None = None) -> Space:
+    """Read an experiment and a space file and check every value of the space; `trials` and the `data` folder
+    win over the files.
+
+    Raises MissingFile, UnknownSetting, UnknownPart or SettingsError, which name the setting and the remedy.
+    """
+    values = read_toml(path, "space")
+    if isinstance(values.get("tuning", {}), Mapping):
+        given = {"trials": trials} if trials is not None else {}
+        values["tuning"] = {**values.get("tuning", {}), **given}
+        if "name" not in values["tuning"]:
+            values["tuning"]["name"] = name_of_file(path, "tuning.name")
+    where = f'the space file "{path}"'
+    file = validated(SpaceFile, values, "", where)
+    folder = str(data) if data else None
+    base = load_experiment(experiment, _data(folder))
+    if not file.space:
+        raise SettingsError(
+            f'"{path}" has no [space]; write a setting and its range there, as in training.learning_rate = {{low, high}}.'
+        )
+    parameters = tuple(
+        _parameter(found, given, base, experiment, where) for found, given in _declared(nested(file.space))
+    )
+    settings = file.tuning.model_copy(
+        update={"seeds": file.tuning.seeds or tuple(base.seed + number for number in (1, 2, 3))}
+    )
+    if base.seed in settings.seeds:
+        raise SettingsError(
+            f"tuning.seeds holds {base.seed}, the seed of the search, which flatters its best; name others in {where}."
+        )
+    space = Space(settings, parameters, base, experiment, folder)
+    _check_losses(space)
+    return space
+
+
+def _data(folder: str | None) -> dict[str, Any]:
+    return {"data": {"folder": folder}} if folder else {}
+
+
+def _declared(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path and declaration of each setting: the first tables on the way that hold a word of a declaration."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and value and not {"choices", *Range.model_fields} & set(value):
+            yield from _declared(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _parameter(path: tuple[str, ...], given: Any, base: Experiment, experiment: Path, file: str) -> Parameter:
+    name = ".".join(path)
+    if not isinstance(given, Mapping):
+        raise SettingsError(
+            f'the space of "{name}" is no table; write {{low = ..., high = ...}} or {{choices = [...]}} in {file}.'
+        )
+    _check_may_be_tuned(name, path)
+    if "choices" in given:
+        found = _choices(name, path, given, file)
+    else:
+        found = Parameter(name, path, validated(Range, dict(given), f"space.{name}", file))
+    for value in found.ends:
+        _check_value(name, path, value, experiment, file)
+    return found if found.range is None else _numbers(found, found.range, value_at(base, path), file)
+
+
+def _check_may_be_tuned(name: str, path: Sequence[str]) -> None:
+    if path[0] not in Experiment.model_fields:
+        raise UnknownSetting(f'there is no setting "{name}"; {nearest(path[0], TUNED)}')
+    if path[0] not in TUNED or len(path) < 2:
+        raise SettingsError(
+            f'"{name}" cannot be tuned: trials share data, seed and evaluation; settings of {", ".join(TUNED)} can.'
+        )
+    if name in NOT_TUNED:
+        raise SettingsError(f'"{name}" cannot be tuned: {NOT_TUNED[name]}; leave it out of the space.')
+
+
+def _choices(name: str, path: tuple[str, ...], given: Mapping[str, Any], file: str) -> Parameter:
+    if more := [key for key in given if key != "choices"]:
+        raise SettingsError(
+            f'the space of "{name}" has choices and "{more[0]}" too; leave one of them out in {file}.'
+        )
+    values = given["choices"]
+    if not isinstance(values, list) or len({json.dumps(value) for value in values}) < max(2, len(values)):
+        raise SettingsError(
+            f'the choices of "{name}" are not two or more different values; mend them in {file}.'
+        )
+    return Parameter(name, path, choices=tuple(values))
+
+
+def _check_value(name: str, path: Sequence[str], value: Any, experiment: Path, file: str) -> None:
+    """Raises what the experiment itself raises for this value, as a fault of the space."""
+    try:
+        load_experiment(experiment, at_path(path, value), file)
+    except SettingsError as error:
+        load_experiment(experiment)  # a fault of the experiment itself is told as that
+        raise type(error)(f'the space of "{name}": {error}') from None
+
+
+def _numbers(found: Parameter, range: Range, own: Any, file: str) -> Parameter:
+    """The parameter with its range checked; whole numbers where the setting takes no others."""
+    where = f'the range of "{found.name}"'
+    if isinstance(own, bool) or not isinstance(own, int | float):
+        raise SettingsError(f'"{found.name}" is no number, so it has no range; name its choices in {file}.')
+    whole = isinstance(own, int)
+    if not -math.inf < range.low < range.high < math.inf:
+        raise SettingsError(f"{where} is empty: low must be below high, both finite; mend it in {file}.")
+    if whole and not all(isinstance(number, int) for number in (range.low, range.high, range.step or 1)):
+        raise SettingsError(f"{where} has fractions, and the setting takes whole numbers; mend it in {file}.")
+    if range.log and (range.low <= 0 or range.step is not None):
+        raise SettingsError(f"{where} is log, which needs low above 0 and takes no step; mend it in {file}.")
+    if range.step is not None:
+        steps = (range.high - range.low) / range.step if range.step > 0 else 0.0
+        if steps < 1 or not math.isclose(steps, round(steps), abs_tol=1e-9):
+            raise SettingsError(f"{where} is no whole number of steps long; mend step or high in {file}.")
+    return Parameter(found.name, found.path, range, whole=whole)
+
+
+def _check_losses(space: Space) -> None:
+    """Raises SettingsError where trials are pruned by losses that are not of one kind."""
+    for parameter in space.parameters if space.settings.prune else ():
+        section, *_, last = parameter.path
+        if {f"{section}.*", parameter.name, f"{section}.*.{last}"} & set(OTHER_LOSS):
+            raise SettingsError(
+                f'"{parameter.name}" changes what the validation samples say, so losses of different trials cannot be compared '
+                "and no trial can be pruned by them; set tuning.prune = false, or leave it out of the space."
+            )

@@ -1,0 +1,184 @@
+"""A search from its space to its report: claim the folder, search, train the best few with several seeds,
+choose by the mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from shelftalk.assemble import check_backbone
+from shelftalk.data.sources import source_hashes
+from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
+from shelftalk.experiment import Experiment
+from shelftalk.runtime.run_folder import (
+    alone_in,
+    beside,
+    holds_something,
+    remove_parts,
+    space_needed,
+    write_json,
+)
+from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
+from shelftalk.studies.token_budget import run as token_budget
+from shelftalk.studies.token_budget.progress import Shares
+from shelftalk.studies.tuning.report import write_reports
+from shelftalk.studies.tuning.result import AS_IT_IS, Finalist, Tuning, finalist_of, result_of
+from shelftalk.studies.tuning.search import Trial, best_first, measured, run_in, search
+from shelftalk.studies.tuning.space import TUNED, Space
+from shelftalk.tasks.templates import read_templates
+
+STUDY_FILE = "study.json"
+BEST_FILE = "best.toml"
+MAY_CHANGE = {"name", "trials", "finalists", "seeds"}
+"""Settings of a search that its folder's trials do not stand on."""
+
+
+def no_op(line: str) -> None:
+    """A line that nobody reads."""
+
+
+def tune(
+    space: Space, out: Path, progress: OnProgress = silent, say: Callable[[str], None] = no_op
+) -> tuple[Tuning, Path]:
+    """Search, choose, and write best.toml, tune.json, tune.md and tune.html into `out`.
+
+    The same command goes on where it was interrupted, and does more trials where more are asked for. `say`
+    gets what became of the data, and a line per finished training. Returns the result and the path of the
+    page. Raises AnotherExperiment for a folder of something else, InUse where another process works in it,
+    SettingsError where no trial came through, and what the stages raise.
+    """
+    with alone_in(out):
+        return _tune(space, out, progress, say)
+
+
+def _tune(space: Space, out: Path, progress: OnProgress, say: Callable[[str], None]) -> tuple[Tuning, Path]:
+    claim(space, out)
+    _check(space, out, progress)
+    of_data = data_sentences(run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare"))
+    for sentence in of_data:
+        say(sentence)
+    trials = search(space, out, progress, say)
+    finalists, left_out = _finals(space, trials, out, progress, say)
+    found = result_of(space, trials, finalists, [*left_out, *of_data])
+    with space_needed(out), beside(out / BEST_FILE) as part:
+        part.write_text(_best(space, found), encoding="utf-8")
+    return found, write_reports(found, out)
+
+
+def claim(space: Space, out: Path) -> None:
+    """Make the folder this search's. Raises AnotherExperiment where it holds something else, or trials of
+    another search."""
+    if out.exists() and not out.is_dir():
+        raise AnotherExperiment(f'"{out}" is a file, and a search needs a folder; choose another --out.')
+    inputs = json.loads(json.dumps(_inputs(space)))
+    if (out / STUDY_FILE).exists():
+        known = _known(out / STUDY_FILE)
+        if differs := [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]:
+            raise AnotherExperiment(
+                f'"{out}" holds a search whose {differs[0]} was another, and its trials cannot be compared with these; '
+                "choose another --out, or remove that folder."
+            )
+    elif holds_something(out):
+        raise AnotherExperiment(f'"{out}" is not empty and not a search of shelftalk; choose another --out.')
+    remove_parts(out)
+    with space_needed(out):
+        write_json(out / STUDY_FILE, inputs)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What the trials of the folder stand on. Raises ChangedFile."""
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if not isinstance(known, dict):
+        raise ChangedFile(
+            f'"{path}" is damaged; choose another --out, or remove "{path.parent}" to begin the search anew.'
+        )
+    return known
+
+
+def _inputs(space: Space) -> dict[str, Any]:
+    """What every trial stands on, and the order in which they are drawn."""
+    base = space.base
+    return {
+        "experiment": base.model_dump(mode="json", include={*TUNED, "data", "split", "seed"}),
+        "data": source_hashes(base.data),
+        "own templates": {
+            name: read_templates(name, s.templates) for name, s in base.tasks.items() if s.templates
+        },
+        "tuning": space.settings.model_dump(mode="json", exclude=MAY_CHANGE),
+        "space": {parameter.name: parameter.said() for parameter in space.parameters},
+    }
+
+
+def _check(space: Space, out: Path, progress: OnProgress) -> None:
+    """Before the first trial: the experiment as it is has its data, its model and its tasks, wordings and
+    all."""
+    progress("prepare", 0, 1, space.base.name)
+    run = run_in(space.base, space.base.seed, out, AS_IT_IS)
+    token_budget.prepare(run)
+    check_backbone(run.experiment)
+    if space.settings.task not in run.parts.served:
+        raise SettingsError(
+            f'tuning.metric is "{space.settings.metric}", and {run.parts.split.why_no_rating_task}; name a metric of another task.'
+        )
+    progress("prepare", 1, 1, FINISHED)
+
+
+def _finals(
+    space: Space, trials: Sequence[Trial], out: Path, progress: OnProgress, say: Callable[[str], None]
+) -> tuple[list[Finalist], list[str]]:
+    """The experiment as it is and the best trials, each trained with every seed; and who did not come
+    through, with the reason."""
+    chosen = _candidates(space, trials)
+    finalists: list[Finalist] = []
+    left_out: list[str] = []
+    shares = Shares(progress, "finals", len(chosen) * len(space.settings.seeds), "")
+    for number, (name, (trial, experiment)) in enumerate(chosen.items()):
+
+        def value(
+            turn: int, seed: int, name: str = name, experiment: Experiment = experiment, number: int = number
+        ) -> float:
+            hears = shares.training(number * len(space.settings.seeds) + turn, f"{name}, seed {seed}")
+            found = measured(
+                run_in(experiment, seed, out, f"finals/{name.replace(' ', '-')}.seed-{seed}"), space, hears
+            )
+            say(f"{name}, seed {seed}: {found:.4f}")
+            return found
+
+        try:
+            finalists.append(
+                finalist_of(
+                    name, trial, [value(turn, seed) for turn, seed in enumerate(space.settings.seeds)]
+                )
+            )
+        except SettingsError as error:
+            if trial is None:
+                raise
+            left_out.append(
+                f"“{name}” was among the best of the search and failed with another seed: {error}"
+            )
+    shares.finish()
+    return finalists, left_out
+
+
+def _candidates(space: Space, trials: Sequence[Trial]) -> dict[str, tuple[Trial | None, Experiment]]:
+    """Name -> trial and experiment, the experiment as it is first; a trial that is what another one is stands
+    for both."""
+    found: dict[str, tuple[Trial | None, Experiment]] = {AS_IT_IS: (None, space.base)}
+    for trial in best_first(list(trials), space):
+        experiment = space.experiment(trial.values)
+        if len(found) <= space.settings.finalists and all(experiment != other for _, other in found.values()):
+            found[f"trial {trial.number}"] = (trial, experiment)
+    return found
+
+
+def _best(space: Space, found: Tuning) -> str:
+    """The winner as an experiment file that says where it comes from."""
+    winner = found.winner
+    experiment = space.experiment(winner.values).model_copy(update={"name": f"{space.base.name}-tuned"})
+    said = f"# Chosen by shelftalk tune: {winner.name}, validation {found.metric} {winner.mean:.4f}, mean of {len(winner.per_seed)} seeds"
+    return f"{said},\n# {found.tokens} training tokens each. tune.html beside this file tells of the others.\n\n{experiment.toml()}"

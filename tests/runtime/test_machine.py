@@ -1,0 +1,48 @@
+"""How threads wait: briefly, unless the user has said otherwise, and in time for torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS, spin_briefly
+
+
+@pytest.fixture(autouse=True)
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in THREAD_SETTINGS:
+        monkeypatch.setenv(name, "")  # so that what a test sets is undone
+        monkeypatch.delenv(name)
+
+
+def test_threads_that_nobody_spoke_of_wait_briefly() -> None:
+    spin_briefly()
+    assert {name: os.environ.get(name) for name in THREAD_SETTINGS if name in os.environ} == {
+        "GOMP_SPINCOUNT": str(SPINS)
+    }
+
+
+@pytest.mark.parametrize("name", THREAD_SETTINGS)
+def test_a_setting_of_the_users_own_stays_and_is_the_only_one(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+    spin_briefly()
+    assert [(other, os.environ[other]) for other in THREAD_SETTINGS if other in os.environ] == [(name, "1")]
+
+
+@pytest.mark.parametrize("given", [{}, {"GOMP_SPINCOUNT": "77"}])
+def test_the_command_line_sets_it_before_torch_is_loaded(given: dict[str, str]) -> None:
+    """GNU OpenMP prints the settings that it has read when it is loaded."""
+    environment = {**os.environ, **given, "OMP_DISPLAY_ENV": "VERBOSE"}
+    program = "from shelftalk.app.cli import app; app(['doctor'])"
+    printed = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True
+    ).stderr
+    read = [line.split("'")[1] for line in printed.splitlines() if "GOMP_SPINCOUNT" in line]
+    if not read:
+        pytest.skip("torch has another OpenMP than GNU's here")
+    assert set(read) == {given.get("GOMP_SPINCOUNT", str(SPINS))}

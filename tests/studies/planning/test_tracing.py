@@ -1,0 +1,130 @@
+"""What is counted without computing is what computing needs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.nano import build_nano
+from shelftalk.models.pretrained import start_from_pretrained
+from shelftalk.models.settings import NanoSettings, PretrainedSettings
+from shelftalk.studies.planning.tracing import ShapeModel, like
+from shelftalk.testing.t5_folder import SMALL, save_flan_t5
+from shelftalk.training.packing import side_by_side
+
+FAMILIES = ("decoder-only", "encoder-decoder")
+
+
+def nano(family: str, layers: int = 2) -> Backbone:
+    settings = NanoSettings(family=family, vocabulary=300, width=32, layers=layers, heads=2)  # type: ignore[arg-type]
+    backbone = build_nano(["some text"], ["<i_1>"], settings, 0)
+    backbone.model.train()
+    return backbone
+
+
+@pytest.fixture(scope="module")
+def flan_lora(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
+    """A tiny FLAN-T5 with adapters."""
+    texts = [
+        "Amber tea Bold lamps Calm boots No. 1 2 3",
+        "abcdefghijklmnopqrstuvwxyz 0 1 2 3 4 5 6 7 8 9 . , :",
+    ] * 3
+    folder = save_flan_t5(tmp_path_factory.mktemp("flan"), texts, SMALL, 320, 150)
+    settings = PretrainedSettings(name=str(folder), random_weights=True, adaptation="lora", lora_rank=4)
+    backbone = start_from_pretrained(settings, ["<i_1>", "<i_2>"], {}, "fp32", 0)
+    backbone.model.train()
+    return backbone
+
+
+def kept_by(backbone: Backbone, samples: list[Encoded]) -> int:
+    """Bytes that autograd holds in truth, the weights aside."""
+    own = {weight.untyped_storage().data_ptr() for weight in backbone.model.parameters()}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        backbone.label_log_probs(backbone.collate(samples))
+    return sum(storage.nbytes() for storage in found.values())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_kept_for_the_way_back_is_what_a_real_batch_keeps(family: str) -> None:
+    backbone, samples = nano(family), [like(60, 20, 12)] * 5
+    trace = ShapeModel(backbone, bf16=False).trace(samples)
+    scores = trace.logits // 2
+    # a causal model is told "causal" by name where it computes, and by a mask where it is traced: of account
+    # where it is so narrow
+    tolerance = 0.03 if family == "encoder-decoder" else 0.15
+    assert trace.kept + scores == pytest.approx(kept_by(backbone, samples), rel=tolerance)
+
+
+def test_logits_are_two_tables_over_the_labels_in_the_precision_of_the_products() -> None:
+    backbone = nano("decoder-only")
+    labels, vocabulary = 256, backbone.model.config.vocab_size  # sixty, filled up
+    for bf16, number in ((False, 4), (True, 2)):
+        assert (
+            ShapeModel(backbone, bf16).trace([like(60, 20, 12)] * 5).logits
+            == 2 * number * labels * vocabulary
+        )
+
+
+def test_rows_that_samples_share_are_traced_with_their_mask() -> None:
+    backbone = nano("decoder-only")
+    shared = [side_by_side([like(6, 20, 12)] * 2)] * 2
+    trace = ShapeModel(backbone, False).trace(shared)
+    assert (
+        trace.kept + trace.logits // 2 == pytest.approx(kept_by(backbone, shared), rel=0.02)
+        and trace.samples == 2
+    )
+
+
+def test_frozen_weights_with_adapters_are_traced_as_a_real_batch_keeps_them(flan_lora: Backbone) -> None:
+    samples = [like(60, 20, 12)] * 5
+    trace = ShapeModel(flan_lora, bf16=False).trace(samples)
+    assert trace.kept + trace.logits // 2 == pytest.approx(kept_by(flan_lora, samples), rel=0.05)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_operations_are_those_of_a_real_batch(family: str) -> None:
+    backbone, samples = nano(family), [like(60, 20, 12)] * 5
+    with FlopCounterMode(display=False) as counter:
+        backbone.label_log_probs(backbone.collate(samples))
+    assert ShapeModel(backbone, bf16=False).trace(samples).flops == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_checkpointing_keeps_less_the_more_layers_there_are(family: str) -> None:
+    samples = [like(60, 20, 12)] * 5
+    shares = []
+    for layers in (2, 6):
+        backbone = nano(family, layers)
+        kept = [
+            ShapeModel(backbone, False, checkpointing).trace(samples).kept for checkpointing in (False, True)
+        ]
+        shares.append(kept[1] / kept[0])
+    assert shares[1] < shares[0] < 0.6
+
+
+def test_twice_the_samples_keep_twice_as_much() -> None:
+    paper = ShapeModel(nano("decoder-only"), bf16=False)
+    one, two = paper.trace([like(60, 20, 12)] * 8), paper.trace([like(60, 20, 12)] * 16)
+    assert two.kept == pytest.approx(2 * one.kept, rel=0.05) and two.tokens == 2 * one.tokens
+
+
+def test_nothing_of_the_backbone_is_changed() -> None:
+    backbone = nano("encoder-decoder")
+    before = [weight.clone() for weight in backbone.model.parameters()]
+    ShapeModel(backbone, bf16=True, checkpointing=True).trace([like(60, 20, 12)])
+    assert all(torch.equal(a, b) for a, b in zip(before, backbone.model.parameters(), strict=True))
+    assert (
+        not backbone.bf16
+        and backbone.model.training
+        and torch.isfinite(backbone.loss(backbone.collate([like(6, 2, 2)])))
+    )
