@@ -13,12 +13,12 @@ from benchmarks import _never_seen
 from benchmarks._never_seen import GROUPS
 from benchmarks._smollm2 import SEED, Row, held_out
 from shelftalk import seeds
-from shelftalk.assemble import Run
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
 from shelftalk.models.backbone import Backbone
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, beside
 
 TaskName = Literal["retrieval", "ranking"]

@@ -15,12 +15,12 @@ import polars as pl
 
 from benchmarks.harness import data_hash
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.tasks.mixture import epoch_samples

@@ -19,11 +19,13 @@ from benchmarks import _never_seen
 from benchmarks._beauty import KEPT, smollm2_file
 from benchmarks.item_knn import BEAUTY
 from shelftalk import stages
-from shelftalk.assemble import TRACKING_FOLDER, Run, new_backbone
 from shelftalk.data.sources import DataSettings, read_dataset, source_hashes
 from shelftalk.experiment import load_experiment
+from shelftalk.fine_tuning import TRACKING_FOLDER
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.parts import TASKS
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.batching import Steps, length_batches

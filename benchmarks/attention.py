@@ -8,9 +8,10 @@ import time
 
 from benchmarks._nano import bundled_hash, encoded_epoch, prepared
 from benchmarks.harness import Claim, Result
-from shelftalk.assemble import Run, new_backbone
 from shelftalk.experiment import load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.attention import NAME
+from shelftalk.runs import Run
 from shelftalk.training.batching import Steps
 
 CLAIMS = [

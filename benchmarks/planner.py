@@ -31,7 +31,7 @@ PROGRAM = """
 import json, resource, sys, tempfile, time
 from pathlib import Path
 from shelftalk import stages
-from shelftalk.assemble import RunParts, train_backbone
+from shelftalk.fine_tuning import train_backbone
 from shelftalk.experiment import load_experiment
 from shelftalk.runtime.run_folder import RunFolder
 experiment = load_experiment(sys.argv[1])
@@ -40,7 +40,7 @@ with tempfile.TemporaryDirectory() as scratch:
     for stage in (stages.prepare, stages.index, stages.write):
         stage(folder, experiment)
     before, times = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    train_backbone(RunParts(folder, experiment), lambda done, steps, text: times.append((done, time.perf_counter())))
+    train_backbone(Run(folder, experiment), lambda done, steps, text: times.append((done, time.perf_counter())))
 times = [moment for done, moment in times if done > 0]
 seconds = sorted(late - early for early, late in zip(times, times[1:]))
 print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "before": before * 1024,

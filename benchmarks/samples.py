@@ -28,11 +28,11 @@ import polars as pl
 from benchmarks._nano import BUNDLED, prepared
 from benchmarks.harness import Claim, Result, data_hash, highest_memory
 from benchmarks.item_knn import BEAUTY
-from shelftalk.assemble import Run
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.similarity import nearest_by_text
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.runs import Run
 from shelftalk.tasks.mixture import write_epoch
 from shelftalk.tasks.task import TaskContext
 

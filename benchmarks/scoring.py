@@ -23,12 +23,12 @@ import numpy as np
 from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, prefilled, trained
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
-from shelftalk.assemble import Run
 from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.catalogue_scores import score_catalogue
 from shelftalk.decoding.exact_search import ExactTopItems, exact_top
 from shelftalk.decoding.settings import Finish
 from shelftalk.decoding.top_items import TopItems
+from shelftalk.runs import Run
 
 CLAIMS = [
     "The exact top 20 of the 12,101 items costs at most five times a search with 20 beams, on semantic codes",

@@ -42,10 +42,11 @@ from benchmarks._smollm2 import (
 )
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
-from shelftalk.assemble import Run, build_item_knn, build_popularity, new_backbone
 from shelftalk.evaluation.evaluator import InvalidAnswer
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.pretrained import load_backbone
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, fingerprint
 
 CLAIMS = [
@@ -165,10 +166,10 @@ def _sides(run: Run, folders: dict[str, RunFolder], records: dict[str, StageReco
         RunFolder(ROOT / "baselines" / "popularity"),
         data,
         USERS,
-        lambda: build_popularity(run)[0],
+        lambda: run.model("popularity"),
     )
     yield Side(
-        "item_knn", RunFolder(ROOT / "baselines" / "item_knn"), data, USERS, lambda: build_item_knn(run)[0]
+        "item_knn", RunFolder(ROOT / "baselines" / "item_knn"), data, USERS, lambda: run.model("item_knn")
     )
     for start in STARTS:
         stands_on = fingerprint([records[start].inputs, records[start].facts])

@@ -30,12 +30,13 @@ import polars as pl
 from benchmarks._nano import BUNDLED, bundled_hash, encoded_epoch, prepared, trained
 from benchmarks.harness import Claim, Result
 from benchmarks.item_knn import PUBLISHED
-from shelftalk.assemble import Run, new_backbone
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.significance import Difference, paired_difference
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.parts import TASKS
+from shelftalk.runs import Run
 from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.training.batching import Steps
 

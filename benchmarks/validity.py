@@ -18,9 +18,9 @@ from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, trained
 from benchmarks._nano import BUNDLED, bundled_hash, prepared
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY, PUBLISHED
-from shelftalk.assemble import new_backbone
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.records import Ranking, Request
 
 CLAIMS = [

@@ -18,10 +18,11 @@ import numpy as np
 import polars as pl
 
 from shelftalk import stages
-from shelftalk.assemble import Run, new_backbone
 from shelftalk.data.sources.reading import BUNDLED
 from shelftalk.experiment import load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.records import Sample
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 PAGE = Path(__file__).parent / "walkthrough.md"

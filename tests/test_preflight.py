@@ -12,7 +12,6 @@ import torch
 from transformers import OPTConfig, OPTForCausalLM
 
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.decoding import ConstrainedDecoder
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, ShelftalkError
 from shelftalk.experiment import Experiment
@@ -21,6 +20,7 @@ from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.positions import position_limit
 from shelftalk.preflight import alike
 from shelftalk.ragged import ragged
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.plan import Hardware, plan
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5

@@ -12,7 +12,6 @@ import polars as pl
 import pytest
 from transformers import AutoConfig, BertConfig
 
-from shelftalk.assemble import build_index
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.decoding import ConstrainedDecoder
@@ -21,6 +20,7 @@ from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.lora import add_adapters
 from shelftalk.models.pretrained import check_supported, from_random_weights, read_config
 from shelftalk.models.settings import NanoSettings, PretrainedSettings
+from shelftalk.stages import build_index
 from shelftalk.tasks.retrieval import RetrievalTask
 from shelftalk.tasks.templates import load_templates
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5

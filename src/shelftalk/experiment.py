@@ -21,8 +21,6 @@ from pydantic import (
 )
 
 from shelftalk import parts
-from shelftalk.baselines.bias import BiasSettings
-from shelftalk.baselines.item_knn import ItemKnnSettings
 from shelftalk.data.sources import DataSettings
 from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
@@ -70,13 +68,13 @@ class Experiment(Settings):
     index: IndexSettings = IndexSettings()
     text: TextSettings = TextSettings()
     tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
-    """SettingsT by task, the built-in ones at least; a task of your own by "package.module:Class"."""
+    """Settings by task, the built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
     pretrained: PretrainedSettings = PretrainedSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
-    item_knn: ItemKnnSettings = ItemKnnSettings()
-    bias: BiasSettings = BiasSettings()
+    baselines: dict[str, SerializeAsAny[Settings]] = Field(default_factory=dict, validate_default=True)
+    """Settings by baseline, as [baselines.item_knn]; one of your own that declares settings by "package.module:NAME"."""
     prior: PriorSettings = PriorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
@@ -92,6 +90,24 @@ class Experiment(Settings):
             kind = parts.load(parts.TASKS, name, "task").settings_type
             settings[name] = (
                 value if isinstance(value, kind) else validated(kind, value, f"tasks.{name}", file)
+            )
+        return settings
+
+    @field_validator("baselines", mode="before")
+    @classmethod
+    def _baseline_settings(cls, given: Mapping[str, Any], info: ValidationInfo) -> dict[str, Settings]:
+        """Each baseline's settings in the class that its declaration names."""
+        if not isinstance(given, Mapping):
+            raise ValueError("must be a table with one table per baseline")
+        own = {name: model.settings for name, model in parts.MODELS.items() if not model.section}
+        known = [name for name, kind in own.items() if kind is not Settings]
+        settings, file = {}, (info.context or {}).get("file", EXPERIMENT_FILE)
+        for name in dict.fromkeys([*known, *given]):
+            if name not in known and ":" not in name:
+                raise UnknownPart(f'there are no settings of a baseline "{name}"; {nearest(name, known)}')
+            kind, value = parts.declared(parts.MODELS, name, "model").settings, given.get(name, {})
+            settings[name] = (
+                value if isinstance(value, kind) else validated(kind, value, f"baselines.{name}", file)
             )
         return settings
 
@@ -123,11 +139,9 @@ class Experiment(Settings):
     def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
         """What is built in is known here to score or to rate; a model of the user's own shows it when it is
         built."""
-        score = [name for name in parts.MODELS if name not in (*parts.NEED_TRAINING, *parts.ONLY_RATE)]
-        for setting, name, fit in (
-            ("model", prior.model, score),
-            ("rating_model", prior.rating_model, parts.ONLY_RATE),
-        ):
+        score = [name for name, model in parts.MODELS.items() if model.scores_items]
+        rate = [name for name, model in parts.MODELS.items() if not model.section and "rating" in model.tasks]
+        for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, rate)):
             if name not in fit and ":" not in name:
                 raise UnknownPart(
                     f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}'
@@ -136,7 +150,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
-        """Where the family is known before any model is opened; assemble.family asks a pretrained model's own
+        """Where the family is known before any model is opened; fresh_backbone.family asks a pretrained model's own
         config."""
         if not self.pretrained.name and (refusal := self.why_no_targets(self.nano.family)):
             raise ValueError(refusal)
@@ -165,7 +179,19 @@ class Experiment(Settings):
     @property
     def needs_training(self) -> bool:
         """Whether a model is named that a language model has to be trained for."""
-        return any(name in parts.NEED_TRAINING for name in self.models)
+        return any(self.declared(name).stands_on == "train" for name in self.models)
+
+    @staticmethod
+    def declared(model: str) -> parts.Model:
+        """The declaration of a model by its name. Raises UnknownPart."""
+        return parts.declared(parts.MODELS, model, "model")
+
+    def settings_of(self, model: str) -> Settings:
+        """The settings of a model by its name; the defaults of one that has no section. Raises UnknownPart."""
+        declaration = self.declared(model)
+        if declaration.section:
+            return getattr(self, declaration.section)
+        return self.baselines.get(model) or declaration.settings()
 
     def toml(self) -> str:
         """The whole experiment, every default resolved."""

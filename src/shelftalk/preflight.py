@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shelftalk.assemble import Run, symbols
 from shelftalk.data.splitting import Split
 from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.experiment import Experiment
+from shelftalk.fresh_backbone import symbols
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
+from shelftalk.runs import Run
 from shelftalk.tasks.samples import Samples, read_samples
 from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask

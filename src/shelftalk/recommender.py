@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from numbers import Integral
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.records import Ranking, Request
+
+TaskName = Literal["retrieval", "ranking", "rating"]
+ALIGNED = "aligned"
+"""The name of the language model among the models of a run."""
+ALIGNED_WITH_PRIOR = "aligned+prior"
+"""The language model combined with priors."""
 
 
 @runtime_checkable
@@ -86,3 +92,25 @@ class Rater(Protocol):
     name: str
 
     def rate(self, requests: Sequence[Request]) -> list[float]: ...
+
+
+@runtime_checkable
+class Tuned(Protocol):
+    """A model that chose something on the validation part."""
+
+    def selection(self) -> list[str]:
+        """What was chosen, a sentence each."""
+
+
+def tasks_of(model: object) -> tuple[TaskName, ...]:
+    """The served tasks that a recommender answers."""
+    answers: dict[TaskName, type] = {"retrieval": Recommender, "ranking": Ranker, "rating": Rater}
+    return tuple(task for task, protocol in answers.items() if isinstance(model, protocol))
+
+
+def answer(model: Any, task: TaskName, requests: Sequence[Request], k: int) -> list[Any]:
+    """One answer per request, in their order: a Ranking (retrieval: the k best; ranking: all candidates) or a rating.
+    Raises as the recommender does."""
+    if task == "retrieval":
+        return model.recommend(requests, k)
+    return model.rank(requests) if task == "ranking" else model.rate(requests)

@@ -15,15 +15,7 @@ from typing import Any
 import polars as pl
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import (
-    Run,
-    build_index,
-    check_backbone,
-    family,
-    save_model_facts,
-    train_backbone,
-)
-from shelftalk.data.similarity import not_counted
+from shelftalk.data.similarity import item_texts, not_counted
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
 from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
@@ -31,10 +23,15 @@ from shelftalk.decoding.workload import Ask, Asking, costs
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.evaluation import comparison, wordings
 from shelftalk.evaluation.metrics import LIST_LENGTH, Task
-from shelftalk.experiment import Experiment, save_experiment, saved_experiment
-from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
+from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
+from shelftalk.fine_tuning import train_backbone
+from shelftalk.fresh_backbone import check_backbone, family
+from shelftalk.indexing.item_index import VECTORS_FILE, IndexSettings, ItemIndex
+from shelftalk.model_folder import save_recommender
 from shelftalk.preflight import backbone_on_paper, check_lengths, check_names, check_run, check_written
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName, Tuned, answer, tasks_of
 from shelftalk.records import Ranking
+from shelftalk.runs import Run
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.run_folder import (
@@ -90,6 +87,26 @@ def run(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent
     Raises InUse where another process works in the folder, and what the stages raise."""
     with folder.alone():
         return _run(folder, experiment, progress)
+
+
+def run_experiment(
+    experiment: Experiment | Mapping[str, Any] | str | Path | None = None,
+    out: str | Path | None = None,
+    progress: OnProgress = silent,
+) -> Run:
+    """Do the run of an experiment, from the data to the report, and return it. Finished stages are skipped, and an interrupted
+    training continues.
+
+    `experiment`: an Experiment, the path of a TOML file, the same tables as a dict, or None for the bundled MovieLens.
+    `out`: the run's folder, by default runs/NAME. Raises a ShelftalkError, whose text is one sentence with the remedy.
+    """
+    if isinstance(experiment, Mapping):
+        experiment = load_experiment(None, experiment)
+    elif not isinstance(experiment, Experiment):
+        experiment = load_experiment(experiment)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / experiment.name)
+    run(folder, experiment, progress)
+    return Run(folder, experiment)
 
 
 def _run(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> list[StageRecord]:
@@ -203,6 +220,28 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     return folder.do("index", inputs, work, [folder.item_index, folder.path / VECTORS_FILE])
 
 
+def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+    """Name the items, and make the text vectors for that if `settings.encoder` is a sentence encoder.
+
+    Raises UnknownPart for a scheme that there is not, and SettingsError where an encoder is named and the scheme reads
+    no text vectors.
+    """
+    scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
+    build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
+    if settings.encoder == "tfidf":
+        return build(split, settings, seed)
+    if not scheme.reads_text_vectors:
+        raise SettingsError(
+            f'index.encoder = "{settings.encoder}" makes text vectors, which the scheme "{settings.scheme}" does not read; '
+            'set index.encoder = "tfidf" or choose index.scheme = "semantic".'
+        )
+    from shelftalk.models.sentence_encoder import encode_texts
+
+    return build(
+        split, settings, seed, text_vectors=encode_texts(item_texts(split.dataset.items), settings.encoder)
+    )
+
+
 def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Write the training samples of every epoch, and those of the validation part: samples/."""
     tasks = {name: settings.model_dump(mode="json") for name, settings in experiment.tasks.items()}
@@ -288,7 +327,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         ):  # the others may hold a part of the weights, and need not write gigabytes to throw them away
             with beside(folder.model) as part:
                 backbone.save(part)
-                save_model_facts(part, run, backbone)
+                save_recommender(part, backbone, run.index, run.tasks, run.split, experiment)
         return {**facts, "seconds_before": spent.before}
 
     return folder.do("train", inputs, work, [folder.model], kept=folder.model, together=True)
@@ -355,72 +394,87 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
 
 def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: OnProgress) -> StageRecord:
     """One model: its answers to the test part, and what it chose on validation."""
-    needs_model = name in parts.NEED_TRAINING
-    stage = f"recommend.{name}"
-    reads_model = needs_model or _is_own(name, experiment) and experiment.needs_training
-    before = ("train", "prepare") if reads_model else ("prepare",)
+    stage, declaration = f"recommend.{name}", experiment.declared(name)
+    needs_training = declaration.stands_on == "train"
+    before = ("train", "prepare") if needs_training else ("prepare",)
     inputs: dict[str, Any] = {"built on": {earlier: folder.needed(earlier).fingerprint for earlier in before}}
-    inputs |= _read_by(name, experiment)
-    if name == "aligned":
-        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and [
-            wordings.USERS,
-            wordings.RATINGS,
-        ]
-        inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
-
+    inputs |= _depends_on(name, experiment)
     outputs = [folder.ranking(served, name) for served in parts.SERVED]
-    if name == "aligned":
+    if name == ALIGNED:
+        drawn = [wordings.USERS, wordings.RATINGS]
+        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and drawn
+        inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
         outputs += [folder.evaluation("wordings"), folder.evaluation("search_error")]
 
     def work() -> dict[str, Any]:
-        run = Run(folder, experiment, Asking(lambda done, total, about: progress(stage, done, total, about)))
+        asking = Asking(lambda done, total, about: progress(stage, done, total, about))
+        run = Run(folder, experiment, asking)
         for path in outputs if world().is_main else ():
             remove(path)  # answers to another split must not be taken for this one's
-        if name in parts.ONLY_RATE and run.split.why_no_rating_task:
-            why = f"{name} is left out: {run.split.why_no_rating_task}."
-            return {"tasks": [], **_left_out_of(inputs, [why])}
-        if needs_model:
-            run.asking.expect(_asks(run, name))
+        lacking = run.split.why_no_rating_task
+        if declaration.tasks == ("rating",) and lacking:
+            return {"tasks": [], **_left_out_of(inputs, [f"{name} is left out: {lacking}."])}
+        if name in (ALIGNED, ALIGNED_WITH_PRIOR):
+            asking.expect(_asks(run, name))
         else:
             progress(stage, 0, 1, "fitting")
-        model, chosen = parts.load(parts.MODELS, name, "model")(run)
-        answered = _can(model, run.split)
+        model = run.model(name)
+        answered = _answerable(model, run.split)
         for task in answered:
             with beside(folder.ranking(task, name)) as part:
-                _ask(model, task, run.split).write_parquet(part)
-        if name == "aligned":
+                _answers_frame(model, task, run.split).write_parquet(part)
+        if name == ALIGNED:
             _ask_in_wordings(run)
             _measure_search(run)
-        if not needs_model:  # a language model says how many requests it has answered
+        if name not in (ALIGNED, ALIGNED_WITH_PRIOR):  # these report how many requests they have answered
             progress(stage, 1, 1, FINISHED)
-        weights = (
-            {"weights": [asdict(weight) for weight in model.describe()]} if name == "aligned+prior" else {}
-        )
-        return {"tasks": answered, "chosen": chosen, **weights, **_left_out_of(inputs)}
+        weights = [asdict(weight) for weight in model.describe()] if name == ALIGNED_WITH_PRIOR else []
+        return {
+            "tasks": answered,
+            "chosen": _selections(run, name),
+            **({"weights": weights} if weights else {}),
+            **_left_out_of(inputs),
+        }
 
-    return folder.do(stage, inputs, work, outputs, together=needs_model)
-
-
-def _read_by(name: str, experiment: Experiment) -> dict[str, Any]:
-    """What a model's answers stand on beside data and training: settings and code, its own and its
-    priors'."""
-    models = _with_priors(name, experiment)
-    prompts = list(experiment.tasks) if name in parts.NEED_TRAINING else []
-    sections = {"seed", *(section for model in models for section in parts.READ_BY.get(model, ()))}
-    is_own = _is_own(name, experiment)
-    read: dict[str, Any] = {"exclude": _NOT_HANDED_OVER} if is_own else {"include": sections}
-    settings = experiment.model_dump(mode="json", **read)
-    return {"settings": settings, "own sources": parts.own_sources([*models, *prompts])}
+    return folder.do(stage, inputs, work, outputs, together=needs_training)
 
 
-def _with_priors(name: str, experiment: Experiment) -> list[str]:
-    prior = experiment.prior
-    return [name, prior.model, prior.rating_model] if name == "aligned+prior" else [name]
+def _selections(run: Run, name: str) -> list[str]:
+    """What a model chose on validation, after what its priors chose that are no models of the experiment themselves."""
+    model = run.model(name)
+    priors = (
+        zip(_priors(name, run.experiment), (model.prior, model.rating_prior))
+        if name == ALIGNED_WITH_PRIOR
+        else ()
+    )
+    alone = [prior for prior_name, prior in priors if prior_name not in run.experiment.models]
+    return [
+        sentence for tuned in (*alone, model) if isinstance(tuned, Tuned) for sentence in tuned.selection()
+    ]
 
 
-def _is_own(name: str, experiment: Experiment) -> bool:
-    """Whether code of the user's own answers, which is handed all that the run holds."""
-    return any(":" in model for model in _with_priors(name, experiment))
+def _depends_on(name: str, experiment: Experiment) -> dict[str, Any]:
+    """What a model's answers depend on beside its data and training: settings and code, its own and those of its priors."""
+    models = [name, *_priors(name, experiment)]
+    trained = [model for model in models if experiment.declared(model).stands_on == "train"]
+    settings: dict[str, Any] = {
+        model: experiment.settings_of(model).model_dump(mode="json") for model in models
+    }
+    if trained:
+        settings[ALIGNED] = experiment.decoding.model_dump(mode="json")
+    if any(":" in model for model in trained):  # it is handed the run, and so all of the experiment
+        settings["experiment"] = experiment.model_dump(mode="json", exclude=_NOT_HANDED_OVER)
+    prompts = list(experiment.tasks) if trained else []
+    return {
+        "settings": settings,
+        "seed": experiment.seed,
+        "own sources": parts.own_sources([*models, *prompts]),
+    }
+
+
+def _priors(name: str, experiment: Experiment) -> list[str]:
+    """The models that a model is combined of, beside the language model."""
+    return [experiment.prior.model, experiment.prior.rating_model] if name == ALIGNED_WITH_PRIOR else []
 
 
 def _local_files(name: str) -> dict[str, str]:
@@ -455,24 +509,19 @@ def _save_index(named: ItemIndex, folder: RunFolder) -> None:
             path.replace(folder.path / path.name)
 
 
-def _can(model: Any, split: Split) -> list[Task]:
+def _answerable(model: Any, split: Split) -> list[TaskName]:
     """The served tasks that the model answers and the data supports."""
-    able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
-    able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
-    return [task for task, can in able.items() if can]
+    return [task for task in tasks_of(model) if task != "rating" or not split.why_no_rating_task]
 
 
-def _ask(model: Any, task: str, split: Split) -> pl.DataFrame:
+def _answers_frame(model: Any, task: TaskName, split: Split) -> pl.DataFrame:
     """The test part's answers, one row per request in the split's order."""
-    if task == "rating":
-        requests, _ = split.rating_requests("test")
-        items = [request.item for request in requests]
-        return pl.DataFrame(
-            {"user": [r.user for r in requests], "item": items, "estimate": model.rate(requests)}
-        )
-    if task == "ranking":
-        return _ranking_frame(model.rank(split.ranking_requests("test")[0]))
-    return _ranking_frame(model.recommend(split.retrieval_requests("test")[0], LIST_LENGTH))
+    requests, _ = comparison.requests_of(split, task, "test")
+    answers = answer(model, task, requests, LIST_LENGTH)
+    if task != "rating":
+        return _ranking_frame(answers)
+    rows = {"user": [r.user for r in requests], "item": [r.item for r in requests], "estimate": answers}
+    return pl.DataFrame(rows)
 
 
 def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:
@@ -524,13 +573,13 @@ def _in_order(frame: pl.DataFrame, split: Split, task: str, folder: RunFolder, s
 def _asks(run: Run, name: str) -> list[Ask]:
     """Every call of the language model that this stage makes, in their order."""
     split, model, experiment = run.split, run.language_model, run.experiment
-    test = {task: comparison.requests_of(split, task, "test")[0] for task in _can(model, split)}
+    test = {task: comparison.requests_of(split, task, "test")[0] for task in _answerable(model, split)}
     cost, settings = costs(model, test), experiment.evaluation
     times = {
-        task: 2 if (task, name) == ("retrieval", "aligned+prior") else 1 for task in test
+        task: 2 if (task, name) == ("retrieval", ALIGNED_WITH_PRIOR) else 1 for task in test
     }  # pools are made, then scored
     asks = [Ask(task, len(test[task]), cost[task]) for task in test if test[task] for _ in range(times[task])]
-    if name == "aligned":
+    if name == ALIGNED:
         for task in _reworded(run):
             asked = Ask(
                 "other wordings", len(wordings.drawn(split, task, experiment.seed)[0]), cost.get(task, 1)
@@ -551,7 +600,7 @@ def _asks(run: Run, name: str) -> list[Ask]:
 def _reworded(run: Run) -> list[Task]:
     """The tasks that the language model is also asked in other wordings."""
     behind = {"ranking": run.experiment.decoding.ranking_prompt}  # the prompt whose wording counts
-    able = [task for task in parts.SERVED if task in _can(run.language_model, run.split)]
+    able = _answerable(run.language_model, run.split)
     tasks = [task for task in able if run.asked[behind.get(task, task)].held_out]
     return tasks if run.experiment.evaluation.held_out_wordings else []
 

@@ -13,7 +13,6 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from shelftalk.assemble import Run, build_aligned_with_prior
 from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import Popularity, fit_popularity
@@ -24,7 +23,9 @@ from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.records import Filter, Ranking, Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.stages import _selections
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 
 KNN = ItemKnnSettings(text_weight=(0.3,), decay=(0.7,), max_history=(3,))
@@ -233,7 +234,9 @@ def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
     """A run whose trained model is the one above."""
     run = Run(
         RunFolder(folder),
-        load_experiment(None, {"item_knn": KNN.model_dump(), "bias": BIAS.model_dump(), **experiment}),
+        load_experiment(
+            None, {"baselines": {"item_knn": KNN.model_dump(), "bias": BIAS.model_dump()}, **experiment}
+        ),
     )
     run.__dict__.update(
         split=exam_split(), language_model=LikeAModel(exam_split()), asked=dict.fromkeys(served)
@@ -243,7 +246,8 @@ def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
 
 def test_the_experiment_names_the_priors(tmp_path: Path):
     named = {"model": "popularity", "rating_model": "global_mean", "weights": [0.5]}
-    model, told = build_aligned_with_prior(run_parts(tmp_path, ["retrieval", "rating"], prior=named))
+    run = run_parts(tmp_path, ["retrieval", "rating"], prior=named)
+    model, told = run.model("aligned+prior"), _selections(run, "aligned+prior")
     assert (model.prior.name, model.rating_prior.name) == ("popularity", "global_mean")
     assert told[0].startswith("aligned+prior, retrieval: weight 0.5 of popularity (validation ndcg@10 ")
     assert told[1].startswith("aligned+prior, rating: weight 0.5 of global_mean (validation rmse ")
@@ -251,13 +255,12 @@ def test_the_experiment_names_the_priors(tmp_path: Path):
 
 def test_what_a_prior_chose_is_told_once(tmp_path: Path):
     weights = {"weights": [0.5]}
-    _, told = build_aligned_with_prior(
-        run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"])
-    )
+    run = run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"])
+    told = _selections(run, "aligned+prior")
     assert [sentence.split(":")[0] for sentence in told] == [
         "item_knn", "bias", "aligned+prior, retrieval", "aligned+prior, rating"
     ]  # fmt: skip
-    _, told = build_aligned_with_prior(run_parts(tmp_path, ["retrieval"], prior=weights))
+    told = _selections(run_parts(tmp_path, ["retrieval"], prior=weights), "aligned+prior")
     assert [sentence.split(":")[0] for sentence in told] == ["aligned+prior, retrieval"]
 
 

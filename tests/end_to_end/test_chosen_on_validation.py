@@ -19,11 +19,11 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import PART_NUMBER, Part, Split, split_leave_one_out
 from shelftalk.decoding.search_error import search_error
 from shelftalk.experiment import load_experiment
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, write_experiment
 

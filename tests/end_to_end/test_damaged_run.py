@@ -18,9 +18,9 @@ import polars as pl
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.errors import ChangedFile
 from shelftalk.experiment import Experiment
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, remove
 from tests.end_to_end.test_interrupted import interrupt
 from tests.end_to_end.tiny import call, contents

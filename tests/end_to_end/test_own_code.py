@@ -66,7 +66,9 @@ def test_settings_of_one_baseline_ask_that_baseline_alone(world: Path, tmp_path:
     models = ["popularity", "item_knn", "bias"]
     first = write_experiment(tmp_path / "tiny.toml", world, models=models)
     done_again(call("run", first, "--out", tmp_path / "run", "--json"))
-    other = write_experiment(tmp_path / "tiny.toml", world, models=models, bias={"item_damping": [7.0]})
+    other = write_experiment(
+        tmp_path / "tiny.toml", world, models=models, baselines={"bias": {"item_damping": [7.0]}}
+    )
     assert done_again(call("run", other, "--out", tmp_path / "run", "--json")) == {
         "recommend.bias",
         "evaluate",

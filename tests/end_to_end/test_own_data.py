@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 
 from shelftalk import parts
-from shelftalk.assemble import Run, build_index, build_item_knn, build_popularity
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_dataset
 from shelftalk.experiment import load_experiment
 from shelftalk.records import Filter, Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.stages import build_index
 from shelftalk.tasks.samples import read_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import SETTINGS, call, write_experiment
@@ -107,7 +108,7 @@ def test_unsold_items_can_be_recommended_by_every_model(finished):
     _, folder = finished
     run = Run(folder, load_experiment(folder.experiment))
     wanted = Request("anyone", ("i1", "i2"), filter=Filter(only=UNSOLD), candidates=(*UNSOLD, "i9"))
-    for model in (build_item_knn(run)[0], build_popularity(run)[0], run.language_model):
+    for model in (run.model("item_knn"), run.model("popularity"), run.language_model):
         assert set(model.recommend([wanted], 20)[0].items) == set(UNSOLD), model
         assert set(model.rank([wanted])[0].items) == {*UNSOLD, "i9"}, model
     shown = pl.read_parquet(folder.path / "rankings" / "ranking.item_knn.parquet")["items"].explode()

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from shelftalk import parts
-from shelftalk.assemble import Run
 from shelftalk.experiment import Experiment
 from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import ADDED_UP, content_of
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from tests.end_to_end.tiny import sign_anew
 

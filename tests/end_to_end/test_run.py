@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 from shelftalk import parts, stages
-from shelftalk.assemble import Run, build_item_knn, build_popularity
 from shelftalk.decoding.item_trie import build_trie
 from shelftalk.errors import (
     AnotherExperiment,
@@ -25,6 +24,7 @@ from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.records import Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, done_again, save_world, write_experiment
@@ -313,7 +313,7 @@ def test_half_a_model_folder_is_one_sentence(
 
 def test_fewer_than_no_items_are_refused(finished: RunFolder, tiny: Experiment) -> None:
     run = Run(finished, tiny)
-    for model in (run.language_model, build_item_knn(run)[0], build_popularity(run)[0]):
+    for model in (run.language_model, run.model("item_knn"), run.model("popularity")):
         with pytest.raises(SettingsError, match="ask for 0 or more"):
             model.recommend([Request("u", ())], -1)
 

@@ -27,7 +27,7 @@ SETTINGS: dict[str, Any] = {
     "nano": {"width": 32, "layers": 1, "heads": 2, "vocabulary": 400},
     "training": {"epochs": 2, "batch_tokens": 1024, "validations": 4, "validation_samples": 20},
     "decoding": {"beams": 20, "batch_size": 64},
-    "item_knn": {"text_weight": [0.0, 0.3], "decay": [0.7], "max_history": [5]},
+    "baselines": {"item_knn": {"text_weight": [0.0, 0.3], "decay": [0.7], "max_history": [5]}},
     "prior": {"weights": [0.0, 0.5, 1.0], "pool": 20},
     "evaluation": {"resamples": 100, "shown_users": 3},
 }

@@ -16,9 +16,9 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig
 
 from shelftalk import stages
-from shelftalk.assemble import check_backbone
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import load_experiment
+from shelftalk.fresh_backbone import check_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.lora import has_adapters, merge, trained_part
 from shelftalk.models.nano import train_tokenizer

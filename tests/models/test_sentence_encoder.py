@@ -14,10 +14,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5Model
 
-from shelftalk.assemble import build_index, reads_text_vectors
+from shelftalk import parts
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.sentence_encoder import encode_texts
+from shelftalk.stages import build_index
 from shelftalk.testing.task_exams import world_split
 from shelftalk.testing.worlds import EVIL_TEXTS
 
@@ -133,7 +134,7 @@ def test_an_index_is_made_of_the_encoders_vectors(encoder, scheme):
 
 
 def test_a_scheme_that_reads_no_text_vectors_refuses_an_encoder(encoder):
-    assert not reads_text_vectors("titles")
+    assert not parts.INDEXINGS["titles"].reads_text_vectors
     with pytest.raises(
         SettingsError, match=r'which the scheme "titles" does not read; set index\.encoder = "tfidf"'
     ):

@@ -11,11 +11,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shelftalk.assemble import Run, build_aligned_with_prior, build_bias, build_item_knn
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnknownItem, UnreadableFile
 from shelftalk.experiment import load_experiment
 from shelftalk.publishing import open_recommender, with_prior
 from shelftalk.records import Filter, Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 Copied = Callable[[], Path]
@@ -113,8 +113,8 @@ def test_the_card_may_be_edited_and_strange_files_may_lie_beside(copied: Copied)
 
 
 def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Path, run: Run) -> None:
-    combined, _ = build_aligned_with_prior(run)
-    knn, bias = build_item_knn(run)[0], build_bias(run)[0]
+    combined = run.model("aligned+prior")
+    knn, bias = run.model("item_knn"), run.model("bias")
     ours = with_prior(published, open_recommender(published), knn, bias)
     requests, rated = run.split.retrieval_requests("test")[0][:5], run.split.rating_requests("test")[0][:5]
     assert ours.weights == combined.weights
@@ -130,4 +130,4 @@ def test_without_weights_a_prior_is_refused(copied: Copied, run: Run) -> None:
     facts = json.loads((folder / "shelftalk.json").read_text())
     (folder / "shelftalk.json").write_text(json.dumps({**facts, "weights": []}))
     with pytest.raises(SettingsError, match="no weight of a prior for retrieval"):
-        with_prior(folder, open_recommender(folder), build_item_knn(run)[0])
+        with_prior(folder, open_recommender(folder), run.model("item_knn"))

@@ -12,7 +12,6 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.decoding.item_trie import open_trie
 from shelftalk.decoding.logits_processor import TrieLogitsProcessor
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError, StageMissing
@@ -22,6 +21,7 @@ from shelftalk.publishing.card import base_model, plain_name
 from shelftalk.publishing.contents import HOLD
 from shelftalk.publishing.publish import publish, without_paths
 from shelftalk.records import Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment

@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import Run, read_model_facts
 from shelftalk.errors import AnotherExperiment, RunError
 from shelftalk.experiment import load_experiment
+from shelftalk.model_folder import read_model_facts
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing import publish as publishing
 from shelftalk.publishing.publish import publish
 from shelftalk.records import Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment

@@ -11,12 +11,12 @@ import polars as pl
 import pytest
 
 from shelftalk import stages
-from shelftalk.assemble import Run
 from shelftalk.experiment import load_experiment
 from shelftalk.report.content import Difference, ReportContent
 from shelftalk.report.from_run import _oriented, content_of, line_of
 from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world, untitled_world
 
@@ -24,7 +24,7 @@ SETTINGS = {
     "name": "baselines",
     "seed": 1,
     "split": {"ranking_negatives": 20},
-    "item_knn": {"text_weight": [0.3], "decay": [0.7], "max_history": [5]},
+    "baselines": {"item_knn": {"text_weight": [0.3], "decay": [0.7], "max_history": [5]}},
     "evaluation": {"resamples": 100, "shown_users": 7},
 }
 

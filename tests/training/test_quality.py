@@ -14,13 +14,15 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import Run, new_backbone, train_backbone, validated, validation_quality
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.evaluation.evaluator import evaluate_retrieval
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.fine_tuning import train_backbone, validated, validation_quality
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.quality import quality_of

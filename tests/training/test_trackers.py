@@ -14,9 +14,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.integrations import integration_utils
 
 from shelftalk import stages
-from shelftalk.assemble import TRACKING_FOLDER
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.fine_tuning import TRACKING_FOLDER
 from shelftalk.models.backbone import Backbone
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world

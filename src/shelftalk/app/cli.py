@@ -164,7 +164,13 @@ def show_index(
 @show_app.command("experiment")
 def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
     """The experiment with every default resolved, as TOML: a file to start your own from."""
-    _guarded(lambda: typer.echo(_experiment(experiment, seed, None, data, None, None).toml()))
+
+    def work() -> None:
+        from shelftalk.settings import commented_toml
+
+        typer.echo(commented_toml(_experiment(experiment, seed, None, data, None, None)), nl=False)
+
+    _guarded(work)
 
 
 @app.command()

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk import parts, stages
-from shelftalk.assemble import Run, new_backbone, reads_text_vectors
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import Experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.token_statistics import token_statistics
+from shelftalk.runs import Run
 from shelftalk.runtime import machine
 from shelftalk.runtime.run_folder import RunFolder
 
@@ -64,17 +65,16 @@ def index_figures(
     Without `schemes`, all that do not leak. Tokens are those of the experiment's own backbone, before
     training.
     """
-    rows, wanted = [], schemes or [name for name in parts.INDEXINGS if name not in parts.LEAKING]
-    reads = {
-        scheme: reads_text_vectors(scheme) for scheme in wanted
-    }  # a misspelt one is told before any work
+    rows, wanted = [], schemes or [name for name, scheme in parts.INDEXINGS.items() if not scheme.leaks]
+    # a misspelt name is reported before any work
+    declared = {name: parts.declared(parts.INDEXINGS, name, "index scheme") for name in wanted}
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
         stages.prepare(folder, experiment, progress)
         for position, scheme in enumerate(wanted, start=1):
             stage, said = f"index.{scheme}", f"scheme {position} of {len(wanted)}"
             progress(stage, 0, 1, said)
-            encoder = experiment.index.encoder if reads[scheme] else "tfidf"
+            encoder = experiment.index.encoder if declared[scheme].reads_text_vectors else "tfidf"
             settings = experiment.index.model_copy(update={"scheme": scheme, "encoder": encoder})
             one = experiment.model_copy(update={"index": settings})
             record = stages.index(folder, one)

@@ -77,6 +77,12 @@ class Bias:
             "validation rmse": self.validation_rmse,
         }
 
+    def selection(self) -> list[str]:
+        """What was chosen on validation, as a sentence."""
+        return [
+            f"{self.name}: {', '.join(f'{name} {value:.4g}' for name, value in self.describe().items())}."
+        ]
+
     def rate(self, requests: Sequence[Request]) -> list[float]:
         """One estimate per request; the user bias of an unknown user comes from the ratings in the request's
         history.
@@ -112,13 +118,13 @@ class _Ratings:
     values: np.ndarray
 
 
-def fit_global_mean(split: Split) -> GlobalMean:
-    """Average the visible ratings. Raises NothingLeft where there are none."""
+def fit_global_mean(split: Split, settings: Settings | None = None, seed: int = 0) -> GlobalMean:
+    """Average the visible ratings. Nothing is set and nothing is drawn. Raises NothingLeft where there are none."""
     return GlobalMean(float(_visible(split).values.mean()), frozenset(split.dataset.item_ids))
 
 
-def fit_bias(split: Split, settings: BiasSettings) -> Bias:
-    """Fit both biases to the visible ratings and choose the damping by validation RMSE.
+def fit_bias(split: Split, settings: BiasSettings, seed: int = 0) -> Bias:
+    """Fit both biases to the visible ratings and choose the damping by validation RMSE. Nothing is drawn.
 
     Raises NothingLeft where there are no visible or no validation ratings.
     """

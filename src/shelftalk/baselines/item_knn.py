@@ -23,7 +23,7 @@ from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
 from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
-from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, text_vectors
+from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, not_counted, text_vectors
 from shelftalk.data.splitting import Split
 from shelftalk.records import Ranking, Request
 from shelftalk.settings import Settings
@@ -71,11 +71,24 @@ class ItemKnn:
     co_occurrence: csr_matrix
     recipe: Recipe
     validation_ndcg: float
+    ordered: bool = True
+    """Whether histories have an order."""
+    not_counted: tuple[str, ...] = ()
+    """A sentence where co-occurrence counts a part of long histories alone."""
     name: str = "item_knn"
 
     def describe(self) -> dict[str, float]:
         """What was chosen on validation, and the NDCG@10 that it reached there."""
         return {**self.recipe._asdict(), "validation ndcg@10": self.validation_ndcg}
+
+    def selection(self) -> list[str]:
+        """What was chosen on validation, as a sentence, after what was not counted."""
+        weight, decay, length = self.recipe
+        reach = f"decay {decay:g} over the last {length} items" if self.ordered else "all items alike"
+        chosen = (
+            f"{self.name}: text weight {weight:g}, {reach} (validation ndcg@10 {self.validation_ndcg:.4f})."
+        )
+        return [*self.not_counted, chosen]
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, I] float32, 0 for what is unlike the whole history; the history itself is not excluded.
@@ -161,7 +174,9 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
             for share in settings.text_weight:
                 totals[Recipe(share, decay, max_history)] += _ndcg_sum(mix(*parts, share), seen, wanted)
     best = max(totals, key=totals.__getitem__)
-    return ItemKnn(catalogue, text, together, best, totals[best] / len(requests))
+    left_out = not_counted(split, settings.co_occurrence_events, "baselines.item_knn.co_occurrence_events")
+    ndcg = totals[best] / len(requests)
+    return ItemKnn(catalogue, text, together, best, ndcg, split.dataset.ordered, tuple(left_out))
 
 
 def _validation(split: Split, settings: ItemKnnSettings, seed: int) -> tuple[list[Request], list[str]]:

@@ -13,6 +13,7 @@ import numpy as np
 from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
 from shelftalk.data.splitting import Split
 from shelftalk.records import Ranking, Request
+from shelftalk.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,6 @@ class Popularity:
         return self.catalogue.rank(self.scores, requests)
 
 
-def fit_popularity(split: Split) -> Popularity:
-    """Count the training events of each item."""
+def fit_popularity(split: Split, settings: Settings | None = None, seed: int = 0) -> Popularity:
+    """Count the training events of each item. Nothing is set and nothing is drawn."""
     return Popularity(scored_catalogue(split), split.popularity.astype(np.float32))

@@ -25,7 +25,7 @@ from shelftalk.errors import BadValue, SettingsError, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.recommender import candidate_rows, check_items, check_wanted
+from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_wanted
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.tasks.task import ServedTask
@@ -69,7 +69,7 @@ class LanguageModelRecommender:
         index: ItemIndex,
         tasks: dict[str, ServedTask],
         settings: DecodingSettings,
-        name: str = "aligned",
+        name: str = ALIGNED,
         held_out_wording: bool = False,
         on_batch: Callable[[int, int], None] | None = None,
         trie: Trie | None = None,

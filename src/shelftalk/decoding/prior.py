@@ -19,7 +19,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
-from shelftalk.recommender import Rater, candidate_rows, check_items, check_wanted
+from shelftalk.recommender import ALIGNED_WITH_PRIOR, Rater, candidate_rows, check_items, check_wanted
 from shelftalk.records import Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
@@ -65,7 +65,7 @@ class AlignedWithPrior:
     rating_prior: Rater | None
     settings: PriorSettings
     weights: dict[str, Chosen] = field(default_factory=dict)
-    name: str = "aligned+prior"
+    name: str = ALIGNED_WITH_PRIOR
 
     def __post_init__(self) -> None:
         if not isinstance(self.prior, Prior):
@@ -127,6 +127,14 @@ class AlignedWithPrior:
     def describe(self) -> list[Chosen]:
         """What validation chose."""
         return list(self.weights.values())
+
+    def selection(self) -> list[str]:
+        """What validation chose, a sentence for each task."""
+        return [
+            f"{self.name}, {chosen.task}: weight {chosen.weight:g} of {chosen.prior} (validation {chosen.metric} "
+            f"{chosen.value:.4f}; 0 is the language model alone, 1 the prior alone)."
+            for chosen in self.describe()
+        ]
 
     def _weight(self, task: str) -> float:
         """Raises UnknownPart for a task that validation chose no weight for, or whose prior is not there."""

@@ -16,6 +16,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.evaluation.comparison import evaluated, requests_of
 from shelftalk.evaluation.metrics import LIST_LENGTH, Task
+from shelftalk.recommender import answer
 from shelftalk.records import Request
 
 WORDINGS = ("seen", "held out")
@@ -34,7 +35,7 @@ def ask(models: Mapping[str, Any], tasks: Sequence[Task], split: Split, seed: in
     for task in tasks:
         requests, truths = drawn(split, task, seed)
         for wording, model in models.items():
-            table = evaluated(task, _answers(model, task, requests), requests, truths, split)
+            table = evaluated(task, answer(model, task, requests, LIST_LENGTH), requests, truths, split)
             frames.append(
                 table.select(pl.lit(task).alias("task"), pl.lit(wording).alias("wording"), pl.all())
             )
@@ -54,9 +55,3 @@ def drawn(split: Split, task: Task, seed: int) -> tuple[list[Request], list[Any]
         )  # where none of these users has a rating in the part
         positions = seeds.generator(seed, "wordings", "ratings").permutation(positions)[:RATINGS].tolist()
     return [requests[position] for position in positions], [truths[position] for position in positions]
-
-
-def _answers(model: Any, task: Task, requests: Sequence[Request]) -> Any:
-    if task == "rating":
-        return model.rate(requests)
-    return model.rank(requests) if task == "ranking" else model.recommend(requests, LIST_LENGTH)

@@ -94,10 +94,10 @@ class DecoderOnly(Backbone):
 
 
 def _restarting_positions(starts: Sequence[tuple[int, ...]], width: int) -> torch.Tensor:
-    """[B, T] places counted from the start of the sample that each token belongs to."""
+    """[B, T] positions counted from the start of the sample that each token belongs to."""
     positions = torch.arange(width).repeat(len(starts), 1)
-    for row, positions in enumerate(starts):
-        for start in positions:
+    for row, sample_starts in enumerate(starts):
+        for start in sample_starts:
             positions[row, start:] = torch.arange(width - start)
     return positions
 

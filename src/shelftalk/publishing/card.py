@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk.experiment import Experiment
+from shelftalk.recommender import ALIGNED
 from shelftalk.report import numbers, tables
 from shelftalk.report.content import Fact, ModelRow, ReportContent, TaskResults
 from shelftalk.report.headline import headline
 from shelftalk.report.markdown import escaped, markdown_table
 from shelftalk.report.tables import Cell, Table
 
-OURS = "aligned"
 """The model that a published folder is."""
 VERSIONS = ("shelftalk", "python", "torch", "transformers", "tokenizers")
 FOLDER_HOLDS = (
@@ -141,7 +141,7 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
             metric_value=round(value, 6),
         )
         for row in task.rows
-        if row.model == OURS
+        if row.model == ALIGNED
         for metric, value in row.metrics.items()
         if value is not None and numbers.known(value)
     ]

@@ -17,9 +17,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shelftalk import __version__
-from shelftalk.assemble import TRIE_FOLDER
 from shelftalk.decoding.trie_files import ARRAYS
 from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
+from shelftalk.model_folder import TRIE_FOLDER
 
 FACTS = "shelftalk.json"
 """Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers

@@ -16,13 +16,13 @@ import numpy as np
 import polars as pl
 
 from shelftalk import parts
-from shelftalk.assemble import TRIE_FOLDER, holds_names
 from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import AnotherExperiment, SettingsError, reading
 from shelftalk.experiment import read_toml, validated
 from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.model_folder import TRIE_FOLDER, holds_names
 from shelftalk.models.settings import Precision
 from shelftalk.publishing.contents import (
     CATALOGUE,

@@ -11,11 +11,11 @@ from typing import Any
 import tomli_w
 
 from shelftalk import __version__, parts
-from shelftalk.assemble import TRIE_FOLDER, Run, redo_training, save_generation_settings
 from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
-from shelftalk.publishing.card import OURS, model_card, plain_name
+from shelftalk.model_folder import TRIE_FOLDER, redo_training, save_generation_settings
+from shelftalk.publishing.card import model_card, plain_name
 from shelftalk.publishing.contents import (
     CARD,
     CATALOGUE,
@@ -27,7 +27,9 @@ from shelftalk.publishing.contents import (
     is_published,
 )
 from shelftalk.publishing.opening import open_recommender
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.report.from_run import content_of
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, alone_beside, beside, space_needed, write_json
 
 SHOWN_ITEMS = 2
@@ -88,7 +90,11 @@ def _write_card(part: Path, run: Run, folder: str, repository: str | None) -> No
 
 
 def _facts(run: Run, served: Sequence[str]) -> Mapping[str, Any]:
-    prior = run.folder.record("recommend.aligned+prior") if "aligned+prior" in run.experiment.models else None
+    prior = (
+        run.folder.record(f"recommend.{ALIGNED_WITH_PRIOR}")
+        if ALIGNED_WITH_PRIOR in run.experiment.models
+        else None
+    )
     return {
         "shelftalk": __version__,
         "split": run.split.fingerprint(),
@@ -127,11 +133,11 @@ def without_paths(experiment: Experiment) -> Experiment:
 
 def _check_figures(folder: RunFolder) -> None:
     """Raises StageMissing where the run has no figures of its model as it is now."""
-    evaluated, asked = folder.needed("evaluate"), f"recommend.{OURS}"
+    evaluated, asked = folder.needed("evaluate"), f"recommend.{ALIGNED}"
     folder.needed("train")
     if evaluated.inputs["recommend"].get(asked) != folder.needed(asked).fingerprint:
         raise StageMissing(
-            f'the figures in "{folder.path}" are not those of its model as it is now; run `shelftalk run` again with "{OURS}" among '
+            f'the figures in "{folder.path}" are not those of its model as it is now; run `shelftalk run` again with "{ALIGNED}" among '
             "the models, then publish."
         )
 

@@ -6,15 +6,15 @@ import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import polars as pl
 
 from shelftalk import __version__, seeds
-from shelftalk.data.sources import DataSettings
-from shelftalk.data.splitting import Split, SplitSettings
+from shelftalk.data.splitting import Split
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.records import Request, Sample
 from shelftalk.report import run_facts, supplements
 from shelftalk.report.content import (
@@ -32,6 +32,7 @@ from shelftalk.report.content import (
     Stage,
     TaskResults,
 )
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.tasks.samples import read_samples
 
@@ -41,16 +42,16 @@ PLOTTED = {
     "rating": ("rmse", "mae"),
 }
 FIRST_PAIRS = (
-    ("aligned+prior", "item_knn"),
-    ("aligned+prior", "bias"),
-    ("aligned", "item_knn"),
-    ("aligned", "bias"),
-    ("aligned", "popularity"),
-    ("aligned", "global_mean"),
-    ("aligned+prior", "aligned"),
+    (ALIGNED_WITH_PRIOR, "item_knn"),
+    (ALIGNED_WITH_PRIOR, "bias"),
+    (ALIGNED, "item_knn"),
+    (ALIGNED, "bias"),
+    (ALIGNED, "popularity"),
+    (ALIGNED, "global_mean"),
+    (ALIGNED_WITH_PRIOR, ALIGNED),
 )
 """The comparisons that matter, first to last; the others follow. Fixed before any result was seen."""
-SHOWN_MODELS = ("aligned", "item_knn", "popularity")
+SHOWN_MODELS = (ALIGNED, "item_knn", "popularity")
 """Whose lists are shown: the first of these that was evaluated, else the run's first model that retrieves."""
 ADDED_UP = "sum by which the checkpoint was kept"
 SHOWN_HISTORY, SHOWN_TOP = 8, 5
@@ -73,49 +74,7 @@ LINKS = (
 )
 
 
-class _Evaluation(supplements.Asked, Protocol):
-    @property
-    def shown_users(self) -> int: ...
-
-
-class _Experiment(Protocol):
-    """What the report reads of an experiment."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def models(self) -> tuple[str, ...]: ...
-    @property
-    def data(self) -> DataSettings: ...
-    @property
-    def split(self) -> SplitSettings: ...
-    @property
-    def tasks(self) -> Mapping[str, Any]: ...
-    @property
-    def evaluation(self) -> _Evaluation: ...
-    @property
-    def decoding(self) -> supplements.AskedHow: ...
-    @property
-    def pretrained(self) -> Any: ...
-    @property
-    def needs_training(self) -> bool: ...
-    def toml(self) -> str: ...
-
-
-class FinishedRun(Protocol):
-    """A run whose evaluation is done: the folder, its experiment and its split."""
-
-    @property
-    def run(self) -> RunFolder: ...
-    @property
-    def experiment(self) -> _Experiment: ...
-    @property
-    def split(self) -> Split: ...
-
-
-def content_of(run: FinishedRun) -> ReportContent:
+def content_of(run: Run) -> ReportContent:
     """Everything the report says about a run. Raises StageMissing where a stage that it tells about was not
     run."""
     experiment, folder = run.experiment, run.folder
@@ -130,10 +89,10 @@ def content_of(run: FinishedRun) -> ReportContent:
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
     published, published_note = supplements.published(run.split, tasks, leaks=bool(warnings))
     wording, wording_note = (
-        supplements.wordings(folder, experiment) if "aligned" in experiment.models else ((), "")
+        supplements.wordings(folder, experiment) if ALIGNED in experiment.models else ((), "")
     )
     search_error, search_error_note = (
-        supplements.search_error(folder, experiment) if "aligned" in experiment.models else ((), "")
+        supplements.search_error(folder, experiment) if ALIGNED in experiment.models else ((), "")
     )
     return ReportContent(
         title=experiment.name,
@@ -185,7 +144,7 @@ def content_of(run: FinishedRun) -> ReportContent:
     )
 
 
-def _records(run: FinishedRun) -> list[StageRecord]:
+def _records(run: Run) -> list[StageRecord]:
     """The manifests of this run's stages, in the order in which they ran."""
     names = ["prepare", *(("index", "write", "train") if run.experiment.needs_training else ())]
     names += [f"recommend.{name}" for name in run.experiment.models] + ["evaluate"]
@@ -201,7 +160,7 @@ def _command(folder: RunFolder) -> str:
 # ---------------------------------------------------------------------------------------------------------
 
 
-def _task(run: FinishedRun, task: str, of_models: Mapping[str, Any]) -> TaskResults:
+def _task(run: Run, task: str, of_models: Mapping[str, Any]) -> TaskResults:
     rows = tuple(
         _row(name, values, of_models) for name, values in of_models.items() if not name.endswith(".ci")
     )
@@ -226,7 +185,7 @@ def _row(model: str, values: Mapping[str, float], of_models: Mapping[str, Any]) 
     intervals = {
         metric: (low, high) for metric, (low, high) in of_models[f"{model}.ci"].items() if metric in shown
     }
-    return ModelRow(model, shown, intervals, baseline=not model.startswith("aligned"))
+    return ModelRow(model, shown, intervals, baseline=not model in (ALIGNED, ALIGNED_WITH_PRIOR))
 
 
 def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
@@ -239,7 +198,7 @@ def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
 
 def _oriented(difference: Difference) -> Difference:
     """The difference with the model that is judged first, whatever the order in which models were named."""
-    strength = {"aligned+prior": 0, "aligned": 1}
+    strength = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1}
     if strength.get(difference.first, 2) <= strength.get(difference.second, 2):
         return difference
     value, low, high = (
@@ -253,7 +212,7 @@ def _weight(difference: Difference) -> int:
     return FIRST_PAIRS.index(pair) if pair in FIRST_PAIRS else len(FIRST_PAIRS)
 
 
-def _slices(run: FinishedRun) -> tuple[SliceRow, ...]:
+def _slices(run: Run) -> tuple[SliceRow, ...]:
     rows = pl.read_parquet(run.folder.evaluation("slices"), glob=False).iter_rows(named=True)
     return tuple(
         SliceRow(
@@ -314,7 +273,7 @@ def _quality(train: StageRecord) -> tuple[QualityPoint, ...]:
     return tuple(QualityPoint(row["step"], row["tokens"], row["metric"], row["value"]) for row in rows)
 
 
-def _samples(run: FinishedRun) -> tuple[ShownSample, ...]:
+def _samples(run: Run) -> tuple[ShownSample, ...]:
     """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and
     rather short."""
     samples = read_samples(run.folder.epoch(0))
@@ -343,13 +302,13 @@ def _begins_title(item: str, sample: Sample, split: Split) -> bool:
 # ----------------------------------------------------------------------------------------------------------
 
 
-def _shown_model(run: FinishedRun) -> str | None:
+def _shown_model(run: Run) -> str | None:
     """Whose lists are shown, or None where no model retrieves."""
     able = [name for name in run.experiment.models if run.folder.ranking("retrieval", name).exists()]
     return next((name for name in (*SHOWN_MODELS, *able) if name in able), None)
 
 
-def _users(run: FinishedRun) -> tuple[ShownUser, ...]:
+def _users(run: Run) -> tuple[ShownUser, ...]:
     """Users drawn by seed, never by how well they were served."""
     model = _shown_model(run)
     if model is None:
@@ -383,7 +342,7 @@ def _user(
     )
 
 
-def _users_note(run: FinishedRun) -> str:
+def _users_note(run: Run) -> str:
     model, people = _shown_model(run), run.experiment.evaluation.shown_users
     if model is None or not people:
         return ""

@@ -4,15 +4,17 @@ wordings, and what its search misses."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import polars as pl
 
 from shelftalk.data.splitting import Split
+from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.evaluation import wordings as asked
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
+from shelftalk.experiment import Experiment
+from shelftalk.recommender import ALIGNED
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
@@ -42,41 +44,6 @@ CONVENTIONS: dict[Convention, str] = {
 WORDING_METRICS: dict[Task, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae"),
 }  # fmt: skip
-
-
-class Asked(Protocol):
-    """What is read of an experiment's settings of evaluation."""
-
-    @property
-    def resamples(self) -> int: ...
-    @property
-    def held_out_wordings(self) -> bool: ...
-
-
-class AskedHow(Protocol):
-    """What is read of an experiment's settings of decoding."""
-
-    @property
-    def ranking_prompt(self) -> str: ...
-    @property
-    def search(self) -> str: ...
-    @property
-    def beams(self) -> int: ...
-    @property
-    def finish(self) -> str: ...
-    @property
-    def length_penalty(self) -> float: ...
-
-
-class WordingExperiment(Protocol):
-    """What is read of an experiment."""
-
-    @property
-    def seed(self) -> int: ...
-    @property
-    def evaluation(self) -> Asked: ...
-    @property
-    def decoding(self) -> AskedHow: ...
 
 
 def published(
@@ -125,12 +92,12 @@ def _their_row(row: Published) -> PublishedRow:
     )
 
 
-def wordings(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[WordingRow, ...], str]:
+def wordings(folder: RunFolder, experiment: Experiment) -> tuple[tuple[WordingRow, ...], str]:
     """The language model in a seen and a held-out wording, the paired change, and a sentence on who was
     asked."""
     if not experiment.evaluation.held_out_wordings:
         return (), ""
-    path, answered = folder.evaluation("wordings"), folder.needed("recommend.aligned").facts["tasks"]
+    path, answered = folder.evaluation("wordings"), folder.needed(f"recommend.{ALIGNED}").facts["tasks"]
     if not path.exists():
         return (), _without(answered, experiment)
     table = pl.read_parquet(path, glob=False)
@@ -150,7 +117,7 @@ def wordings(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[Wo
     )
 
 
-def _without(tasks: Sequence[str], experiment: WordingExperiment) -> str:
+def _without(tasks: Sequence[str], experiment: Experiment) -> str:
     """The sentence on tasks that could not be asked so, each by the prompt whose wording counts; "" for
     none."""
     behind = {"ranking": experiment.decoding.ranking_prompt}
@@ -161,7 +128,7 @@ def _without(tasks: Sequence[str], experiment: WordingExperiment) -> str:
     return f"There is no held-out wording for {' and '.join(tasks)}: {templates}."
 
 
-def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment) -> list[WordingRow]:
+def _wording_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> list[WordingRow]:
     metrics, resamples, seed = [*WORDING_METRICS[task]], experiment.evaluation.resamples, experiment.seed
     frames = {wording: table.filter(pl.col("wording") == wording) for wording in asked.WORDINGS}
     intervals = intervals_side_by_side(frames, metrics, resamples, seed)
@@ -172,7 +139,7 @@ def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment
         ends = {metric: intervals[wording][metric] for metric in metrics}
         rows.append(
             WordingRow(
-                name, "aligned", wording, frame.height, {metric: figures[metric] for metric in metrics}, ends
+                name, ALIGNED, wording, frame.height, {metric: figures[metric] for metric in metrics}, ends
             )
         )
     changes = {
@@ -181,10 +148,10 @@ def _wording_rows(task: Task, table: pl.DataFrame, experiment: WordingExperiment
     }
     values = {metric: change.value for metric, change in changes.items()}
     bounds = {metric: (change.low, change.high) for metric, change in changes.items()}
-    return [*rows, WordingRow(name, "aligned", CHANGE, seen.height, values, bounds)]
+    return [*rows, WordingRow(name, ALIGNED, CHANGE, seen.height, values, bounds)]
 
 
-def search_error(folder: RunFolder, experiment: WordingExperiment) -> tuple[tuple[SearchErrorRow, ...], str]:
+def search_error(folder: RunFolder, experiment: Experiment) -> tuple[tuple[SearchErrorRow, ...], str]:
     """Beams against the model's true top 10, and who was asked and how to read it; nothing where it was not
     measured."""
     path = folder.evaluation("search_error")
@@ -217,14 +184,14 @@ def _search_error_row(table: pl.DataFrame) -> SearchErrorRow:
     )
 
 
-def _reading(rows: Sequence[SearchErrorRow], asked_how: AskedHow) -> list[str]:
+def _reading(rows: Sequence[SearchErrorRow], settings: DecodingSettings) -> list[str]:
     """A sentence on the search that this run answered by."""
-    if asked_how.search == "exact":
+    if settings.search == "exact":
         return ["This run's own answers are exact."]
-    penalty = " (before its length penalty)" if asked_how.length_penalty else ""
+    penalty = " (before its length penalty)" if settings.length_penalty else ""
     return [
         f'This run\'s search{penalty}, {row.beams} beams with finish = "{row.finish}", finds another top 10 for '
         f"{numbers.percent(row.differing)} of them and misses {numbers.percent(row.missing)} of the true items."
         for row in rows
-        if (row.beams, row.finish) == (max(10, asked_how.beams), asked_how.finish)
+        if (row.beams, row.finish) == (max(10, settings.beams), settings.finish)
     ]

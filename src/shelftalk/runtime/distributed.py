@@ -35,7 +35,7 @@ class World:
         """Whether this is the one that writes files and speaks."""
         return self.rank == 0
 
-    def mine(self, items: Sequence[T]) -> Sequence[T]:
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
         """Every `count`-th of them, from number `rank` on."""
         return items[self.rank :: self.size]
 

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shelftalk.assemble import new_backbone
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.records import Request
 from shelftalk.studies.ablation.grid import Variant
 from shelftalk.studies.ablation.variant_run import VariantRun, prepare, run_of

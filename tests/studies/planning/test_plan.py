@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from shelftalk import stages
-from shelftalk.assemble import Run, new_backbone
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Encoded
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.counting import count_samples
 from shelftalk.studies.planning.gpus import GPUS

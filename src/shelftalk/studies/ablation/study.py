@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tomli_w
 
-from shelftalk.assemble import check_backbone
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
+from shelftalk.fresh_backbone import check_backbone
 from shelftalk.runtime.run_folder import alone_in, beside, holds_something, remove_parts, space_needed
 from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
 from shelftalk.studies.ablation import variant_run

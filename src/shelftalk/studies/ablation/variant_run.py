@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shelftalk.assemble import Run, build_item_knn
 from shelftalk.experiment import Experiment
 from shelftalk.parts import SERVED
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.stages import FINISHED, OnProgress
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Variant
@@ -76,17 +76,17 @@ def ask_item_knn(
     experiment, questions = variant.experiment, _questions(settings, variant)
     inputs = {
         "prepare": shared.needed("prepare").fingerprint,
-        "item_knn": experiment.item_knn.model_dump(mode="json"),
+        "item_knn": experiment.settings_of(ITEM_KNN).model_dump(mode="json"),
         **questions.inputs,
     }
 
     def work() -> dict[str, Any]:
         progress("ask", 0, 1, ITEM_KNN)
         run = Run(shared, experiment)
-        model, chosen = build_item_knn(run)
+        model = run.model(ITEM_KNN)
         measured = measure(model, folder, run, questions)
         progress("ask", 1, 1, FINISHED)
-        return {"chosen": chosen, **measured}
+        return {"chosen": model.selection(), **measured}
 
     folder.do("evaluate", inputs, work, [folder.evaluation(task) for task in SERVED])
     return folder

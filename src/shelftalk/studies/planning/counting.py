@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shelftalk import seeds
-from shelftalk.assemble import Run
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.titles import first_texts
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.preflight import check_lengths
+from shelftalk.runs import Run
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import Task
 

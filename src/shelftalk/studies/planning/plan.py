@@ -19,17 +19,18 @@ import torch
 from transformers import PreTrainedModel
 
 from shelftalk import stages
-from shelftalk.assemble import Run, family, new_backbone, symbols
 from shelftalk.decoding.item_trie import trie_of
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
+from shelftalk.fresh_backbone import family, new_backbone, symbols
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone, Encoded
 from shelftalk.models.precision import fp16_refusal, product_type
 from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import Precision
 from shelftalk.preflight import check_run
+from shelftalk.runs import Run
 from shelftalk.runtime import machine
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning import memory, time

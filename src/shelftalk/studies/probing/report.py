@@ -13,6 +13,7 @@ import polars as pl
 
 from shelftalk import __version__
 from shelftalk.errors import SettingsError
+from shelftalk.recommender import ALIGNED
 from shelftalk.report import numbers
 from shelftalk.report.markdown import escaped, markdown_table
 from shelftalk.report.render import environment
@@ -83,7 +84,7 @@ def differences(answers: pl.DataFrame) -> list[dict[str, Any]]:
     pairs = [(model, WITHOUT, answers) for model in mixed if WITHOUT in models]
     unseen = answers.filter(pl.col("half") == 1)
     pairs += [(model, model + HALF, unseen) for model in models if model + HALF in models]
-    pairs += [("aligned", "before alignment", answers)] * ("aligned" in models)
+    pairs += [(ALIGNED, "before alignment", answers)] * (ALIGNED in models)
     rows = []
     for one, other, among in pairs:
         for (way, kind), part in among.filter(pl.col("wording") == "seen").group_by(

@@ -16,9 +16,12 @@ import numpy as np
 import polars as pl
 
 from shelftalk import seeds
-from shelftalk.assemble import Run, new_backbone, read_model_facts
 from shelftalk.data.splitting import Split
 from shelftalk.errors import NothingLeft
+from shelftalk.fresh_backbone import new_backbone
+from shelftalk.model_folder import read_model_facts
+from shelftalk.recommender import ALIGNED
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.probing.option_scores import ask
 from shelftalk.studies.probing.questions import OPTIONS, Question
@@ -51,7 +54,7 @@ def probe_run(run: Run, number: int, seed: int) -> pl.DataFrame:
     run.folder.needed("train")
     questions = run_questions(run.split, number, seed)
     frames = [reference_answers(run.split, questions, seed)]
-    for name, backbone in (("before alignment", new_backbone(run)), ("aligned", run.backbone)):
+    for name, backbone in (("before alignment", new_backbone(run)), (ALIGNED, run.backbone)):
         frames.append(_asked(run, backbone, name, questions, seed))
     return pl.concat(frames)
 

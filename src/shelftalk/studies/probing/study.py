@@ -21,12 +21,13 @@ import polars as pl
 from pydantic import Field
 
 from shelftalk import parts, seeds
-from shelftalk.assemble import Run, new_backbone
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.errors import UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment
+from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.settings import Settings
 from shelftalk.stages import OnProgress, silent

@@ -13,6 +13,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Part, Split
 from shelftalk.evaluation.comparison import evaluated, requests_of
 from shelftalk.evaluation.metrics import LIST_LENGTH, Task
+from shelftalk.recommender import answer, tasks_of
 from shelftalk.records import Request
 
 Announce = Callable[[Mapping[Task, Sequence[Request]]], None]
@@ -39,14 +40,13 @@ def per_user_tables(
     `only` names the tasks to ask, all without a name.
     """
     positions = drawn_users(split, part, users, seed)
-    able: dict[Task, bool] = {"retrieval": hasattr(model, "recommend"), "ranking": hasattr(model, "rank")}
-    able["rating"] = hasattr(model, "rate") and not split.why_no_rating_task
-    tasks = [task for task, can in able.items() if can and (not only or task in only)]
+    supported = [task for task in tasks_of(model) if task != "rating" or not split.why_no_rating_task]
+    tasks = [task for task in supported if not only or task in only]
     drawn = {task: _drawn(split, task, part, positions, ratings, seed) for task in tasks}
     drawn = {task: (requests, truths) for task, (requests, truths) in drawn.items() if requests}
     announce({task: requests for task, (requests, _) in drawn.items()})
     return {
-        str(task): evaluated(task, _answers(model, task, requests), requests, truths, split)
+        str(task): evaluated(task, answer(model, task, requests, LIST_LENGTH), requests, truths, split)
         for task, (requests, truths) in drawn.items()
     }
 
@@ -58,12 +58,6 @@ def drawn_users(split: Split, part: Part, users: int, seed: int) -> np.ndarray:
     if not 0 < users < len(evaluated):
         return np.arange(len(split.dataset.user_ids))
     return np.sort(evaluated[seeds.generator(seed, "evaluated users").permutation(len(evaluated))[:users]])
-
-
-def _answers(model: Any, task: Task, requests: list[Request]) -> Any:
-    if task == "retrieval":
-        return model.recommend(requests, LIST_LENGTH)
-    return model.rank(requests) if task == "ranking" else model.rate(requests)
 
 
 def _drawn(

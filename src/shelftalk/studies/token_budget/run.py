@@ -16,13 +16,16 @@ import polars as pl
 import psutil
 
 from shelftalk import stages
-from shelftalk.assemble import Run, new_backbone, save_model_facts, validation_quality
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.workload import Ask, Asking, costs
 from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import Experiment
+from shelftalk.fine_tuning import validation_quality
+from shelftalk.fresh_backbone import new_backbone
+from shelftalk.model_folder import save_recommender
 from shelftalk.parts import SERVED, own_sources
 from shelftalk.records import Request
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside, fingerprint
 from shelftalk.stages import OnProgress
 from shelftalk.studies.token_budget.evaluation import Announce, not_announced, per_user_tables
@@ -267,7 +270,7 @@ def _trained(run: TokenRun, tokens: int, progress: OnProgress, on_validation: On
     seconds = time.perf_counter() - start
     with beside(run.folder.model) as part:
         backbone.save(part)
-        save_model_facts(part, found, backbone)
+        save_recommender(part, backbone, found.index, found.tasks, found.split, experiment)
     return {
         **{name: value for name, value in asdict(result).items() if name not in ("tokens", "targets")},
         **_pace(asdict(result), seconds),

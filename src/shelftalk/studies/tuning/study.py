@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shelftalk.assemble import check_backbone
 from shelftalk.data.sources import source_hashes
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.experiment import Experiment
+from shelftalk.fresh_backbone import check_backbone
 from shelftalk.runtime.run_folder import (
     alone_in,
     beside,

@@ -1,0 +1,92 @@
+"""Fine-tuning: a fresh backbone trained on the samples of a run, watched on its validation part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from shelftalk import seeds
+from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
+from shelftalk.evaluation.metrics import LIST_LENGTH
+from shelftalk.fresh_backbone import new_backbone
+from shelftalk.runs import Run
+from shelftalk.runtime.distributed import world
+from shelftalk.tasks.samples import read_samples
+
+if TYPE_CHECKING:  # torch is loaded only where a language model is
+    from shelftalk.models.backbone import Backbone
+
+TRACKING_FOLDER = "tensorboard"
+"""In a run's folder: what TensorBoard draws of its training."""
+
+
+def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
+    """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in
+    checkpoints/.
+
+    A served task that is neither trained nor judged by is not validated: its prompts can cost more than the
+    training's own.
+    """
+    from shelftalk.training.batching import Epochs
+    from shelftalk.training.trainer import train
+
+    experiment, backbone = run.experiment, new_backbone(run)
+    epochs = Epochs(
+        lambda number: backbone.encode_samples(read_samples(run.folder.epoch(number))),
+        experiment.training.epochs,
+    )
+    validation = {
+        name: backbone.encode_samples(read_samples(run.folder.samples / f"validation.{name}.parquet"))
+        for name in validated(run)
+    }
+    result = train(
+        backbone,
+        epochs,
+        validation,
+        run.folder.checkpoints,
+        experiment.training,
+        experiment.seed,
+        on_step,
+        quality=validation_quality(run, backbone),
+        tracking=run.folder.path / TRACKING_FOLDER,
+    )
+    sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
+    start = experiment.pretrained.model_dump(mode="json")
+    return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
+
+
+def validated(run: Run) -> list[str]:
+    """Served tasks whose loss is measured at every validation: those that are trained, or those that the
+    training is judged by where none of these is trained. A loss that nothing lowers, added to one that is
+    trained, would only blur which weights are best."""
+    tasks, judged_by = run.experiment.tasks, run.experiment.training.judged_by
+    trained = [name for name in run.served if tasks[name].weight > 0]
+    return (
+        trained
+        if set(trained) & set(judged_by)
+        else [name for name in run.served if name in {*trained, *judged_by}]
+    )
+
+
+def validation_quality(run: Run, backbone: Backbone) -> Callable[[], dict[str, float]] | None:
+    """Asks the backbone as it stands for the lists of `training.validation_users`, on the validation part and
+    drawn by seed, and measures them; None where nobody is to be asked."""
+    wanted, seed = run.experiment.training.validation_users, run.experiment.seed
+    if not wanted:
+        return None
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+
+    requests, truths = run.split.retrieval_requests("validation")
+    drawn = seeds.generator(seed, "validation users").permutation(len(requests))[:wanted].tolist()
+    requests, truths = [requests[position] for position in drawn], [truths[position] for position in drawn]
+    # the trie is built once
+    model = LanguageModelRecommender(
+        backbone, run.index, run.served, run.experiment.decoding, processes=world()
+    )
+
+    def measured() -> dict[str, float]:
+        lists = model.recommend(requests, LIST_LENGTH)
+        return summarise(evaluate_retrieval(lists, requests, truths, run.split.dataset.item_ids), "retrieval")
+
+    return measured

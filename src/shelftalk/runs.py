@@ -1,0 +1,186 @@
+"""Run: what the files of a run folder hold, each loaded when it is first asked for.
+
+run = shelftalk.open_run("runs/my-shop")
+run.model("item_knn").recommend([Request("anyone", history=("B01",))], k=10)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shelftalk import parts
+from shelftalk.data.splitting import Split
+from shelftalk.decoding.settings import DecodingSettings, PriorSettings
+from shelftalk.decoding.workload import Asking
+from shelftalk.errors import reading
+from shelftalk.experiment import Experiment, saved_experiment
+from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.model_folder import (
+    TRIE_FOLDER,
+    check_model,
+    check_trie,
+    read_model_facts,
+    redo_training,
+    words_of,
+)
+from shelftalk.runtime.distributed import world
+from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.tasks.item_text import ItemText
+from shelftalk.tasks.task import ServedTask, Task, TaskContext
+from shelftalk.tasks.templates import Template
+
+if TYPE_CHECKING:  # torch is loaded only where a language model is
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+    from shelftalk.decoding.prior import AlignedWithPrior
+    from shelftalk.models.backbone import Backbone
+
+
+def no_op(done: int, total: int, about: str) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What the files of a run hold, each loaded when it is first asked for.
+
+    `templates`: by task, in place of those in files: what samples were written with.
+    """
+
+    folder: RunFolder
+    experiment: Experiment
+    asking: Asking = field(default_factory=lambda: Asking(no_op))
+    templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
+    _models: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @cached_property
+    def split(self) -> Split:
+        """Raises ChangedFile where the files are not those that were prepared."""
+        self.folder.check("prepare")
+        return Split.load(self.folder.dataset)
+
+    @cached_property
+    def index(self) -> ItemIndex:
+        """Raises ChangedFile where the file is not the one that was written."""
+        self.folder.check("index")
+        return ItemIndex.load(self.folder.item_index)
+
+    @cached_property
+    def context(self) -> TaskContext:
+        """What samples and prompts are made of."""
+        return self._context(self.templates)
+
+    def _context(self, templates: Mapping[str, Sequence[Template]]) -> TaskContext:
+        text = ItemText(self.split.dataset, self.index, self.experiment.text)
+        return TaskContext(self.split, text, words_of(self.experiment), self.experiment.seed, templates)
+
+    @cached_property
+    def tasks(self) -> dict[str, Task]:
+        """Every task that the data supports and that is switched on, and the served ones in any case."""
+        tasks: dict[str, Task] = {}
+        for name, settings in self.experiment.tasks.items():
+            kind = parts.load(parts.TASKS, name, "task")
+            if kind.needs_ratings and self.split.why_no_rating_task:
+                continue
+            if settings.weight > 0 or name in parts.SERVED:
+                tasks[name] = kind(settings, self.context)
+        return tasks
+
+    @cached_property
+    def served(self) -> dict[str, ServedTask]:
+        """Those of them that a finished model is asked."""
+        return {name: task for name, task in self.tasks.items() if isinstance(task, ServedTask)}
+
+    @cached_property
+    def asked(self) -> dict[str, ServedTask]:
+        """The tasks that the trained model of model/ is asked, with the templates that it was trained
+        with."""
+        trained = read_model_facts(self.folder.model).templates
+        context = self._context(trained)
+        kinds = {name: parts.load(parts.TASKS, name, "task") for name in parts.SERVED if name in trained}
+        with reading(
+            f'the templates of "{self.folder.model}" cannot be used', redo_training(self.folder.model)
+        ):
+            return {
+                name: kind(self.experiment.tasks[name], context)
+                for name, kind in kinds.items()
+                if not (kind.needs_ratings and self.split.why_no_rating_task)
+            }
+
+    def model(self, name: str) -> Any:
+        """A finished recommender by its name in the experiment's terms: "item_knn", "aligned", or one of your own as
+        "package.module:thing". It is fitted, or opened, when it is first asked for.
+
+        Raises UnknownPart, and StageMissing where it needs a stage that was not run.
+        """
+        if name not in self._models:
+            declaration, settings = self.experiment.declared(name), self.experiment.settings_of(name)
+            fit = parts.load(parts.MODELS, name, "model")
+            subject = self if declaration.stands_on == "train" else self.split
+            self._models[name] = fit(subject, settings, self.experiment.seed)
+        return self._models[name]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Task -> model -> metric -> value, and MODEL.ci -> metric -> [low, high]: metrics.json. Raises StageMissing."""
+        self.folder.needed("evaluate")
+        return json.loads(self.folder.metrics.read_text("utf-8"))
+
+    @property
+    def report_path(self) -> Path:
+        """The report as a self-contained page. Raises StageMissing."""
+        self.folder.needed("report")
+        return self.folder.path / "report.html"
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The trained model of model/. Raises AnotherExperiment where it belongs to another split, index or
+        experiment, and UnreadableFile where its files are damaged."""
+        from shelftalk.models.pretrained import load_backbone
+
+        check_model(self.folder.model, self.split, self.experiment)
+        with reading(f'"{self.folder.model}" cannot be opened', redo_training(self.folder.model)):
+            return load_backbone(self.folder.model, self.experiment.training.precision)
+
+    @cached_property
+    def language_model(self) -> LanguageModelRecommender:
+        """The trained model as a recommender. Raises as `backbone` does."""
+        from shelftalk.decoding.item_trie import open_trie, trie_of
+        from shelftalk.decoding.language_model import LanguageModelRecommender
+
+        kept, backbone = self.folder.model / TRIE_FOLDER, self.backbone
+        if kept.exists():
+            trie = open_trie(kept)
+            check_trie(trie, kept, backbone, self.index)
+        else:  # models of version 0.1.0 have none
+            trie = trie_of(backbone, self.index)
+        settings, shared = self.experiment.decoding, world()
+        return LanguageModelRecommender(
+            backbone, self.index, self.asked, settings, on_batch=self.asking, trie=trie, processes=shared
+        )
+
+
+def open_run(path: str | Path) -> Run:
+    """The run of a folder that `shelftalk run`, or some of its stages, made. Raises MissingFile where there is none, and
+    ChangedFile where its experiment cannot be read."""
+    folder = RunFolder(Path(path))
+    return Run(folder, saved_experiment(folder))
+
+
+def aligned(run: Run, settings: DecodingSettings, seed: int) -> LanguageModelRecommender:
+    """The trained language model alone."""
+    return run.language_model
+
+
+def aligned_with_prior(run: Run, settings: PriorSettings, seed: int) -> AlignedWithPrior:
+    """The trained language model with the priors that the experiment names, their weights chosen on validation."""
+    from shelftalk.decoding.prior import AlignedWithPrior
+
+    prior = run.model(settings.model)
+    rating_prior = run.model(settings.rating_model) if "rating" in run.asked else None
+    model = AlignedWithPrior(run.language_model, prior, rating_prior, settings)
+    return model.choose(run.split, list(run.asked), seed)
