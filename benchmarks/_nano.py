@@ -19,7 +19,8 @@ from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.token_budget.evaluation import per_user_tables

@@ -23,7 +23,8 @@ from shelftalk.data.sources import DataSettings, read_dataset, source_hashes
 from shelftalk.experiment import load_experiment
 from shelftalk.fine_tuning import TRACKING_FOLDER
 from shelftalk.fresh_backbone import new_backbone
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside

@@ -38,7 +38,7 @@ from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import ItemTrie
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.decoding.top_items import TopItems
-from shelftalk.models.backbone import Encoded
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.records import Request
 
 CLAIMS = [

@@ -34,7 +34,8 @@ from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.significance import Difference, paired_difference
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.fresh_backbone import new_backbone
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
 from shelftalk.runs import Run
 from shelftalk.studies.token_budget.evaluation import per_user_tables

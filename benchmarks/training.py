@@ -37,7 +37,8 @@ from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.fresh_backbone import new_backbone
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder

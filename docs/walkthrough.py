@@ -164,9 +164,10 @@ def _tokens(run: Run, sample: Sample) -> str:
     """The last tokens of a sample, one per line with its number."""
     backbone = new_backbone(run)
     encoded = backbone.encode(sample.segments)
-    rows = [(int(number), *shown) for number, shown in zip(encoded.ids, backbone.show(encoded), strict=True)][
-        -14:
-    ]
+    rows = [
+        (int(number), *shown)
+        for number, shown in zip(encoded.ids, backbone.text_encoder.show(encoded), strict=True)
+    ][-14:]
     return "\n".join(
         f"{number:>5}  {text!r:<14}{'bears loss' if loss else ''}".rstrip() for number, text, loss in rows
     )

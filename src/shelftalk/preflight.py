@@ -33,11 +33,11 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
     names are different tokens."""
     if not experiment.pretrained.name:
         return
-    from shelftalk.models.decoder_only import DecoderOnly
     from shelftalk.models.pretrained import read_tokenizer, taught
+    from shelftalk.models.text_encoder import TextEncoder
 
     tokenizer = taught(read_tokenizer(experiment.pretrained), [*all_sentinels(), *index.vocabulary])
-    reader = DecoderOnly(None, tokenizer)  # reads text as every family does, without a model
+    encoder = TextEncoder(tokenizer)
     titles = dict(zip(split.dataset.item_ids, split.dataset.items["title"], strict=True))
 
     def shown(row: int) -> str:
@@ -48,12 +48,12 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
         'set index.scheme = "atomic" or another whose names are symbols, and choose another --out if this one holds an index, or choose a '
         f'pretrained model whose tokenizer reads these names ("{experiment.pretrained.name}" does not)'
     )
-    names = reader.encode_names([index.segments(item, closed=False) for item in index.item_ids])
+    names = encoder.encode_names([index.segments(item, closed=False) for item in index.item_ids])
     if not names.lengths.all():
         raise DuplicateName(
             f"the name of item {shown(int(names.lengths.argmin()))} has no token in this tokenizer; {remedy}."
         )
-    closed = reader.encode_names([index.segments(item) for item in index.item_ids])
+    closed = encoder.encode_names([index.segments(item) for item in index.item_ids])
     if pair := alike(closed):
         one, other = sorted(pair)
         raise DuplicateName(

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.decoder_only import DecoderOnly, _Tree
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree
 from shelftalk.testing.model_exams import BackboneExam
 

@@ -19,12 +19,13 @@ from transformers import (
     T5Tokenizer,
 )
 
-from shelftalk.models.backbone import LENGTH_STEP, Backbone, Encoded, padded
+from shelftalk.models.backbone import LENGTH_STEP, Backbone, padded
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.nano import build_nano, train_tokenizer
 from shelftalk.models.pretrained import enable_checkpointing
 from shelftalk.models.settings import NanoSettings
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.records import Segment
 from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.testing.model_exams import SAMPLES, SYMBOLS, TEXTS, BackboneExam

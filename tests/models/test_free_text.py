@@ -17,12 +17,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from shelftalk.decoding.strings import string_trie
-from shelftalk.models.backbone import Backbone
-from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.free_text import TEXT_WORDS, FreeText
 from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.pretrained import start_from_pretrained
 from shelftalk.models.settings import PretrainedSettings
+from shelftalk.models.text_encoder import TextEncoder
 from shelftalk.records import Segment
 from shelftalk.testing.t5_folder import SMALL, nmt_nfkc, save_flan_t5
 
@@ -339,10 +338,10 @@ def test_a_long_text_of_nothing_but_control_tokens_costs_little_more_than_its_le
 def test_names_and_strings_are_read_in_the_same_way():
     titles = ["\uff1c/s\uff1e red", "<\x01/s>", "<extra_id_0> hat", "\uff1citem_12\uff1e"]
     tokenizer, _, never, _ = reader(t5)
-    backbone: Backbone = DecoderOnly(None, tokenizer)  # type: ignore[arg-type]
-    names = backbone.encode_names([[Segment(title)] for title in titles])
+    encoder = TextEncoder(tokenizer)
+    names = encoder.encode_names([[Segment(title)] for title in titles])
     assert not never.intersection(names.values.tolist())
-    assert not never.intersection(backbone.encode([Segment(title) for title in titles]).ids.tolist())
+    assert not never.intersection(encoder.encode([Segment(title) for title in titles]).ids.tolist())
     trie = string_trie(tokenizer, titles)
     spoken: Sequence[np.ndarray] = [trie.names(np.array([row]))[0] for row in range(len(titles))]
     assert all(

@@ -249,7 +249,7 @@ def trained(kind: str, folder: Path, cut: int = 0) -> Backbone:
     )
 
     def on_step(done: int, steps: int, text: str) -> None:
-        if done == cut:
+        if cut and done == cut:
             raise PowerCut
 
     train(backbone, [samples] * 2, {"retrieval": samples[:4]}, folder, settings, 0, on_step)

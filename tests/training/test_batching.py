@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shelftalk.models.backbone import FEW_SHAPES, LENGTH_STEP, Encoded, rounded_up
+from shelftalk.models.backbone import FEW_SHAPES, LENGTH_STEP, rounded_up
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.training.batching import Steps, length_batches
 
 

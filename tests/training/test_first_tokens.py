@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import Encoded
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.training.budget import Budgeted, Epoch, first_tokens
 
 LENGTHS = [3, 5, 2]

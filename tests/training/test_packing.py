@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from shelftalk.errors import SettingsError
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 from shelftalk.indexing.titles import build as build_titles
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.samples import Samples
 from shelftalk.testing.task_exams import exam_context, exam_index, world_split

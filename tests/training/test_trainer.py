@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.nano import build_nano
 from shelftalk.models.settings import NanoSettings
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.records import Segment
 from shelftalk.training import trainer
 from shelftalk.training.checkpoints import last_complete

@@ -53,7 +53,7 @@ def sample_tokens(
         sample = samples[number]
         backbone = new_backbone(run)
         progress("write", 1, 1, task)
-        return sample.task, sample.template, backbone.show(backbone.encode(sample.segments))
+        return sample.task, sample.template, backbone.text_encoder.show(backbone.encode(sample.segments))
 
 
 def index_figures(

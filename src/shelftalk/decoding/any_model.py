@@ -13,10 +13,11 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from shelftalk.decoding.decoded_tree import overflow
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.decoder_only import DecoderOnly
 from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.pretrained import check_config, check_supported, family_of
+from shelftalk.models.text_encoder import Encoded
 
 ATTENTIONS = ("eager", "sdpa", "shelftalk_fp32")
 """Implementations of attention that take a mask of any shape, which a tree of tokens needs."""

@@ -23,7 +23,8 @@ from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.decoding.top_items import TopItems
 from shelftalk.errors import BadValue, SettingsError, UnknownPart
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_wanted
 from shelftalk.records import Ranking, Request, Segment

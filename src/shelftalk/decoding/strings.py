@@ -27,8 +27,8 @@ from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import Finish
 from shelftalk.decoding.top_items import TopItems
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
-from shelftalk.models.backbone import Encoded
 from shelftalk.models.decoder_only import DecoderOnly
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, hstack, ragged
 from shelftalk.records import Segment

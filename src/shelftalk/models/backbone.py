@@ -19,13 +19,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from shelftalk.indexing.item_index import split_symbols
 from shelftalk.models.attention import use_full_precision_attention
-from shelftalk.models.free_text import FreeText
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.positions import position_limit
+from shelftalk.models.text_encoder import Encoded, TextEncoder
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.ragged import Ragged, ragged, vstack
+from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
@@ -34,8 +33,6 @@ LENGTH_STEP = 32
 LARGEST_TABLE = 2**24
 """Numbers in one table of log-probabilities [states, V] where only some of them are asked for."""
 NOT_COUNTED = -100
-REMEMBERED = 200_000
-"""Texts whose tokens a backbone remembers; more would grow without end on random spans."""
 
 
 @dataclass(frozen=True)
@@ -54,27 +51,6 @@ too."""
 TIGHT = Padding(8, 16)
 """For full precision on a processor, whose kernels fit any shape: padding was a tenth of the work of a
 step."""
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool.
-
-    Several samples may stand in one, which a decoder-only backbone trains as if each stood alone: `starts`
-    are the places of their first tokens, ascending from 0.
-    """
-
-    ids: np.ndarray
-    bears_loss: np.ndarray
-    starts: tuple[int, ...] = (0,)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def prompt_length(self) -> int:
-        """Tokens before the first that bears loss."""
-        return int(self.bears_loss.argmax()) if self.bears_loss.any() else len(self.ids)
 
 
 class Backbone(ABC):
@@ -99,89 +75,29 @@ class Backbone(ABC):
         self.fp16 = fp16
         if bf16 and self.device.type == "cpu":
             use_full_precision_attention(model)
-        self.full_precision_on_cpu = self.device.type == "cpu" and not (bf16 or fp16)
-        self.padding = TIGHT if self.full_precision_on_cpu else FEW_SHAPES
-        self._cache: dict[tuple[str, bool], list[int]] = {}
+        self.text_encoder = TextEncoder(tokenizer)
 
     # --- text -> ids
     # -------------------------------------------------------------------------------------------------
 
     def encode(self, segments: Sequence[Segment]) -> Encoded:
-        """Token ids of the segments, each tokenised on its own, so that an item has the same tokens wherever
-        it stands.
-
-        Free text never yields a symbol or control token, whatever it holds. Raises KeyError for a symbol that
-        is not in the vocabulary.
-        """
-        ids: list[int] = []
-        loss: list[bool] = []
-        for segment in segments:
-            tokens = self.tokens(segment.text, segment.symbols)
-            ids += tokens
-            loss += [segment.bears_loss] * len(tokens)
-        return Encoded(np.array(ids, np.int32), np.array(loss, bool))
+        """See TextEncoder.encode."""
+        return self.text_encoder.encode(segments)
 
     def encode_samples(self, samples: Samples) -> list[Encoded]:
-        """As `encode`, for many samples at once: every distinct piece of text is tokenised once."""
-        codes, position = np.unique(samples.text.values, return_inverse=True)
-        pieces = [samples.tables.pieces[code >> 1] for code in codes.tolist()]
-        tokens = ragged(self.tokens(piece.text, piece.symbols) for piece in pieces).take(position)
-        loss = np.repeat(samples.text.values & 1 == 1, tokens.lengths)
-        ids, bounds = tokens.values.astype(np.int32), tokens.merge_rows(samples.text.offsets).offsets.tolist()
-        return [
-            Encoded(ids[start:stop], loss[start:stop])
-            for start, stop in zip(bounds, bounds[1:], strict=False)
-        ]
+        """See TextEncoder.encode_samples."""
+        return self.text_encoder.encode_samples(samples)
 
     def encode_names(self, names: Sequence[Sequence[Segment]]) -> Ragged:
-        """[I] the token ids (int32) of each name, as `encode` gives them, for a whole catalogue: free texts
-        go to the tokenizer in batches, which it divides among the processor's cores."""
-        pieces = dict.fromkeys((segment.text, segment.symbols) for name in names for segment in name)
-        ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
-        free = [text for text, symbols in ordered if not symbols]
-        symbols = ragged(self._symbol_ids(text) for text, symbols in ordered if symbols)
-        rows = vstack([self._free_text.batch(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
-        number = {piece: position for position, piece in enumerate(ordered)}
-        positions = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
-        tokens = rows.take(positions.values)
-        return Ragged(tokens.values, tokens.merge_rows(positions.offsets).offsets)
+        """See TextEncoder.encode_names."""
+        return self.text_encoder.encode_names(names)
 
     def tokens(self, text: str, symbols: bool) -> list[int]:
-        """Token ids of one segment's text; remembered, since items and wordings recur."""
-        known = self._cache.get((text, symbols))
-        if known is None:
-            known = self._symbol_ids(text) if symbols else self._text_ids(text)
-            if len(self._cache) < REMEMBERED:
-                self._cache[text, symbols] = known
-        return known
+        """See TextEncoder.tokens."""
+        return self.text_encoder.tokens(text, symbols)
 
-    def knows(self, symbols: Sequence[str]) -> bool:
-        """Whether each of the symbols is one token of the vocabulary."""
-        return self._added.keys() >= set(symbols)
-
-    def show(self, encoded: Encoded) -> list[tuple[str, bool]]:
-        """Each token as text, and whether it bears loss."""
-        return [
-            (self.tokenizer.decode([token]), bool(loss))
-            for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)
-        ]
-
-    def _text_ids(self, text: str) -> list[int]:
-        return self._free_text.ids(text)
-
-    @cached_property
-    def _free_text(self) -> FreeText:
-        return FreeText(self.tokenizer)
-
-    def _symbol_ids(self, run: str) -> list[int]:
-        vocabulary = self._added
-        return [vocabulary[symbol] for symbol in split_symbols(run)]
-
-    @property
-    def _added(self) -> dict[str, int]:
-        if not hasattr(self, "_added_vocabulary"):
-            self._added_vocabulary = self.tokenizer.get_added_vocab()
-        return self._added_vocabulary
+    # --- where symbols start
+    # -----------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def start_symbols_from(self, symbols: Sequence[str], vectors: np.ndarray, spread: float) -> None:
@@ -195,7 +111,7 @@ class Backbone(ABC):
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         embeddings = self.model.get_input_embeddings().weight
         turned = centred @ axes[: embeddings.shape[1]].T  # [S, min(D, H)]
-        rows = [self._added[symbol] for symbol in symbols]
+        rows = [self.text_encoder.symbol_ids[symbol] for symbol in symbols]
         turned *= spread * float(embeddings[rows].std()) / max(float(turned.std()), 1e-9)
         embeddings[rows, : turned.shape[1]] += torch.from_numpy(turned).to(embeddings)
 
@@ -216,7 +132,7 @@ class Backbone(ABC):
             tokens = [token for text in written for token in self.tokens(text, symbols=False)]
             if tokens:
                 for weight, known in zip(matrices, before, strict=True):
-                    weight[self._added[symbol]] = known[tokens].mean(dim=0)
+                    weight[self.text_encoder.symbol_ids[symbol]] = known[tokens].mean(dim=0)
 
     # --- ids -> tensors
     # ----------------------------------------------------------------------------------------------
@@ -280,6 +196,16 @@ class Backbone(ABC):
         if self.fp16:
             return torch.autocast(self.device.type, torch.float16)
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
+
+    @cached_property
+    def full_precision_on_cpu(self) -> bool:
+        """Whether it computes in fp32 on a processor, whose kernels fit any shape."""
+        return self.device.type == "cpu" and not (self.bf16 or self.fp16)
+
+    @property
+    def padding(self) -> Padding:
+        """To what lengths batches and labels are filled up."""
+        return TIGHT if self.full_precision_on_cpu else FEW_SHAPES
 
     @property
     def device(self) -> torch.device:

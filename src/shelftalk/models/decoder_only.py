@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from shelftalk.models.backbone import NOT_COUNTED, Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.backbone import NOT_COUNTED, Backbone, padded, padded_labels, picked_log_probs
 from shelftalk.models.last_layer import computed_at
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache
 
 

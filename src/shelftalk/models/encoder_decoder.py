@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import EncoderDecoderCache
 
-from shelftalk.models.backbone import Backbone, Encoded, padded, padded_labels, picked_log_probs
+from shelftalk.models.backbone import Backbone, padded, padded_labels, picked_log_probs
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache, select_rows
 
 

@@ -20,8 +20,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 from shelftalk.models import backbone as backbone_module
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.free_text import TEXT_WORDS
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.records import Segment
 from shelftalk.testing.worlds import EVIL_TEXTS
 
@@ -128,7 +129,7 @@ class BackboneExam:
         assert len(self.built.tokens("many words " * 910, symbols=False)) > 910
 
     def test_what_is_shown_says_which_tokens_bear_loss(self) -> None:
-        shown = self.built.show(self.samples[0])
+        shown = self.built.text_encoder.show(self.samples[0])
         assert [loss for _, loss in shown] == self.samples[0].bears_loss.tolist()
         assert [token.strip() for token, loss in shown if loss] == ["<a_2>", "<b_1>"]
 

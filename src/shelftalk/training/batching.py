@@ -15,7 +15,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import LENGTH_STEP, NOT_COUNTED, Backbone, Encoded, rounded_up
+from shelftalk.models.backbone import LENGTH_STEP, NOT_COUNTED, Backbone, rounded_up
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from shelftalk.errors import SettingsError
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
-    from shelftalk.models.backbone import Backbone, Encoded
+    from shelftalk.models.backbone import Backbone
+    from shelftalk.models.text_encoder import Encoded
     from shelftalk.tasks.samples import Samples
 
 AT_ONCE = 2000

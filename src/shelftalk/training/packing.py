@@ -12,7 +12,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from shelftalk.models.backbone import Encoded
+from shelftalk.models.text_encoder import Encoded
 
 NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0."
 

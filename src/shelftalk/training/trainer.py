@@ -31,9 +31,10 @@ from transformers.utils import logging as transformers_logging
 
 from shelftalk import seeds
 from shelftalk.errors import SettingsError
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.lora import has_adapters, merge, trained_part
 from shelftalk.models.pretrained import enable_checkpointing, from_random_weights
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.runtime.distributed import World, world
 from shelftalk.training.batching import StepCounts, Steps, length_batches, share_of
 from shelftalk.training.checkpoints import check_kind, had_stopped_early, last_complete, seal, step_of

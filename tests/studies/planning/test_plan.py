@@ -15,7 +15,7 @@ from shelftalk import stages
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.fresh_backbone import new_backbone
-from shelftalk.models.backbone import Encoded
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.counting import count_samples

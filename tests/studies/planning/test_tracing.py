@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.nano import build_nano
 from shelftalk.models.pretrained import start_from_pretrained
 from shelftalk.models.settings import NanoSettings, PretrainedSettings
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.studies.planning.tracing import ShapeModel, like
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
 from shelftalk.training.packing import side_by_side

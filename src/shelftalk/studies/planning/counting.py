@@ -13,7 +13,8 @@ import numpy as np
 from shelftalk import seeds
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.titles import first_texts
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.preflight import check_lengths
 from shelftalk.runs import Run
 from shelftalk.tasks.item_text import ItemText

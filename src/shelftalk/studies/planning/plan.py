@@ -25,10 +25,11 @@ from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
 from shelftalk.fresh_backbone import family, new_backbone, symbols
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.precision import fp16_refusal, product_type
 from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import Precision
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.preflight import check_run
 from shelftalk.runs import Run
 from shelftalk.runtime import machine

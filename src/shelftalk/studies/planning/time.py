@@ -15,8 +15,9 @@ from functools import partial
 import torch
 from transformers.optimization import Adafactor
 
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.pretrained import enable_checkpointing
+from shelftalk.models.text_encoder import Encoded
 from shelftalk.studies.planning.tracing import FP32, Trace
 from shelftalk.training.settings import TrainingSettings
 

@@ -17,8 +17,9 @@ import torch
 from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from shelftalk.models.backbone import Backbone, Encoded
+from shelftalk.models.backbone import Backbone
 from shelftalk.models.pretrained import enable_checkpointing, without_values
+from shelftalk.models.text_encoder import Encoded
 
 FP32, HALF = 4, 2
 """Bytes of a number, and of one in bf16."""

@@ -27,7 +27,8 @@ from shelftalk.tasks.task import ServedTask, Task
 from shelftalk.tasks.templates import Template, fill
 
 if TYPE_CHECKING:
-    from shelftalk.models.backbone import Backbone, Encoded
+    from shelftalk.models.backbone import Backbone
+    from shelftalk.models.text_encoder import Encoded
 
 BATCH = 64
 """Prompts read at once."""

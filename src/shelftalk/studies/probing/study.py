@@ -40,7 +40,8 @@ from shelftalk.studies.token_budget.progress import Shares
 from shelftalk.tasks.task import Task
 
 if TYPE_CHECKING:
-    from shelftalk.models.backbone import Backbone, Encoded
+    from shelftalk.models.backbone import Backbone
+    from shelftalk.models.text_encoder import Encoded
     from shelftalk.training.budget import Budgeted, Epoch
 
 SERVED = ("retrieval", "ranking")
