@@ -32,7 +32,7 @@ max_steps = {steps}
 validations = 6
 validation_samples = 200
 [evaluation]
-held_out_wordings = false
+held_out_templates = false
 """
 
 

@@ -75,7 +75,7 @@ def loaded(path: Path, world: Path, model: str, **training: Any) -> Experiment:
         "evaluation": {
             "resamples": 100,
             "shown_users": 2,
-            "held_out_wordings": False,
+            "held_out_templates": False,
             "search_error_users": 0,
         },
     }

@@ -49,7 +49,7 @@ TINY: dict[str, Any] = {
     "tasks": {"retrieval": {"targets": 1}, "rating": {"targets": 1}},
     "training": {"epochs": 1, "validations": 1, "precision": "fp32", "batch_tokens": 2048},
     "decoding": {"beams": 10},
-    "evaluation": {"search_error_users": 0, "shown_users": 1, "held_out_wordings": False},
+    "evaluation": {"search_error_users": 0, "shown_users": 1, "held_out_templates": False},
 }
 
 

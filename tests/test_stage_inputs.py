@@ -54,7 +54,7 @@ READ_BY: dict[str, set[str]] = {
     "prior": {"recommend.aligned+prior"},
     "evaluation.resamples": {"evaluate"},
     "evaluation.shown_users": set(),
-    "evaluation.held_out_wordings": {"recommend.aligned"},
+    "evaluation.held_out_templates": {"recommend.aligned"},
     "evaluation.search_error_users": {"recommend.aligned"},
 }
 """Setting or section -> the stages that read it, the longest name that fits; the report reads all of them,
@@ -81,10 +81,14 @@ BASE = Experiment(models=(*parts.MODELS, OWN, OWN_ON_TRAINING))
 SETTINGS = list(settings(BASE))
 
 
+OTHER: dict[str, Any] = {str(BASE.models): ("popularity",), "item_knn": "popularity", "bias": "global_mean"}
+"""Values that another must stand for: names of models are looked up."""
+
+
 def changed(value: Any, path: tuple[str, ...]) -> Any:
     """With another value at the path; validation is left out, since nothing is done with it."""
     if not path:
-        return not value if isinstance(value, bool) else "another"
+        return not value if isinstance(value, bool) else OTHER.get(str(value), "another")
     inner = value[path[0]] if isinstance(value, dict) else getattr(value, path[0])
     other = {path[0]: changed(inner, path[1:])}
     return {**value, **other} if isinstance(value, dict) else value.model_copy(update=other)
@@ -120,7 +124,7 @@ def inputs_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         folder = RunFolder(tmp_path)
         for stage in ("prepare", "index", "write", "train", "evaluate", "report"):
             getattr(stages, stage)(folder, experiment)
-        stages.recommend(folder, BASE if experiment.models == "another" else experiment)
+        stages.recommend(folder, BASE if experiment.models != BASE.models else experiment)
         return dict(known)
 
     return inputs

@@ -47,7 +47,7 @@ class EvaluationSettings(Settings):
     """Bootstrap resamples of users behind each 95 % interval."""
     shown_users: int = Field(20, ge=0)
     """Users shown in the report, drawn by seed."""
-    held_out_wordings: bool = True
+    held_out_templates: bool = True
     """Whether the language model is also asked in wordings that it was not trained on (validation part)."""
     search_error_users: int = Field(100, ge=0)
     """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0:

@@ -21,7 +21,7 @@ from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_da
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
 from shelftalk.decoding.workload import Ask, Asking, costs
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
-from shelftalk.evaluation import comparison, wordings
+from shelftalk.evaluation import comparison, held_out_templates
 from shelftalk.evaluation.metrics import LIST_LENGTH, Task
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
 from shelftalk.fine_tuning import train_backbone
@@ -401,10 +401,10 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
     inputs |= _depends_on(name, experiment)
     outputs = [folder.ranking(served, name) for served in parts.SERVED]
     if name == ALIGNED:
-        drawn = [wordings.USERS, wordings.RATINGS]
-        inputs["held_out_wordings"] = experiment.evaluation.held_out_wordings and drawn
+        drawn = [held_out_templates.USERS, held_out_templates.RATINGS]
+        inputs["held_out_templates"] = experiment.evaluation.held_out_templates and drawn
         inputs["search_error"] = [experiment.evaluation.search_error_users, *MEASURED_BEAMS, MEASURED_LIMIT]
-        outputs += [folder.evaluation("wordings"), folder.evaluation("search_error")]
+        outputs += [folder.evaluation("held_out_templates"), folder.evaluation("search_error")]
 
     def work() -> dict[str, Any]:
         asking = Asking(lambda done, total, about: progress(stage, done, total, about))
@@ -424,7 +424,7 @@ def _recommend(folder: RunFolder, experiment: Experiment, name: str, progress: O
             with beside(folder.ranking(task, name)) as part:
                 _answers_frame(model, task, run.split).write_parquet(part)
         if name == ALIGNED:
-            _ask_in_wordings(run)
+            _ask_with_held_out_templates(run)
             _measure_search(run)
         if name not in (ALIGNED, ALIGNED_WITH_PRIOR):  # these report how many requests they have answered
             progress(stage, 1, 1, FINISHED)
@@ -580,11 +580,13 @@ def _asks(run: Run, name: str) -> list[Ask]:
     }  # pools are made, then scored
     asks = [Ask(task, len(test[task]), cost[task]) for task in test if test[task] for _ in range(times[task])]
     if name == ALIGNED:
-        for task in _reworded(run):
+        for task in _tasks_with_held_out_templates(run):
             asked = Ask(
-                "other wordings", len(wordings.drawn(split, task, experiment.seed)[0]), cost.get(task, 1)
+                "other wordings",
+                len(held_out_templates.drawn(split, task, experiment.seed)[0]),
+                cost.get(task, 1),
             )
-            asks += [asked] * len(wordings.WORDINGS)
+            asks += [asked] * len(held_out_templates.WORDINGS)
         searches = (
             len(MEASURED_BEAMS) + 3
         )  # an exact one, and by the settings' own beams with either way to finish
@@ -597,23 +599,26 @@ def _asks(run: Run, name: str) -> list[Ask]:
     ] + asks
 
 
-def _reworded(run: Run) -> list[Task]:
+def _tasks_with_held_out_templates(run: Run) -> list[Task]:
     """The tasks that the language model is also asked in other wordings."""
     behind = {"ranking": run.experiment.decoding.ranking_prompt}  # the prompt whose wording counts
     able = _answerable(run.language_model, run.split)
     tasks = [task for task in able if run.asked[behind.get(task, task)].held_out]
-    return tasks if run.experiment.evaluation.held_out_wordings else []
+    return tasks if run.experiment.evaluation.held_out_templates else []
 
 
-def _ask_in_wordings(run: Run) -> None:
+def _ask_with_held_out_templates(run: Run) -> None:
     """The language model alone on the validation part, in a seen and in a held-out wording:
-    evaluation/wordings.parquet."""
-    path, experiment, model = run.folder.evaluation("wordings"), run.experiment, run.language_model
+    evaluation/held_out_templates.parquet."""
+    path, experiment, model = run.folder.evaluation("held_out_templates"), run.experiment, run.language_model
     path.unlink(missing_ok=True)
-    if tasks := _reworded(run):
-        asked = {wording: model.in_wording(held_out=wording == "held out") for wording in wordings.WORDINGS}
+    if tasks := _tasks_with_held_out_templates(run):
+        asked = {
+            wording: model.with_template(held_out=wording == "held out")
+            for wording in held_out_templates.WORDINGS
+        }
         with beside(path) as part:
-            wordings.ask(asked, tasks, run.split, experiment.seed).write_parquet(part)
+            held_out_templates.ask(asked, tasks, run.split, experiment.seed).write_parquet(part)
 
 
 def _measure_search(run: Run) -> None:

@@ -35,7 +35,7 @@ def untrained(
     index: ItemIndex,
     family: str = "decoder-only",
     settings: DecodingSettings = SETTINGS,
-    held_out_wording: bool = False,
+    held_out_template: bool = False,
     vocabulary: int = 320,
 ) -> LanguageModelRecommender:
     context = exam_context(split, index)
@@ -50,7 +50,7 @@ def untrained(
     torch.manual_seed(1)
     with torch.no_grad():
         backbone.model.get_input_embeddings().weight.normal_(std=0.4)  # answers that differ from each other
-    return LanguageModelRecommender(backbone, index, tasks, settings, held_out_wording=held_out_wording)
+    return LanguageModelRecommender(backbone, index, tasks, settings, held_out_template=held_out_template)
 
 
 class TestDecoderOnly(RecommenderExam, RankerExam):
@@ -171,10 +171,10 @@ def test_the_whole_catalogue_comes_back_in_the_order_of_its_exact_scores(model: 
 
 def test_a_wording_that_training_never_saw_can_be_asked(model: LanguageModelRecommender):
     request = exam_split().retrieval_requests("test")[0][0]
-    other = model.in_wording(held_out=True)
+    other = model.with_template(held_out=True)
     assert other.prompt("retrieval", request) != model.prompt("retrieval", request)
     assert other.recommend([request], 5) != model.recommend([request], 5)
-    assert not model.held_out_wording and other.in_wording(held_out=False).recommend(
+    assert not model.held_out_template and other.with_template(held_out=False).recommend(
         [request], 5
     ) == model.recommend([request], 5)
 

@@ -64,7 +64,7 @@ def with_another(split: Split, part: Part) -> Split:
 def chosen_and_measured(run: RunFolder) -> dict[str, Any]:
     """What a run chose and what it was chosen by, by name."""
     trained, weights = run.needed("train").facts, run.needed("recommend.aligned+prior").facts["weights"]
-    templates = pl.read_parquet(run.evaluation("wordings"))
+    templates = pl.read_parquet(run.evaluation("held_out_templates"))
     return {
         "losses": trained["curve"],
         "quality": trained["quality"],

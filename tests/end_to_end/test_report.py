@@ -94,8 +94,8 @@ def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportC
         for metric, (low, high) in row.intervals.items()
     )
     assert (
-        "behind the retrieval prompt" in content.wording_note
-        and "no held-out wording" not in content.wording_note
+        "behind the retrieval prompt" in content.template_note
+        and "no held-out wording" not in content.template_note
     )
 
 
@@ -107,7 +107,7 @@ def test_tasks_without_a_held_out_wording_are_named(
     finished: RunFolder, tiny: Experiment, tmp_path: Path, left: int, sentence: str
 ) -> None:
     copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
-    path = copy.evaluation("wordings")
+    path = copy.evaluation("held_out_templates")
     table = pl.read_parquet(path).filter(pl.col("task").is_in(list(parts.SERVED)[:left]))
     path.unlink()
     if left:
@@ -115,10 +115,10 @@ def test_tasks_without_a_held_out_wording_are_named(
     sign_anew(copy, "recommend.aligned")
     content = content_of(Run(copy, tiny))
     assert (
-        "There is no held-out wording " + sentence in content.wording_note
+        "There is no held-out wording " + sentence in content.template_note
         and len(content.wording) == 3 * left
     )
-    assert content.wording_note in render_markdown(content) and 'id="wordings"' in render_html(content)
+    assert content.template_note in render_markdown(content) and 'id="wordings"' in render_html(content)
 
 
 def test_beams_are_held_against_the_true_top_of_the_same_users(

@@ -30,7 +30,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     )
     changes = {
         "training": {"max_steps": 3, "batch_tokens": 512},
-        "evaluation": {"search_error_users": 0, "held_out_wordings": False},
+        "evaluation": {"search_error_users": 0, "held_out_templates": False},
     }
     file = write_experiment(
         position / "tiny.toml", world, tasks={"retrieval": {"templates": str(wordings)}}, **changes

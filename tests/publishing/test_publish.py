@@ -147,7 +147,7 @@ def test_an_encoder_decoder_that_says_titles_and_knows_no_ratings_is_published_t
     }
     small = {
         "training": {"max_steps": 2, "batch_tokens": 512},
-        "evaluation": {"search_error_users": 0, "held_out_wordings": False},
+        "evaluation": {"search_error_users": 0, "held_out_templates": False},
     }
     file = write_experiment(tmp_path / "tiny.toml", world, models=["aligned"], **tables, **small)
     run, experiment = RunFolder(tmp_path / "run"), load_experiment(file)

@@ -22,7 +22,7 @@ from shelftalk.report.content import (
     SliceRow,
     Stage,
     TaskResults,
-    WordingRow,
+    TemplateRow,
 )
 
 FILMS = (
@@ -247,13 +247,13 @@ def full_content() -> ReportContent:
         users=tuple(user(number) for number in range(20)),
         users_note="Twenty people drawn with the run's seed, not picked by their results.",
         wording=tuple(
-            WordingRow(task, "aligned", wording, 671, {"ndcg@10": value}, {"ndcg@10": (value - 0.014, value + 0.014)})
+            TemplateRow(task, "aligned", wording, 671, {"ndcg@10": value}, {"ndcg@10": (value - 0.014, value + 0.014)})
             for task, wording, value in (
                 ("retrieval", "seen", 0.0494), ("retrieval", "held out", 0.0461),
                 ("ranking", "seen", 0.3519), ("ranking", "held out", 0.3398),
             )
-        ) + (WordingRow("ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}),),
-        wording_note="At most 671 users were asked.",
+        ) + (TemplateRow("ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}),),
+        template_note="At most 671 users were asked.",
         search_error=(
             SearchErrorRow(10, "replay", 98, 0.3061, 0.0439, 1.25),
             SearchErrorRow(40, "replay", 98, 0.0102, 0.001, 0.0217),

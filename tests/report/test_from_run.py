@@ -43,7 +43,7 @@ def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity"
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return made(tmp_path_factory.mktemp("baselines"))
 
 

@@ -88,7 +88,7 @@ def only_baselines(content: ReportContent) -> ReportContent:
     rows = tuple(row for row in task.rows if row.baseline)
     return replace(
         content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None, samples=(), wording=(),
-        users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="", wording_note="",
+        users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="", template_note="",
         search_error=(), search_error_note="",
     )  # fmt: skip
 

@@ -58,7 +58,7 @@ class LanguageModelRecommender:
     """Retrieval inside the item trie, ranking by the likelihood of each candidate, rating as a distribution.
 
     `tasks`: the served tasks by name, whose renderer made the training samples too. `trie`: that of the
-    index's names, where it has been built already (`ItemTrie.save`). `held_out_wording`: ask in the first
+    index's names, where it has been built already (`ItemTrie.save`). `held_out_template`: ask in the first
     wording that training held out instead of the first that it saw. `on_batch` is called with (done, all)
     requests, for progress. `processes`: those among which the requests of every call are divided; all of them
     make the same calls, and each gets all answers.
@@ -71,7 +71,7 @@ class LanguageModelRecommender:
         tasks: dict[str, ServedTask],
         settings: DecodingSettings,
         name: str = ALIGNED,
-        held_out_wording: bool = False,
+        held_out_template: bool = False,
         on_batch: Callable[[int, int], None] | None = None,
         trie: Trie | None = None,
         processes: World = SINGLE_PROCESS,
@@ -81,7 +81,7 @@ class LanguageModelRecommender:
         self.index = index
         self.tasks = tasks
         self.settings = settings
-        self.held_out_wording = held_out_wording
+        self.held_out_template = held_out_template
         self.on_batch = on_batch
         self.processes = processes
         self.row_of = {item: row for row, item in enumerate(index.item_ids)}
@@ -143,10 +143,10 @@ class LanguageModelRecommender:
         probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
         return Ratings(values, probabilities / probabilities.sum(axis=1, keepdims=True))
 
-    def in_wording(self, held_out: bool) -> LanguageModelRecommender:
+    def with_template(self, held_out: bool) -> LanguageModelRecommender:
         """The same model asked in a wording that training held out, or in one that it saw."""
         other = copy.copy(self)
-        other.held_out_wording = held_out
+        other.held_out_template = held_out
         return other
 
     def searching(self, **changes: object) -> LanguageModelRecommender:
@@ -262,7 +262,7 @@ class LanguageModelRecommender:
 
     def _template(self, task: str) -> Template:
         served = self._task(task)
-        return served.held_out[0] if self.held_out_wording else served.seen[0]
+        return served.held_out[0] if self.held_out_template else served.seen[0]
 
     def _task(self, name: str) -> ServedTask:
         if name not in self.tasks:

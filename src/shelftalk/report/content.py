@@ -192,7 +192,7 @@ CHANGE = "held out − seen"
 
 
 @dataclass(frozen=True)
-class WordingRow:
+class TemplateRow:
     """One model asked in wordings it was trained on, or in wordings held out."""
 
     task: str
@@ -329,9 +329,9 @@ class ReportContent:
     """Published numbers under the same protocol, beside ours."""
     published_note: str = ""
     """What to know about them, or that there are none for this data set."""
-    wording: tuple[WordingRow, ...] = ()
+    wording: tuple[TemplateRow, ...] = ()
     """Seen against held-out wordings."""
-    wording_note: str = ""
+    template_note: str = ""
     """A sentence on who was asked."""
     search_error: tuple[SearchErrorRow, ...] = ()
     """Beams against the model's true top 10."""

@@ -66,7 +66,7 @@ LINKS = (
     ("Per rating: rating", "evaluation/rating.parquet"),
     ("Slices", "evaluation/slices.parquet"),
     ("Paired differences", "evaluation/differences.parquet"),
-    ("The same questions in other wordings", "evaluation/wordings.parquet"),
+    ("The same questions in other wordings", "evaluation/held_out_templates.parquet"),
     ("Beams against the true top 10", "evaluation/search_error.parquet"),
     ("Every look at the test part", "evaluation/test_evaluations.jsonl"),
     ("Names of the items", "item_index.parquet"),
@@ -88,7 +88,7 @@ def content_of(run: Run) -> ReportContent:
     tasks = tuple(_task(run, task, metrics[task]) for task in COMPARED if task in metrics)
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
     published, published_note = supplements.published(run.split, tasks, leaks=bool(warnings))
-    wording, wording_note = (
+    wording, template_note = (
         supplements.wordings(folder, experiment) if ALIGNED in experiment.models else ((), "")
     )
     search_error, search_error_note = (
@@ -123,7 +123,7 @@ def content_of(run: Run) -> ReportContent:
         users=_users(run),
         users_note=_users_note(run),
         wording=wording,
-        wording_note=wording_note,
+        template_note=template_note,
         search_error=search_error,
         search_error_note=search_error_note,
         caveats=run_facts.caveats(

@@ -138,8 +138,8 @@ def _slices(content: ReportContent) -> list[str]:
 
 
 def _wording(content: ReportContent) -> list[str]:
-    note = [escaped(content.wording_note, 800)] if content.wording_note else []
-    table = [markdown_table(tables.wording_table(content.wording))] if content.wording else []
+    note = [escaped(content.template_note, 800)] if content.template_note else []
+    table = [markdown_table(tables.template_table(content.wording))] if content.wording else []
     return ["## Other wordings", *note, *table] if note or table else []
 
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.evaluation import wordings as asked
+from shelftalk.evaluation import held_out_templates as asked
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import Task
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
@@ -24,7 +24,7 @@ from shelftalk.report.content import (
     PublishedTable,
     SearchErrorRow,
     TaskResults,
-    WordingRow,
+    TemplateRow,
 )
 from shelftalk.report.headline import REFIT
 from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
@@ -41,7 +41,7 @@ CONVENTIONS: dict[Convention, str] = {
     "train-only": "models saw the training part alone",
     "refit": "after choosing on validation, models were trained again on training and validation",
 }
-WORDING_METRICS: dict[Task, tuple[str, ...]] = {
+TEMPLATE_METRICS: dict[Task, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae"),
 }  # fmt: skip
 
@@ -92,18 +92,23 @@ def _their_row(row: Published) -> PublishedRow:
     )
 
 
-def wordings(folder: RunFolder, experiment: Experiment) -> tuple[tuple[WordingRow, ...], str]:
+def wordings(folder: RunFolder, experiment: Experiment) -> tuple[tuple[TemplateRow, ...], str]:
     """The language model in a seen and a held-out wording, the paired change, and a sentence on who was
     asked."""
-    if not experiment.evaluation.held_out_wordings:
+    if not experiment.evaluation.held_out_templates:
         return (), ""
-    path, answered = folder.evaluation("wordings"), folder.needed(f"recommend.{ALIGNED}").facts["tasks"]
+    path, answered = (
+        folder.evaluation("held_out_templates"),
+        folder.needed(f"recommend.{ALIGNED}").facts["tasks"],
+    )
     if not path.exists():
         return (), _without(answered, experiment)
     table = pl.read_parquet(path, glob=False)
     tasks = table["task"].unique(maintain_order=True).to_list()
     rows = tuple(
-        row for task in tasks for row in _wording_rows(task, table.filter(pl.col("task") == task), experiment)
+        row
+        for task in tasks
+        for row in _template_rows(task, table.filter(pl.col("task") == task), experiment)
     )
     behind = ""
     if "ranking" in tasks and experiment.decoding.ranking_prompt == "retrieval":
@@ -128,8 +133,8 @@ def _without(tasks: Sequence[str], experiment: Experiment) -> str:
     return f"There is no held-out wording for {' and '.join(tasks)}: {templates}."
 
 
-def _wording_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> list[WordingRow]:
-    metrics, resamples, seed = [*WORDING_METRICS[task]], experiment.evaluation.resamples, experiment.seed
+def _template_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> list[TemplateRow]:
+    metrics, resamples, seed = [*TEMPLATE_METRICS[task]], experiment.evaluation.resamples, experiment.seed
     frames = {wording: table.filter(pl.col("wording") == wording) for wording in asked.WORDINGS}
     intervals = intervals_side_by_side(frames, metrics, resamples, seed)
     name, seen = f"{task} (validation part)", frames["seen"]
@@ -138,7 +143,7 @@ def _wording_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> li
         figures = summarise(frame, task)
         ends = {metric: intervals[wording][metric] for metric in metrics}
         rows.append(
-            WordingRow(
+            TemplateRow(
                 name, ALIGNED, wording, frame.height, {metric: figures[metric] for metric in metrics}, ends
             )
         )
@@ -148,7 +153,7 @@ def _wording_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> li
     }
     values = {metric: change.value for metric, change in changes.items()}
     bounds = {metric: (change.low, change.high) for metric, change in changes.items()}
-    return [*rows, WordingRow(name, ALIGNED, CHANGE, seen.height, values, bounds)]
+    return [*rows, TemplateRow(name, ALIGNED, CHANGE, seen.height, values, bounds)]
 
 
 def search_error(folder: RunFolder, experiment: Experiment) -> tuple[tuple[SearchErrorRow, ...], str]:

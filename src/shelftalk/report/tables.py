@@ -19,7 +19,7 @@ from shelftalk.report.content import (
     SliceRow,
     Stage,
     TaskResults,
-    WordingRow,
+    TemplateRow,
 )
 from shelftalk.report.headline import REFIT, verdict_sentence
 
@@ -57,7 +57,7 @@ class SliceGroup:
     rows: tuple[SliceRow, ...]
 
 
-def metric_columns(rows: Iterable[ModelRow | WordingRow]) -> list[str]:
+def metric_columns(rows: Iterable[ModelRow | TemplateRow]) -> list[str]:
     """Every metric that some row has, in order of appearance."""
     return list(dict.fromkeys(metric for row in rows for metric in row.metrics))
 
@@ -144,7 +144,7 @@ def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metr
     return Cell(numbers.figure(metrics.get(metric)), numbers.interval(intervals.get(metric)))
 
 
-def wording_table(rows: Sequence[WordingRow]) -> Table:
+def template_table(rows: Sequence[TemplateRow]) -> Table:
     """The same model asked in wordings that training showed and held out."""
     metrics = metric_columns(rows)
     cells = tuple(
@@ -153,14 +153,14 @@ def wording_table(rows: Sequence[WordingRow]) -> Table:
             Cell(row.model),
             Cell(row.wording),
             Cell(numbers.count(row.n)),
-            *(_wording_cell(row, metric) for metric in metrics),
+            *(_template_cell(row, metric) for metric in metrics),
         )
         for row in rows
     )
     return Table(("task", "model", "wording", "n", *map(numbers.metric_name, metrics)), cells, words=3)
 
 
-def _wording_cell(row: WordingRow, metric: str) -> Cell:
+def _template_cell(row: TemplateRow, metric: str) -> Cell:
     if row.wording != CHANGE:
         return _plain_cell(row.metrics, row.intervals, metric)
     low, high = row.intervals.get(metric) or (None, None)

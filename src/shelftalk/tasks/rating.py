@@ -41,7 +41,7 @@ class RatingTask(ServedTask):
     settings: RatingSettings
 
     @property
-    def built_in_wordings(self) -> str:
+    def built_in_templates(self) -> str:
         """Wordings that speak of ratings only where they are shown."""
         return "rating" if self.settings.show_ratings else self.for_the_order("rating_alone")
 

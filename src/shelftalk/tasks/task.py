@@ -182,13 +182,13 @@ class Task(ABC):
             check_templates(self.templates, f"the templates of {self.name}", self.placeholders, *kinds)
         else:
             self.templates = load_templates(
-                self.built_in_wordings, self.placeholders, settings.templates, *kinds
+                self.built_in_templates, self.placeholders, settings.templates, *kinds
             )
         self.seen = [template for template in self.templates if not template.held_out]
         self.held_out = [template for template in self.templates if template.held_out]
 
     @property
-    def built_in_wordings(self) -> str:
+    def built_in_templates(self) -> str:
         """Name of the file of wordings that stands in where the settings name none."""
         return self.for_the_order(self.name) if self.speaks_of_order else self.name
 

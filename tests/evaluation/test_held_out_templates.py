@@ -10,7 +10,7 @@ from shelftalk.baselines.bias import fit_global_mean
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
-from shelftalk.evaluation import wordings
+from shelftalk.evaluation import held_out_templates
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.testing.worlds import tiny_world
 
@@ -37,7 +37,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_as_many_users_are_drawn_as_promised_and_the_same_ones_for_every_task(
     few: None, split: Split
 ) -> None:
-    asked = {task: wordings.drawn(split, task, seed=3) for task in ("retrieval", "ranking", "rating")}  # type: ignore[arg-type]
+    asked = {task: held_out_templates.drawn(split, task, seed=3) for task in ("retrieval", "ranking", "rating")}  # type: ignore[arg-type]
     users = {task: {request.user for request in requests} for task, (requests, _) in asked.items()}
     assert len(users["retrieval"]) == len(asked["retrieval"][0]) == 12
     assert users["ranking"] == users["retrieval"] >= users["rating"]
@@ -45,26 +45,26 @@ def test_as_many_users_are_drawn_as_promised_and_the_same_ones_for_every_task(
 
 
 def test_the_draw_depends_on_the_seed_alone(few: None, split: Split) -> None:
-    once, again, other = (wordings.drawn(split, "rating", seed) for seed in (3, 3, 4))
+    once, again, other = (held_out_templates.drawn(split, "rating", seed) for seed in (3, 3, 4))
     assert once == again != other
 
 
 def test_requests_are_those_of_the_validation_part_with_their_truths(few: None, split: Split) -> None:
     known = dict(zip(*split.retrieval_requests("validation"), strict=True))
-    requests, truths = wordings.drawn(split, "retrieval", seed=3)
+    requests, truths = held_out_templates.drawn(split, "retrieval", seed=3)
     assert [known[request] for request in requests] == truths
     rated = list(zip(*split.rating_requests("validation"), strict=True))
-    assert all(pair in rated for pair in zip(*wordings.drawn(split, "rating", seed=3), strict=True))
+    assert all(pair in rated for pair in zip(*held_out_templates.drawn(split, "rating", seed=3), strict=True))
 
 
 def test_every_task_is_asked_the_same_in_both_wordings(split: Split) -> None:
     model = Both(split)
-    table = wordings.ask(
+    table = held_out_templates.ask(
         {"seen": model, "held out": model}, ["retrieval", "ranking", "rating"], split, seed=3
     )
     for task in ("retrieval", "ranking", "rating"):
         seen, held_out = (
-            table.filter(task=task, wording=wording).drop("wording") for wording in wordings.WORDINGS
+            table.filter(task=task, wording=wording).drop("wording") for wording in held_out_templates.WORDINGS
         )
         assert seen.equals(held_out) and seen.height
         assert summarise(seen, task) == summarise(held_out, task)  # type: ignore[arg-type]
@@ -81,5 +81,5 @@ def test_users_who_cannot_be_evaluated_take_nobodys_place(monkeypatch):
     both = make_dataset(world.items, pl.concat([world.events, once]))
     split = split_leave_one_out(both, SplitSettings(ranking_negatives=20), seed=1)
     monkeypatch.setattr(wordings, "USERS", 12)
-    requests, _ = wordings.drawn(split, "retrieval", 0)
+    requests, _ = held_out_templates.drawn(split, "retrieval", 0)
     assert len(requests) == 12 and not any(request.user.startswith("once") for request in requests)
