@@ -137,7 +137,7 @@ def test_one_goes_the_whole_way_to_the_report(small: str, tmp_path: Path) -> Non
         RunFolder(tmp_path),
         save_world(tiny_world(users=6, items=60, ratings=False), tmp_path.parent / "few"),
     )
-    stages.run(
+    stages.run_all(
         folder,
         loaded(FILES[0], few, small).model_copy(
             update={"index": IndexSettings(scheme="mixed", title_characters=10)}

@@ -1,8 +1,9 @@
-"""Every setting is in the inputs of the stages that read it, and of no other: what a figure stands on is in
-the manifests, all of it."""
+"""Every setting is in the inputs of the stages that depend on it by its declared role, and of no other: all that
+a figure depends on is in the manifests."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,11 @@ from pydantic import BaseModel
 from shelftalk import parts, stages
 from shelftalk.data.splitting import Split
 from shelftalk.experiment import Experiment
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.settings import Settings
 
 OWN, OWN_ON_TRAINING = "test_stage_inputs:fit_own", "test_stage_inputs:ON_TRAINING"
-LM = {"recommend.aligned", "recommend.aligned+prior"}
-ASKED = {f"recommend.{name}" for name in (*parts.MODELS, OWN, OWN_ON_TRAINING)}
 
 
 def fit_own(split: Split, settings: Settings, seed: int) -> Any:
@@ -26,41 +26,6 @@ def fit_own(split: Split, settings: Settings, seed: int) -> Any:
 
 
 ON_TRAINING = parts.Model(fit_own, stands_on="train")
-READ_BY: dict[str, set[str]] = {
-    "name": set(),
-    "seed": {"prepare", "index", "write", "train", *ASKED, "evaluate"},
-    "models": {"evaluate"},
-    "data": {"prepare"},
-    "data.interactions": {"prepare", "write"},  # the nouns of prompts go by the source
-    "data.folder": {"prepare", "write"},
-    "data.bundled": {"prepare", "write"},
-    "data.item_noun": {"write"},
-    "data.items_noun": {"write"},
-    "data.user_noun": {"write"},
-    "data.took": {"write"},
-    "split": {"prepare"},
-    "index": {"index"},
-    "text": {"write"},
-    "tasks": {"write"},
-    "nano": {"train"},
-    "pretrained": {"train"},
-    "training": {"train"},
-    "training.epochs": {"write", "train"},
-    "training.validation_samples": {"write", "train"},
-    "training.trackers": set(),
-    "decoding": LM,
-    "baselines.item_knn": {"recommend.item_knn", "recommend.aligned+prior"},
-    "baselines.bias": {"recommend.bias", "recommend.aligned+prior"},
-    "prior": {"recommend.aligned+prior"},
-    "evaluation.resamples": {"evaluate"},
-    "evaluation.shown_users": set(),
-    "evaluation.held_out_templates": {"recommend.aligned"},
-    "evaluation.search_error_users": {"recommend.aligned"},
-}
-"""Setting or section -> the stages that read it, the longest name that fits; the report reads all of them,
-and a model of one's own that is handed the run all but the names, the models, the evaluation and who watches a training. A new
-setting that does not fit its section is declared here."""
-NOT_HANDED_OVER = ("name", "models", "evaluation", "training.trackers")
 
 
 def settings(value: Any, name: str = "") -> Iterator[tuple[str, ...]]:
@@ -79,8 +44,6 @@ def settings(value: Any, name: str = "") -> Iterator[tuple[str, ...]]:
 
 BASE = Experiment(models=(*parts.MODELS, OWN, OWN_ON_TRAINING))
 SETTINGS = list(settings(BASE))
-
-
 OTHER: dict[str, Any] = {str(BASE.models): ("popularity",), "item_knn": "popularity", "bias": "global_mean"}
 """Values that another must stand for: names of models are looked up."""
 
@@ -94,17 +57,37 @@ def changed(value: Any, path: tuple[str, ...]) -> Any:
     return {**value, **other} if isinstance(value, dict) else value.model_copy(update=other)
 
 
-def declared(name: str) -> set[str]:
-    fitting = [known for known in READ_BY if name == known or name.startswith(f"{known}.")]
-    assert fitting, f"declare in READ_BY which stages read {name}, and see that it is in their inputs"
-    own = set() if name.startswith(NOT_HANDED_OVER) else {f"recommend.{OWN_ON_TRAINING}"}
-    return READ_BY[max(fitting, key=len)] | own | {"report"}
+def declared(path: tuple[str, ...]) -> set[str]:
+    """The stages that depend on a setting, by its declared role. The report shows all settings."""
+    stages_of, name = BASE.role_at(path).stages, ".".join(path)
+    assert stages_of is not None, (
+        f"declare beside {name}, or for its section, the Role: which stages depend on it"
+    )
+    readers = {stage for stage in stages_of if stage != "recommend"}
+    if "recommend" in stages_of:
+        readers |= {f"recommend.{model}" for model in models_of(".".join(path[:-1]))}
+    if not any(set(BASE.role_at(path[:length]).stages or ()) <= {"evaluate"} for length in (1, len(path))):
+        readers.add(
+            f"recommend.{OWN_ON_TRAINING}"
+        )  # it is handed all of the experiment on which answers depend
+    return readers | {"report"}
+
+
+def models_of(section: str) -> set[str]:
+    """The models whose settings are in a section, and the one that is combined of such; all for the
+    experiment's own."""
+    if not section:
+        return set(BASE.models)
+    home = {name: BASE.declared(name).section or f"baselines.{name}" for name in BASE.models}
+    models = {name for name in BASE.models if home[name] == section}
+    combined = {ALIGNED, BASE.prior.model, BASE.prior.rating_model}
+    return models | ({ALIGNED_WITH_PRIOR} if models & combined else set())
 
 
 @pytest.fixture
 def inputs_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The inputs of every stage of an experiment, as if those before had been done on what they always
-    are."""
+    """The inputs of every stage of an experiment, as if the stages before had been done on the same
+    inputs."""
     known: dict[str, Any] = {}
 
     def do(self: RunFolder, stage: str, inputs: dict[str, Any], *_: Any, **__: Any) -> StageRecord:
@@ -132,18 +115,25 @@ def inputs_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda path: ".".join(path))
-def test_a_setting_changes_the_inputs_of_the_stages_that_read_it_and_of_no_other(
+def test_a_setting_changes_the_inputs_of_the_stages_that_depend_on_it_and_of_no_other(
     path: tuple[str, ...], inputs_of: Any
 ) -> None:
     before, after = inputs_of(BASE), inputs_of(changed(BASE, path))
-    assert {stage for stage in before if before[stage] != after[stage]} == declared(".".join(path))
+    assert {stage for stage in before if before[stage] != after[stage]} == declared(path)
 
 
-def test_what_is_declared_is_there() -> None:
-    names = [".".join(path) for path in SETTINGS]
-    assert [
-        known for known in READ_BY if not any(name == known or name.startswith(f"{known}.") for name in names)
-    ] == []
+def test_no_stage_but_the_report_depends_on_these_settings_and_on_all_others_one_does() -> None:
+    unread = {".".join(path) for path in SETTINGS if not BASE.role_at(path).stages}
+    assert unread == {"name", "evaluation.shown_users", "training.trackers"}
+
+
+def test_a_new_setting_without_a_role_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wider(Experiment):
+        extra: int = 0
+
+    monkeypatch.setattr(sys.modules[__name__], "BASE", Wider())
+    with pytest.raises(AssertionError, match="declare beside extra"):
+        declared(("extra",))
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

@@ -28,7 +28,7 @@ def test_a_fresh_folder_becomes_the_experiments(tmp_path: Path) -> None:
     assert load_experiment(folder.experiment) == SEEDS[1]
 
 
-def test_settings_bind_from_the_stage_on_that_stands_on_them(tmp_path: Path) -> None:
+def test_settings_bind_from_the_first_stage_that_depends_on_them(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     stages.claim(folder, SEEDS[0])
     stages.claim(folder, SEEDS[1])  # nothing is finished yet
@@ -49,22 +49,22 @@ def test_a_training_that_has_begun_binds_too(tmp_path: Path) -> None:
         stages.claim(folder, load_experiment(None, {"nano": {"width": 16}}))
 
 
-def test_models_and_how_they_are_asked_may_change(tmp_path: Path) -> None:
+def test_models_and_how_they_decode_may_change(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     stages.claim(folder, SEEDS[0])
     finish(folder, *stages.SETTINGS_OF)
-    asked = {
+    changes = {
         "models": ["popularity"],
         "decoding": {"beams": 5},
         "evaluation": {"resamples": 100},
         "prior": {"pool": 50},
     }
-    stages.claim(folder, load_experiment(None, asked))
+    stages.claim(folder, load_experiment(None, changes))
     assert load_experiment(folder.experiment).models == ("popularity",)
 
 
 def test_every_section_binds_or_may_change() -> None:
-    free = {"name", "models", "decoding", "item_knn", "bias", "prior", "evaluation"}
+    free = {"name", "models", "decoding", "baselines", "prior", "evaluation"}
     bound = {section for sections in stages.SETTINGS_OF.values() for section in sections}
     assert free | bound == set(Experiment.model_fields) and not free & bound
 
@@ -80,16 +80,16 @@ def test_a_refused_folder_names_at_most_three_differences(tmp_path: Path) -> Non
         )
 
 
-def test_every_stage_says_at_its_end_that_all_is_done(tmp_path: Path) -> None:
+def test_every_stage_reports_at_its_end_that_all_is_done(tmp_path: Path) -> None:
     """A bar that stays at 0 of 1 looks like a stage that never ended."""
     world = save_world(tiny_world(users=30, items=50), tmp_path / "data")
     experiment = load_experiment(
         write_experiment(tmp_path / "tiny.toml", world, models=["popularity", "bias"])
     )
-    folder, told = RunFolder(tmp_path / "run"), {}
+    folder, last = RunFolder(tmp_path / "run"), {}
     for name in STEPS:
         getattr(stages, name)(
-            folder, experiment, lambda stage, done, total, text: told.update({stage: (done, total)})
+            folder, experiment, lambda stage, done, total, text: last.update({stage: (done, total)})
         )
-    assert set(told) == {*STEPS, "recommend.popularity", "recommend.bias"} - {"recommend"}
-    assert all(done == total for done, total in told.values()), told
+    assert set(last) == {*STEPS, "recommend.popularity", "recommend.bias"} - {"recommend"}
+    assert all(done == total for done, total in last.values()), last

@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tomli_w
 from pydantic import (
@@ -28,8 +28,9 @@ from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPar
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
+from shelftalk.recommender import ALIGNED
 from shelftalk.runtime.run_folder import RunFolder, beside, read_signed, write_signed
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
 from shelftalk.training.settings import BY_LOSS, TrainingSettings
@@ -38,18 +39,21 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
 NAME = r"[\w.+-]+"
 """What a run may be called."""
+_ALL_STAGES = ("prepare", "index", "write", "train", "recommend", "evaluate")
+_OF_THE_LANGUAGE_MODEL = Role(stages=(f"recommend.{ALIGNED}",))
 
 
 class EvaluationSettings(Settings):
     """How models are compared."""
 
+    role = Role(stages=("evaluate",))
     resamples: int = Field(2000, ge=100)
-    """Bootstrap resamples of users behind each 95 % interval."""
-    shown_users: int = Field(20, ge=0)
+    """Bootstrap resamples of users for each 95 % interval."""
+    shown_users: Annotated[int, Role(stages=())] = Field(20, ge=0)
     """Users shown in the report, drawn by seed."""
-    held_out_templates: bool = True
-    """Whether the language model is also asked in wordings that it was not trained on (validation part)."""
-    search_error_users: int = Field(100, ge=0)
+    held_out_templates: Annotated[bool, _OF_THE_LANGUAGE_MODEL] = True
+    """Whether the language model also answers in templates that it was not trained on (validation part)."""
+    search_error_users: Annotated[int, _OF_THE_LANGUAGE_MODEL] = Field(100, ge=0)
     """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0:
     none."""
 
@@ -57,24 +61,29 @@ class EvaluationSettings(Settings):
 class Experiment(Settings):
     """Everything that a run depends on."""
 
-    name: str = Field("movielens-small", pattern=f"^{NAME}$")
+    name: Annotated[str, Role(stages=())] = Field("movielens-small", pattern=f"^{NAME}$")
     """Name of the run; its folder is runs/NAME."""
-    seed: int = 0
+    seed: Annotated[int, Role(_ALL_STAGES)] = 0
     """The one seed from which every chance of the run is drawn."""
-    models: tuple[str, ...] = Field(tuple(parts.MODELS), min_length=1)
+    models: Annotated[tuple[str, ...], Role(stages=("evaluate",))] = Field(tuple(parts.MODELS), min_length=1)
     """What is evaluated: names of parts.MODELS or "package.module:function"."""
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
     index: IndexSettings = IndexSettings()
     text: TextSettings = TextSettings()
-    tasks: dict[str, SerializeAsAny[TaskSettings]] = Field(default_factory=dict, validate_default=True)
+    tasks: Annotated[dict[str, SerializeAsAny[TaskSettings]], Role(stages=("write",), tunable=True)] = Field(
+        default_factory=dict, validate_default=True
+    )
     """Settings by task, the built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
     pretrained: PretrainedSettings = PretrainedSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
-    baselines: dict[str, SerializeAsAny[Settings]] = Field(default_factory=dict, validate_default=True)
-    """Settings by baseline, as [baselines.item_knn]; one of your own that declares settings by "package.module:NAME"."""
+    baselines: Annotated[dict[str, SerializeAsAny[Settings]], Role(stages=("recommend",))] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Settings by baseline, as [baselines.item_knn]; one of your own that declares settings by
+    "package.module:NAME"."""
     prior: PriorSettings = PriorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
@@ -150,8 +159,8 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
-        """Where the family is known before any model is opened; fresh_backbone.family asks a pretrained model's own
-        config."""
+        """Where the family is known before any model is opened; fresh_backbone.family asks a pretrained
+        model's own config."""
         if not self.pretrained.name and (refusal := self.why_no_targets(self.nano.family)):
             raise ValueError(refusal)
         return self
@@ -187,7 +196,8 @@ class Experiment(Settings):
         return parts.declared(parts.MODELS, model, "model")
 
     def settings_of(self, model: str) -> Settings:
-        """The settings of a model by its name; the defaults of one that has no section. Raises UnknownPart."""
+        """The settings of a model by its name; the defaults of one that has no section. Raises
+        UnknownPart."""
         declaration = self.declared(model)
         if declaration.section:
             return getattr(self, declaration.section)
@@ -196,6 +206,10 @@ class Experiment(Settings):
     def toml(self) -> str:
         """The whole experiment, every default resolved."""
         return tomli_w.dumps(self.model_dump(mode="json", exclude_none=True))
+
+
+TUNABLE = tuple(name for name in Experiment.model_fields if Experiment.role_of(name).tunable)
+"""The sections that a tuner may change: what is trained and how it decodes, on one and the same data."""
 
 
 def load_experiment(

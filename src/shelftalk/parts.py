@@ -1,8 +1,8 @@
 """The menu: every built-in part, declared once. Where a name is accepted, so is "their_package.module:thing".
 
-A declaration says where the part is, what its settings are, what it stands on and what it can do; nothing of it is
-guessed. What a declaration names is imported when it is first used. A part of one's own is such a declaration, or the
-bare function or class, which stands for a declaration with the defaults.
+A declaration gives where the part is, what its settings are, what it depends on and what it can do; nothing
+of it is guessed. What a declaration names is imported when it is first used. A part of one's own is such a
+declaration, or the bare function or class, which stands for a declaration with the defaults.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ class TaskKind(Part):
 class Model(Part):
     """What is evaluated: a function that returns a finished recommender.
 
-    It is called as `fit(split, settings, seed)`, or, where it stands on "train", as `fit(run, settings, seed)`, so that
-    it may ask the trained language model.
+    It is called as `fit(split, settings, seed)`, or, where it stands on "train", as `fit(run, settings,
+    seed)`, so that it may ask the trained language model.
     """
 
     settings: type[Settings] = Settings
     """The class of its settings, which an experiment has in [baselines.NAME]."""
     section: str = ""
-    """Where they are in an experiment, for what is more than a baseline; a model without one has [baselines.NAME]."""
+    """Where they are in an experiment, for what is more than a baseline; a model without one has
+    [baselines.NAME]."""
     stands_on: Literal["prepare", "train"] = "prepare"
     """The last stage whose files its answers depend on."""
     tasks: tuple[TaskName, ...] = ("retrieval", "ranking")
@@ -132,7 +133,8 @@ def load(menu: Mapping[str, Part], name: str, kind: str) -> Any:
 
 
 def own_sources(names: Iterable[str]) -> dict[str, Any]:
-    """Name -> what its code is made of, by hash, for the parts that are the user's own (see own_source.py)."""
+    """Name -> what its code is made of, by hash, for the parts that are the user's own (see
+    own_source.py)."""
     return {name: source_of(name) for name in names if ":" in name}
 
 

@@ -149,8 +149,8 @@ def _prompts(split: Split, name: str, task: ServedTask) -> Iterator[Samples]:
             yield task.prompts(requests, template)
 
 
-def backbone_on_paper(run: Run) -> Backbone | None:
-    """The pretrained model without its weights; None where the nano model is trained."""
+def meta_backbone(run: Run) -> Backbone | None:
+    """The pretrained model on the meta device, without its weights; None where the nano model is trained."""
     if not run.experiment.pretrained.name:
         return None
     from shelftalk.models.pretrained import meta_model

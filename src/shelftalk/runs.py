@@ -112,8 +112,8 @@ class Run:
             }
 
     def model(self, name: str) -> Any:
-        """A finished recommender by its name in the experiment's terms: "item_knn", "aligned", or one of your own as
-        "package.module:thing". It is fitted, or opened, when it is first asked for.
+        """A finished recommender by its name in the experiment's terms: "item_knn", "aligned", or one of your
+        own as "package.module:thing". It is fitted, or opened, when it is first asked for.
 
         Raises UnknownPart, and StageMissing where it needs a stage that was not run.
         """
@@ -126,7 +126,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Task -> model -> metric -> value, and MODEL.ci -> metric -> [low, high]: metrics.json. Raises StageMissing."""
+        """Task -> model -> metric -> value, and MODEL.ci -> metric -> [low, high]: metrics.json. Raises
+        StageMissing."""
         self.folder.needed("evaluate")
         return json.loads(self.folder.metrics.read_text("utf-8"))
 
@@ -165,8 +166,8 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """The run of a folder that `shelftalk run`, or some of its stages, made. Raises MissingFile where there is none, and
-    ChangedFile where its experiment cannot be read."""
+    """The run of a folder that `shelftalk run`, or some of its stages, made. Raises MissingFile where there
+    is none, and ChangedFile where its experiment cannot be read."""
     folder = RunFolder(Path(path))
     return Run(folder, saved_experiment(folder))
 
@@ -177,7 +178,8 @@ def aligned(run: Run, settings: DecodingSettings, seed: int) -> LanguageModelRec
 
 
 def aligned_with_prior(run: Run, settings: PriorSettings, seed: int) -> AlignedWithPrior:
-    """The trained language model with the priors that the experiment names, their weights chosen on validation."""
+    """The trained language model with the priors that the experiment names, their weights chosen on
+    validation."""
     from shelftalk.decoding.prior import AlignedWithPrior
 
     prior = run.model(settings.model)

@@ -22,10 +22,10 @@ from shelftalk.decoding.prior import FLOOR, AlignedWithPrior
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.recommend_stage import selections
 from shelftalk.records import Filter, Ranking, Request
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
-from shelftalk.stages import _selections
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 
 KNN = ItemKnnSettings(text_weight=(0.3,), decay=(0.7,), max_history=(3,))
@@ -247,7 +247,7 @@ def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
 def test_the_experiment_names_the_priors(tmp_path: Path):
     named = {"model": "popularity", "rating_model": "global_mean", "weights": [0.5]}
     run = run_parts(tmp_path, ["retrieval", "rating"], prior=named)
-    model, told = run.model("aligned+prior"), _selections(run, "aligned+prior")
+    model, told = run.model("aligned+prior"), selections(run, "aligned+prior")
     assert (model.prior.name, model.rating_prior.name) == ("popularity", "global_mean")
     assert told[0].startswith("aligned+prior, retrieval: weight 0.5 of popularity (validation ndcg@10 ")
     assert told[1].startswith("aligned+prior, rating: weight 0.5 of global_mean (validation rmse ")
@@ -256,11 +256,11 @@ def test_the_experiment_names_the_priors(tmp_path: Path):
 def test_what_a_prior_chose_is_told_once(tmp_path: Path):
     weights = {"weights": [0.5]}
     run = run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"])
-    told = _selections(run, "aligned+prior")
+    told = selections(run, "aligned+prior")
     assert [sentence.split(":")[0] for sentence in told] == [
         "item_knn", "bias", "aligned+prior, retrieval", "aligned+prior, rating"
     ]  # fmt: skip
-    told = _selections(run_parts(tmp_path, ["retrieval"], prior=weights), "aligned+prior")
+    told = selections(run_parts(tmp_path, ["retrieval"], prior=weights), "aligned+prior")
     assert [sentence.split(":")[0] for sentence in told] == ["aligned+prior, retrieval"]
 
 

@@ -20,7 +20,7 @@ import torch
 
 from shelftalk import stages
 from shelftalk.data.dataset import Dataset
-from shelftalk.data.splitting import PART_NUMBER, Part, Split, split_leave_one_out
+from shelftalk.data.splitting import PART_NUMBER, Part, Split, split_dataset
 from shelftalk.decoding.search_error import search_error
 from shelftalk.experiment import load_experiment
 from shelftalk.runs import Run
@@ -86,7 +86,7 @@ def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
     weights = {"weights": [0.0, 0.2, 0.4, 0.6, 0.8, 1.0], "pool": 20}
     tables = {
         "training": judged,
-        "item_knn": several,
+        "baselines": {"item_knn": several},
         "nano": nano,
         "prior": weights,
         "index": {"scheme": "semantic"},
@@ -95,7 +95,7 @@ def runs(world: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
 
     def run(name: str, change: Callable[[Split], Split]) -> RunFolder:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stages, "split_leave_one_out", lambda *given: change(split_leave_one_out(*given)))
+            patch.setattr(stages, "split_dataset", lambda *given: change(split_dataset(*given)))
             called = call("run", file, "--out", folder / name, "--json")
         assert called.exit_code == 0, called.output
         return RunFolder(folder / name)
@@ -121,13 +121,13 @@ def test_what_the_validation_part_holds_changes_all_that_is_chosen_by(runs: dict
 
 def test_the_error_of_the_search_is_that_on_validation_prompts(runs: dict[str, RunFolder]) -> None:
     run = runs["as it is"]
-    found = Run(run, load_experiment(run.experiment))
+    opened = Run(run, load_experiment(run.experiment))
     measured = pl.read_parquet(run.evaluation("search_error"))
     beams, tables = sorted(set(measured["beams"])), {}
     for part in PARTS:
-        requests = {request.user: request for request in found.split.retrieval_requests(part)[0]}
-        asked = [requests[user] for user in measured["user"].unique(maintain_order=True)]
-        tables[part] = search_error(found.language_model, asked, beams, 10)
+        requests = {request.user: request for request in opened.split.retrieval_requests(part)[0]}
+        drawn = [requests[user] for user in measured["user"].unique(maintain_order=True)]
+        tables[part] = search_error(opened.language_model, drawn, beams, 10)
     columns = ("user", "beams", "finish", "missing", "tokens")
     assert measured.select(columns).equals(tables["validation"].select(columns))
     assert not measured.select(columns).equals(tables["test"].select(columns))

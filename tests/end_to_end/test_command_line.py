@@ -61,7 +61,7 @@ def test_json_is_one_object_on_standard_output(experiment_file: Path, tmp_path: 
         call("prepare", experiment_file, "--models", "popularity", "--out", tmp_path / "run", "--json").stdout
     )
     assert alone["stages"] == [
-        {"stage": "prepare", "seconds": alone["stages"][0]["seconds"], "skipped": True}
+        {"stage": "prepare", "seconds": alone["stages"][0]["seconds"], "skipped": True, "again": ""}
     ]
 
 

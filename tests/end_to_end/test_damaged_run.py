@@ -17,7 +17,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelftalk import stages
+from shelftalk.answer_files import in_order_of_requests
 from shelftalk.errors import ChangedFile
 from shelftalk.experiment import Experiment
 from shelftalk.runs import Run
@@ -230,7 +230,7 @@ def test_answers_in_another_order_are_joined_by_their_keys_and_answers_to_others
     split = Run(baselines, tiny).split
     for task, model in (("rating", "bias"), ("retrieval", "popularity")):
         frame = pl.read_parquet(baselines.ranking(task, model))
-        turned = stages._in_order(frame.reverse(), split, task, baselines, f"recommend.{model}")
+        turned = in_order_of_requests(frame.reverse(), split, task, baselines, f"recommend.{model}")
         assert turned.equals(frame)
         for wrong in (
             frame[1:],
@@ -238,7 +238,7 @@ def test_answers_in_another_order_are_joined_by_their_keys_and_answers_to_others
             frame.with_columns(user=pl.lit("nobody")),
         ):
             with pytest.raises(ChangedFile, match="does not answer the requests"):
-                stages._in_order(wrong, split, task, baselines, f"recommend.{model}")
+                in_order_of_requests(wrong, split, task, baselines, f"recommend.{model}")
 
 
 def test_a_folder_of_the_version_before_is_refused_in_a_sentence_that_helps(

@@ -32,7 +32,7 @@ def interrupt(folder: RunFolder, experiment: Experiment, stage: str, after: int)
             raise PowerCut
 
     with pytest.raises(PowerCut):
-        stages.run(folder, experiment, progress)
+        stages.run_all(folder, experiment, progress)
 
 
 def same_result(run: RunFolder, whole: RunFolder) -> None:
@@ -55,7 +55,7 @@ def test_an_interrupted_training_continues_and_ends_as_an_uninterrupted_one(
     interrupt(run, tiny, "train", after=steps * 2 // 3)
     assert run.record("write") is not None and run.record("train") is None
     until_then = json.loads(run.training_time.read_text())
-    stages.run(run, tiny)
+    stages.run_all(run, tiny)
     trained = run.needed("train")
     assert 0 < trained.facts["resumed_from"] < steps
     assert 0 < until_then == trained.facts["seconds_before"] < trained.seconds, (
@@ -73,7 +73,7 @@ def test_a_half_written_checkpoint_is_discarded(
         run.checkpoints.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2])
     )
     (newer / "trainer_state.json").write_text('{"global_step": ')
-    stages.run(run, tiny)
+    stages.run_all(run, tiny)
     assert run.needed("train").facts["resumed_from"] == int(older.name.rpartition("-")[2])
     same_result(run, finished)
 
@@ -84,7 +84,7 @@ def test_a_run_interrupted_while_answering_ends_the_same(
     run = RunFolder(tmp_path / "run")
     interrupt(run, tiny, "recommend.aligned", after=0)
     assert run.record("train") is not None and run.record("recommend.aligned") is None
-    stages.run(run, tiny)
+    stages.run_all(run, tiny)
     same_result(run, finished)
 
 

@@ -49,6 +49,7 @@ def test_notes_are_in_the_json_of_prepare_and_run_also_where_the_stage_is_skippe
         "stage": "prepare",
         "seconds": second["stages"][0]["seconds"],
         "skipped": True,
+        "again": "",
     }
 
 

@@ -10,8 +10,8 @@ import pytest
 from shelftalk import stages
 from shelftalk.decoding.workload import Ask, Asking
 from shelftalk.experiment import Experiment
+from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder
-from shelftalk.stages import OnProgress
 from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.studies.ablation.study import ablate
 from shelftalk.studies.probing.study import ProbeSettings, mixtures, study
@@ -46,7 +46,7 @@ def run(tiny: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Events:
     """What a run from the data to the report tells, its answers given in batches of eight."""
     events: Events = {}
     decoding = tiny.decoding.model_copy(update={"batch_size": 8})
-    stages.run(
+    stages.run_all(
         RunFolder(tmp_path_factory.mktemp("run") / "out"),
         tiny.model_copy(update={"decoding": decoding}),
         recording(events),

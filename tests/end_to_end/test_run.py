@@ -111,7 +111,7 @@ def test_a_folder_of_another_experiment_is_refused_and_left_as_it_was(
     before = contents(run.path)
     other = load_experiment(write_experiment(tmp_path / "tiny.toml", world, **changes))
     with pytest.raises(AnotherExperiment, match="another --out"):
-        stages.run(run, other)
+        stages.run_all(run, other)
     assert contents(run.path) == before
 
 
@@ -119,7 +119,7 @@ def test_a_folder_of_strangers_is_refused(tiny: Experiment, tmp_path: Path) -> N
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs" / "cat.jpg").write_bytes(b"meow")
     with pytest.raises(AnotherExperiment, match="not a run"):
-        stages.run(RunFolder(tmp_path / "photographs"), tiny)
+        stages.run_all(RunFolder(tmp_path / "photographs"), tiny)
     assert contents(tmp_path) == {"photographs/cat.jpg": b"meow"}
 
 

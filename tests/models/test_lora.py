@@ -217,7 +217,7 @@ def test_what_the_model_or_the_machine_cannot_do_is_told_before_any_stage(
             None, {"pretrained": pretrained, "training": {"precision": precision, "trackers": []}}
         )
         with pytest.raises(SettingsError, match=words):
-            stages.run(RunFolder(tmp_path / "run"), experiment)
+            stages.run_all(RunFolder(tmp_path / "run"), experiment)
         assert not (tmp_path / "run").exists()
     check_backbone(load_experiment(None, {"pretrained": {**model, "lora_targets": ["q_proj"]}}))
 

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         position / "tiny.toml", world, tasks={"retrieval": {"templates": str(wordings)}}, **changes
     )
     folder = RunFolder(position / "run")
-    stages.run(folder, load_experiment(file))
+    stages.run_all(folder, load_experiment(file))
     return folder
 
 

@@ -151,7 +151,7 @@ def test_an_encoder_decoder_that_says_titles_and_knows_no_ratings_is_published_t
     }
     file = write_experiment(tmp_path / "tiny.toml", world, models=["aligned"], **tables, **small)
     run, experiment = RunFolder(tmp_path / "run"), load_experiment(file)
-    stages.run(run, experiment)
+    stages.run_all(run, experiment)
     folder = publish(run.path)
     requests, _ = (found := Run(run, experiment)).split.retrieval_requests("test")
     model = open_recommender(folder)

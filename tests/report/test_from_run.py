@@ -38,7 +38,7 @@ def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity"
     experiment = load_experiment(
         None, {**SETTINGS, "models": models, "data": {"folder": str(data), "k_core": 1}}
     )
-    stages.run(RunFolder(folder / "run"), experiment)
+    stages.run_all(RunFolder(folder / "run"), experiment)
     return Run(RunFolder(folder / "run"), experiment)
 
 

@@ -151,7 +151,7 @@ def test_a_tracker_that_is_not_installed_is_refused_with_the_command_before_anyt
     with pytest.raises(
         SettingsError, match='names "mlflow", which is not installed; run `pip install mlflow` or'
     ):
-        stages.run(RunFolder(tmp_path / "run"), experiment)
+        stages.run_all(RunFolder(tmp_path / "run"), experiment)
     assert not (tmp_path / "run").exists()
 
 

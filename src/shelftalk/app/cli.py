@@ -393,18 +393,22 @@ def _do(
         from shelftalk import stages
         from shelftalk.app.console import Progress, print_summary
         from shelftalk.runtime.distributed import world
+        from shelftalk.runtime.progress import silent
         from shelftalk.runtime.run_folder import RunFolder
 
         with world().group() as processes:
             with processes.main_process_first():
                 experiment = _experiment(path, seed, models, data, interactions, items)
             folder = RunFolder(out or Path("runs") / experiment.name)
-            with folder.alone(), Progress() if processes.is_main else nullcontext(stages.silent) as progress:
-                if stage != "run":
+            with folder.alone(), Progress() if processes.is_main else nullcontext(silent) as progress:
+                if stage == "run":
+                    records = stages.run_all(folder, experiment, progress)
+                else:
                     stages.claim(folder, experiment)
-                done = getattr(stages, stage)(folder, experiment, progress)
+                    done = getattr(stages, stage)(folder, experiment, progress)
+                    records = done if isinstance(done, list) else [done]
         if processes.is_main:
-            print_summary(folder, done if isinstance(done, list) else [done], as_json)
+            print_summary(folder, records, as_json)
 
     _guarded(work, alone=False)
 

@@ -14,11 +14,12 @@ from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.token_statistics import token_statistics
 from shelftalk.runs import Run
 from shelftalk.runtime import machine
+from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 
 
 def sample_tokens(
-    experiment: Experiment, task: str, number: int, progress: stages.OnProgress = stages.silent
+    experiment: Experiment, task: str, number: int, progress: OnProgress = silent
 ) -> tuple[str, str, list[tuple[str, bool]]]:
     """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run
     folder.
@@ -57,7 +58,7 @@ def sample_tokens(
 
 
 def index_figures(
-    experiment: Experiment, schemes: Sequence[str] = (), progress: stages.OnProgress = stages.silent
+    experiment: Experiment, schemes: Sequence[str] = (), progress: OnProgress = silent
 ) -> list[dict[str, Any]]:
     """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics` and the
     seconds it took.

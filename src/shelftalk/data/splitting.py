@@ -28,7 +28,7 @@ from shelftalk.data.dataset import Dataset
 from shelftalk.data.k_core import in_core
 from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
 from shelftalk.records import Request
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
 Part = Literal["validation", "test"]
@@ -52,6 +52,7 @@ PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test":
 class SplitSettings(Settings):
     """How events and ratings are divided."""
 
+    role = Role(stages=("prepare",))
     scheme: Scheme | None = None
     """What is held out: a user's last two events ("leave_one_out"), or two drawn by seed, whatever order
     there is ("random"). By default leave_one_out where the interactions have an order and random where they

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Finish = Literal["replay", "retire"]
@@ -19,6 +19,7 @@ MEASURED_LIMIT = 20_000
 class DecodingSettings(Settings):
     """How the language model is asked."""
 
+    role = Role(stages=("recommend",), tunable=True)
     search: Literal["beam", "exact"] = "beam"
     """How retrieval searches the catalogue: by beams, or for the items that are the likeliest of all,
     whatever it costs."""
@@ -51,6 +52,7 @@ class DecodingSettings(Settings):
 class PriorSettings(Settings):
     """What the language model is combined with in "aligned+prior", and how."""
 
+    role = Role(stages=("recommend",))
     model: str = "item_knn"
     """The prior of retrieval and ranking: a model that scores every item, "item_knn", "popularity" or
     "package.module:function"."""

@@ -16,7 +16,7 @@ from pydantic import Field
 from shelftalk.data.similarity import COUNTED_EVENTS
 from shelftalk.errors import DuplicateName, reading
 from shelftalk.records import Segment
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 VECTORS_FILE = "symbol_vectors.parquet"
 LAST_LEVEL = "<z_"
@@ -31,6 +31,7 @@ LEAK = (
 class IndexSettings(Settings):
     """How items are named to the model. Which fields count depends on the scheme."""
 
+    role = Role(stages=("index",), tunable=True, changes_loss=True)
     scheme: str = "atomic"
     """A name of parts.INDEXINGS: "atomic", "semantic", "collaborative", "titles", "mixed" or "numbers", and
     "sequential", which leaks; or "package.module:function"."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 Precision = Literal["auto", "bf16", "fp32", "fp16"]
 FP16_ON_T5 = (
@@ -18,6 +18,7 @@ FP16_ON_T5 = (
 class PretrainedSettings(Settings):
     """Which pretrained model is fine-tuned, in place of the nano model."""
 
+    role = Role(stages=("train",), tunable=True, changes_loss=True)
     name: str = ""
     """A name on the Hugging Face hub, such as "google/flan-t5-base", a folder, or a GGUF file; "": the nano
     model, from scratch."""
@@ -49,9 +50,10 @@ class PretrainedSettings(Settings):
 class NanoSettings(Settings):
     """Size of the nano backbone."""
 
-    family: Literal["decoder-only", "encoder-decoder"] = "decoder-only"
+    role = Role(stages=("train",), tunable=True)
+    family: Annotated[Literal["decoder-only", "encoder-decoder"], Role(changes_loss=True)] = "decoder-only"
     """One text read from left to right (Llama), or source and target (T5)."""
-    vocabulary: int = Field(2000, ge=300, le=100_000)
+    vocabulary: Annotated[int, Role(changes_loss=True)] = Field(2000, ge=300, le=100_000)
     """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on
     top."""
     width: int = Field(128, ge=16)

@@ -1,4 +1,4 @@
-"""The code of a part that is the user's own, as hashes: what is asked of it stands on that code."""
+"""The code of a part that is the user's own, as hashes: what the part does depends on that code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import importlib.util
 import site
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -48,6 +49,17 @@ def source_of(address: str) -> dict[str, Any]:
         "distributions": _versions(installed),
         "not_looked_at": lacking,
     }
+
+
+def left_out(sources: Mapping[str, Any], sentences: Sequence[str] = ()) -> dict[str, list[str]]:
+    """The fact "left_out" of a stage, if there is any: the sentences given, and one for each of its own parts
+    (address -> `source_of`) whose code cannot be watched for changes."""
+    unwatched = [
+        f'The code of "{name}" has no file, so a change is not noticed; choose another --out when it changes.'
+        for name, source in sources.items()
+        if source["not_looked_at"]
+    ]
+    return {"left_out": [*sentences, *unwatched]} if sentences or unwatched else {}
 
 
 def _is_known(name: str) -> bool:
@@ -108,8 +120,11 @@ def _with_parents(name: str) -> list[str]:
 
 
 def _versions(top_levels: set[str]) -> dict[str, str]:
-    if not top_levels:
-        return {}
-    offered_by = metadata.packages_distributions()
-    names = sorted({name for top in top_levels for name in offered_by.get(top, ())})
-    return {name: metadata.version(name) for name in names}
+    names = {name for top in top_levels for name in _distributions().get(top, ())}
+    return {name: metadata.version(name) for name in sorted(names)}
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """Top-level package -> the installed distributions that offer it; a process looks once."""
+    return metadata.packages_distributions()

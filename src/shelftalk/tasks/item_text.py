@@ -11,12 +11,13 @@ from shelftalk.data.dataset import Dataset
 from shelftalk.data.plain_text import plain_text
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.records import Item, Segment
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 
 class TextSettings(Settings):
     """What is shown of an item beside its name."""
 
+    role = Role(stages=("write",), tunable=True, changes_loss=True)
     fields: tuple[Literal["title", "brand", "categories", "price", "description"], ...] = ("title",)
     """Catalogue fields shown beside an item's name, in this order; none: names alone. Empty fields are passed
     over."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from shelftalk.ragged import Ragged, hstack, ragged, slices, vstack
 from shelftalk.records import Request, Segment
+from shelftalk.settings import Role
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, ServedTask, TaskSettings, one_each
 from shelftalk.tasks.templates import Template
@@ -24,7 +25,7 @@ class RatingSettings(TaskSettings):
     show_ratings: bool = True
     """Whether the history shows the ratings given; without them the rating asked for is the only one in a
     sample."""
-    targets: int = Field(0, ge=0)
+    targets: Annotated[int, Role(changes_loss=True)] = Field(0, ge=0)
     """Ratings at the end of a window that bear loss; 0: every rating of it, so that one pass trains them
     all."""
 

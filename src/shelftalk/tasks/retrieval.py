@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,7 @@ from pydantic import Field
 from shelftalk.errors import TemplateError
 from shelftalk.ragged import Ragged, hstack
 from shelftalk.records import Request
+from shelftalk.settings import Role
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
 from shelftalk.tasks.templates import Template
@@ -22,7 +23,7 @@ class RetrievalSettings(TaskSettings):
 
     text_share: float = Field(0.1, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names."""
-    targets: int = Field(0, ge=0)
+    targets: Annotated[int, Role(changes_loss=True)] = Field(0, ge=0)
     """Items at the end of a window that bear loss; 0: every item of it, so that one pass over a history
     trains each of its next items (the economical form for decoder-only models)."""
 

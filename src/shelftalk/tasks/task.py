@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -22,7 +22,7 @@ from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
 from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
 from shelftalk.records import Request, Segment
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
 from shelftalk.tasks.templates import Template, Words, check_templates, fill_columns, load_templates
@@ -42,7 +42,7 @@ class TaskSettings(Settings):
     text_share: float = Field(1.0, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names; the others show names alone,
     which costs far fewer tokens. The finished model is shown texts where the share is at least one half."""
-    templates: str | None = None
+    templates: Annotated[str | None, Role(changes_loss=True)] = None
     """A TOML file of your own wordings in place of the built-in ones."""
 
 

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from shelftalk.errors import SettingsError
 from shelftalk.models.settings import Precision
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 BY_LOSS = "loss"
 """What `best_by` says where no metric is named."""
-WATCHING = ("trackers",)
-"""Settings that change who is told of a training, and nothing of what is trained."""
+_BUDGETED = Role(tunable=False, why="its place is taken by tuning.tokens", budgeted=True)
 
 
 class TrainingSettings(Settings):
     """Fine-tuning over the mixture."""
 
-    epochs: int = Field(4, ge=1)
+    role = Role(stages=("train",), tunable=True)
+    epochs: Annotated[int, Role(stages=("write", "train")).within(_BUDGETED)] = Field(4, ge=1)
     """Epochs of the mixture, each with fresh wordings, windows, masks and negatives."""
-    max_steps: int = Field(0, ge=0)
+    max_steps: Annotated[int, _BUDGETED] = Field(0, ge=0)
     """Stop after this many steps; 0: after the epochs."""
     batch_tokens: int = Field(4096, ge=64)
     """Tokens read at once, padding included."""
@@ -47,14 +47,21 @@ class TrainingSettings(Settings):
     """Share of each weight that is taken away in a step, times the learning rate."""
     max_grad_norm: float = Field(1.0, gt=0)
     """Gradients longer than this are shortened to it."""
-    validations: int = Field(8, ge=1)
+    validations: Annotated[int, Role(tunable=False, why="trials are compared at the same validations")] = (
+        Field(8, ge=1)
+    )
     """How often the model is validated, and a checkpoint written, evenly over the training."""
-    validation_samples: int = Field(500, ge=1)
+    validation_samples: Annotated[
+        int,
+        Role(("write", "train"), tunable=False, why="trials are compared on the same validation samples"),
+    ] = Field(500, ge=1)
     """Validation samples per served task, drawn once by seed."""
-    judged_by: tuple[str, ...] = Field(("retrieval", "rating"), min_length=1)
+    judged_by: Annotated[tuple[str, ...], Role(tunable=False, why="trials are compared by the same loss")] = (
+        Field(("retrieval", "rating"), min_length=1)
+    )
     """Served tasks whose validation losses, summed, choose the best checkpoint and stop training early; one
     that is not trained (weight 0) counts only where none of them is. Ranking is not among them since
-    candidates are scored behind the retrieval prompt (decoding.ranking_prompt)."""
+    candidates are scored after the retrieval prompt (decoding.ranking_prompt)."""
     validation_users: int = Field(0, ge=0)
     """Users whose lists are made at every validation, on the validation part and drawn once by seed:
     recommendation quality beside the loss; 0: none. It costs what `shelftalk recommend` costs for so many
@@ -62,13 +69,15 @@ class TrainingSettings(Settings):
     best_by: str = BY_LOSS
     """What chooses the best checkpoint and stops training early: "loss", or a metric of retrieval such as
     "ndcg@10", which needs `validation_users`."""
-    patience: int = Field(3, ge=1)
+    patience: Annotated[
+        int, Role(tunable=False, why="every trial reads all of tuning.tokens", budgeted=True)
+    ] = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
     precision: Precision = "auto"
     """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else
     fp32. Weights are fp32 in any case. fp16 needs a GPU and is refused for T5, whose activations overflow
     it."""
-    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    trackers: Annotated[tuple[Tracker, ...], Role(stages=())] = ("tensorboard",)
     """Who draws the curve while a run is trained: "tensorboard" in the run's folder, "mlflow" and "wandb"
     where their own environment variables say; (): nobody. May change in a folder that holds a training."""
 

@@ -19,7 +19,7 @@ from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TEST, VALIDATION, Split
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import load_experiment
-from shelftalk.stages import OnProgress, silent
+from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.studies.token_budget.progress import SHARE, SHARES
 from shelftalk.studies.tuning.search import search
 from shelftalk.studies.tuning.space import Space, load_space

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
 from shelftalk.data.splitting import TrainingCore
-from shelftalk.settings import Settings
+from shelftalk.settings import Role, Settings
 
 EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
 Catalogue = Literal["interacted", "all"]
@@ -40,6 +40,8 @@ def _catalogue_of(given: dict[str, Any]) -> Catalogue:
     return "interacted" if _published(given) else "all"
 
 
+_NOUN = Role(stages=("write",))
+_SOURCE = Role(stages=("prepare", "write"))  # the nouns of prompts go by the source
 NOUNS_OF_BUNDLED = {"movielens-small": Nouns("film", "films", "viewer", "watched")}
 
 
@@ -47,13 +49,14 @@ class DataSettings(Settings):
     """Which data to read, and how. Without any of interactions and items, folder or bundled: the bundled
     MovieLens."""
 
-    interactions: str | None = None
+    role = Role(stages=("prepare",))
+    interactions: Annotated[str | None, _SOURCE] = None
     """File of who took what, when (.parquet, .csv, .tsv or JSON lines); needs `items` beside it."""
     items: str | None = None
     """File of the catalogue, one row per item; any of the same formats."""
-    folder: str | None = None
+    folder: Annotated[str | None, _SOURCE] = None
     """Folder that holds one file interactions.* and one file items.*, instead of naming the two."""
-    bundled: Literal["movielens-small"] | None = None
+    bundled: Annotated[Literal["movielens-small"] | None, _SOURCE] = None
     """Data set that comes with the package; "movielens-small" where nothing else is given."""
     interactions_columns: dict[EventColumn, str] = Field(default_factory=dict)
     """Our column name -> the name in the interactions file, for those that differ."""
@@ -75,13 +78,13 @@ class DataSettings(Settings):
     items file can be recommended."""
     repeats: Literal["first", "last", "refuse"] = "first"
     """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
-    item_noun: str | None = None
+    item_noun: Annotated[str | None, _NOUN] = None
     """What prompts call an item; by default "film" for MovieLens, else "item"."""
-    items_noun: str | None = None
+    items_noun: Annotated[str | None, _NOUN] = None
     """What prompts call several items; by default "films" for MovieLens, else "items"."""
-    user_noun: str | None = None
+    user_noun: Annotated[str | None, _NOUN] = None
     """What prompts call a user; by default "viewer" for MovieLens, else "customer"."""
-    took: str | None = None
+    took: Annotated[str | None, _NOUN] = None
     """The verb for taking an item, in the past tense; by default "watched" for MovieLens, else "bought"."""
 
     @field_validator("interactions", "items", "folder")

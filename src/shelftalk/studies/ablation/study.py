@@ -11,8 +11,9 @@ import tomli_w
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.fresh_backbone import check_backbone
+from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import alone_in, beside, holds_something, remove_parts, space_needed
-from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
+from shelftalk.stages import data_sentences
 from shelftalk.studies.ablation import variant_run
 from shelftalk.studies.ablation.grid import Grid
 from shelftalk.studies.ablation.report import write_reports

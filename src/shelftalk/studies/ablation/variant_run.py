@@ -10,8 +10,8 @@ from typing import Any
 from shelftalk.experiment import Experiment
 from shelftalk.parts import SERVED
 from shelftalk.runs import Run
+from shelftalk.runtime.progress import FINISHED, OnProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
-from shelftalk.stages import FINISHED, OnProgress
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Variant
 from shelftalk.studies.token_budget import run as token_budget
 from shelftalk.studies.token_budget.run import Questions, TokenRun, measure, token_run

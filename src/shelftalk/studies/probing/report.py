@@ -19,8 +19,8 @@ from shelftalk.report.markdown import escaped, markdown_table
 from shelftalk.report.render import environment
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runtime.machine import hardware_facts
+from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder, beside, space_needed
-from shelftalk.stages import OnProgress
 from shelftalk.studies.probing.questions import KINDS
 from shelftalk.studies.probing.run_probe import RUN_KINDS, WITHOUT_ORDER, parts_of, probe_run
 from shelftalk.studies.probing.scoring import accuracies, difference

@@ -28,9 +28,9 @@ from shelftalk.experiment import Experiment, laid_over, load_experiment
 from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.runs import Run
+from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.settings import Settings
-from shelftalk.stages import OnProgress, silent
 from shelftalk.studies.probing.option_scores import ask
 from shelftalk.studies.probing.questions import Question, world_questions
 from shelftalk.studies.probing.references import reference_answers

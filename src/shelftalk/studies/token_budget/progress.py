@@ -3,7 +3,7 @@ share."""
 
 from __future__ import annotations
 
-from shelftalk.stages import FINISHED, OnProgress
+from shelftalk.runtime.progress import FINISHED, OnProgress
 
 SHARE = 100
 """Units of work of one training and its questions."""

@@ -19,19 +19,19 @@ from shelftalk import stages
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.workload import Ask, Asking, costs
 from shelftalk.evaluation.metrics import Task
-from shelftalk.experiment import Experiment
+from shelftalk.experiment import TUNABLE, Experiment
 from shelftalk.fine_tuning import validation_quality
 from shelftalk.fresh_backbone import new_backbone
 from shelftalk.model_folder import save_recommender
 from shelftalk.parts import SERVED, own_sources
 from shelftalk.records import Request
 from shelftalk.runs import Run
+from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside, fingerprint
-from shelftalk.stages import OnProgress
 from shelftalk.studies.token_budget.evaluation import Announce, not_announced, per_user_tables
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.tasks.templates import read_templates
-from shelftalk.training.settings import WATCHING
+from shelftalk.training.settings import TrainingSettings
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.models.backbone import Backbone
@@ -39,9 +39,9 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 ENDLESS = 1_000_000
 """More validations than any training has: nobody stops early, so that all read the same number of tokens."""
-EFFECTIVE = ("data", "split", "index", "text", "tasks", "nano", "pretrained", "training", "decoding")
+EFFECTIVE = ("data", "split", *TUNABLE)
 """The sections of an experiment that can make two trainings differ."""
-NOT_TRAINED_BY = ("epochs", "max_steps", "patience", *WATCHING)
+NOT_TRAINED_BY = TrainingSettings.fields_where(lambda role: bool(role.budgeted) or not role.stages)
 """Settings of training that give way to the budget of tokens, and those that nothing is trained by."""
 OnValidation = Callable[[int, Mapping[str, float]], None]
 """(steps done, metrics: "loss" is the validation loss in nats per target, summed over the tasks that judge);
@@ -131,7 +131,7 @@ def train(
         "tokens": tokens,
         "seed": run.seed,
     }
-    inputs |= stages.behind_training(run.seeded) | {"own tasks": own_sources(run.seeded.tasks)}
+    inputs |= stages.other_inputs_of_training(run.seeded) | {"own tasks": own_sources(run.seeded.tasks)}
 
     def work() -> dict[str, Any]:
         run.folder.keep_checkpoints_of(inputs)

@@ -22,8 +22,8 @@ from shelftalk import seeds
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
+from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import space_needed
-from shelftalk.stages import OnProgress
 from shelftalk.studies.token_budget import run as token_budget
 from shelftalk.studies.token_budget.progress import Shares
 from shelftalk.studies.token_budget.run import OnValidation, Questions, TokenRun, no_op, tables_of, token_run

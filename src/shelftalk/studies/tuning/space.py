@@ -14,35 +14,19 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import RATING_METRICS, Task, metric_names
-from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
+from shelftalk.experiment import (
+    TUNABLE,
+    Experiment,
+    laid_over,
+    load_experiment,
+    name_of_file,
+    read_toml,
+    validated,
+)
 from shelftalk.parts import SERVED
 from shelftalk.settings import Settings
 from shelftalk.studies.token_budget.dotted_keys import at_path, nested
 from shelftalk.studies.token_budget.settings import Seeds
-
-TUNED = ("index", "text", "tasks", "nano", "pretrained", "training", "decoding")
-"""The sections of an experiment that may be tuned: what is trained and how it is asked, on one and the same
-data."""
-NOT_TUNED = {
-    "training.epochs": "its place is taken by tuning.tokens",
-    "training.max_steps": "its place is taken by tuning.tokens",
-    "training.patience": "every trial reads all of tuning.tokens",
-    "training.validations": "trials are compared at the same validations",
-    "training.validation_samples": "trials are compared on the same validation samples",
-    "training.judged_by": "trials are compared by the same loss",
-}
-"""Settings that decide how trials are judged, or that the tuner gives, and why."""
-OTHER_LOSS = (
-    "index.*",
-    "text.*",
-    "pretrained.*",
-    "nano.family",
-    "nano.vocabulary",
-    "tasks.*.templates",
-    "tasks.*.targets",
-)
-"""Settings that change what a validation sample says: losses per target of such trials are no longer of one
-kind."""
 
 
 class TuningSettings(Settings):
@@ -242,7 +226,7 @@ def _parameter(path: tuple[str, ...], given: Any, base: Experiment, experiment: 
         raise SettingsError(
             f'the space of "{name}" is no table; write {{low = ..., high = ...}} or {{choices = [...]}} in {file}.'
         )
-    _check_may_be_tuned(name, path)
+    _check_may_be_tuned(name, path, base)
     if "choices" in given:
         found = _choices(name, path, given, file)
     else:
@@ -252,15 +236,16 @@ def _parameter(path: tuple[str, ...], given: Any, base: Experiment, experiment: 
     return found if found.range is None else _numbers(found, found.range, value_at(base, path), file)
 
 
-def _check_may_be_tuned(name: str, path: Sequence[str]) -> None:
+def _check_may_be_tuned(name: str, path: Sequence[str], base: Experiment) -> None:
     if path[0] not in Experiment.model_fields:
-        raise UnknownSetting(f'there is no setting "{name}"; {nearest(path[0], TUNED)}')
-    if path[0] not in TUNED or len(path) < 2:
+        raise UnknownSetting(f'there is no setting "{name}"; {nearest(path[0], TUNABLE)}')
+    if path[0] not in TUNABLE or len(path) < 2:
         raise SettingsError(
-            f'"{name}" cannot be tuned: trials share data, seed and evaluation; settings of {", ".join(TUNED)} can.'
+            f'"{name}" cannot be tuned: trials share data, seed and evaluation; settings of {", ".join(TUNABLE)} can.'
         )
-    if name in NOT_TUNED:
-        raise SettingsError(f'"{name}" cannot be tuned: {NOT_TUNED[name]}; leave it out of the space.')
+    role = base.role_at(path)
+    if not role.tunable:
+        raise SettingsError(f'"{name}" cannot be tuned: {role.why}; leave it out of the space.')
 
 
 def _choices(name: str, path: tuple[str, ...], given: Mapping[str, Any], file: str) -> Parameter:
@@ -307,9 +292,8 @@ def _numbers(found: Parameter, range: Range, own: Any, file: str) -> Parameter:
 def _check_losses(space: Space) -> None:
     """Raises SettingsError where trials are pruned by losses that are not of one kind."""
     for parameter in space.parameters if space.settings.prune else ():
-        section, *_, last = parameter.path
-        if {f"{section}.*", parameter.name, f"{section}.*.{last}"} & set(OTHER_LOSS):
+        if space.base.role_at(parameter.path).changes_loss:
             raise SettingsError(
-                f'"{parameter.name}" changes what the validation samples say, so losses of different trials cannot be compared '
+                f'"{parameter.name}" changes what the validation samples hold, so losses of different trials cannot be compared '
                 "and no trial can be pruned by them; set tuning.prune = false, or leave it out of the space."
             )

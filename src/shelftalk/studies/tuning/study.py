@@ -10,8 +10,9 @@ from typing import Any
 
 from shelftalk.data.sources import source_hashes
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
-from shelftalk.experiment import Experiment
+from shelftalk.experiment import TUNABLE, Experiment
 from shelftalk.fresh_backbone import check_backbone
+from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import (
     alone_in,
     beside,
@@ -20,13 +21,13 @@ from shelftalk.runtime.run_folder import (
     space_needed,
     write_json,
 )
-from shelftalk.stages import FINISHED, OnProgress, data_sentences, silent
+from shelftalk.stages import data_sentences
 from shelftalk.studies.token_budget import run as token_budget
 from shelftalk.studies.token_budget.progress import Shares
 from shelftalk.studies.tuning.report import write_reports
 from shelftalk.studies.tuning.result import AS_IT_IS, Finalist, Tuning, finalist_of, result_of
 from shelftalk.studies.tuning.search import Trial, best_first, measured, run_in, search
-from shelftalk.studies.tuning.space import TUNED, Space
+from shelftalk.studies.tuning.space import Space
 from shelftalk.tasks.templates import read_templates
 
 STUDY_FILE = "study.json"
@@ -104,7 +105,7 @@ def _inputs(space: Space) -> dict[str, Any]:
     """What every trial stands on, and the order in which they are drawn."""
     base = space.base
     return {
-        "experiment": base.model_dump(mode="json", include={*TUNED, "data", "split", "seed"}),
+        "experiment": base.model_dump(mode="json", include={*TUNABLE, "data", "split", "seed"}),
         "data": source_hashes(base.data),
         "own templates": {
             name: read_templates(name, s.templates) for name, s in base.tasks.items() if s.templates
