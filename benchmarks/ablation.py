@@ -90,7 +90,7 @@ def _measured(grid: Grid, quick: bool) -> Ablation:
     """In a fixed folder under the working directory, so that an interrupted benchmark continues."""
     with Progress() as progress:
         return ablate(
-            grid, FOLDER / (grid.settings.name + (".quick" if quick else "")), progress, progress.say
+            grid, FOLDER / (grid.settings.name + (".quick" if quick else "")), progress, progress.print_line
         )[0]
 
 

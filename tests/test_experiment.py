@@ -112,10 +112,10 @@ def source_behind(kind: type[BaseModel], field: str) -> str:
         (
             "[nano]\nheads = 5",
             SettingsError,
-            ("set nano.width to a multiple of 10, or nano.heads", "mend it in the experiment file."),
+            ("set nano.width to a multiple of 10, or nano.heads", "correct it in the experiment file."),
         ),
         ("seed = inf", SettingsError, ('"seed"',)),
-        ("seed = [", SettingsError, ("not valid TOML", "mend")),
+        ("seed = [", SettingsError, ("not valid TOML", "correct that line")),
     ],
 )
 def test_a_wrong_setting_is_one_sentence_that_names_it(
@@ -129,7 +129,7 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(MissingFile, match="mend the path"):
+    with pytest.raises(MissingFile, match="correct the path"):
         load_experiment(tmp_path / "none.toml")
 
 

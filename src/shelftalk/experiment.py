@@ -64,7 +64,7 @@ class Experiment(Settings):
     name: Annotated[str, Role(stages=())] = Field("movielens-small", pattern=f"^{NAME}$")
     """Name of the run; its folder is runs/NAME."""
     seed: Annotated[int, Role(_ALL_STAGES)] = 0
-    """The one seed from which every chance of the run is drawn."""
+    """The one seed from which everything random in the run is drawn."""
     models: Annotated[tuple[str, ...], Role(stages=("evaluate",))] = Field(tuple(parts.MODELS), min_length=1)
     """What is evaluated: names of parts.MODELS or "package.module:function"."""
     data: DataSettings = DataSettings()
@@ -134,20 +134,22 @@ class Experiment(Settings):
         for name in training.judged_by:
             if name not in parts.SERVED:
                 raise UnknownPart(
-                    f'training.judged_by names "{name}", which is no served task; {nearest(name, parts.SERVED)}'
+                    f'training.judged_by names "{name}", which is no served task; '
+                    f"{nearest(name, parts.SERVED)}"
                 )
         known, best_by = (BY_LOSS, *metric_names("retrieval")), training.best_by
         if best_by not in known:
             raise UnknownPart(
-                f'training.best_by names "{best_by}", which is no metric of retrieval; {nearest(best_by, known)}'
+                f'training.best_by names "{best_by}", which is no metric of retrieval; '
+                f"{nearest(best_by, known)}"
             )
         return training
 
     @field_validator("prior", mode="after")
     @classmethod
     def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
-        """What is built in is known here to score or to rate; a model of the user's own shows it when it is
-        built."""
+        """Of the built-in models it is known here which score items and which rate; a model of the user's own
+        is checked when it is built."""
         score = [name for name, model in parts.MODELS.items() if model.scores_items]
         rate = [name for name, model in parts.MODELS.items() if not model.section and "rating" in model.tasks]
         for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, rate)):
@@ -167,7 +169,7 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _fp16_of_a_t5(self) -> Experiment:
-        """What the name alone tells, before anything is fetched; a model's own config is asked when it is
+        """What the name alone shows, before anything is fetched; a model's own config is read when it is
         opened."""
         if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
             raise ValueError(FP16_ON_T5)
@@ -182,7 +184,10 @@ class Experiment(Settings):
                 getattr(task, "targets", 1) == 0 and getattr(task, "show_ratings", True) and task.weight > 0
             )
             if family == "encoder-decoder" and every:
-                return f"an encoder-decoder reads the history before it answers; set tasks.{name}.targets = 1 or more"
+                return (
+                    "an encoder-decoder reads the history before it answers; "
+                    f"set tasks.{name}.targets = 1 or more"
+                )
         return ""
 
     @property
@@ -215,11 +220,11 @@ TUNABLE = tuple(name for name in Experiment.model_fields if Experiment.role_of(n
 def load_experiment(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, file: str = EXPERIMENT_FILE
 ) -> Experiment:
-    """The experiment of a TOML file (the bundled one by default), with the tables of `overrides` laid over
-    it.
+    """The experiment of a TOML file (the bundled one by default), merged with the tables of
+    `overrides`.
 
-    `file` is where a message says that a fault is to be mended. Raises MissingFile, UnknownSetting,
-    UnknownPart or SettingsError, each naming the setting and the remedy.
+    `file` is what a message calls the file in which a fault is to be corrected. Raises MissingFile,
+    UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
     """
     values: dict[str, Any] = {}
     if path is not None:
@@ -230,8 +235,7 @@ def load_experiment(
 
 
 def name_of_file(path: str | Path, setting: str = "name") -> str:
-    """The file's name, taken where the file does not set `setting`. Raises SettingsError where it cannot be
-    that of a folder."""
+    """The file's name, the default of `setting`. Raises SettingsError where it cannot name a folder."""
     stem = Path(path).stem
     if not re.fullmatch(NAME, stem):
         table, _, key = setting.rpartition(".")
@@ -261,14 +265,15 @@ def saved_experiment(folder: RunFolder) -> Experiment:
         pass  # gone, damaged or of an earlier version
     try:
         return load_experiment(folder.experiment)
-    except MissingFile:
+    except (MissingFile, NotADirectoryError):
         raise MissingFile(
-            f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run again.'
+            f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run '
+            "again."
         ) from None
     except (OSError, SettingsError) as error:
         raise ChangedFile(
-            f'"{folder.experiment}" cannot be read ({error}); copy the experiment file of the run there, or run it '
-            "again in another folder."
+            f'"{folder.experiment}" is damaged, or of an earlier version ({error}); copy the experiment file '
+            "of the run there, or correct that setting in a copy and run it in another folder."
         ) from error
 
 
@@ -277,15 +282,15 @@ def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(path).read_text("utf-8"))
     except FileNotFoundError:
-        raise MissingFile(f'there is no {kind} file "{path}"; mend the path.') from None
+        raise MissingFile(f'there is no {kind} file "{path}"; correct the path.') from None
     except IsADirectoryError:
         raise MissingFile(f'"{path}" is a folder; name the {kind} file in it.') from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(f'"{path}" is not valid TOML: {error}; mend that line.') from None
+        raise SettingsError(f'"{path}" is not valid TOML: {error}; correct that line.') from None
 
 
 def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested tables merged; what stands above wins."""
+    """The nested tables merged; where both set a value, that of `above` holds."""
     merged = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -294,7 +299,7 @@ def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERIMENT_FILE) -> SettingsT:
-    """Validate, and turn pydantic's complaint into one sentence about the first fault, to be mended in
+    """Validate, and turn pydantic's error into one sentence about the first fault, to be corrected in
     `file`."""
     try:
         return kind.model_validate(values, context={"file": file})
@@ -302,14 +307,18 @@ def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERI
         fault = error.errors()[0]
         name = ".".join(str(part) for part in ([where] if where else []) + list(fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            known = _fields(kind, fault["loc"][:-1])
-            raise UnknownSetting(
-                f'there is no setting "{name}"; {nearest(str(fault["loc"][-1]), known)}'
-            ) from None
+            key, known = str(fault["loc"][-1]), _fields(kind, fault["loc"][:-1])
+            if (
+                kind is Experiment and name in parts.MODELS
+            ):  # where version 0.1.0 had the settings of baselines
+                raise UnknownSetting(
+                    f'there is no setting "{name}"; did you mean "baselines.{name}"?'
+                ) from None
+            raise UnknownSetting(f'there is no setting "{name}"; {nearest(key, known)}') from None
         given = "" if isinstance(fault.get("input"), (dict, list)) else f" (given: {fault.get('input')!r})"
         message = fault["msg"].removeprefix("Value error, ")
         raise SettingsError(
-            f'the setting "{name or "data"}" is not valid: {message}{given}; mend it in {file}.'
+            f'the setting "{name or "data"}" is not valid: {message}{given}; correct it in {file}.'
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: a fresh backbone trained on the samples of a run, watched on its validation part."""
+"""Fine-tuning: a fresh backbone trained on the samples of a run, validated on its validation part."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRACKING_FOLDER = "tensorboard"
 
 
 def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
-    """Train a new backbone on the run's sample files; continues behind the last whole checkpoint in
+    """Train a new backbone on the run's sample files; continues after the last whole checkpoint in
     checkpoints/.
 
     A served task that is neither trained nor judged by is not validated: its prompts can cost more than the
@@ -58,7 +58,7 @@ def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[
 
 def validated(run: Run) -> list[str]:
     """Served tasks whose loss is measured at every validation: those that are trained, or those that the
-    training is judged by where none of these is trained. A loss that nothing lowers, added to one that is
+    training is judged by where none of these is trained. A loss that no training lowers, added to one that is
     trained, would only blur which weights are best."""
     tasks, judged_by = run.experiment.tasks, run.experiment.training.judged_by
     trained = [name for name in run.served if tasks[name].weight > 0]
@@ -70,23 +70,23 @@ def validated(run: Run) -> list[str]:
 
 
 def validation_quality(run: Run, backbone: Backbone) -> Callable[[], dict[str, float]] | None:
-    """Asks the backbone as it stands for the lists of `training.validation_users`, on the validation part and
-    drawn by seed, and measures them; None where nobody is to be asked."""
-    wanted, seed = run.experiment.training.validation_users, run.experiment.seed
-    if not wanted:
+    """A function that measures the backbone's lists for `training.validation_users` users of the validation
+    part, drawn by seed; None for 0 users."""
+    users, seed = run.experiment.training.validation_users, run.experiment.seed
+    if not users:
         return None
     from shelftalk.decoding.language_model import LanguageModelRecommender
 
     requests, truths = run.split.retrieval_requests("validation")
-    drawn = seeds.generator(seed, "validation users").permutation(len(requests))[:wanted].tolist()
+    drawn = seeds.generator(seed, "validation users").permutation(len(requests))[:users].tolist()
     requests, truths = [requests[position] for position in drawn], [truths[position] for position in drawn]
     # the trie is built once
     model = LanguageModelRecommender(
         backbone, run.index, run.served, run.experiment.decoding, processes=world()
     )
 
-    def measured() -> dict[str, float]:
+    def quality() -> dict[str, float]:
         lists = model.recommend(requests, LIST_LENGTH)
         return summarise(evaluate_retrieval(lists, requests, truths, run.split.dataset.item_ids), "retrieval")
 
-    return measured
+    return quality

@@ -1,5 +1,5 @@
-"""A backbone before training: what its tokenizer must know, where its new symbols start, and whether it can be
-trained here at all."""
+"""A backbone before training: what its tokenizer must hold, where its new symbols start, and whether it can
+be trained here at all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 
 def new_backbone(run: Run) -> Backbone:
-    """The backbone before training: a pretrained model that has learnt the index's symbols, or the nano
+    """The backbone before training: a pretrained model with the index's symbols added, or the nano
     model, whose tokenizer comes from the catalogue and whose symbols start where their vectors put them.
     Raises as `family` does."""
     experiment, index = run.experiment, run.index
@@ -43,7 +43,7 @@ def new_backbone(run: Run) -> Backbone:
 
 
 def family(experiment: Experiment) -> str:
-    """The backbone's family; that of a pretrained model stands in its config alone.
+    """The backbone's family; that of a pretrained model is in its config alone.
 
     Raises MissingFile where that cannot be read, and SettingsError where the samples do not suit the family.
     """
@@ -51,10 +51,10 @@ def family(experiment: Experiment) -> str:
         return experiment.nano.family
     from shelftalk.models.pretrained import family_of, read_config
 
-    found = family_of(read_config(experiment.pretrained))
-    if refusal := experiment.why_no_targets(found):
+    kind = family_of(read_config(experiment.pretrained))
+    if refusal := experiment.why_no_targets(kind):
         raise SettingsError(f'"{experiment.pretrained.name}" is an encoder-decoder: {refusal}.')
-    return found
+    return kind
 
 
 def check_backbone(experiment: Experiment) -> None:
@@ -74,7 +74,7 @@ def check_backbone(experiment: Experiment) -> None:
 
 
 def symbols(run: Run) -> list[str]:
-    """Everything that is one token of its own: marks, symbols of item names, users if they are shown."""
+    """Everything that is one token of its own: sentinels, symbols of item names, users if they are shown."""
     return [*all_sentinels(), *run.index.vocabulary, *run.context.user_symbols]
 
 
@@ -90,13 +90,12 @@ def symbol_texts(run: Run) -> dict[str, list[str]]:
 
 
 def tokenizer_texts(run: Run) -> Iterator[str]:
-    """What the nano tokenizer is made of: catalogue texts, names that are text, wordings and ratings."""
+    """What the nano tokenizer is trained on: catalogue texts, names that are text, templates and ratings."""
     for item in run.split.dataset.item_ids:
         yield run.context.text.beside(item)
-        if said := run.index.free_text(item):
-            yield said
-    wordings = [t.source + t.question + t.target for task in run.tasks.values() for t in task.seen]
+        if name := run.index.free_text(item):
+            yield name
+    templates = [t.source + t.question + t.target for task in run.tasks.values() for t in task.seen]
     ratings = list(run.context.rating_texts.values())
-    yield from (
-        wordings + ratings
-    ) * 50  # a prompt's own words are in every sample, so they deserve whole pieces
+    # a template's own words are in every sample, so they deserve whole pieces
+    yield from (templates + ratings) * 50

@@ -1,6 +1,6 @@
 """The menu: every built-in part, declared once. Where a name is accepted, so is "their_package.module:thing".
 
-A declaration gives where the part is, what its settings are, what it depends on and what it can do; nothing
+A declaration gives where the part is, its settings, what it depends on and what it can do; nothing
 of it is guessed. What a declaration names is imported when it is first used. A part of one's own is such a
 declaration, or the bare function or class, which stands for a declaration with the defaults.
 """

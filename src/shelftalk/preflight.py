@@ -45,8 +45,9 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
         return f'"{item}" (titled "{titles[item][:SHOWN]}", named "{index.name(item)[:SHOWN]}")'
 
     remedy = (
-        'set index.scheme = "atomic" or another whose names are symbols, and choose another --out if this one holds an index, or choose a '
-        f'pretrained model whose tokenizer reads these names ("{experiment.pretrained.name}" does not)'
+        'set index.scheme = "atomic" or another whose names are symbols, and choose another --out if this '
+        "one holds an index, or choose a pretrained model whose tokenizer reads these names "
+        f'("{experiment.pretrained.name}" does not)'
     )
     names = encoder.encode_names([index.segments(item, closed=False) for item in index.item_ids])
     if not names.lengths.all():
@@ -63,7 +64,7 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
 
 def check_run(run: Run, backbone: Backbone) -> None:
     """What can be known before the samples are made. Raises SettingsError where two rating values are the
-    same tokens, or a prompt of the validation or the test part, with the longest answer behind it, is longer
+    same tokens, or a prompt of the validation or the test part, with the longest answer after it, is longer
     than the model can read."""
     if "rating" in run.served:
         check_ratings(run.context.rating_texts, backbone)
@@ -71,16 +72,12 @@ def check_run(run: Run, backbone: Backbone) -> None:
         return
     names = backbone.encode_names([run.index.segments(item) for item in run.index.item_ids])
     for name, task in run.served.items():
-        answers = (
-            [backbone.tokens(text, False) for text in run.context.rating_texts.values()]
-            if name == "rating"
-            else []
-        )
-        longest = max(map(len, answers)) if name == "rating" else int(names.lengths.max())
+        longest = int(names.lengths.max())
+        if name == "rating":
+            longest = max(len(backbone.tokens(text, False)) for text in run.context.rating_texts.values())
         for prompts in _prompts(run.split, name, task):
-            check_lengths(
-                prompts, backbone, run.experiment, answer=longest - 1
-            )  # nothing is read behind an answer's last token
+            # the answer's last token is decoded, not read
+            check_lengths(prompts, backbone, run.experiment, answer=longest - 1)
 
 
 def check_written(run: Run, backbone: Backbone) -> None:
@@ -96,13 +93,14 @@ def check_ratings(texts: dict[float, str], backbone: Backbone) -> None:
     if pair := alike(rows):
         one, other = (list(texts)[position] for position in sorted(pair))
         raise SettingsError(
-            f"the rating values {one:g} and {other:g} are the same tokens to this tokenizer, which could not tell them apart; leave the "
-            "rating column out of the interactions and choose another --out, or choose a pretrained model whose tokenizer reads numbers."
+            f"the rating values {one:g} and {other:g} are the same tokens to this tokenizer, which could not "
+            "tell them apart; leave the rating column out of the interactions and choose another --out, or "
+            "choose a pretrained model whose tokenizer reads numbers."
         )
 
 
 def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, answer: int = 0) -> None:
-    """Raises SettingsError where a sample, with `answer` tokens behind it, is longer than the model can read
+    """Raises SettingsError where a sample, with `answer` tokens after it, is longer than the model can read
     at once."""
     if backbone.positions is None or not len(samples):
         return
@@ -118,18 +116,18 @@ def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, 
     )
     shorter = f"lower {settings}, or text.max_characters ({experiment.text.max_characters})"
     if shortest > backbone.positions:  # whatever is left out of it
-        shorter = (
-            f"even the shortest has {shortest}, so give the task shorter wordings (tasks.{task}.templates)"
-        )
+        shorter = f"even the shortest has {shortest}, so give shorter templates (tasks.{task}.templates)"
+    with_answer = " with its answer" if answer else ""
     raise SettingsError(
-        f'the longest sample of the task "{task}" has {lengths[position]} tokens{" with its answer" if answer else ""}, and the model '
-        f'"{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose a model with more positions.'
+        f'the longest sample of the task "{task}" has {lengths[position]} tokens{with_answer}, and the '
+        f'model "{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose a model '
+        "with more positions."
     )
 
 
 def alike(names: Ragged) -> tuple[int, int] | None:
-    """Two rows of which one is the other or its beginning, None where there are none: in sorted order they
-    are neighbours."""
+    """Two rows of which one is the other or a prefix of it, None where there are none. In sorted order such
+    rows are neighbours: [1], [1, 2], [2]."""
     rows = [names[row].tolist() for row in range(len(names))]
     order = sorted(range(len(rows)), key=rows.__getitem__)
     pairs: Sequence[tuple[int, int]] = list(zip(order, order[1:], strict=False))
@@ -137,14 +135,14 @@ def alike(names: Ragged) -> tuple[int, int] | None:
 
 
 def _prompts(split: Split, name: str, task: ServedTask) -> Iterator[Samples]:
-    """What the finished model will be asked of both parts, in every wording."""
-    asked = {
+    """The prompts of both parts that the finished model will read, in a seen and a held-out template."""
+    requests_of = {
         "retrieval": split.retrieval_requests,
         "ranking": split.ranking_requests,
         "rating": split.rating_requests,
     }[name]
     for part in ("validation", "test"):
-        requests, _ = asked(part)
+        requests, _ = requests_of(part)
         for template in (*task.seen[:1], *task.held_out[:1]):
             yield task.prompts(requests, template)
 

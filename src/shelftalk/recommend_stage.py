@@ -177,7 +177,7 @@ def _tasks_with_held_out_templates(run: Run) -> list[TaskName]:
         "ranking": run.experiment.decoding.ranking_prompt
     }  # candidates may be scored after another's prompt
     tasks = _answerable(run.language_model, run.split)
-    return [task for task in tasks if run.asked[prompt_of.get(task, task)].held_out]
+    return [task for task in tasks if run.trained_tasks[prompt_of.get(task, task)].held_out]
 
 
 def _measure_held_out_templates(run: Run) -> None:

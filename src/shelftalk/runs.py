@@ -1,4 +1,4 @@
-"""Run: what the files of a run folder hold, each loaded when it is first asked for.
+"""Run: what the files of a run folder hold, each loaded when it is first used.
 
 run = shelftalk.open_run("runs/my-shop")
 run.model("item_knn").recommend([Request("anyone", history=("B01",))], k=10)
@@ -41,14 +41,15 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 
 def no_op(done: int, total: int, about: str) -> None:
-    """Progress that nobody watches."""
+    """Progress that is not shown."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
-    """What the files of a run hold, each loaded when it is first asked for.
+    """What the files of a run hold, each loaded when it is first used.
 
-    `templates`: by task, in place of those in files: what samples were written with.
+    `asking`: counts the requests that the language model answers, for progress. `templates`: by task, in
+    place of those in files: what samples were written with.
     """
 
     folder: RunFolder
@@ -57,15 +58,19 @@ class Run:
     templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
     _models: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r}, models={list(self.experiment.models)})"
+
     @cached_property
     def split(self) -> Split:
-        """Raises ChangedFile where the files are not those that were prepared."""
+        """The dataset with each event and rating in its part. Raises ChangedFile where the files are not
+        those that were prepared."""
         self.folder.check("prepare")
         return Split.load(self.folder.dataset)
 
     @cached_property
     def index(self) -> ItemIndex:
-        """Raises ChangedFile where the file is not the one that was written."""
+        """Item <-> name. Raises ChangedFile where the file is not the one that was written."""
         self.folder.check("index")
         return ItemIndex.load(self.folder.item_index)
 
@@ -92,13 +97,12 @@ class Run:
 
     @cached_property
     def served(self) -> dict[str, ServedTask]:
-        """Those of them that a finished model is asked."""
+        """Those of them that a finished model answers."""
         return {name: task for name, task in self.tasks.items() if isinstance(task, ServedTask)}
 
     @cached_property
-    def asked(self) -> dict[str, ServedTask]:
-        """The tasks that the trained model of model/ is asked, with the templates that it was trained
-        with."""
+    def trained_tasks(self) -> dict[str, ServedTask]:
+        """The tasks that the trained model of model/ answers, with the templates that it was trained with."""
         trained = read_model_facts(self.folder.model).templates
         context = self._context(trained)
         kinds = {name: parts.load(parts.TASKS, name, "task") for name in parts.SERVED if name in trained}
@@ -113,7 +117,7 @@ class Run:
 
     def model(self, name: str) -> Any:
         """A finished recommender by its name in the experiment's terms: "item_knn", "aligned", or one of your
-        own as "package.module:thing". It is fitted, or opened, when it is first asked for.
+        own as "package.module:thing". It is fitted, or opened, when it is first used.
 
         Raises UnknownPart, and StageMissing where it needs a stage that was not run.
         """
@@ -161,7 +165,13 @@ class Run:
             trie = trie_of(backbone, self.index)
         settings, shared = self.experiment.decoding, world()
         return LanguageModelRecommender(
-            backbone, self.index, self.asked, settings, on_batch=self.asking, trie=trie, processes=shared
+            backbone,
+            self.index,
+            self.trained_tasks,
+            settings,
+            on_batch=self.asking,
+            trie=trie,
+            processes=shared,
         )
 
 
@@ -183,6 +193,6 @@ def aligned_with_prior(run: Run, settings: PriorSettings, seed: int) -> AlignedW
     from shelftalk.decoding.prior import AlignedWithPrior
 
     prior = run.model(settings.model)
-    rating_prior = run.model(settings.rating_model) if "rating" in run.asked else None
+    rating_prior = run.model(settings.rating_model) if "rating" in run.trained_tasks else None
     model = AlignedWithPrior(run.language_model, prior, rating_prior, settings)
-    return model.choose(run.split, list(run.asked), seed)
+    return model.choose(run.split, list(run.trained_tasks), seed)

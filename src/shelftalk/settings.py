@@ -111,9 +111,7 @@ def _table(settings: Settings, name: str) -> Iterator[str]:
         if isinstance(value, Settings) or (isinstance(value, Mapping) and _holds_settings(value)):
             inner.append((field, value))
             continue
-        yield from textwrap.wrap(
-            info.description or "", COMMENT_WIDTH, initial_indent="# ", subsequent_indent="# "
-        )
+        yield from _comment(info.description or "")
         plain = settings.model_dump(mode="json", include={field})[field]
         yield f"# {field} is not set" if plain is None else _assignment(field, plain)
     for field, value in inner:
@@ -121,6 +119,18 @@ def _table(settings: Settings, name: str) -> Iterator[str]:
             path = ".".join(part for part in (name, field, _key(key)) if part)
             yield from ("", f"[{path}]")
             yield from _table(one, path)
+
+
+def _comment(sentence: str) -> list[str]:
+    """The lines of a comment; nothing in the sentence is divided, names of settings and values are in it."""
+    return textwrap.wrap(
+        sentence,
+        COMMENT_WIDTH,
+        initial_indent="# ",
+        subsequent_indent="# ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _holds_settings(value: Mapping[str, Any]) -> bool:

@@ -31,11 +31,11 @@ def fail_with(error: BaseException) -> None:
     _guarded(work)
 
 
-def test_what_a_user_can_mend_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_user_can_correct_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exception) as caught:
-        fail_with(BadValue("a title\nwith \x1b[31m colours; mend it."))
+        fail_with(BadValue("a title\nwith \x1b[31m colours; correct it."))
     assert caught.value.exit_code == 2  # type: ignore[attr-defined]
-    assert capsys.readouterr().err == "BadValue: a title with  [31m colours; mend it.\n"
+    assert capsys.readouterr().err == "BadValue: a title with  [31m colours; correct it.\n"
 
 
 def test_an_interruption_says_that_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,10 @@ from shelftalk.runtime import machine
 
 
 def test_the_machine_is_described_without_loading_torch() -> None:
-    program = "import sys; from shelftalk import machine; machine.hardware_facts(); machine.versions(); sys.exit('torch' in sys.modules)"
+    program = (
+        "import sys; from shelftalk.runtime import machine\n"
+        "machine.hardware_facts(); machine.versions(); sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", program], timeout=60).returncode == 0
 
 

@@ -239,7 +239,7 @@ def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
         ),
     )
     run.__dict__.update(
-        split=exam_split(), language_model=LikeAModel(exam_split()), asked=dict.fromkeys(served)
+        split=exam_split(), language_model=LikeAModel(exam_split()), trained_tasks=dict.fromkeys(served)
     )
     return run
 

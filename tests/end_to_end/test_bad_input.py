@@ -173,7 +173,7 @@ def test_a_file_that_is_not_toml_is_refused(text: str, word: str, tmp_path: Path
 
 
 def test_an_experiment_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    refused(call("run", tmp_path / "none.toml"), "MissingFile", "mend the path")
+    refused(call("run", tmp_path / "none.toml"), "MissingFile", "correct the path")
     refused(call("run", tmp_path), "MissingFile", "is a folder")
 
 

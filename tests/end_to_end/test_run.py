@@ -123,12 +123,12 @@ def test_a_folder_of_strangers_is_refused(tiny: Experiment, tmp_path: Path) -> N
     assert contents(tmp_path) == {"photographs/cat.jpg": b"meow"}
 
 
-def test_settings_may_be_mended_where_nothing_stands_on_them_yet(world: Path, tmp_path: Path) -> None:
+def test_settings_may_be_corrected_where_nothing_depends_on_them_yet(world: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     broken = write_experiment(tmp_path / "broken.toml", world, data={"k_core": 50})
     assert call("prepare", broken, "--out", run).exit_code == 2
-    mended = write_experiment(tmp_path / "mended.toml", world, models=["popularity"])
-    assert call("run", mended, "--out", run).exit_code == 0
+    corrected = write_experiment(tmp_path / "corrected.toml", world, models=["popularity"])
+    assert call("run", corrected, "--out", run).exit_code == 0
 
 
 def test_aligned_may_join_baselines_in_their_folder(experiment_file: Path, tmp_path: Path) -> None:

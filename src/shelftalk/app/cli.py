@@ -29,7 +29,7 @@ app.add_typer(show_app, name="show")
 
 
 def _path(text: str) -> Path:
-    """An empty path would be this directory: it comes of a variable of the shell that is not set."""
+    """An empty path would be this directory: it comes from a shell variable that is not set."""
     if not text.strip():
         raise typer.BadParameter("is empty; name a path, or leave the option out.")
     return Path(text)
@@ -43,7 +43,7 @@ ExperimentFile = Annotated[
     Path | None, typer.Argument(help="Experiment file (TOML); the bundled MovieLens experiment without one.")
 ]
 Out = Annotated[Path | None, _path_option("--out", "The run folder itself; by default runs/NAME.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of every chance in the run.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random in the run.")]
 Models = Annotated[
     str | None, typer.Option("--models", help="What to evaluate, by name and comma: item_knn,popularity.")
 ]
@@ -94,12 +94,12 @@ def _stage_command(name: str, summary: str) -> None:
 
 
 for _name, _summary in {
-    "run": "The whole way, from the data to the report. Finished stages are skipped, an interrupted run continues.",
+    "run": "All stages, from data to report. Finished ones are skipped; an interrupted run continues.",
     "prepare": "Read, check, filter and split the data.",
     "index": "Name every item.",
     "write": "Write the training samples.",
     "train": "Train the language model; continues an interrupted training.",
-    "recommend": "Ask every model for the test part.",
+    "recommend": "Let every model answer the test part.",
     "evaluate": "Measure the answers.",
     "report": "Write the report.",
 }.items():
@@ -125,10 +125,10 @@ def show_sample(
         from shelftalk.app.inspecting import sample_tokens
 
         with Progress() as progress:
-            found = sample_tokens(
+            shown = sample_tokens(
                 _experiment(experiment, seed, None, data, interactions, items), task, number, progress
             )
-        print_sample(*found)
+        print_sample(*shown)
 
     _guarded(work)
 
@@ -153,10 +153,10 @@ def show_index(
 
         wanted = [name.strip() for name in (schemes or "").split(",") if name.strip()]
         with Progress() as progress:
-            found = index_figures(
+            figures = index_figures(
                 _experiment(experiment, seed, None, data, interactions, items), wanted, progress
             )
-        print_index_figures(found, as_json)
+        print_index_figures(figures, as_json)
 
     _guarded(work)
 
@@ -200,11 +200,11 @@ def ablate(
         wanted = load_grid(grid, read_seeds(seeds) if seeds else None, data)
         folder = out or Path("runs") / "ablations" / wanted.settings.name
         with Progress() as progress:
-            found, page = ablate(wanted, folder, progress, progress.say)
+            result, page = ablate(wanted, folder, progress, progress.print_line)
         if as_json:
-            typer.echo(result_as_json(found), nl=False)
+            typer.echo(result_as_json(result), nl=False)
         else:
-            print_tables(printed_tables(found), f"Report: {page}")
+            print_tables(printed_tables(result), f"Report: {page}")
 
     _guarded(work)
 
@@ -236,13 +236,13 @@ def tune(
 
         wanted = load_space(experiment, space, trials, data)
         with Progress() as progress:
-            found, page = tune(
-                wanted, out or Path("runs") / "tuning" / wanted.settings.name, progress, progress.say
+            result, page = tune(
+                wanted, out or Path("runs") / "tuning" / wanted.settings.name, progress, progress.print_line
             )
         if as_json:
-            typer.echo(result_as_json(found), nl=False)
+            typer.echo(result_as_json(result), nl=False)
         else:
-            print_tables(printed_tables(found), f"Report: {page}")
+            print_tables(printed_tables(result), f"Report: {page}")
 
     _guarded(work)
 
@@ -283,10 +283,10 @@ def plan_command(
         given = _experiment(experiment, seed, None, data, interactions, items)
         with Progress() as progress:
             progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
-            found = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
+            planned = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
             progress("plan", 1, 1, "finished")
-        print_plan(told(found), found.values() if as_json else None)
-        if found.refused:
+        print_plan(told(planned), planned.values() if as_json else None)
+        if planned.refused:
             raise typer.Exit(2)
 
     _guarded(work)
@@ -323,12 +323,12 @@ def probe(
         folder = out or run or Path("runs") / "probe"
         with alone_in(folder):
             with Progress() as progress:
-                found = probed_run(run, number) if run else probed_world(seeds, tasks, quick, progress)
-            path = write_probe(found, folder)
+                result = probed_run(run, number) if run else probed_world(seeds, tasks, quick, progress)
+            path = write_probe(result, folder)
         if as_json:
-            typer.echo(json.dumps(found, indent=1))
+            typer.echo(json.dumps(result, indent=1))
         else:
-            print_tables(tables(found), f"Report: {path}")
+            print_tables(tables(result), f"Report: {path}")
 
     _guarded(work)
 
@@ -345,7 +345,7 @@ def publish(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One folder that is a recommender by itself: model, item names, catalogue texts, wordings, settings and
+    """One folder that is a recommender by itself: model, item names, catalogue texts, templates, settings and
     a model card."""
 
     def work() -> None:
@@ -387,7 +387,7 @@ def _do(
     items: Path | None,
     as_json: bool,
 ) -> None:
-    """Resolve the experiment, carry out one stage, say where the result is."""
+    """Resolve the experiment, carry out one stage, print where the result is."""
 
     def work() -> None:
         from shelftalk import stages
@@ -438,19 +438,18 @@ def _experiment(
 
 
 def _guarded(work: Callable[[], None], alone: bool = True) -> None:
-    """What a user can mend comes as one sentence and exit code 2; an interruption says that nothing is lost.
-    `alone`: several processes cannot do it together."""
+    """What a user can correct comes as one sentence and exit code 2; an interruption says that nothing is
+    lost. `alone`: several processes cannot do it together."""
     spin_briefly()  # read when torch is loaded
-    os.environ.setdefault(
-        "HF_HUB_DISABLE_PROGRESS_BARS", "1"
-    )  # read by transformers when it is imported: ours are enough
+    # read when transformers is imported: our progress bars are enough, and what comes of all retries of a
+    # download is reported in one sentence
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault(
-        "HF_HUB_VERBOSITY", "error"
-    )  # it tells of every retry; what comes of them is told in one sentence
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     if alone and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         _stop(
-            "SettingsError: only run and its stages are done by several processes; start this command without the launcher.",
+            "SettingsError: only run and its stages are done by several processes; start this command "
+            "without the launcher.",
             2,
         )
     try:
@@ -459,7 +458,8 @@ def _guarded(work: Callable[[], None], alone: bool = True) -> None:
         _stop(f"{type(error).__name__}: {error}", 2)
     except (PermissionError, NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         _stop(
-            f'{type(error).__name__}: "{error.filename}" cannot be used ({error.strerror}); choose another path or mend it.',
+            f'{type(error).__name__}: "{error.filename}" cannot be used ({error.strerror}); choose another '
+            "path or correct it.",
             2,
         )
     except KeyboardInterrupt:

@@ -54,8 +54,7 @@ SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), 
 
 
 class Progress:
-    """A bar per stage with an estimate of the time left; on a pipe, a line now and then that says the
-    same."""
+    """A bar per stage with an estimate of the time left; on a pipe, a line now and then with the same."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, markup=False)
@@ -70,8 +69,8 @@ class Progress:
         narrow = self._console.width < NARROW
         bar = BarColumn(bar_width=4 if narrow else 30)
         elapsed: list[ProgressColumn] = [] if narrow else [TimeElapsedColumn()]
-        left, said = (TextColumn("left"), TimeRemainingColumn()), TextColumn("{task.fields[said]}")
-        return [TextColumn("{task.description:<24}"), bar, MofNCompleteColumn(), *elapsed, *left, said]
+        left, text = (TextColumn("left"), TimeRemainingColumn()), TextColumn("{task.fields[text]}")
+        return [TextColumn("{task.description:<24}"), bar, MofNCompleteColumn(), *elapsed, *left, text]
 
     def _cut(self, text: str) -> str:
         width = self._console.width
@@ -92,18 +91,18 @@ class Progress:
 
     def __call__(self, stage: str, done: int, total: int, text: str) -> None:
         if not total:
-            self.say(f"{stage}: {text}")
+            self.print_line(f"{stage}: {text}")
         elif self._console.is_terminal:
             text = self._cut(text)
             if (
                 stage not in self._tasks
-            ):  # what was done before an interruption says nothing about the time left
-                self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, said=text)
-            self._bars.update(self._tasks[stage], completed=done, total=total, said=text)  # type: ignore[arg-type]
+            ):  # what was done before an interruption does not count for the time left
+                self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, text=text)
+            self._bars.update(self._tasks[stage], completed=done, total=total, text=text)  # type: ignore[arg-type]
         else:
             self._line(stage, done, total, text)
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """A line that stays, above the bars."""
         self._console.print(line, highlight=False, soft_wrap=True)
 
@@ -157,12 +156,12 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
 
 
 def notes_on_reading(records: Iterable[StageRecord]) -> list[str]:
-    """What the data's notes say: values that are not what they look like, or were not kept as they are."""
+    """The notes on the data: values that are not what they look like, or were not kept as they are."""
     return [note for record in records for note in record.facts.get("data", {}).get("notes", ())]
 
 
 def _how_done(record: StageRecord) -> str:
-    """Skipped, or how long it took, and what is worth knowing beside that."""
+    """Skipped, or how long it took, and why it was done again."""
     if record.skipped:
         other = f" (done by shelftalk {record.version})" if record.version != __version__ else ""
         return f"unchanged, skipped{other}"
@@ -187,13 +186,13 @@ def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
     console.print(last, soft_wrap=True)
 
 
-def print_plan(told: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:
+def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:
     """The tables and sentences of a plan, or its values as JSON."""
     if values is not None:
         print(json.dumps(values, indent=1))
         return
     console = Console(highlight=False, markup=False)
-    for part in told:
+    for part in described:
         if isinstance(part, Table):
             _print_table(console, part)
         else:
@@ -205,7 +204,8 @@ def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -
     survive a pipe."""
     console = Console(highlight=False)
     console.print(
-        f"{task}, wording {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them bear loss (in ⟦⟧)\n"
+        f"{task}, template {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them "
+        "bear loss (in ⟦⟧)\n"
     )
     text = Text()
     for token, loss in tokens:
@@ -214,7 +214,7 @@ def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -
 
 
 def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """A row per index scheme; what leaks is marked and told."""
+    """A row per index scheme; one that leaks is marked, with a sentence below."""
     if as_json:
         print(json.dumps(list(rows), indent=1))
         return

@@ -21,10 +21,10 @@ from shelftalk.runtime.run_folder import RunFolder
 def sample_tokens(
     experiment: Experiment, task: str, number: int, progress: OnProgress = silent
 ) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Task, wording and tokens (text, bears loss) of sample `number` of the task's first epoch, without a run
-    folder.
+    """Task, template and tokens (text, bears loss) of sample `number` of the task's first epoch, without a
+    run folder.
 
-    A task that is switched off is shown as if it were on. Raises UnknownPart for a task that nobody has, and
+    A task that is switched off is shown as if it were on. Raises UnknownPart for an unknown task, and
     SettingsError for one that the data cannot support or for a number that there is not.
     """
     kind = parts.load(parts.TASKS, task, "task")
@@ -49,7 +49,8 @@ def sample_tokens(
             )
         if not 0 <= number < len(samples):
             raise SettingsError(
-                f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with --number."
+                f"there are samples 0 to {len(samples) - 1} of {task}, not {number}; choose one of them with "
+                "--number."
             )
         sample = samples[number]
         backbone = new_backbone(run)
@@ -73,8 +74,8 @@ def index_figures(
         folder = RunFolder(Path(scratch))
         stages.prepare(folder, experiment, progress)
         for position, scheme in enumerate(wanted, start=1):
-            stage, said = f"index.{scheme}", f"scheme {position} of {len(wanted)}"
-            progress(stage, 0, 1, said)
+            stage, text = f"index.{scheme}", f"scheme {position} of {len(wanted)}"
+            progress(stage, 0, 1, text)
             encoder = experiment.index.encoder if declared[scheme].reads_text_vectors else "tfidf"
             settings = experiment.index.model_copy(update={"scheme": scheme, "encoder": encoder})
             one = experiment.model_copy(update={"index": settings})
@@ -83,7 +84,7 @@ def index_figures(
             rows.append(
                 {**token_statistics(run.index, new_backbone(run).tokens), "seconds": round(record.seconds, 2)}
             )
-            progress(stage, 1, 1, said)
+            progress(stage, 1, 1, text)
     return rows
 
 

@@ -73,10 +73,10 @@ def _fill(part: Path, run: Run) -> None:
     trie.save(part / TRIE_FOLDER)  # type: ignore[attr-defined]  # an ItemTrie: nothing was added to a run's
     save_generation_settings(part, run.backbone, trie, run.experiment.decoding.beams)
     run.split.dataset.items.write_parquet(part / CATALOGUE)
-    served = [task for task in parts.SERVED if task in run.asked]
+    served = [task for task in parts.SERVED if task in run.trained_tasks]
     (part / TEMPLATES).mkdir()
     for task in served:
-        rows = [asdict(template) for template in run.asked[task].templates]
+        rows = [asdict(template) for template in run.trained_tasks[task].templates]
         (part / TEMPLATES / f"{task}.toml").write_text(tomli_w.dumps({"template": rows}), "utf-8")
     (part / EXPERIMENT).write_text(without_paths(run.experiment).toml(), "utf-8")
     write_json(part / FACTS, {**_facts(run, served), "files": hashes(part)})

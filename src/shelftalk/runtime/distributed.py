@@ -2,7 +2,7 @@
 device of its own.
 
 All of them run the same program on the same files. What is done once is done by the first while the others
-wait, and they find it done; what can be divided is divided by turns and put together again, so that each ends
+wait; what can be divided is divided by turns (rank, rank + size, ...) and gathered, so that each process ends
 up with the whole.
 """
 
@@ -25,45 +25,45 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class World:
-    """This process, number `rank` of `count` from 0. Whoever divides work must do so in every one of them."""
+    """This process, number `rank` of `size` from 0. Work that is divided must be divided in all of them alike."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and speaks."""
+        """Whether this is the one that writes files and prints."""
         return self.rank == 0
 
     def shard(self, items: Sequence[T]) -> Sequence[T]:
-        """Every `count`-th of them, from number `rank` on."""
+        """Every `size`-th of the items, from number `rank` on."""
         return items[self.rank :: self.size]
 
     def all_gather(self, mine: T) -> list[T]:
-        """[count] what each process holds, in their order; every process gets all of it. It must be
+        """[size] what each process holds, in their order; every process gets all of it. It must be
         picklable. Raises ProcessEnded where one of them is gone."""
         if self.size == 1:
             return [mine]
         self.join()
         from torch import distributed
 
-        found: list[T] = [mine] * self.size
+        gathered: list[T] = [mine] * self.size
         try:
-            distributed.all_gather_object(found, mine)
+            distributed.all_gather_object(gathered, mine)
         except RuntimeError as error:
             raise ProcessEnded(
-                f"process {self.rank} waits for another that has ended; what that one says tells why."
+                f"process {self.rank} waits for another that has ended; the message of that one gives the reason."
             ) from error
-        return found
+        return gathered
 
     def barrier(self) -> None:
-        """Go on when all have come here."""
+        """Continue when all processes have reached this point."""
         self.all_gather(None)
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
         """The block is run by the first; when it has left it, by the others. Where the first fails the others
-        wait until the launcher ends them, so that nothing is tried, or told, more than once."""
+        wait until the launcher ends them, so that nothing is tried, or printed, more than once."""
         if not self.is_main:
             self.barrier()
         yield
@@ -72,7 +72,7 @@ class World:
 
     @contextmanager
     def group(self) -> Iterator[World]:
-        """Joined inside the block, apart behind it."""
+        """The processes are joined inside the block, and apart after it."""
         self.join()
         yield self
         if self.size > 1:
@@ -81,7 +81,7 @@ class World:
             distributed.destroy_process_group()
 
     def join(self) -> None:
-        """Take this process's device and meet the others, with the settings that `accelerate launch` left in
+        """Take this process's device and join the others, with the settings that `accelerate launch` left in
         the environment."""
         if self.size == 1:
             return
@@ -96,5 +96,5 @@ SINGLE_PROCESS = World()
 
 
 def world() -> World:
-    """What the launcher said in RANK and WORLD_SIZE; alone without one."""
+    """This process by RANK and WORLD_SIZE, which a launcher sets; a single process without one."""
     return World(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))

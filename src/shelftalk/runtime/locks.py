@@ -1,7 +1,7 @@
 """One process at a time: a lock of the operating system on a file, which ends with the process that holds it.
 
-The file says who holds it, for the message to others. On a network file system the lock holds between
-machines where the server supports it (NFS does); where locks are not supported at all, a warning says so.
+The file names who holds it, for the message to others. On a network file system the lock holds between
+machines where the server supports it (NFS does); where locks are not supported at all, a warning is given.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from shelftalk.runtime.distributed import world
 
 _TAKEN = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 _NOT_SUPPORTED = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
-_PLACE = 2**30  # Windows locks bytes: one behind what is written in the file, which others may then read
+_OFFSET = 2**30  # Windows locks bytes: one after what is written in the file, which others may then read
 
 
 @dataclass
@@ -37,7 +37,7 @@ class _Held:
 
 
 _held: dict[Path, _Held] = {}
-_looking = threading.Lock()
+_guard = threading.Lock()
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def locked(path: Path, what: str, remedy: str) -> Iterator[None]:
         yield
         return
     path = path.absolute()
-    with _looking:
+    with _guard:
         held = _held.get(path)
         if held and held.thread == threading.get_ident():
             held.depth += 1
@@ -62,7 +62,7 @@ def locked(path: Path, what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with _looking:
+        with _guard:
             held.depth -= 1
             if not held.depth:
                 del _held[path]
@@ -89,7 +89,7 @@ def _acquired(path: Path, what: str, remedy: str) -> int:
                 stacklevel=2,
             )
         if _is_at(file, path):
-            _say_who(file)
+            _write_holder(file)
             return file
         os.close(file)
 
@@ -101,7 +101,7 @@ def _is_at(file: int, path: Path) -> bool:
         return False
 
 
-def _say_who(file: int) -> None:
+def _write_holder(file: int) -> None:
     who = {
         "process": os.getpid(),
         "host": socket.gethostname(),
@@ -124,13 +124,13 @@ if sys.platform == "win32":
     import msvcrt
 
     def _lock(file: int) -> None:
-        os.lseek(file, _PLACE, os.SEEK_SET)
+        os.lseek(file, _OFFSET, os.SEEK_SET)
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         os.lseek(file, 0, os.SEEK_SET)
 
     def _release(path: Path, file: int) -> None:
         os.close(file)
-        with suppress(OSError):  # who has opened it since is told that it is free, and removes it
+        with suppress(OSError):  # a process that has opened it since gets the lock, and removes it
             path.unlink()
 
 else:

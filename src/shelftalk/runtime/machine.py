@@ -1,4 +1,4 @@
-"""What this machine is, without loading anything heavy; `inspecting` adds what only torch can tell."""
+"""What this machine is, without loading anything heavy; `inspecting` adds what only torch knows."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ LIBRARIES = (
 )
 
 THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
-"""Variables of the environment by which a user says how threads work and wait."""
+"""Environment variables by which a user sets how threads work and wait."""
 SPINS = 3000
-"""Times that a waiting thread looks before it sleeps: some tens of microseconds, about as long as the work
-between two operators that threads divide. OpenMP's own hundreds of thousands take a core from whoever works
-beside, the thread that is waited for included."""
+"""How often a waiting thread checks before it sleeps: some tens of microseconds, about as long as the work
+between two operators that threads divide. OpenMP's own hundreds of thousands take a core from other threads,
+the one that is waited for included."""
 
 
 def spin_briefly() -> None:

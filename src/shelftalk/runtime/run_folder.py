@@ -4,9 +4,9 @@ runs/NAME/  experiment.toml  dataset/  item_index.parquet  samples/  checkpoints
             evaluation/  metrics.json  report.html  report.md  report.json
             stages/ (one manifest per finished stage)
 
-A manifest holds what the stage stood on and the hashes of what it wrote, so that a file which was changed,
-damaged or put there from another run is noticed: the stage is done again, or says how to. One process at a
-time writes into a folder.
+A manifest holds what the stage depended on and the hashes of what it wrote, so that a file which was changed,
+damaged or put there from another run is detected: the stage is done again, or its error describes how. One
+process at a time writes into a folder.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class RunFolder:
     def _why_again(self, known: StageRecord, inputs: dict[str, Any], kept: Path | None) -> str:
         """Why a finished stage must be done again, for people; "" where it need not."""
         if differs := differing(known.inputs, inputs):
-            return f"what it stands on has changed: {', '.join(differs[:3])}"
+            return f"what it depends on has changed: {', '.join(differs[:3])}"
         wrong = self._changed(known)
         if wrong and kept and os.path.lexists(kept):
             self._refuse_changed(known.name, wrong)
@@ -273,15 +273,15 @@ class RunFolder:
         """Remove the checkpoints unless they are of a training with these inputs: another's must not be
         continued.
 
-        Raises ChangedFile where nobody can know whose they are."""
+        Raises ChangedFile where it is unknown which training they are of."""
         begun = self.checkpoints / "inputs.json"
         try:
             same = read_signed(begun)["inputs"] == json.loads(json.dumps(inputs))
         except (OSError, ValueError, KeyError, TypeError):
             if any(self.checkpoints.glob("checkpoint-*")):
                 raise ChangedFile(
-                    f'"{begun}" is damaged, gone or of an earlier version, so nobody knows whose the checkpoints beside '
-                    f'it are; remove "{self.checkpoints}" and run `shelftalk train` or `shelftalk run` again: it begins '
+                    f'"{begun}" is damaged, gone or of an earlier version, so it is unknown which training the checkpoints beside '
+                    f'it are of; remove "{self.checkpoints}" and run `shelftalk train` or `shelftalk run` again: it begins '
                     "from the start."
                 ) from None
             same = False
@@ -290,39 +290,39 @@ class RunFolder:
             write_signed(begun, {"inputs": inputs})
 
     def count_test_evaluation(self, what: str) -> int:
-        """Log one more look at the test part; returns how many there have been in this folder."""
+        """Log one more evaluation of the test part; returns how many there have been in this folder."""
         number = self.test_evaluations() + 1
         line = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "what": what, "number": number}
-        self._looks.parent.mkdir(parents=True, exist_ok=True)
-        with self._looks.open("ab") as file:
+        self._evaluation_log.parent.mkdir(parents=True, exist_ok=True)
+        with self._evaluation_log.open("ab") as file:
             file.write(b"\n" * self._cut_short() + json.dumps(line).encode() + b"\n")
         return number
 
     def test_evaluations(self) -> int:
-        """How often the test part was looked at in this folder: as many as lines in the log, and not fewer
-        than a line of it or the last evaluation says, where lines are lost."""
+        """How often the test part was evaluated in this folder: as many as lines in the log, and not fewer
+        than a line of it or the last evaluation holds, where lines are lost."""
         try:
-            lines = self._looks.read_bytes().splitlines()
+            lines = self._evaluation_log.read_bytes().splitlines()
         except FileNotFoundError:
             lines = []
         except IsADirectoryError:
             raise ChangedFile(
-                f'"{self._looks}" is a folder, and the log of looks at the test part belongs there; remove it.'
+                f'"{self._evaluation_log}" is a folder, and the log of evaluations of the test part belongs there; remove it.'
             ) from None
         evaluated = self.record("evaluate")
         noted = evaluated.facts.get("test_evaluations", 0) if evaluated else 0
         return max(len(lines), noted, *(_number(line) for line in lines), 0)
 
     @property
-    def _looks(self) -> Path:
+    def _evaluation_log(self) -> Path:
         return self.path / "evaluation" / "test_evaluations.jsonl"
 
     def _cut_short(self) -> bool:
         """Whether the log ends within a line, as after a power cut."""
-        return self._looks.exists() and self._looks.read_bytes()[-1:] not in (b"", b"\n")
+        return self._evaluation_log.exists() and self._evaluation_log.read_bytes()[-1:] not in (b"", b"\n")
 
     def manifest(self, stage: str) -> Path:
-        """Where a finished stage says what it stands on."""
+        """The manifest of a finished stage."""
         return self.path / "stages" / f"{stage}.json"
 
 
@@ -338,7 +338,7 @@ class TimeSpent:
         self._start = self._kept = time.perf_counter()
 
     def keep(self) -> None:
-        """Say that the work goes on."""
+        """Write the time, if it was not written within the last KEPT_EVERY seconds."""
         now = time.perf_counter()
         if now - self._kept >= KEPT_EVERY:
             write_json(self._path, round(self.before + now - self._start, 1))
@@ -377,9 +377,9 @@ def differing(one: Any, other: Any, name: str = "") -> list[str]:
     if not (isinstance(one, dict) and isinstance(other, dict)):
         return [] if one == other else [name]
     return [
-        found
+        path
         for key in {**one, **other}
-        for found in differing(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
+        for path in differing(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
     ]
 
 
@@ -406,7 +406,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 @contextmanager
 def alone_beside(path: Path, remedy: str) -> Iterator[None]:
     """As `alone_in` for what is replaced as a whole: the lock is a file beside it, and what killed processes
-    left there is removed. `remedy` is what the message to others says they may choose. Raises InUse."""
+    left there is removed. `remedy` is what the message to others offers. Raises InUse."""
     path = path.absolute()
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}{LOCK_FILE}"), f'"{path}"', remedy):
@@ -509,7 +509,7 @@ def _is_full_disk(error: Exception, free_gigabytes: float) -> bool:
 
 
 def peak_gigabytes() -> float | None:
-    """Highest memory of this process so far in GB, or None where the system does not tell."""
+    """Highest memory of this process so far in GB, or None where the system does not report it."""
     try:
         import resource
     except ImportError:  # not on Windows
@@ -559,7 +559,7 @@ def _seconds(path: Path) -> float:
 
 
 def _number(line: bytes) -> int:
-    """The number that a line of the log of looks at the test part says, 0 where it says none."""
+    """The number in a line of the log of evaluations of the test part, 0 where it has none."""
     try:
         return int(json.loads(line)["number"])
     except (ValueError, KeyError, TypeError):

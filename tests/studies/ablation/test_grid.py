@@ -116,12 +116,14 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(
 def test_a_wrong_setting_is_to_be_mended_in_the_file_that_holds_it(tmp_path: Path, fault: str) -> None:
     (tmp_path / "base.toml").write_text('name = "base"\n')
     base = '[ablation]\nexperiment = "base.toml"\n'
-    with pytest.raises(SettingsError, match='^variant "wrong": .*; mend it in the grid file ".*toy.toml".$'):
+    with pytest.raises(
+        SettingsError, match='^variant "wrong": .*; correct it in the grid file ".*toy.toml".$'
+    ):
         grid_of(tmp_path, f'{base}[[variant]]\nname = "wrong"\n{fault}\n')
     (tmp_path / "base.toml").write_text(fault)
-    with pytest.raises(SettingsError, match=r"^the setting .*; mend it in the experiment file\.$"):
+    with pytest.raises(SettingsError, match=r"^the setting .*; correct it in the experiment file\.$"):
         grid_of(tmp_path, base + TWO)
-    with pytest.raises(SettingsError, match='"ablation.tokens" .*; mend it in the grid file'):
+    with pytest.raises(SettingsError, match='"ablation.tokens" .*; correct it in the grid file'):
         grid_of(tmp_path, "[ablation]\ntokens = 0\n" + TWO)
 
 

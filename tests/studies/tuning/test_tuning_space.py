@@ -139,7 +139,7 @@ def test_settings_that_change_the_loss_may_be_searched_without_pruning(tmp_path:
 
 
 def test_a_fault_of_the_experiment_is_told_as_that(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match=r"^the setting .*; mend it in the experiment file\.$"):
+    with pytest.raises(SettingsError, match=r"^the setting .*; correct it in the experiment file\.$"):
         space_of(tmp_path, RATE, "nano.heads = 5\n")
     with pytest.raises(MissingFile, match="none.toml"):
         load_space(tmp_path / "base.toml", tmp_path / "none.toml")
