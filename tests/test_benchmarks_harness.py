@@ -112,8 +112,8 @@ def settled(claim: ast.Call | ast.Tuple) -> bool:
 
 
 def claims_in(tree: ast.Module) -> list[ast.Call | ast.Tuple]:
-    """Claims as they are made: Claim(...), or value, target and `holds` in a row where a function makes
-    several."""
+    """Claims as they are made: Claim(...), or value, target
+    and `holds` in a row where a function makes several."""
     made: list[ast.Call | ast.Tuple] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Claim":
@@ -125,9 +125,11 @@ def claims_in(tree: ast.Module) -> list[ast.Call | ast.Tuple]:
 
 
 def test_no_claim_holds_because_somebody_wrote_so():
-    found = {name: claims_in(tree) for name, tree in modules().items()}
-    assert sum(map(len, found.values())) > 60
-    assert [f"{name}:{one.lineno}" for name, claims in found.items() for one in claims if settled(one)] == []
+    claims_of = {name: claims_in(tree) for name, tree in modules().items()}
+    assert sum(map(len, claims_of.values())) > 60
+    assert [
+        f"{name}:{one.lineno}" for name, claims in claims_of.items() for one in claims if settled(one)
+    ] == []
     for written in (
         'Claim(C[0], x, "> 0", True)',
         "Claim(C, 4.3, '> 4', x > 4)",

@@ -36,8 +36,8 @@ def test_a_ratio_is_of_the_medians_of_one_place() -> None:
         for position, values in zip(PLACES, both, strict=True)
         for turn, value in enumerate(values)
     ]
-    found = claims(medians(runs))
-    assert [claim.value for claim in found] == [1.05, 1.2, 3.333] and all(claim.holds for claim in found)
+    held = claims(medians(runs))
+    assert [claim.value for claim in held] == [1.05, 1.2, 3.333] and all(claim.holds for claim in held)
     runs = [
         {**run, "seconds a step": run["seconds a step"] * (2 if run["side"] == OURS else 1)} for run in runs
     ]

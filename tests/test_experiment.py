@@ -32,13 +32,13 @@ def test_every_built_in_task_has_settings_of_its_own_type() -> None:
     assert all(type(tasks[name]) is parts.load(parts.TASKS, name, "task").settings_type for name in tasks)
 
 
-def test_the_file_gives_the_name_where_it_does_not_say_one(tmp_path: Path) -> None:
+def test_the_file_gives_the_name_where_it_does_not_set_one(tmp_path: Path) -> None:
     (tmp_path / "beauty.toml").write_text("seed = 1\n")
     assert load_experiment(tmp_path / "beauty.toml").name == "beauty"
     assert load_experiment().name == "movielens-small"
 
 
-def test_the_command_line_lies_over_the_file_table_by_table(tmp_path: Path) -> None:
+def test_overrides_are_merged_into_the_file_table_by_table(tmp_path: Path) -> None:
     experiment = loaded(tmp_path, "seed = 1\n[data]\nk_core = 3\n", seed=2, data={"folder": "there"})
     assert (experiment.seed, experiment.data.k_core, experiment.data.folder) == (2, 3, "there")
 
@@ -48,7 +48,7 @@ def test_training_is_needed_for_the_language_model_alone() -> None:
     assert not Experiment(models=("item_knn", "bias")).needs_training
 
 
-def test_a_model_named_twice_is_asked_once() -> None:
+def test_a_model_named_twice_is_evaluated_once() -> None:
     assert Experiment(models=("item_knn", "popularity", "item_knn")).models == ("item_knn", "popularity")
 
 
@@ -65,7 +65,7 @@ def test_every_setting_has_a_sentence() -> None:
             inner = field.annotation
             if isinstance(inner, type) and issubclass(inner, BaseModel):
                 look(inner, f"{where}{name}.")
-            elif '"""' not in source_behind(kind, name):
+            elif '"""' not in source_after(kind, name):
                 undocumented.append(where + name)
 
     look(Experiment, "")
@@ -74,7 +74,7 @@ def test_every_setting_has_a_sentence() -> None:
     assert undocumented == []
 
 
-def source_behind(kind: type[BaseModel], field: str) -> str:
+def source_after(kind: type[BaseModel], field: str) -> str:
     """The source from the field to the next one."""
     import inspect
 
@@ -128,7 +128,7 @@ def test_a_wrong_setting_is_one_sentence_that_names_it(
     assert "\n" not in str(caught.value) and str(caught.value)[-1] in ".?"
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(MissingFile, match="correct the path"):
         load_experiment(tmp_path / "none.toml")
 

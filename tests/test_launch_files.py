@@ -58,8 +58,8 @@ def test_the_kinds_are_those_that_the_names_say() -> None:
 
 @pytest.mark.parametrize("name", ["fsdp", "deepspeed-zero3"])
 def test_every_nested_key_is_an_option_of_the_launcher(name: str) -> None:
-    """accelerate copies nested keys without looking at them: a wrong one would change nothing, and nobody
-    would know."""
+    """accelerate copies nested keys without looking at them: a
+    wrong one would change nothing, and nobody would know."""
     known = {action.dest for action in launch_command_parser()._actions}
     nested: dict[str, Any] = read(name).fsdp_config | read(name).deepspeed_config
     assert nested and set(nested) <= known
@@ -91,8 +91,8 @@ def test_the_layers_that_are_wrapped_are_those_of_t5(monkeypatch: pytest.MonkeyP
 def test_deepspeed_is_stage_3_and_leaves_open_what_the_trainer_knows() -> None:
     settings = read("deepspeed-zero3")
     path = ROOT / settings.deepspeed_config["deepspeed_config_file"]
-    found = HfDeepSpeedConfig(json.loads(path.read_text("utf-8")))
-    assert found.is_zero3() and not found.is_offload()
+    config = HfDeepSpeedConfig(json.loads(path.read_text("utf-8")))
+    assert config.is_zero3() and not config.is_offload()
     # accelerate refuses these beside a file that says them
     assert settings.mixed_precision is None and not {"zero_stage", "gradient_clipping"} & set(
         settings.deepspeed_config
@@ -105,4 +105,4 @@ def test_deepspeed_is_stage_3_and_leaves_open_what_the_trainer_knows() -> None:
         "train_micro_batch_size_per_gpu",
         "train_batch_size",
     ):
-        assert found.get_value(key) == "auto", key
+        assert config.get_value(key) == "auto", key

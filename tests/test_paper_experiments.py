@@ -62,8 +62,8 @@ def flan(folder: Path, sizes: dict[str, int], vocabulary: int = 32128) -> str:
 
 
 def loaded(path: Path, world: Path, model: str, **training: Any) -> Experiment:
-    """The file with other data, a model at random weights and a few steps; everything else as it stands
-    there."""
+    """The file with other data, a model at random weights
+    and a few steps; everything else as it stands there."""
     changes = {
         "data": {"folder": str(world), "k_core": 1},
         "split": {"ranking_negatives": 20},

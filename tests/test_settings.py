@@ -101,8 +101,8 @@ def test_values_that_toml_must_quote_come_back() -> None:
 
 
 def described(text: str) -> list[tuple[str, str]]:
-    """(dotted name, comment above) of each setting in a commented TOML file; one that is not set stands in
-    the comment."""
+    """(dotted name, comment above) of each setting in a commented
+    TOML file; one that is not set stands in the comment."""
     table, comment, pairs = "", [], []
     for line in text.splitlines():
         if line.startswith("["):

@@ -1,5 +1,4 @@
-"""Every setting is in the inputs of the stages that depend on it by its declared role, and of no other: all that
-a figure depends on is in the manifests."""
+"""Every setting is in the inputs of the stages that depend on it by its declared role, and of no other."""
 
 from __future__ import annotations
 
@@ -74,8 +73,8 @@ def declared(path: tuple[str, ...]) -> set[str]:
 
 
 def models_of(section: str) -> set[str]:
-    """The models whose settings are in a section, and the one that is combined of such; all for the
-    experiment's own."""
+    """The models whose settings are in a section, and the one
+    that is combined of such; all for the experiment's own."""
     if not section:
         return set(BASE.models)
     home = {name: BASE.declared(name).section or f"baselines.{name}" for name in BASE.models}
@@ -86,8 +85,8 @@ def models_of(section: str) -> set[str]:
 
 @pytest.fixture
 def inputs_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The inputs of every stage of an experiment, as if the stages before had been done on the same
-    inputs."""
+    """The inputs of every stage of an experiment, as if the
+    stages before had been done on the same inputs."""
     known: dict[str, Any] = {}
 
     def do(self: RunFolder, stage: str, inputs: dict[str, Any], *_: Any, **__: Any) -> StageRecord:

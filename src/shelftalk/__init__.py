@@ -6,8 +6,8 @@
     model = run.model("aligned+prior")
     model.recommend([shelftalk.Request("anyone", history=("B01", "B07"))], k=10)
 
-What a user may rely on is exactly `__all__`. Each name is imported when it is first used, so that `import shelftalk` loads
-neither torch nor transformers.
+What a user may rely on is exactly `__all__`. Each name is imported when it is first used, so that
+`import shelftalk` loads neither torch nor transformers.
 """
 
 from __future__ import annotations

@@ -40,8 +40,8 @@ def write_answers(folder: RunFolder, model: Any, name: str, task: TaskName, spli
 
 
 def read_answers(folder: RunFolder, task: TaskName, experiment: Experiment, split: Split) -> dict[str, Any]:
-    """Model -> its answers to `task` in the split's order, for the models that gave any: rankings, or
-    estimates.
+    """Model -> its answers to `task` in the split's order,
+    for the models that gave any: rankings, or estimates.
 
     Raises StageMissing, and ChangedFile where a file does not answer the requests of this split."""
     answers: dict[str, Any] = {}

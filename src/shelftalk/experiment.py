@@ -54,8 +54,8 @@ class EvaluationSettings(Settings):
     held_out_templates: Annotated[bool, _OF_THE_LANGUAGE_MODEL] = True
     """Whether the language model also answers in templates that it was not trained on (validation part)."""
     search_error_users: Annotated[int, _OF_THE_LANGUAGE_MODEL] = Field(100, ge=0)
-    """Users, drawn by seed, for whom beams are compared with the model's true top 10 (validation part); 0:
-    none."""
+    """Users, drawn by seed, for whom beams are compared with
+    the model's true top 10 (validation part); 0: none."""
 
 
 class Experiment(Settings):
@@ -82,8 +82,8 @@ class Experiment(Settings):
     baselines: Annotated[dict[str, SerializeAsAny[Settings]], Role(stages=("recommend",))] = Field(
         default_factory=dict, validate_default=True
     )
-    """Settings by baseline, as [baselines.item_knn]; one of your own that declares settings by
-    "package.module:NAME"."""
+    """Settings by baseline, as [baselines.item_knn]; one of
+    your own that declares settings by "package.module:NAME"."""
     prior: PriorSettings = PriorSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
@@ -161,16 +161,16 @@ class Experiment(Settings):
 
     @model_validator(mode="after")
     def _targets_of_an_encoder_decoder(self) -> Experiment:
-        """Where the family is known before any model is opened; fresh_backbone.family asks a pretrained
-        model's own config."""
+        """Where the family is known before any model is opened;
+        fresh_backbone.family asks a pretrained model's own config."""
         if not self.pretrained.name and (refusal := self.why_no_targets(self.nano.family)):
             raise ValueError(refusal)
         return self
 
     @model_validator(mode="after")
     def _fp16_of_a_t5(self) -> Experiment:
-        """What the name alone shows, before anything is fetched; a model's own config is read when it is
-        opened."""
+        """What the name alone shows, before anything is fetched;
+        a model's own config is read when it is opened."""
         if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
             raise ValueError(FP16_ON_T5)
         return self
@@ -201,8 +201,8 @@ class Experiment(Settings):
         return parts.declared(parts.MODELS, model, "model")
 
     def settings_of(self, model: str) -> Settings:
-        """The settings of a model by its name; the defaults of one that has no section. Raises
-        UnknownPart."""
+        """The settings of a model by its name; the defaults
+        of one that has no section. Raises UnknownPart."""
         declaration = self.declared(model)
         if declaration.section:
             return getattr(self, declaration.section)
@@ -220,8 +220,8 @@ TUNABLE = tuple(name for name in Experiment.model_fields if Experiment.role_of(n
 def load_experiment(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, file: str = EXPERIMENT_FILE
 ) -> Experiment:
-    """The experiment of a TOML file (the bundled one by default), merged with the tables of
-    `overrides`.
+    """The experiment of a TOML file (the bundled one by
+    default), merged with the tables of `overrides`.
 
     `file` is what a message calls the file in which a fault is to be corrected. Raises MissingFile,
     UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
@@ -299,8 +299,8 @@ def laid_over(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERIMENT_FILE) -> SettingsT:
-    """Validate, and turn pydantic's error into one sentence about the first fault, to be corrected in
-    `file`."""
+    """Validate, and turn pydantic's error into one sentence
+    about the first fault, to be corrected in `file`."""
     try:
         return kind.model_validate(values, context={"file": file})
     except ValidationError as error:
@@ -308,9 +308,8 @@ def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERI
         name = ".".join(str(part) for part in ([where] if where else []) + list(fault["loc"]))
         if fault["type"] == "extra_forbidden":
             key, known = str(fault["loc"][-1]), _fields(kind, fault["loc"][:-1])
-            if (
-                kind is Experiment and name in parts.MODELS
-            ):  # where version 0.1.0 had the settings of baselines
+            # where version 0.1.0 had the settings of baselines
+            if kind is Experiment and name in parts.MODELS:
                 raise UnknownSetting(
                     f'there is no setting "{name}"; did you mean "baselines.{name}"?'
                 ) from None

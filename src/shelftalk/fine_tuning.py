@@ -22,11 +22,11 @@ TRACKING_FOLDER = "tensorboard"
 
 
 def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[Backbone, dict[str, Any]]:
-    """Train a new backbone on the run's sample files; continues after the last whole checkpoint in
-    checkpoints/.
+    """Train a new backbone on the run's sample files;
+    continues after the last whole checkpoint in checkpoints/.
 
-    A served task that is neither trained nor judged by is not validated: its prompts can cost more than the
-    training's own.
+    A served task that is neither trained nor judged by is not
+    validated: its prompts can cost more than the training's own.
     """
     from shelftalk.training.batching import Epochs
     from shelftalk.training.trainer import train
@@ -62,11 +62,9 @@ def validated(run: Run) -> list[str]:
     trained, would only blur which weights are best."""
     tasks, judged_by = run.experiment.tasks, run.experiment.training.judged_by
     trained = [name for name in run.served if tasks[name].weight > 0]
-    return (
-        trained
-        if set(trained) & set(judged_by)
-        else [name for name in run.served if name in {*trained, *judged_by}]
-    )
+    if set(trained) & set(judged_by):
+        return trained
+    return [name for name in run.served if name in {*trained, *judged_by}]
 
 
 def validation_quality(run: Run, backbone: Backbone) -> Callable[[], dict[str, float]] | None:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 
 
 def new_backbone(run: Run) -> Backbone:
-    """The backbone before training: a pretrained model with the index's symbols added, or the nano
-    model, whose tokenizer comes from the catalogue and whose symbols start where their vectors put them.
-    Raises as `family` does."""
+    """The backbone before training: a pretrained model with the index's symbols
+    added, or the nano model, whose tokenizer comes from the catalogue and whose
+    symbols start where their vectors put them. Raises as `family` does."""
     experiment, index = run.experiment, run.index
     precision = experiment.training.precision
     family(experiment)
@@ -58,8 +58,8 @@ def family(experiment: Experiment) -> str:
 
 
 def check_backbone(experiment: Experiment) -> None:
-    """What can be known of a backbone that this machine is to train before a weight is read and a stage has
-    run.
+    """What can be known of a backbone that this machine is
+    to train before a weight is read and a stage has run.
 
     Raises as `family` does, and SettingsError for a precision that this machine or the family does not have
     and for adapters that the model does not take.
@@ -79,8 +79,8 @@ def symbols(run: Run) -> list[str]:
 
 
 def symbol_texts(run: Run) -> dict[str, list[str]]:
-    """Symbol -> the texts of the items whose names hold it, as the experiment shows them in or beside those
-    names."""
+    """Symbol -> the texts of the items whose names hold it,
+    as the experiment shows them in or beside those names."""
     texts: dict[str, list[str]] = {}
     for item in run.index.item_ids if run.index.symbols else ():
         text = f"{run.index.free_text(item)} {run.context.text.beside(item)}".strip()

@@ -60,8 +60,8 @@ class Model(Part):
     settings: type[Settings] = Settings
     """The class of its settings, which an experiment has in [baselines.NAME]."""
     section: str = ""
-    """Where they are in an experiment, for what is more than a baseline; a model without one has
-    [baselines.NAME]."""
+    """Where they are in an experiment, for what is more than
+    a baseline; a model without one has [baselines.NAME]."""
     stands_on: Literal["prepare", "train"] = "prepare"
     """The last stage whose files its answers depend on."""
     tasks: tuple[TaskName, ...] = ("retrieval", "ranking")
@@ -133,8 +133,8 @@ def load(menu: Mapping[str, Part], name: str, kind: str) -> Any:
 
 
 def own_sources(names: Iterable[str]) -> dict[str, Any]:
-    """Name -> what its code is made of, by hash, for the parts that are the user's own (see
-    own_source.py)."""
+    """Name -> what its code is made of, by hash, for the
+    parts that are the user's own (see own_source.py)."""
     return {name: source_of(name) for name in names if ":" in name}
 
 

@@ -58,14 +58,15 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
     if pair := alike(closed):
         one, other = sorted(pair)
         raise DuplicateName(
-            f"the names of items {shown(one)} and {shown(other)} are the same tokens to this tokenizer; {remedy}."
+            f"the names of items {shown(one)} and {shown(other)} are the same tokens to this tokenizer; "
+            f"{remedy}."
         )
 
 
 def check_run(run: Run, backbone: Backbone) -> None:
-    """What can be known before the samples are made. Raises SettingsError where two rating values are the
-    same tokens, or a prompt of the validation or the test part, with the longest answer after it, is longer
-    than the model can read."""
+    """What can be known before the samples are made. Raises SettingsError where two
+    rating values are the same tokens, or a prompt of the validation or the test
+    part, with the longest answer after it, is longer than the model can read."""
     if "rating" in run.served:
         check_ratings(run.context.rating_texts, backbone)
     if backbone.positions is None:
@@ -100,8 +101,8 @@ def check_ratings(texts: dict[float, str], backbone: Backbone) -> None:
 
 
 def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, answer: int = 0) -> None:
-    """Raises SettingsError where a sample, with `answer` tokens after it, is longer than the model can read
-    at once."""
+    """Raises SettingsError where a sample, with `answer` tokens
+    after it, is longer than the model can read at once."""
     if backbone.positions is None or not len(samples):
         return
     lengths = np.array([len(sample) for sample in backbone.encode_samples(samples)]) + answer
@@ -120,8 +121,8 @@ def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, 
     with_answer = " with its answer" if answer else ""
     raise SettingsError(
         f'the longest sample of the task "{task}" has {lengths[position]} tokens{with_answer}, and the '
-        f'model "{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose a model '
-        "with more positions."
+        f'model "{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose '
+        "a model with more positions."
     )
 
 

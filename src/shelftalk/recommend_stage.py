@@ -79,8 +79,8 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
 
 
 def selections(run: Run, name: str) -> list[str]:
-    """What a model chose on validation, after what those of its priors chose that the experiment does not
-    evaluate too."""
+    """What a model chose on validation, after what those of its
+    priors chose that the experiment does not evaluate too."""
     model, models = run.model(name), []
     if name == ALIGNED_WITH_PRIOR:
         priors = zip(_priors(name, run.experiment), (model.prior, model.rating_prior), strict=True)
@@ -91,8 +91,8 @@ def selections(run: Run, name: str) -> list[str]:
 
 
 def _inputs_of_answers(name: str, experiment: Experiment) -> dict[str, Any]:
-    """What a model's answers depend on beside its data and training: settings and code, its own and those of
-    its priors."""
+    """What a model's answers depend on beside its data and
+    training: settings and code, its own and those of its priors."""
     models = [name, *_priors(name, experiment)]
     trained = [model for model in models if experiment.declared(model).stands_on == "train"]
     settings: dict[str, Any] = {
@@ -132,9 +132,9 @@ def _answerable(model: Any, split: Split) -> list[TaskName]:
 def _calls(run: Run, name: str) -> list[Ask]:
     """Every call of the language model that this stage makes, in order.
 
-    "aligned": the test part, task by task; held-out templates; search error. "aligned+prior": weights are
-    chosen on validation, then comes the test part; retrieval is two calls each time, since pools are made and
-    then scored.
+    "aligned": the test part, task by task; held-out templates; search error.
+    "aligned+prior": weights are chosen on validation, then comes the test part;
+    retrieval is two calls each time, since pools are made and then scored.
     """
     split, model, experiment = run.split, run.language_model, run.experiment
     test = {task: requests_of(split, task, "test")[0] for task in _answerable(model, split)}

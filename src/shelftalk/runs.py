@@ -130,8 +130,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """Task -> model -> metric -> value, and MODEL.ci -> metric -> [low, high]: metrics.json. Raises
-        StageMissing."""
+        """Task -> model -> metric -> value, and MODEL.ci -> metric
+        -> [low, high]: metrics.json. Raises StageMissing."""
         self.folder.needed("evaluate")
         return json.loads(self.folder.metrics.read_text("utf-8"))
 
@@ -188,8 +188,8 @@ def aligned(run: Run, settings: DecodingSettings, seed: int) -> LanguageModelRec
 
 
 def aligned_with_prior(run: Run, settings: PriorSettings, seed: int) -> AlignedWithPrior:
-    """The trained language model with the priors that the experiment names, their weights chosen on
-    validation."""
+    """The trained language model with the priors that the
+    experiment names, their weights chosen on validation."""
     from shelftalk.decoding.prior import AlignedWithPrior
 
     prior = run.model(settings.model)

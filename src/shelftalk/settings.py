@@ -22,13 +22,13 @@ COMMENT_WIDTH = 100
 
 @dataclass(frozen=True)
 class Role:
-    """What depends on a setting. What a field's own role leaves out (None) is as in the role of its
-    section."""
+    """What depends on a setting. What a field's own role
+    leaves out (None) is as in the role of its section."""
 
     stages: tuple[str, ...] | None = None
-    """The stages whose files depend on it, beside the report, which shows every setting: "prepare", "index",
-    "write", "train", "recommend" for the models whose settings these are, "recommend.MODEL" for one,
-    "evaluate"."""
+    """The stages whose files depend on it, beside the report, which shows
+    every setting: "prepare", "index", "write", "train", "recommend" for the
+    models whose settings these are, "recommend.MODEL" for one, "evaluate"."""
     tunable: bool | None = None
     """Whether a tuner may change it."""
     why: str | None = None
@@ -36,8 +36,8 @@ class Role:
     budgeted: bool | None = None
     """Whether a training on a budget of tokens does not depend on it, since the budget takes its place."""
     changes_loss: bool | None = None
-    """Whether it changes what the validation samples hold, so that losses before and after cannot be
-    compared."""
+    """Whether it changes what the validation samples hold,
+    so that losses before and after cannot be compared."""
 
     def within(self, section: Role) -> Role:
         """This role, completed by that of the section."""
@@ -55,8 +55,8 @@ class Settings(BaseModel):
 
     @classmethod
     def role_of(cls, field: str) -> Role:
-        """The role of a field: its own, `Annotated[..., Role(...)]`, or its section's, completed by that of
-        this class."""
+        """The role of a field: its own, `Annotated[..., Role(...)]`,
+        or its section's, completed by that of this class."""
         info = cls.model_fields[field]
         own = next((role for role in info.metadata if isinstance(role, Role)), Role()).within(cls.role)
         section = _section(info.annotation)

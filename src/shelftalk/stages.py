@@ -59,11 +59,11 @@ def _bound_from(stage: str) -> tuple[str, ...]:
 
 
 SETTINGS_OF = {stage: _bound_from(stage) for stage in ("prepare", "index", "write", "train")}
-"""Stage -> the settings and sections that it is the first to depend on; a folder that holds its files holds
-to them."""
+"""Stage -> the settings and sections that it is the first to
+depend on; a folder that holds its files holds to them."""
 MANY_TIED = 0.5
-"""Share of users whose last two interactions are at one time from which on the split is more chance than
-order."""
+"""Share of users whose last two interactions are at one
+time from which on the split is more chance than order."""
 
 
 def run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
@@ -112,8 +112,8 @@ def _run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress) ->
 
 
 def claim(folder: RunFolder, experiment: Experiment) -> None:
-    """Make the folder this experiment's. Raises AnotherExperiment where finished stages would be overwritten
-    by others.
+    """Make the folder this experiment's. Raises AnotherExperiment
+    where finished stages would be overwritten by others.
 
     The models to evaluate, and how they decode and are evaluated, may change within a folder; what a finished
     stage or a training that has begun depends on may not.
@@ -189,9 +189,8 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         progress("index", 0, 1, experiment.index.scheme)
         split, settings = Split.load(folder.dataset), experiment.index
         item_index = build_index(split, settings, experiment.seed)
-        check_names(
-            item_index, split, experiment
-        )  # while the index can still be another: nothing is recorded
+        # while nothing is recorded, so that the remedy, another index, can be followed
+        check_names(item_index, split, experiment)
         _save_index(item_index, folder)
         progress("index", 1, 1, FINISHED)
         sentences: list[str] = []

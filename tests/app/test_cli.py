@@ -1,4 +1,4 @@
-"""The command line: what it says when it is asked nothing, and how it fails."""
+"""The command line: what it prints without a command, and how it fails."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ STAGES = ("run", "prepare", "index", "write", "train", "recommend", "evaluate", 
 
 @pytest.mark.parametrize("command", STAGES)
 def test_every_stage_has_a_command_with_the_same_options(command: str) -> None:
-    said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).stdout
+    help_text = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"}).stdout
     assert all(
-        option in said
+        option in help_text
         for option in ("--out", "--seed", "--models", "--data", "--interactions", "--items", "--json")
     )
 
 
-def test_without_a_word_the_commands_are_listed() -> None:
+def test_without_a_command_the_commands_are_listed() -> None:
     assert all(name in CliRunner().invoke(app, []).output for name in (*STAGES, "show", "doctor"))
 
 
@@ -38,7 +38,7 @@ def test_what_a_user_can_correct_is_one_line_and_exit_code_2(capsys: pytest.Capt
     assert capsys.readouterr().err == "BadValue: a title with  [31m colours; correct it.\n"
 
 
-def test_an_interruption_says_that_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_interruption_reports_that_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(Exception) as caught:
         fail_with(KeyboardInterrupt())
     assert caught.value.exit_code == 130  # type: ignore[attr-defined]

@@ -15,8 +15,9 @@ from shelftalk.app.console import Progress, print_index_figures, print_plan
 from shelftalk.stages import SETTINGS_OF
 
 FIGURES = {
-    "items": 3496, "tokens_min": 3, "tokens_mean": 3.0, "tokens_p95": 3.0, "tokens_max": 17, "tokens_until_unique": 2.5,
-    "shared_prefixes": 1234, "trie_nodes": 45678, "told_apart_share": 0.123, "symbols": 1024, "seconds": 12.3,
+    "items": 3496, "tokens_min": 3, "tokens_mean": 3.0, "tokens_p95": 3.0, "tokens_max": 17,
+    "tokens_until_unique": 2.5, "shared_prefixes": 1234, "trie_nodes": 45678,
+    "told_apart_share": 0.123, "symbols": 1024, "seconds": 12.3,
 }  # fmt: skip
 ROWS = [
     {**FIGURES, "scheme": scheme, "leaks": declared.leaks} for scheme, declared in parts.INDEXINGS.items()
@@ -81,16 +82,16 @@ def test_on_a_pipe_a_line_names_what_is_done_and_is_not_broken(monkeypatch: pyte
     with Progress() as progress:
         for done, task in ((0, "retrieval"), (40, "retrieval"), (80, "ranking"), (120, "ranking")):
             progress("recommend.aligned+prior", done, 120, task)
-    said = text.getvalue().splitlines()
-    assert said == ["recommend.aligned+prior: 0/120 retrieval", "recommend.aligned+prior: 120/120 ranking"]
+    printed = text.getvalue().splitlines()
+    assert printed == ["recommend.aligned+prior: 0/120 retrieval", "recommend.aligned+prior: 120/120 ranking"]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
 def test_the_time_left_is_that_of_the_whole_stage_at_the_pace_of_this_process(
     terminal: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A training that goes on at step 600 of 1,000 and takes a second a step has 380 seconds left after 20 of
-    them."""
+    """A training that goes on at step 600 of 1,000 and takes
+    a second a step has 380 seconds left after 20 of them."""
     clock, text = [0.0], io.StringIO()
     made = {
         "file": text,

@@ -24,9 +24,9 @@ SKIPPED_BY_PROGRESS = ("prepare: ", "index: ", "write: ", "train: ", "recommend.
 def refused(result: Result, kind: str, *remedy: str) -> None:
     """Exit code 2, no traceback, and on standard error one line beside the progress."""
     assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
-    said = [line for line in result.stderr.splitlines() if not line.startswith(SKIPPED_BY_PROGRESS)]
-    assert len(said) == 1, said
-    assert said[0].startswith(f"{kind}: ") and all(word in said[0] for word in remedy), said[0]
+    errors = [line for line in result.stderr.splitlines() if not line.startswith(SKIPPED_BY_PROGRESS)]
+    assert len(errors) == 1, errors
+    assert errors[0].startswith(f"{kind}: ") and all(word in errors[0] for word in remedy), errors[0]
 
 
 def events(change: Callable[[pl.DataFrame], pl.DataFrame]) -> Damage:
@@ -204,11 +204,11 @@ def test_a_folder_of_another_experiment_is_refused(finished: RunFolder, world: P
 
 
 @pytest.mark.parametrize("full_from", [1, 4, 9, 12])
-def test_a_full_device_is_told_and_the_finished_stages_are_kept(
+def test_a_full_device_is_reported_and_the_finished_stages_are_kept(
     full_from: int, experiment_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every renaming from number `full_from` on fails as on a full device; with room again the run goes
-    on."""
+    """Every renaming from number `full_from` on fails as on
+    a full device; with room again the run goes on."""
     replace, calls = os.replace, []
 
     def full(source: Any, target: Any, **more: Any) -> None:

@@ -17,13 +17,14 @@ HEAVY = ("torch", "transformers")
 
 
 def in_a_new_process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own, which names the heavy libraries that it loaded on its last
-    line of stderr."""
+    """The command line in a process of its own, which names the
+    heavy libraries that it loaded on its last line of stderr."""
     program = (
         "import sys; from shelftalk.app.cli import app; code = 0\n"
         "try: app(sys.argv[1:])\n"
         "except SystemExit as stop: code = stop.code or 0\n"
-        f"print('loaded:', [name for name in {HEAVY} if name in sys.modules], file=sys.stderr); sys.exit(code)"
+        f"print('loaded:', [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)\n"
+        "sys.exit(code)"
     )
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=120
@@ -54,9 +55,9 @@ def test_help_comes_quickly_and_without_torch() -> None:
 
 def test_json_is_one_object_on_standard_output(experiment_file: Path, tmp_path: Path) -> None:
     result = call("run", experiment_file, "--models", "popularity", "--out", tmp_path / "run", "--json")
-    told = json.loads(result.stdout)
-    assert told["metrics"] == json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert told["report"] == str(tmp_path / "run" / "report.html")
+    printed = json.loads(result.stdout)
+    assert printed["metrics"] == json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert printed["report"] == str(tmp_path / "run" / "report.html")
     alone = json.loads(
         call("prepare", experiment_file, "--models", "popularity", "--out", tmp_path / "run", "--json").stdout
     )
@@ -105,8 +106,8 @@ def test_show_sample_refuses_a_number_that_there_is_not(experiment_file: Path) -
     assert result.exit_code == 2 and "--number" in result.stderr
 
 
-def test_the_doctor_tells_what_the_machine_can_do() -> None:
-    told = json.loads(call("doctor", "--json").stdout)
+def test_the_doctor_prints_what_the_machine_can_do() -> None:
+    printed = json.loads(call("doctor", "--json").stdout)
     assert {
         "cores",
         "memory",
@@ -116,9 +117,9 @@ def test_the_doctor_tells_what_the_machine_can_do() -> None:
         "torch",
         "polars",
         "shelftalk",
-    } <= set(told)
+    } <= set(printed)
     assert "bf16 in hardware" in call("doctor").stdout
 
 
-def test_the_version_can_be_asked_for() -> None:
+def test_the_version_is_an_option() -> None:
     assert call("--version").stdout.strip() == __version__

@@ -27,7 +27,8 @@ from tests.end_to_end.tiny import call, contents
 
 EVERYTHING = bool(os.environ.get("SHELFTALK_FUZZ"))
 BASELINES = ("--models", "item_knn,popularity,bias")
-LOG = "evaluation/test_evaluations.jsonl"  # its lines do not come back; the number of looks is in the manifest too
+# its lines do not come back; the number of evaluations is in the manifest too
+LOG = "evaluation/test_evaluations.jsonl"
 PROGRESS = re.compile(r"(prepare|index|write|train|recommend\.[\w+]+|evaluate|report|other wordings): ")
 
 
@@ -55,8 +56,8 @@ DAMAGES: list[Callable[[Path], None]] = [cut_short, one_bit_other, empty, Path.u
 
 
 def chosen(names: list[str], each: int) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    """Damages by file, the first of them by a hash of its name, so that files of one kind get different
-    ones."""
+    """Damages by file, the first of them by a hash of its
+    name, so that files of one kind get different ones."""
     for name in names:
         first = zlib.crc32(name.encode())
         for number in range(len(DAMAGES) if EVERYTHING else each):
@@ -68,23 +69,23 @@ def metrics(run: RunFolder) -> object:
 
 
 def done_in_the_end(run: RunFolder, experiment: Path, *more: str) -> list[str]:
-    """The sentences that the same command says until it succeeds, each of which is obeyed by removing what it
-    names."""
-    said: list[str] = []
+    """The sentences that the same command says until it succeeds,
+    each of which is obeyed by removing what it names."""
+    refusals: list[str] = []
     for _ in range(3):
         result = call("run", experiment, "--out", run.path, *more)
         if result.exit_code == 0:
-            return said
+            return refusals
         assert isinstance(result.exception, SystemExit) and result.exit_code == 2, (
             result.output,
             result.exception,
         )
         sentences = [line for line in result.stderr.splitlines() if not PROGRESS.match(line)]
         assert len(sentences) == 1, sentences
-        said += sentences
+        refusals += sentences
         for path in named_to_be_removed(sentences[0]):
             remove(Path(path))
-    pytest.fail(f"the remedies lead nowhere: {said}")
+    pytest.fail(f"the remedies lead nowhere: {refusals}")
 
 
 def named_to_be_removed(sentence: str) -> list[str]:
@@ -134,9 +135,9 @@ def test_a_run_with_a_model_survives_damage_too(
     for name, damage in chosen(names, each=1):
         copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "copy")))
         damage(copy.path / name)
-        said = done_in_the_end(copy, experiment_file)
-        asked = name.startswith("model/") or name.startswith("stages/") and damage is not Path.unlink
-        assert bool(said) == asked, f"{name}: a trained model is never replaced unasked"
+        refusals = done_in_the_end(copy, experiment_file)
+        refused = name.startswith("model/") or name.startswith("stages/") and damage is not Path.unlink
+        assert bool(refusals) == refused, f"{name}: a trained model is never replaced unasked"
         assert metrics(copy) == metrics(finished), (name, damage.__name__)
         shutil.rmtree(copy.path)
 
@@ -160,14 +161,14 @@ def test_damaged_checkpoints_are_never_continued(
     for name, damage in chosen(names if EVERYTHING else [*names[:-2:5], *names[-2:]], each=1):
         copy = RunFolder(Path(shutil.copytree(interrupted.path, tmp_path / "copy")))
         damage(copy.path / name)
-        said = done_in_the_end(copy, experiment_file, "--models", "popularity,aligned")
+        refusals = done_in_the_end(copy, experiment_file, "--models", "popularity,aligned")
         weights = [(run.model / "model.safetensors").read_bytes() for run in (copy, finished)]
-        assert weights[0] == weights[1], (name, damage.__name__, said)
+        assert weights[0] == weights[1], (name, damage.__name__, refusals)
         cut_off = (
             name == f"checkpoints/checkpoint-{newest}/trainer_state.json"
         )  # as by a power cut: the one before it is continued
         gone = name.endswith(("files.json", "seconds.json")) and damage is Path.unlink
-        assert said or cut_off or gone, (name, damage.__name__)
+        assert refusals or cut_off or gone, (name, damage.__name__)
         shutil.rmtree(copy.path)
 
 
@@ -271,8 +272,8 @@ def test_samples_may_be_removed_and_come_back_without_training_again(
     copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "copy")))
     before = contents(copy.path)
     shutil.rmtree(copy.samples)
-    told = json.loads(call("run", experiment_file, "--out", copy.path, "--json").stdout)["stages"]
-    assert [stage["stage"] for stage in told if not stage["skipped"]] == ["write"]
+    records = json.loads(call("run", experiment_file, "--out", copy.path, "--json").stdout)["stages"]
+    assert [stage["stage"] for stage in records if not stage["skipped"]] == ["write"]
     assert contents(copy.samples) == {
         n.removeprefix("samples/"): c for n, c in before.items() if n.startswith("samples/")
     }

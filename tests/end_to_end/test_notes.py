@@ -1,4 +1,4 @@
-"""What is not as it looks in the data is told where people look: the terminal, --json and the report."""
+"""Data that is not what it looks like is noted where people look: the terminal, --json and the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def experiment(tmp_path: Path) -> Path:
     return write_experiment(tmp_path / "tiny.toml", data, models=["popularity"])
 
 
-def test_notes_are_printed_before_the_models_are_asked_and_again_at_the_end(
+def test_notes_are_printed_before_the_models_answer_and_again_at_the_end(
     experiment: Path, tmp_path: Path
 ) -> None:
     result = call("run", experiment, "--out", tmp_path / "run")
@@ -58,11 +58,11 @@ def test_notes_are_in_every_form_of_the_report(experiment: Path, tmp_path: Path)
     page, text, values = (
         (tmp_path / "run" / f"report.{ending}").read_text() for ending in ("html", "md", "json")
     )
-    for said in (html.unescape(page), text, json.loads(values)["data_notes"][0]):
-        assert "values are taken as Unix milliseconds, by the size of the largest" in said
+    for form in (html.unescape(page), text, json.loads(values)["data_notes"][0]):
+        assert "values are taken as Unix milliseconds, by the size of the largest" in form
 
 
-def test_an_experiment_file_of_a_name_that_no_run_can_have_says_so_and_the_remedy_works(
+def test_an_experiment_file_of_a_name_that_no_run_can_have_is_refused_and_the_remedy_works(
     experiment: Path, tmp_path: Path
 ) -> None:
     named = experiment.read_text()

@@ -1,4 +1,4 @@
-"""Code of one's own is an input: what is asked of a changed module is asked again, and nothing else."""
+"""Code of one's own is an input: what depends on a changed module is done again, and nothing else."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ MODEL = """
 from dataclasses import replace
 from shelftalk.baselines.popularity import fit_popularity
 from own_helper import SIGN
-def model(found):
-    fitted = fit_popularity(found.split)
+def model(run):
+    fitted = fit_popularity(run.split)
     return replace(fitted, counts=SIGN * fitted.counts, name="mine"), []
 """
 INDEX = """
@@ -47,7 +47,7 @@ def forget() -> None:
         del sys.modules[name]
 
 
-def test_a_changed_helper_of_an_own_model_has_that_model_asked_again_alone(
+def test_a_changed_helper_of_an_own_model_has_that_model_answer_again_alone(
     world: Path, own: Path, tmp_path: Path
 ) -> None:
     experiment = write_experiment(

@@ -26,13 +26,13 @@ TRAINED = "[{kind}]\n{more}tokens = 2000\nusers = 10\nseeds = [1, 2]\n"
 
 
 def recording(events: Events) -> OnProgress:
-    return lambda stage, *told: events.setdefault(stage, []).append(told)
+    return lambda stage, *reports: events.setdefault(stage, []).append(reports)
 
 
 def believable(events: Events) -> bool:
     """Says which stage is not."""
-    for stage, told in events.items():
-        done, totals = [event[0] for event in told], {event[1] for event in told}
+    for stage, reports in events.items():
+        done, totals = [event[0] for event in reports], {event[1] for event in reports}
         assert len(totals) == 1, f"{stage} has several totals: {sorted(totals)}"
         assert done == sorted(done), f"{stage} goes back"
         assert done[0] == 0 and [number in totals for number in done] == [False] * (len(done) - 1) + [True], (
@@ -66,13 +66,13 @@ def test_every_stage_of_a_run_knows_its_total_from_the_start_and_reaches_it_once
     ]
 
 
-def test_a_language_model_counts_all_that_it_will_be_asked(run: Events, tiny: Experiment) -> None:
+def test_a_language_model_counts_all_requests_to_come(run: Events, tiny: Experiment) -> None:
     for name in ("aligned", "aligned+prior"):
-        told = run[f"recommend.{name}"]
+        reports = run[f"recommend.{name}"]
         assert (
-            len(told) > 10
-            and max(after[0] - before[0] for before, after in zip(told, told[1:], strict=False))
-            < told[0][1] / 2
+            len(reports) > 10
+            and max(after[0] - before[0] for before, after in zip(reports, reports[1:], strict=False))
+            < reports[0][1] / 2
         )
     assert run["recommend.aligned"][0][1] != run["recommend.aligned+prior"][0][1]
 
@@ -121,12 +121,17 @@ def test_a_probe_is_one_line_over_seeds_and_mixtures() -> None:
 
 
 def test_calls_of_a_model_add_up_to_what_was_announced() -> None:
-    told: list[tuple[int, int, str]] = []
-    asking = Asking(lambda *event: told.append(event))
+    reports: list[tuple[int, int, str]] = []
+    asking = Asking(lambda *event: reports.append(event))
     asking.expect([Ask("retrieval", 10, 3), Ask("rating", 0, 1), Ask("ranking", 4, 1)])
     for done, of in ((8, 10), (10, 10), (4, 4), (5, 5)):  # the last was not announced
         asking(done, of)
-    assert told == [(0, 34, "retrieval"), (24, 34, "retrieval"), (30, 34, "retrieval"), (34, 34, "ranking")]
+    assert reports == [
+        (0, 34, "retrieval"),
+        (24, 34, "retrieval"),
+        (30, 34, "retrieval"),
+        (34, 34, "ranking"),
+    ]
 
 
 def test_trainings_that_are_left_out_do_not_make_progress_go_back() -> None:

@@ -78,13 +78,13 @@ def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(
     assert by_task[ADDED_UP] == min(point.loss for point in content.curves if point.task == ADDED_UP)
 
 
-def test_both_kinds_of_wording_are_asked_of_the_validation_part(content: ReportContent) -> None:
-    asked = [
+def test_both_kinds_of_template_are_measured_on_the_validation_part(content: ReportContent) -> None:
+    expected = [
         (f"{task} (validation part)", wording)
         for task in parts.SERVED
         for wording in ("seen", "held out", CHANGE)
     ]
-    assert [(row.task, row.wording) for row in content.wording] == asked
+    assert [(row.task, row.wording) for row in content.wording] == expected
     assert {row.n for row in content.wording if not row.task.startswith("rating")} == {30}
     seen, held_out, change = (dict(row.metrics) for row in content.wording[-3:])
     assert change == pytest.approx({metric: held_out[metric] - seen[metric] for metric in seen})
@@ -146,7 +146,7 @@ def test_a_warning_of_the_index_is_the_first_thing_the_report_says(
     assert content_of(Run(finished, tiny)).warnings == ()
 
 
-def test_published_numbers_are_not_told_of_data_that_nobody_published(content: ReportContent) -> None:
+def test_published_numbers_are_not_shown_for_data_that_nobody_published(content: ReportContent) -> None:
     assert content.published == () and content.published_note.startswith("There are no published numbers")
 
 
@@ -159,19 +159,21 @@ def test_slices_have_intervals_in_their_main_metric(content: ReportContent) -> N
     )
 
 
-def test_model_and_stages_are_told_from_the_manifests(content: ReportContent, finished: RunFolder) -> None:
+def test_model_and_stages_are_described_from_the_manifests(
+    content: ReportContent, finished: RunFolder
+) -> None:
     train = finished.needed("train")
     assert (
         content.model["parameters"] == train.facts["parameters"]
         and content.model["tokens read"] == train.facts["tokens"]
     )
-    asked = [f"ask {name}" for name in parts.MODELS]
+    expected = [f"ask {name}" for name in parts.MODELS]
     assert [stage.name for stage in content.stages] == [
         "prepare",
         "index",
         "write",
         "train",
-        *asked,
+        *expected,
         "evaluate",
     ]
     assert content.stages[3].seconds == train.seconds
@@ -182,9 +184,9 @@ def test_the_language_models_own_lists_are_shown(content: ReportContent) -> None
 
 
 def test_the_report_as_data_is_the_report(finished: RunFolder) -> None:
-    told = json.loads((finished.path / "report.json").read_text())
-    assert told["title"] == "tiny" and told["seed"] == 3
-    assert [task["task"] for task in told["tasks"]] == list(json.loads(finished.metrics.read_text()))
+    report = json.loads((finished.path / "report.json").read_text())
+    assert report["title"] == "tiny" and report["seed"] == 3
+    assert [task["task"] for task in report["tasks"]] == list(json.loads(finished.metrics.read_text()))
 
 
 def test_the_settings_in_the_report_are_those_of_the_run(content: ReportContent, finished: RunFolder) -> None:

@@ -40,7 +40,8 @@ ANSWERED = {
 def test_a_run_leaves_every_file_that_it_promises(finished: RunFolder) -> None:
     left = contents(finished.path)
     promised = [
-        "experiment.toml", "dataset/items.parquet", "dataset/events.parquet", "dataset/partition.parquet", "item_index.parquet",
+        "experiment.toml", "dataset/items.parquet", "dataset/events.parquet", "dataset/partition.parquet",
+        "item_index.parquet",
         "samples/epoch-0000.parquet", "samples/epoch-0001.parquet", "samples/validation.retrieval.parquet",
         "model/model.safetensors", "model/tokenizer.json", "model/item_index.parquet", "model/shelftalk.json",
         "evaluation/retrieval.parquet", "evaluation/slices.parquet", "evaluation/differences.parquet",
@@ -173,8 +174,8 @@ def test_each_stage_works_alone_and_asks_for_the_one_before_it(world: Path, tmp_
         tmp_path / "tiny.toml", world, training={"max_steps": 2}, models=["aligned", "popularity"]
     )
     order = ["prepare", "index", "write", "train", "recommend", "evaluate", "report"]
-    asked_for = ["", "prepare", "index", "write", "train", "recommend.aligned", "evaluate"]
-    for stage, before in zip(order, asked_for, strict=True):
+    missing_stage = ["", "prepare", "index", "write", "train", "recommend.aligned", "evaluate"]
+    for stage, before in zip(order, missing_stage, strict=True):
         if before:
             early = call(stage, experiment, "--out", tmp_path / f"early-{stage}")
             assert early.exit_code == 2 and early.stderr.startswith("StageMissing") and before in early.stderr
@@ -197,11 +198,11 @@ def test_the_test_part_is_counted_once_per_evaluation(
     assert run.test_evaluations() == 1
     call("run", experiment_file, "--out", run.path, "--models", "popularity")
     assert run.test_evaluations() == 2
-    told = [
+    reports = [
         json.loads(line)
         for line in (run.path / "evaluation" / "test_evaluations.jsonl").read_text().splitlines()
     ]
-    assert [row["what"] for row in told] == [", ".join(parts.MODELS), "popularity"]
+    assert [row["what"] for row in reports] == [", ".join(parts.MODELS), "popularity"]
 
 
 def test_changed_data_in_the_same_place_is_noticed(tmp_path: Path) -> None:
@@ -222,17 +223,17 @@ def test_a_sample_of_every_kind_can_be_shown_with_its_loss_marked(task: str, exp
     assert "prepare: 0/2 reading" in result.stderr and f"write: {task}" in result.stderr
 
 
-def test_progress_names_what_the_language_model_is_asked(
+def test_progress_names_what_the_language_model_answers(
     finished: RunFolder, tiny: Experiment, copy_of: CopyOf
 ) -> None:
     copy = copy_of(finished)
     for model in ("aligned", "aligned+prior"):
         copy.manifest(f"recommend.{model}").unlink()
-    told: dict[str, list[str]] = {}
-    stages.recommend(copy, tiny, lambda stage, done, total, text: told.setdefault(stage, []).append(text))
-    asked = {stage: list(dict.fromkeys(texts)) for stage, texts in told.items()}
-    assert asked["recommend.aligned"] == [*parts.SERVED, "other wordings", "search error"]
-    assert asked["recommend.aligned+prior"] == ["choosing weights", *parts.SERVED]
+    reports: dict[str, list[str]] = {}
+    stages.recommend(copy, tiny, lambda stage, done, total, text: reports.setdefault(stage, []).append(text))
+    described = {stage: list(dict.fromkeys(texts)) for stage, texts in reports.items()}
+    assert described["recommend.aligned"] == [*parts.SERVED, "other wordings", "search error"]
+    assert described["recommend.aligned+prior"] == ["choosing weights", *parts.SERVED]
 
 
 @pytest.mark.parametrize(

@@ -52,10 +52,10 @@ def in_processes(number: int, program: str, *arguments: str | Path) -> list[subp
         )
         for env in environments(number)
     ]
-    told = [process.communicate(timeout=300) for process in started]
+    outputs = [process.communicate(timeout=300) for process in started]
     return [
-        subprocess.CompletedProcess(p.args, p.returncode, *said)
-        for p, said in zip(started, told, strict=True)
+        subprocess.CompletedProcess(p.args, p.returncode, *output)
+        for p, output in zip(started, outputs, strict=True)
     ]
 
 

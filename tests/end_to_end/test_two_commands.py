@@ -20,7 +20,8 @@ from tests.end_to_end.tiny import call, write_experiment
 
 COMMAND = [sys.executable, "-m", "shelftalk"]
 REFUSED = re.compile(
-    r'InUse: the folder ".*" is in use by process \d+ on ".*", since .*; wait until .* or choose another --out\.'
+    r'InUse: the folder ".*" is in use by process \d+ on ".*", since .*; '
+    r"wait until .* or choose another --out\."
 )
 
 
@@ -42,15 +43,15 @@ def started(*arguments: str | Path) -> subprocess.Popen[str]:
     )
 
 
-def test_of_two_runs_started_at_once_one_is_done_and_the_other_is_told(
+def test_of_two_runs_started_at_once_one_is_done_and_the_other_is_refused(
     baselines: Path, tmp_path: Path
 ) -> None:
     both = [started("run", baselines, "--out", tmp_path / "run") for _ in range(2)]
-    said = [process.communicate(timeout=120)[1] for process in both]
+    errors = [process.communicate(timeout=120)[1] for process in both]
     codes = [process.returncode for process in both]
-    assert sorted(codes) in ([0, 2], [0, 0]), said  # the second may begin when the first has ended
+    assert sorted(codes) in ([0, 2], [0, 0]), errors  # the second may begin when the first has ended
     if 2 in codes:
-        assert REFUSED.search(said[codes.index(2)]), said
+        assert REFUSED.search(errors[codes.index(2)]), errors
     assert not list((tmp_path / "run").rglob(".*"))
     alone = call("run", baselines, "--out", tmp_path / "alone", "--json")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text()) == json.loads(alone.stdout)["metrics"]
@@ -58,8 +59,8 @@ def test_of_two_runs_started_at_once_one_is_done_and_the_other_is_told(
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no kill -9")
 def test_a_run_killed_at_any_moment_is_continued_by_the_same_command(baselines: Path, tmp_path: Path) -> None:
-    """Wherever the kill falls, between a folder's making and its first file too, the next command is not kept
-    out."""
+    """Wherever the kill falls, between a folder's making and
+    its first file too, the next command is not kept out."""
     chance, run = random.Random(7), tmp_path / "run"
     for _ in range(4):
         process = started("run", baselines, "--out", run)

@@ -85,11 +85,11 @@ def sealed_test_part() -> Iterator[None]:
     """Asking a split for what its test part holds out is an error."""
 
     def validation_only(requests: Callable[..., Any]) -> Callable[..., Any]:
-        def asked(split: Split, part: Part) -> Any:
+        def checked(split: Split, part: Part) -> Any:
             assert part == "validation", "something looks at the test part"
             return requests(split, part)
 
-        return asked
+        return checked
 
     with pytest.MonkeyPatch.context() as patch:
         for name in ("retrieval_requests", "ranking_requests", "rating_requests"):

@@ -1,4 +1,4 @@
-"""One process at a time in a folder: with real processes, started at once, killed, and asked again."""
+"""One process at a time in a folder: with real processes, started at once, killed, and started again."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def test_a_second_process_is_refused_with_who_where_and_since_when(tmp_path: Pat
     holder = started(HOLD, tmp_path / "run")
     try:
         assert holder.stdout and holder.stdout.readline() == "held\n"
-        told = rf'process {holder.pid} on ".+", since 20\d\d-.* UTC; wait until that has ended, or choose another --out\.$'
+        who, remedy = rf'process {holder.pid} on ".+", since 20\d\d-.* UTC', "or choose another --out"
+        refusal = rf"{who}; wait until that has ended, {remedy}\.$"
         for _ in range(2):
-            with pytest.raises(InUse, match=told), alone_in(tmp_path / "run"):
+            with pytest.raises(InUse, match=refusal), alone_in(tmp_path / "run"):
                 pytest.fail("two were let in")
     finally:
         holder.kill()
@@ -75,8 +76,8 @@ def test_a_killed_process_leaves_nothing_that_keeps_others_out(tmp_path: Path) -
 
 
 def test_processes_that_come_and_go_never_meet_inside(tmp_path: Path) -> None:
-    """The lock file is removed and made anew all the time, so that one may be locked which others see no
-    more."""
+    """The lock file is removed and made anew all the time,
+    so that one may be locked which others see no more."""
     (tmp_path / "number").write_text("0")
     processes = [started(COUNT, tmp_path, 150) for _ in range(3)]
     assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]

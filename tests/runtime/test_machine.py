@@ -1,4 +1,4 @@
-"""How threads wait: briefly, unless the user has said otherwise, and in time for torch."""
+"""How threads wait: briefly, unless the user has set otherwise, and before torch is loaded."""
 
 from __future__ import annotations
 

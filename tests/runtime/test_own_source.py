@@ -14,7 +14,10 @@ from shelftalk.runtime.own_source import source_of
 
 FILES = {
     "shop_models/__init__.py": "",
-    "shop_models/mine.py": "import json, numpy as np\nfrom .parts import deep\nimport shelftalk\ndef m():\n    import shop_late\n",
+    "shop_models/mine.py": (
+        "import json, numpy as np\nfrom .parts import deep\nimport shelftalk\n"
+        "def m():\n    import shop_late\n"
+    ),
     "shop_models/parts/__init__.py": "from . import side\n",
     "shop_models/parts/deep.py": "from ..base import *\nimport shop_models.mine\n",
     "shop_models/parts/side.py": "",
@@ -23,8 +26,8 @@ FILES = {
     "shop_late.py": "raise RuntimeError('must not be imported')\n",
 }
 USED = {
-    "shop_models", "shop_models.mine", "shop_models.parts", "shop_models.parts.deep", "shop_models.parts.side", "shop_models.base",
-    "shop_late",
+    "shop_models", "shop_models.mine", "shop_models.parts", "shop_models.parts.deep",
+    "shop_models.parts.side", "shop_models.base", "shop_late",
 }  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def test_an_installed_part_is_known_by_its_version(shop: Path) -> None:
     }
 
 
-def test_code_without_a_file_is_named_as_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_without_a_file_is_named_as_unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "made_in_memory", types.ModuleType("made_in_memory"))
     assert source_of("made_in_memory:model")["not_looked_at"] == ["made_in_memory"]
 

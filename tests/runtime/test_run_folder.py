@@ -94,7 +94,9 @@ FULL = [
 
 
 @pytest.mark.parametrize("error", FULL)
-def test_a_full_device_is_told_with_the_remedy_whoever_noticed_it(error: Exception, tmp_path: Path) -> None:
+def test_a_full_device_is_reported_with_the_remedy_whichever_library_noticed_it(
+    error: Exception, tmp_path: Path
+) -> None:
     with pytest.raises(NoSpace, match="make room"), space_needed(tmp_path / "not" / "yet" / "there"):
         raise error
 

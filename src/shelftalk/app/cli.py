@@ -187,8 +187,8 @@ def ablate(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Train every variant of a grid on the same number of tokens, and compare them. Finished runs are
-    skipped."""
+    """Train every variant of a grid on the same number of
+    tokens, and compare them. Finished runs are skipped."""
 
     def work() -> None:
         from shelftalk.app.console import Progress, print_tables
@@ -224,8 +224,8 @@ def tune(
     data: Data = None,
     as_json: Json = False,
 ) -> None:
-    """Search a declared space of settings on the validation part, and write the best as an experiment. The
-    same command goes on."""
+    """Search a declared space of settings on the validation part,
+    and write the best as an experiment. The same command goes on."""
 
     def work() -> None:
         from shelftalk.app.console import Progress, print_tables
@@ -272,8 +272,8 @@ def plan_command(
     items: Items = None,
     as_json: Json = False,
 ) -> None:
-    """The dry run before spending: samples, tokens, memory, hours and cost of a training. What cannot work
-    ends with exit code 2."""
+    """The dry run before spending: samples, tokens, memory, hours and
+    cost of a training. What cannot work ends with exit code 2."""
 
     def work() -> None:
         from shelftalk.app.console import Progress, print_plan
@@ -312,8 +312,8 @@ def probe(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Does the knowledge go in? Ask models, trained with each auxiliary task and without, for facts that no
-    text tells."""
+    """Does the knowledge go in? Ask models, trained with each
+    auxiliary task and without, for facts that no text tells."""
 
     def work() -> None:
         from shelftalk.app.console import Progress, print_tables
@@ -345,8 +345,8 @@ def publish(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """One folder that is a recommender by itself: model, item names, catalogue texts, templates, settings and
-    a model card."""
+    """One folder that is a recommender by itself: model, item
+    names, catalogue texts, templates, settings and a model card."""
 
     def work() -> None:
         from shelftalk.publishing.contents import told

@@ -64,8 +64,8 @@ class Progress:
         self._last = 0.0
 
     def _columns(self) -> list[ProgressColumn]:
-        """All of fixed width but the last, whose text is cut to the rest: a long one would squeeze the others
-        to nothing."""
+        """All of fixed width but the last, whose text is cut to the
+        rest: a long one would squeeze the others to nothing."""
         narrow = self._console.width < NARROW
         bar = BarColumn(bar_width=4 if narrow else 30)
         elapsed: list[ProgressColumn] = [] if narrow else [TimeElapsedColumn()]
@@ -94,9 +94,8 @@ class Progress:
             self.print_line(f"{stage}: {text}")
         elif self._console.is_terminal:
             text = self._cut(text)
-            if (
-                stage not in self._tasks
-            ):  # what was done before an interruption does not count for the time left
+            # what was done before an interruption does not count for the time left
+            if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, text=text)
             self._bars.update(self._tasks[stage], completed=done, total=total, text=text)  # type: ignore[arg-type]
         else:
@@ -200,8 +199,8 @@ def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | Non
 
 
 def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
-    """Tokens in their order, those that bear loss marked by brackets and colour; the colour alone would not
-    survive a pipe."""
+    """Tokens in their order, those that bear loss marked by brackets
+    and colour; the colour alone would not survive a pipe."""
     console = Console(highlight=False)
     console.print(
         f"{task}, template {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them "
@@ -241,8 +240,8 @@ def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 
 
 def _print_table(console: Console, table: Table) -> None:
-    """Nothing is ever cut: a pipe gets the table as wide as it is, a terminal too narrow for its words a
-    block of lines per row."""
+    """Nothing is ever cut: a pipe gets the table as wide as it is,
+    a terminal too narrow for its words a block of lines per row."""
     natural = Measurement.get(console, console.options.update(width=WIDEST, max_width=WIDEST), table).maximum
     if not console.is_terminal:
         console.width = max(console.width, natural)

@@ -21,8 +21,8 @@ from shelftalk.runtime.run_folder import RunFolder
 def sample_tokens(
     experiment: Experiment, task: str, number: int, progress: OnProgress = silent
 ) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Task, template and tokens (text, bears loss) of sample `number` of the task's first epoch, without a
-    run folder.
+    """Task, template and tokens (text, bears loss) of sample
+    `number` of the task's first epoch, without a run folder.
 
     A task that is switched off is shown as if it were on. Raises UnknownPart for an unknown task, and
     SettingsError for one that the data cannot support or for a number that there is not.
@@ -61,11 +61,11 @@ def sample_tokens(
 def index_figures(
     experiment: Experiment, schemes: Sequence[str] = (), progress: OnProgress = silent
 ) -> list[dict[str, Any]]:
-    """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics` and the
-    seconds it took.
+    """What each index scheme would cost, one row per scheme, without
+    a run folder: `token_statistics` and the seconds it took.
 
-    Without `schemes`, all that do not leak. Tokens are those of the experiment's own backbone, before
-    training.
+    Without `schemes`, all that do not leak. Tokens are
+    those of the experiment's own backbone, before training.
     """
     rows, wanted = [], schemes or [name for name, scheme in parts.INDEXINGS.items() if not scheme.leaks]
     # a misspelt name is reported before any work

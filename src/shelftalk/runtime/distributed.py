@@ -18,14 +18,14 @@ from typing import TypeVar
 from shelftalk.errors import ProcessEnded
 
 PATIENCE = timedelta(days=2)
-"""How long a process waits for another: the first may be writing samples, or answering for a large catalogue,
-for hours."""
+"""How long a process waits for another: the first may be writing
+samples, or answering for a large catalogue, for hours."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class World:
-    """This process, number `rank` of `size` from 0. Work that is divided must be divided in all of them alike."""
+    """This process, number `rank` of `size`, from 0. Work is divided in all of them or in none."""
 
     rank: int = 0
     size: int = 1
@@ -52,7 +52,8 @@ class World:
             distributed.all_gather_object(gathered, mine)
         except RuntimeError as error:
             raise ProcessEnded(
-                f"process {self.rank} waits for another that has ended; the message of that one gives the reason."
+                f"process {self.rank} waits for another that has ended; the message of that one gives the "
+                "reason."
             ) from error
         return gathered
 
@@ -81,8 +82,8 @@ class World:
             distributed.destroy_process_group()
 
     def join(self) -> None:
-        """Take this process's device and join the others, with the settings that `accelerate launch` left in
-        the environment."""
+        """Take this process's device and join the others, with the
+        settings that `accelerate launch` left in the environment."""
         if self.size == 1:
             return
         from accelerate import PartialState

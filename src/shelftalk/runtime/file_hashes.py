@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 ALWAYS_READ = 32 * 2**20
-"""Bytes up to which a file is read to know that it is unchanged; of a larger one with the same size and time
-this is believed."""
+"""Bytes up to which a file is read to know that it is unchanged;
+of a larger one with the same size and time this is believed."""
 SAMPLES = 64
 """Blocks of a large file that `content_of` reads, evenly spaced, the first and the last among them."""
 BLOCK = 2**20
@@ -21,8 +21,8 @@ Written = Mapping[str, Mapping[str, Any] | None]
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes. A process reads a file again only when its size, time or inode is
-    another."""
+    """SHA-256 of a file's bytes. A process reads a file
+    again only when its size, time or inode is another."""
     stat = path.stat()
     return _sha256(str(path.absolute()), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
@@ -42,8 +42,8 @@ def changed(known: Written, folder: Path) -> list[str]:
 
 
 def content_of(path: Path) -> dict[str, str]:
-    """Path inside -> size and hash, of a file or of every file in a folder: to know another folder of
-    weights.
+    """Path inside -> size and hash, of a file or of every
+    file in a folder: to know another folder of weights.
 
     Files of more than `SAMPLES` blocks are hashed by samples: two trainings differ everywhere.
     """

@@ -42,8 +42,8 @@ _guard = threading.Lock()
 
 @contextmanager
 def locked(path: Path, what: str, remedy: str) -> Iterator[None]:
-    """Inside the block no other process is in a block of the same `path`, a lock file that is there as long
-    as the block.
+    """Inside the block no other process is in a block of the
+    same `path`, a lock file that is there as long as the block.
 
     `what` is what the message to the others calls the locked thing, and `remedy` what they may choose. A
     thread may enter again what it holds. Of several processes that do one run together the first holds it for
@@ -70,8 +70,8 @@ def locked(path: Path, what: str, remedy: str) -> Iterator[None]:
 
 
 def _acquired(path: Path, what: str, remedy: str) -> int:
-    """The open lock file. One that its holder removed between our opening and locking it is seen by no
-    other."""
+    """The open lock file. One that its holder removed between
+    our opening and locking it is seen by no other."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:

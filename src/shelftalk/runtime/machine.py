@@ -34,8 +34,8 @@ the one that is waited for included."""
 
 
 def spin_briefly() -> None:
-    """Let GNU OpenMP's threads, which torch computes with, wait for SPINS turns; only before torch is loaded
-    does it take effect.
+    """Let GNU OpenMP's threads, which torch computes with, wait for
+    SPINS turns; only before torch is loaded does it take effect.
 
     Nothing is changed where the user has set any of THREAD_SETTINGS, or a launcher such as torchrun has.
     """

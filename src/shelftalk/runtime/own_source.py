@@ -95,8 +95,8 @@ def _is_installed(path: Path) -> bool:
 
 
 def _imported(path: Path, name: str, is_package: bool) -> Iterator[str]:
-    """The names that the import statements of a file may mean; of `from m import n`, m.n may be a module
-    too."""
+    """The names that the import statements of a file may
+    mean; of `from m import n`, m.n may be a module too."""
     try:
         tree = ast.parse(path.read_bytes())
     except SyntaxError:  # loading it says so

@@ -135,15 +135,15 @@ class RunFolder:
             return None
         except (OSError, ValueError) as error:
             raise ChangedFile(
-                f'"{path}" is damaged ({_first_line(error)}); remove it and run `shelftalk {_command(stage)}` or '
-                "`shelftalk run` again: the stage is done again"
+                f'"{path}" is damaged ({_first_line(error)}); remove it and run '
+                f"`shelftalk {_command(stage)}` or `shelftalk run` again: the stage is done again"
                 + (", by what checkpoints/ holds." if stage == "train" else ".")
             ) from None
         if not values.keys() >= {*_IN_MANIFEST}:
             raise AnotherExperiment(
-                f'"{self.path}" was written by an earlier version of shelftalk, which did not note what its stages wrote, '
-                f'so nothing can be built on them; choose another --out, or remove "{path.parent}" and '
-                f'"{self.checkpoints}" to do all of them again.'
+                f'"{self.path}" was written by an earlier version of shelftalk, which did not note what its '
+                "stages wrote, so nothing can be built on them; choose another --out, or remove "
+                f'"{path.parent}" and "{self.checkpoints}" to do all of them again.'
             )
         return StageRecord(**{name: values[name] for name in _IN_MANIFEST})
 
@@ -154,21 +154,21 @@ class RunFolder:
         record = self.check(stage)
         if record is None:
             raise StageMissing(
-                f'"{self.path}" holds no finished stage "{stage}"; run `shelftalk {_command(stage)}` first, or '
-                "`shelftalk run`."
+                f'"{self.path}" holds no finished stage "{stage}"; '
+                f"run `shelftalk {_command(stage)}` first, or `shelftalk run`."
             )
         if outdated := self._outdated(record):
             late, earlier = outdated
             raise StageMissing(
-                f'in "{self.path}" the stage "{earlier}" is not the one any more that "{late}" was built on; run '
-                f"`shelftalk run`, or `shelftalk {_command(earlier)}`, `shelftalk {_command(late)}` and the stages "
-                "after it again."
+                f'in "{self.path}" the stage "{earlier}" is not the one any more that "{late}" was built on; '
+                f"run `shelftalk run`, or `shelftalk {_command(earlier)}`, `shelftalk {_command(late)}` and "
+                "the stages after it again."
             )
         return record
 
     def check(self, stage: str) -> StageRecord | None:
-        """The manifest of a stage, None where it is not finished. Raises ChangedFile where its files are
-        others."""
+        """The manifest of a stage, None where it is not finished.
+        Raises ChangedFile where its files are others."""
         record = self.record(stage)
         if record and (wrong := self._changed(record)):
             self._refuse_changed(stage, wrong)
@@ -254,13 +254,14 @@ class RunFolder:
         return file_hashes.changed(record.outputs, self.path)
 
     def _refuse_changed(self, stage: str, wrong: Sequence[str]) -> None:
-        """Raises ChangedFile for files that the stage did not write. A trained model is never replaced
-        unasked."""
-        remedy = f"run `shelftalk {_command(stage)}` or `shelftalk run` again with this folder, and it is written anew."
+        """Raises ChangedFile for files that the stage did not
+        write. A trained model is never replaced unasked."""
+        command = f"`shelftalk {_command(stage)}` or `shelftalk run` again"
+        remedy = f"run {command} with this folder, and it is written anew."
         if stage == "train":
             remedy = (
-                f'put the trained one back, or remove "{self.model}" and run `shelftalk train` or `shelftalk run` '
-                "again: the model is made from checkpoints/, or trained anew where that is gone."
+                f'put the trained one back, or remove "{self.model}" and run {command}: the model is made '
+                "from checkpoints/, or trained anew where that is gone."
             )
         path = self.path / wrong[0]
         raise ChangedFile(f'"{path}" is damaged, gone or not what the stage "{stage}" wrote there; {remedy}')
@@ -270,8 +271,8 @@ class RunFolder:
         write_signed(self.manifest(record.name), {name: getattr(record, name) for name in _IN_MANIFEST})
 
     def keep_checkpoints_of(self, inputs: dict[str, Any]) -> None:
-        """Remove the checkpoints unless they are of a training with these inputs: another's must not be
-        continued.
+        """Remove the checkpoints unless they are of a training
+        with these inputs: another's must not be continued.
 
         Raises ChangedFile where it is unknown which training they are of."""
         begun = self.checkpoints / "inputs.json"
@@ -280,9 +281,9 @@ class RunFolder:
         except (OSError, ValueError, KeyError, TypeError):
             if any(self.checkpoints.glob("checkpoint-*")):
                 raise ChangedFile(
-                    f'"{begun}" is damaged, gone or of an earlier version, so it is unknown which training the checkpoints beside '
-                    f'it are of; remove "{self.checkpoints}" and run `shelftalk train` or `shelftalk run` again: it begins '
-                    "from the start."
+                    f'"{begun}" is damaged, gone or of an earlier version, so it is unknown which training '
+                    f'the checkpoints beside it are of; remove "{self.checkpoints}" and run '
+                    "`shelftalk train` or `shelftalk run` again: it begins from the start."
                 ) from None
             same = False
         if not same:
@@ -307,7 +308,8 @@ class RunFolder:
             lines = []
         except IsADirectoryError:
             raise ChangedFile(
-                f'"{self._evaluation_log}" is a folder, and the log of evaluations of the test part belongs there; remove it.'
+                f'"{self._evaluation_log}" is a folder, and the log of evaluations of the test part belongs '
+                "there; remove it."
             ) from None
         evaluated = self.record("evaluate")
         noted = evaluated.facts.get("test_evaluations", 0) if evaluated else 0
@@ -444,8 +446,8 @@ def scratch_in(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def beside(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path`, file or folder, when the block ends well; nothing is lost
-    when it does not.
+    """A path to write to, which becomes `path`, file or folder,
+    when the block ends well; nothing is lost when it does not.
 
     Of several processes the first alone writes: what the others write goes nowhere.
     """
@@ -492,8 +494,8 @@ def space_needed(folder: Path) -> Iterator[None]:
         free = shutil.disk_usage(_existing(folder)).free / 1e9
         if _is_full_disk(error, free):
             raise NoSpace(
-                f'no space left on the device of "{folder}" ({free:.1f} GB free); make room or choose another --out, then run the '
-                "same command again: finished stages are kept."
+                f'no space left on the device of "{folder}" ({free:.1f} GB free); make room or choose '
+                "another --out, then run the same command again: finished stages are kept."
             ) from error
         raise
 
@@ -553,8 +555,8 @@ def _seconds(path: Path) -> float:
         return 0.0
     except (OSError, ValueError, TypeError):
         raise ChangedFile(
-            f'"{path}" is damaged; remove it and run `shelftalk train` or `shelftalk run` again: the training continues, '
-            "and only the time that it has taken so far is forgotten."
+            f'"{path}" is damaged; remove it and run `shelftalk train` or `shelftalk run` again: the '
+            "training continues, and only the time that it has taken so far is forgotten."
         ) from None
 
 

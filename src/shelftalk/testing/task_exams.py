@@ -8,8 +8,8 @@
         def build(self, context):
             return MyTask(MySettings(), context)
 
-A task about users takes `TaskExam`, one that is also asked of the finished model `ServedTaskExam`, and one
-about items alone `ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one
+A task about users takes `TaskExam`, one that the finished model answers too `ServedTaskExam`, and one about
+items alone `ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one
 without any text, and one whose every text is hostile.
 """
 
@@ -36,8 +36,7 @@ from shelftalk.testing.worlds import nasty_world, replace_held_out, tiny_world, 
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 USER = "user-9f3a-"
-"""Before every user id of the task exams: a text that stands in no catalogue, so that it can be looked
-for."""
+"""The prefix of every user id of the task exams: no catalogue holds it, so that it can be searched for."""
 
 
 @cache
@@ -54,8 +53,8 @@ def world_split(world: str) -> Split:
 
 
 def exam_index(split: Split, scheme: str = "symbols") -> ItemIndex:
-    """Names that cost nothing to make: symbols "<a_3><b_5>", or numbers "017" as free text, by catalogue
-    row."""
+    """Names that cost nothing to make: symbols "<a_3><b_5>",
+    or numbers "017" as free text, by catalogue row."""
     rows = range(len(split.dataset.item_ids))
     names = tuple(f"<a_{row // 12}><b_{row % 12}>" if scheme == "symbols" else f"{row:03d}" for row in rows)
     return ItemIndex(scheme, tuple(split.dataset.item_ids), names, symbols=scheme == "symbols", end="")
@@ -64,8 +63,8 @@ def exam_index(split: Split, scheme: str = "symbols") -> ItemIndex:
 def exam_context(
     split: Split, index: ItemIndex | None = None, seed: int = 0, text: TextSettings | None = None
 ) -> TaskContext:
-    """A context over `split`, items named by symbols and shown with their titles unless an index or settings
-    are given."""
+    """A context over `split`, items named by symbols and shown
+    with their titles unless an index or settings are given."""
     return TaskContext(
         split, ItemText(split.dataset, index or exam_index(split), text or TextSettings()), seed=seed
     )
@@ -88,9 +87,9 @@ class IndexExam:
     def test_no_name_with_its_end_begins_another(self) -> None:
         for world in ("tiny", "untitled", "nasty"):
             index = self.build(world_split(world))
-            said = sorted(name + index.end for name in index.names)
-            assert all(said) and not any(
-                after.startswith(name) for name, after in zip(said, said[1:], strict=False)
+            closed = sorted(name + index.end for name in index.names)
+            assert all(closed) and not any(
+                after.startswith(name) for name, after in zip(closed, closed[1:], strict=False)
             )
 
     def test_names_stand_on_one_line_and_have_a_bounded_length(self) -> None:
@@ -130,25 +129,25 @@ class IndexExam:
 
 
 class AnyTaskExam:
-    """What every task promises of its samples, whatever they are about. Take one of the exams below."""
+    """What every task promises of its samples, whatever they are about. Use one of the exams below."""
 
     text = TextSettings()
-    """How items and users are shown: the exam may be taken under any."""
+    """How items and users are shown; the exam holds for any."""
 
     def build(self, context: TaskContext) -> Task:
         """Override: the task over the context."""
         raise NotImplementedError("an exam needs a build(context) that returns what is examined")
 
-    def whole(self, split: Split, seed: int = 0) -> Task:
-        """The task with its own epoch taken once, whatever its weight is."""
+    def with_weight_one(self, split: Split, seed: int = 0) -> Task:
+        """The task with weight 1, whatever its own is."""
         return changed(self.build(exam_context(split, seed=seed, text=self.text)), weight=1.0)
 
     def samples(self, split: Split, epoch: int = 0, seed: int = 0) -> Samples:
-        return self.whole(split, seed).samples(epoch)
+        return self.with_weight_one(split, seed).samples(epoch)
 
     def test_an_epoch_depends_on_seed_and_number_alone(self) -> None:
         split = world_split("tiny")
-        task = self.whole(split)
+        task = self.with_weight_one(split)
         task.samples(1)
         assert task.samples(0) == self.samples(split) and task.samples(0)
         assert self.samples(split, epoch=1) != self.samples(split) != self.samples(split, seed=1)
@@ -165,10 +164,10 @@ class AnyTaskExam:
         split = world_split("tiny")
         index = exam_index(split)
         for sample in self.samples(split):
-            said = {s.text for s in sample.segments if s.symbols and s.text in index.names}
-            assert said.issubset(map(index.name, sample.items))
+            named = {s.text for s in sample.segments if s.symbols and s.text in index.names}
+            assert named.issubset(map(index.name, sample.items))
 
-    def test_every_sample_has_something_to_learn_behind_something_to_read(self) -> None:
+    def test_every_sample_has_something_to_learn_after_something_to_read(self) -> None:
         for world in ("tiny", "nasty"):
             for sample in self.samples(world_split(world)):
                 assert any(s.bears_loss for s in sample.segments) and not sample.segments[0].bears_loss
@@ -180,20 +179,20 @@ class AnyTaskExam:
                 assert not segment.symbols or "".join(split_symbols(segment.text)) == segment.text
 
     def test_hostile_texts_stay_free_text_within_their_line(self) -> None:
-        task = self.whole(world_split("nasty"))
+        task = self.with_weight_one(world_split("nasty"))
         symbols = {*task.context.text.index.vocabulary, *all_sentinels(), *task.context.user_symbols}
         for sample in task.samples(0):
             for segment in sample.segments:
                 assert not segment.symbols or symbols.issuperset(split_symbols(segment.text))
                 assert segment.text.replace("\n", "").isprintable()
 
-    def test_every_wording_is_used_and_no_held_out_one(self) -> None:
-        task = self.whole(world_split("tiny"))
+    def test_every_template_is_used_and_no_held_out_one(self) -> None:
+        task = self.with_weight_one(world_split("tiny"))
         used = {sample.template for epoch in range(3) for sample in task.samples(epoch)}
         assert used == {template.name for template in task.templates if not template.held_out}
 
     def test_the_weight_is_how_often_the_epoch_is_taken(self) -> None:
-        task = self.whole(world_split("tiny"))
+        task = self.with_weight_one(world_split("tiny"))
         once = Counter(task.samples(0))
         weighed = {weight: Counter(changed(task, weight=weight).samples(0)) for weight in (0.0, 0.5, 2.0)}
         chunks = len(list(task.chunks(0)))  # each keeps a whole number of samples
@@ -203,8 +202,8 @@ class AnyTaskExam:
         assert once <= weighed[2.0] and again != once
         assert {sample.user for sample in again} == {sample.user for sample in once}
 
-    def test_the_chunks_one_behind_the_other_are_the_epoch_and_nobody_is_in_two(self) -> None:
-        task = self.whole(world_split("tiny"))
+    def test_the_chunks_one_after_the_other_are_the_epoch_and_no_user_is_in_two(self) -> None:
+        task = self.with_weight_one(world_split("tiny"))
         whole = list(task.samples(0))
         chunks = [list(samples) for samples in task.chunks(0)]
         assert [sample for chunk in chunks for sample in chunk] == whole
@@ -213,8 +212,8 @@ class AnyTaskExam:
 
 
 class TaskExam(AnyTaskExam):
-    """What every task about users promises of its samples. `needs_ratings` tasks are examined on worlds with
-    ratings."""
+    """What every task about users promises of its samples.
+    `needs_ratings` tasks are examined on worlds with ratings."""
 
     draws_negatives: bool = False
     """Whether samples show items that the user has not taken."""
@@ -226,41 +225,41 @@ class TaskExam(AnyTaskExam):
         split = world_split("tiny")
         taken = training_histories(split)
         shown = [(sample.user, item) for sample in self.samples(split) for item in sample.items]
-        strangers = [item for user, item in shown if item not in taken[user]]
-        assert shown and bool(strangers) == self.draws_negatives
+        negatives = [item for user, item in shown if item not in taken[user]]
+        assert shown and bool(negatives) == self.draws_negatives
 
     def test_items_stand_with_their_texts_as_often_as_the_share_says(self) -> None:
         split = world_split("tiny")
         titles = {" " + title for title in split.dataset.items["title"]}
         shown = {}
         for share in (0.0, 0.4, 1.0):
-            task = changed(self.whole(split), text_share=share)
+            task = changed(self.with_weight_one(split), text_share=share)
             samples = [sample for epoch in range(5) for sample in task.samples(epoch)]
             shown[share] = sum(any(title in sample.text for title in titles) for sample in samples)
         assert shown[0.0] == 0 and abs(shown[0.4] / shown[1.0] - 0.4) <= 0.1
 
     def test_a_user_is_shown_by_their_symbol_or_not_at_all(self) -> None:
-        task = self.whole(world_split("tiny"))
+        task = self.with_weight_one(world_split("tiny"))
         symbols = dict(zip(task.context.split.dataset.user_ids, task.context.user_symbols, strict=False))
         for sample in task.samples(0):
-            said = [s.text for s in sample.segments if s.symbols and s.text.startswith("<u_")]
-            assert said == ([symbols[sample.user]] if self.text.user_ids else [])
+            shown = [s.text for s in sample.segments if s.symbols and s.text.startswith("<u_")]
+            assert shown == ([symbols[sample.user]] if self.text.user_ids else [])
 
 
 class ServedTaskExam(TaskExam):
-    """What a task that is also asked of the finished model promises beside: training and asking agree to the
-    segment."""
+    """What a task that the finished model answers promises
+    beside: training texts and prompts agree to the segment."""
 
     def requests(self, split: Split) -> list[Request]:
         """Override where a request is more than a history: requests of the validation part."""
         return split.retrieval_requests("validation")[0]
 
     def request_of(self, sample: Sample, split: Split) -> Request:
-        """Override: the request whose prompt and answer `sample` is, up to what bears loss within the
-        prompt."""
+        """Override: the request whose prompt and answer
+        `sample` is, up to what bears loss within the prompt."""
         raise NotImplementedError("a served task's exam needs a request_of(sample, split)")
 
-    def test_a_training_text_is_the_prompt_and_then_the_answer_in_all_wordings(self) -> None:
+    def test_a_training_text_is_the_prompt_and_then_the_answer_in_all_templates(self) -> None:
         split = world_split("tiny")
         for task in (changed(self.served(split), text_share=share) for share in (0.0, 1.0)):
             for template in task.templates:
@@ -287,8 +286,8 @@ class ServedTaskExam(TaskExam):
         for world in ("tiny", "nasty"):
             task, requests = self.served(world_split(world)), self.requests(world_split(world))
             for template in task.templates:
-                asked = task.prompts(requests, template)
-                assert [list(sample.segments) for sample in asked] == [
+                prompts = task.prompts(requests, template)
+                assert [list(prompt.segments) for prompt in prompts] == [
                     task.prompt(request, template) for request in requests
                 ]
         assert len(task.prompts([], task.templates[0])) == 0
@@ -304,8 +303,8 @@ class ServedTaskExam(TaskExam):
         split = world_split("tiny")
         task, other = self.served(split), self.served(replace_held_out(split, seed=1))
         for request in self.requests(split):
-            asked = request if self.text.user_ids else replace(request, user="somebody else")
-            assert task.prompt(request, task.seen[0]) == other.prompt(asked, other.seen[0])
+            alike = request if self.text.user_ids else replace(request, user="somebody else")
+            assert task.prompt(request, task.seen[0]) == other.prompt(alike, other.seen[0])
 
     def test_older_items_than_the_history_holds_are_dropped(self) -> None:
         split = world_split("tiny")
@@ -315,28 +314,28 @@ class ServedTaskExam(TaskExam):
         recent = replace(request, history=request.history[-2:], ratings=request.ratings[-2:])
         assert short.prompt(request, short.seen[0]) == task.prompt(recent, task.seen[0])
 
-    def test_an_empty_history_can_be_asked_about(self) -> None:
+    def test_an_empty_history_has_a_prompt(self) -> None:
         task = self.served(world_split("tiny"))
         request = replace(self.requests(world_split("tiny"))[0], history=(), ratings=())
         assert all(task.prompt(request, template) for template in task.templates)
 
     def served(self, split: Split) -> ServedTask:
-        task = self.whole(split)
+        task = self.with_weight_one(split)
         assert isinstance(task, ServedTask)
         return task
 
 
 class ItemTaskExam(AnyTaskExam):
-    """What every task about items alone promises of its samples; the first item of a sample is the one that
-    it is about."""
+    """What every task about items alone promises of its samples;
+    the first item of a sample is the one that it is about."""
 
     def gone_through(self, split: Split) -> set[str]:
         """Override where more is needed than a text beside the name: the items that an epoch goes through."""
-        text = self.whole(split).context.text
+        text = self.with_weight_one(split).context.text
         return {item for item in split.dataset.item_ids if text.beside(item)}
 
     def test_the_task_says_that_it_is_about_items(self) -> None:
-        assert self.whole(world_split("tiny")).about == "items"
+        assert self.with_weight_one(world_split("tiny")).about == "items"
 
     def test_a_sample_is_about_nobody(self) -> None:
         assert {sample.user for sample in self.samples(world_split("tiny"))} == {""}
