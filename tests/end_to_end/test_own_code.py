@@ -14,9 +14,9 @@ MODEL = """
 from dataclasses import replace
 from shelftalk.baselines.popularity import fit_popularity
 from own_helper import SIGN
-def model(run):
-    fitted = fit_popularity(run.split)
-    return replace(fitted, counts=SIGN * fitted.counts, name="mine"), []
+def model(split, settings, seed):
+    fitted = fit_popularity(split, settings, seed)
+    return replace(fitted, counts=SIGN * fitted.counts, name="mine")
 """
 INDEX = """
 from shelftalk.indexing.numbers import build as numbers
