@@ -139,7 +139,7 @@ def _measure_memory(data: str, times: int) -> None:
         context = (
             found.context
             if times == 1
-            else TaskContext(_grown(found, times), found.context.text, found.context.words, SEED)
+            else TaskContext(_grown(found, times), found.context.text, found.context.nouns, SEED)
         )
         tasks = [type(found.tasks[name])(found.tasks[name].settings, context) for name in KINDS]
         for task in tasks:  # what is made once and kept is no matter of the number of users
@@ -184,13 +184,13 @@ class Plain:
         self.items = data.item_ids
         self.lines = {item: "".join(segment.text for segment in text.line(item)) for item in self.items}
         self.names = {item: run.index.name(item) for item in self.items}
-        self.texts = {item: text.beside(item) for item in self.items}
+        self.texts = {item: text.details(item) for item in self.items}
         bounds = split.training_bounds.tolist()
         self.histories = {
             user: [self.items[row] for row in data.event_item[first:stop].tolist()]
             for user, (first, stop) in zip(data.user_ids, bounds, strict=True)
         }
-        self.words = run.context.words.values()
+        self.words = run.context.nouns.placeholders()
         self.templates = {name: run.tasks[name].seen for name in KINDS}
         self.share = {name: run.tasks[name].settings.text_share for name in KINDS}
         near = nearest_by_text(data.items, 5).tolist()

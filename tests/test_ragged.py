@@ -101,7 +101,7 @@ def test_offsets_are_sums_of_lengths(lengths):
 
 
 @given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=8), st.integers(0, 9))
-def test_exactly_as_many_positions_of_each_row_are_drawn_as_were_asked_for(pairs, seed):
+def test_exactly_the_requested_number_of_positions_of_each_row_is_drawn(pairs, seed):
     lengths = np.array([max(pair) for pair in pairs], np.int64)
     numbers = np.array([min(pair) for pair in pairs], np.int64)
     drawn = sample_mask(lengths, numbers, np.random.default_rng(seed))

@@ -47,7 +47,7 @@ def test_ratings_are_as_many_as_the_history_or_none(ratings: tuple[float, ...]):
         {"history": (None,)},
     ],
 )
-def test_an_id_that_is_no_text_is_refused_and_not_taken_for_a_stranger(wrong: dict[str, Any]):
+def test_an_id_that_is_no_text_is_refused_and_not_taken_for_an_unknown_id(wrong: dict[str, Any]):
     with pytest.raises(BadRequest, match='is no text; ids are texts: give "'):
         Request(**{"user": "u", "history": (), **wrong})
 

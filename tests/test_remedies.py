@@ -128,7 +128,7 @@ WRONG = {  # what is wrong -> what the sentence says to do, and that done
     GOOD.replace("{history}", "{histori}"): ('did you mean "history"', GOOD),
     GOOD.replace("{history}", "nothing"): ("add it", GOOD),
     GOOD.replace("{history}", "{history} {item}").replace('target = "{item}"', 'target = "it"'): (
-        "belongs into the target",
+        "move it to the target",
         GOOD,
     ),
     GOOD.replace("target", "targt"): ('did you mean "target"', GOOD),

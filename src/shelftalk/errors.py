@@ -1,10 +1,10 @@
 """What can go wrong, as a family. Each message is one sentence that ends in the remedy; the command line
 prints it alone.
 
-ShelftalkError                 anything a user can mend; exit code 2
+ShelftalkError                 anything a user can correct; exit code 2
 ├─ DataError                   the interactions or the catalogue
 │  ├─ MissingFile
-│  ├─ UnreadableFile           truncated or not of the format its name promises
+│  ├─ UnreadableFile           truncated, or not of the format of its name
 │  ├─ MissingColumn
 │  ├─ BadValue                 a rating, time or position that is not a number; mixed types
 │  ├─ UnknownItem              in the interactions, not in the catalogue
@@ -14,10 +14,10 @@ ShelftalkError                 anything a user can mend; exit code 2
 │  └─ NothingLeft              the k-core filter removed everything
 ├─ SettingsError               the experiment file or the command line
 │  ├─ UnknownSetting
-│  └─ UnknownPart              a task, index, model ... of a name that nobody has
-├─ TemplateError               a wording that cannot be filled in
-├─ DuplicateName               two items with one name in an index that may not have it
-├─ BadRequest                  a request or a filter that no recommender could answer; a ValueError too
+│  └─ UnknownPart              a task, index, model ... of an unknown name
+├─ TemplateError               a template that cannot be filled in
+├─ DuplicateName               two items with one name in an index
+├─ BadRequest                  an invalid request or filter; a ValueError too
 ├─ RunError                    the run folder
 │  ├─ AnotherExperiment        the folder holds the run of another experiment
 │  ├─ StageMissing             an earlier stage has not been run
@@ -25,7 +25,7 @@ ShelftalkError                 anything a user can mend; exit code 2
 │  ├─ InUse                    another process works in it
 │  └─ NoSpace                  no space left on the device
 ├─ HubError                    a hub: no token, no network, a refusal
-└─ IllegalMove                 decoding left the item trie: a defect of ours, never of the data
+└─ IllegalMove                 decoding left the item trie: a defect of this package, never of the data
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 REASON_CHARACTERS = 300
-"""How much of a library's message a sentence quotes."""
+"""Most characters quoted of a library's message."""
 
 
 class ShelftalkError(Exception):
-    """Anything a user can mend. The message is one sentence with the remedy."""
+    """Anything a user can correct. The message is one sentence with the remedy."""
 
 
 class DataError(ShelftalkError):
@@ -51,7 +51,7 @@ class MissingFile(DataError):
 
 
 class UnreadableFile(DataError):
-    """A file is truncated or not of the format that its name promises."""
+    """A file is truncated, or not of the format of its name."""
 
 
 class MissingColumn(DataError):
@@ -71,7 +71,7 @@ class UnknownLabel(DataError):
 
 
 class DuplicateItem(DataError):
-    """One item id stands on two catalogue rows."""
+    """One item id is on two catalogue rows."""
 
 
 class TooFewEvents(DataError):
@@ -91,11 +91,11 @@ class UnknownSetting(SettingsError):
 
 
 class UnknownPart(SettingsError):
-    """A task, index, model or baseline of a name that nobody has."""
+    """A task, index, model or baseline of an unknown name."""
 
 
 class TemplateError(ShelftalkError):
-    """A wording that cannot be filled in."""
+    """A template that cannot be filled in."""
 
 
 class DuplicateName(ShelftalkError):
@@ -103,7 +103,7 @@ class DuplicateName(ShelftalkError):
 
 
 class BadRequest(ShelftalkError, ValueError):
-    """A request or a filter that no recommender could answer."""
+    """An invalid request or filter."""
 
 
 class RunError(ShelftalkError):
@@ -144,13 +144,11 @@ class IllegalMove(ShelftalkError):
 
 @contextmanager
 def reading(what: str, remedy: str) -> Iterator[None]:
-    """Files that others wrote are read in this block: whatever is wrong with them comes as UnreadableFile,
-    "`what` (why); `remedy`".
+    """A block that reads files from outside: its errors become UnreadableFile, "`what` (why); `remedy`".
 
-    A sentence of this family keeps its reason and gets `remedy` in place of its own, which is for those who
-    wrote the file; what says that whole things do not belong together (RunError) passes. Anything else is
-    what libraries raise at damaged bytes, and they raise anything: parsers written in Rust even an error that
-    is no Exception.
+    The message of a ShelftalkError keeps its reason and gets `remedy` in place of its own, which is meant for
+    the author of the file; a RunError passes unchanged. Libraries raise anything at damaged bytes: parsers
+    written in Rust even a BaseException that is no Exception.
     """
     try:
         yield
@@ -167,13 +165,13 @@ def _without_remedy(error: ShelftalkError) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """The first line of a library's message, or its kind where it says nothing."""
+    """The first line of a library's message, or the name of its type where it is empty."""
     lines = (line.strip().rstrip(".") for line in str(error).splitlines())
     return next(filter(None, lines), type(error).__name__)[:REASON_CHARACTERS]
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a misspelt name: ' Did you mean "x"?', or the known names where none is near."""
+    """A hint for a misspelt name: 'did you mean "x"?', or the known names where none is near."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f'did you mean "{close[0]}"?' if close else "known are: " + ", ".join(known) + "."

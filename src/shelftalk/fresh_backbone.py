@@ -83,7 +83,7 @@ def symbol_texts(run: Run) -> dict[str, list[str]]:
     as the experiment shows them in or beside those names."""
     texts: dict[str, list[str]] = {}
     for item in run.index.item_ids if run.index.symbols else ():
-        text = f"{run.index.free_text(item)} {run.context.text.beside(item)}".strip()
+        text = f"{run.index.free_text(item)} {run.context.text.details(item)}".strip()
         for symbol in split_symbols(run.index.name(item)):
             texts.setdefault(symbol, []).append(text)
     return texts
@@ -92,7 +92,7 @@ def symbol_texts(run: Run) -> dict[str, list[str]]:
 def tokenizer_texts(run: Run) -> Iterator[str]:
     """What the nano tokenizer is trained on: catalogue texts, names that are text, templates and ratings."""
     for item in run.split.dataset.item_ids:
-        yield run.context.text.beside(item)
+        yield run.context.text.details(item)
         if name := run.index.free_text(item):
             yield name
     templates = [t.source + t.question + t.target for task in run.tasks.values() for t in task.seen]

@@ -19,7 +19,7 @@ from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.runtime.run_folder import differing, write_json
 from shelftalk.settings import Settings
 from shelftalk.tasks.task import Task
-from shelftalk.tasks.templates import Template, Words
+from shelftalk.tasks.templates import Template
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.decoding.item_trie import ItemTrie, Trie
@@ -68,19 +68,13 @@ def save_recommender(
     write_json(folder / MODEL_FACTS, {**facts, "prompts": prompt_settings(experiment)})
 
 
-def words_of(experiment: Experiment) -> Words:
-    """The nouns of an experiment's prompts."""
-    nouns = experiment.data.nouns
-    return Words(nouns.item, nouns.items, nouns.user, nouns.took)
-
-
 def prompt_settings(experiment: Experiment) -> dict[str, Any]:
     """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and how each
     served task is asked."""
     unread = {"weight", "templates"}  # how much a task is trained, and where its templates were
     tasks = {name: experiment.tasks[name].model_dump(mode="json", exclude=unread) for name in parts.SERVED}
     return {
-        "nouns": asdict(words_of(experiment)),
+        "nouns": asdict(experiment.data.nouns),
         "text": experiment.text.model_dump(mode="json"),
         "tasks": tasks,
     }

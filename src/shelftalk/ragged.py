@@ -1,5 +1,5 @@
-"""Rows of different length in one flat array: samples, item names and searches are handled by whole columns,
-not row by row.
+"""Rows of different length in one flat array, so that samples, item names and searches are processed by whole
+columns, not row by row.
 
 Example: the rows [7, 8], [], [9] are the values [7, 8, 9] and the offsets [0, 2, 2, 3]; lengths [2, 0, 1],
 row ids [0, 0, 2], positions [0, 1, 0].
@@ -79,14 +79,14 @@ def offsets_of(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 def rank_within_row(rows: np.ndarray) -> np.ndarray:
-    """[P] how many values of the same row stand before each, for the row `rows` [P] of each value, ascending:
+    """[P] how many values of the same row come before each, for the row `rows` [P] of each value, ascending:
     [0, 0, 0, 2, 2] -> [0, 1, 2, 0, 1]."""
     return np.arange(len(rows)) - np.searchsorted(rows, rows)
 
 
 def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """[P] the numbers starts[n] : starts[n] + lengths[n] for each n in turn: [5, 0], [3, 2] -> [5, 6, 7, 0,
-    1]."""
+    """[P] the numbers starts[n] : starts[n] + lengths[n] for each n in turn:
+    [5, 0], [3, 2] -> [5, 6, 7, 0, 1]."""
     offsets = offsets_of(lengths)
     return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
 
@@ -116,8 +116,8 @@ def vstack(parts: Sequence[Ragged]) -> Ragged:
 
 
 def hstack(columns: Sequence[Ragged]) -> Ragged:
-    """Row n holds the rows n of all columns, one after the other: [[1], [2]] and [[3, 4], []] -> [[1, 3, 4],
-    [2]]."""
+    """Row n holds the rows n of all columns, one after the other:
+    [[1], [2]] and [[3, 4], []] -> [[1, 3, 4], [2]]."""
     lengths = [column.lengths for column in columns]
     offsets = offsets_of(np.sum(lengths, axis=0))
     values = np.empty(offsets[-1], np.int64)
@@ -129,22 +129,21 @@ def hstack(columns: Sequence[Ragged]) -> Ragged:
     return Ragged(values, offsets)
 
 
-def sample_mask(lengths: np.ndarray, numbers: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def sample_mask(lengths: np.ndarray, numbers: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """[P] bool: of the lengths[n] positions of each row, numbers[n] drawn without replacement, uniformly."""
-    order = _shuffled_order(lengths, draw)
+    order = _shuffled_order(lengths, rng)
     mask = np.empty(len(order), bool)
     mask[order] = concatenated_ranges(np.zeros(len(lengths), np.int64), lengths) < np.repeat(numbers, lengths)
     return mask
 
 
-def shuffled(rows: Ragged, draw: np.random.Generator) -> Ragged:
+def shuffled(rows: Ragged, rng: np.random.Generator) -> Ragged:
     """The values of each row in random order."""
-    return Ragged(rows.values[_shuffled_order(rows.lengths, draw)], rows.offsets)
+    return Ragged(rows.values[_shuffled_order(rows.lengths, rng)], rows.offsets)
 
 
-def _shuffled_order(lengths: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+def _shuffled_order(lengths: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """[P] a permutation that keeps every value in its row."""
     row_ids = np.repeat(np.arange(len(lengths)), lengths)
-    return np.argsort(
-        row_ids + draw.random(len(row_ids)), kind="stable"
-    )  # random below one never moves a value to another row
+    # a random number below 1 never moves a value to another row
+    return np.argsort(row_ids + rng.random(len(row_ids)), kind="stable")

@@ -1,4 +1,4 @@
-"""The one door: what can be evaluated or served. Popularity, kNN and the language model all go through it."""
+"""The protocols that every model is evaluated and served by: popularity, kNN and the language model alike."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ ALIGNED_WITH_PRIOR = "aligned+prior"
 class Recommender(Protocol):
     """Retrieval: the best `k` items of the whole catalogue for each request.
 
-    What may come back is every catalogue item that passes the request's filter, less its history and its
-    excluded items. Each ranking holds min(k, how many these are) of them, each once: a filter is applied to
-    what is searched, not to what was found, so it costs no answers, and one that leaves nothing gets an empty
-    ranking. The answer keeps the order of the requests, none for none; the same requests give the same
-    answers. Raises UnknownItem for an id outside the catalogue, in history, excluded items or filter,
-    UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no whole number
-    or below 0.
+    The eligible items are the catalogue items that pass the request's filter, without its history and its
+    excluded items. Each ranking holds min(k, number of eligible items) of them, each once: a filter is
+    applied before the search, not to its results, so it never shortens a ranking that could be full; without
+    eligible items the ranking is empty. There is one ranking per request, in their order; the same requests
+    give the same rankings. Raises UnknownItem for an id outside the catalogue, in history, excluded items or
+    filter, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no
+    whole number or below 0.
     """
 
     name: str
@@ -34,28 +34,24 @@ class Recommender(Protocol):
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]: ...
 
 
-def check_wanted(k: int) -> None:
-    """Raises SettingsError for what is no number of items."""
+def check_k(k: int) -> None:
+    """Raises SettingsError for a `k` that is no number of items."""
     if not isinstance(k, Integral) or isinstance(k, bool):
         raise SettingsError(f"k={k!r} is no whole number of items; give one, such as 10.")
     if k < 0:
         raise SettingsError(f"k={k} items cannot be recommended; ask for 0 or more.")
 
 
-def check_items(
-    requests: Sequence[Request], catalogue: Container[str], task: Literal["retrieval", "ranking", "rating"]
-) -> None:
-    """Raises UnknownItem for an id outside the catalogue, in the parts of the requests that the task
+def check_items(requests: Sequence[Request], catalogue: Container[str], task: TaskName) -> None:
+    """Raises UnknownItem for an id outside the catalogue, in the fields of the requests that the task
     reads."""
     for request in requests:
-        asked = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}[
-            task
-        ]
-        for item in (*request.history, *asked):
+        of_task = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}
+        for item in (*request.history, *of_task[task]):
             if item not in catalogue:
                 raise UnknownItem(
-                    f'item "{item}" in the request of user "{request.user}" is not in the catalogue; leave it out of the request, or '
-                    "add it to the catalogue and train again."
+                    f'item "{item}" in the request of user "{request.user}" is not in the catalogue; '
+                    "leave it out of the request, or add it to the catalogue and train again."
                 )
 
 
@@ -70,8 +66,8 @@ class Ranker(Protocol):
     """Ranking: the request's candidates, all of them, best first; equal scores are allowed and mean "no
     preference".
 
-    Candidates are chosen by whoever asks: neither history, filter nor excluded items take any of them away;
-    one that is given twice comes back twice, and without any the ranking is empty. Raises UnknownItem for an
+    Candidates are ranked as given: neither history, filter nor excluded items remove any of them; one that is
+    given twice is ranked twice, and without any the ranking is empty. Raises UnknownItem for an
     id outside the catalogue, in history or candidates.
     """
 
@@ -85,7 +81,7 @@ class Rater(Protocol):
     """Rating prediction: for each request, the rating its user would give `request.item`, on the data's own
     scale.
 
-    A history without ratings, or with unknown ones, is answered too. Raises UnknownItem for an id outside the
+    A history may have no ratings, or unknown ones. Raises UnknownItem for an id outside the
     catalogue, in history or `item`.
     """
 
@@ -103,14 +99,14 @@ class Tuned(Protocol):
 
 
 def tasks_of(model: object) -> tuple[TaskName, ...]:
-    """The served tasks that a recommender answers."""
-    answers: dict[TaskName, type] = {"retrieval": Recommender, "ranking": Ranker, "rating": Rater}
-    return tuple(task for task, protocol in answers.items() if isinstance(model, protocol))
+    """The tasks that a recommender answers."""
+    protocols: dict[TaskName, type] = {"retrieval": Recommender, "ranking": Ranker, "rating": Rater}
+    return tuple(task for task, protocol in protocols.items() if isinstance(model, protocol))
 
 
 def answer(model: Any, task: TaskName, requests: Sequence[Request], k: int) -> list[Any]:
-    """One answer per request, in their order: a Ranking (retrieval: the k best; ranking: all candidates) or a rating.
-    Raises as the recommender does."""
+    """One answer per request, in their order: a Ranking (retrieval: the k best; ranking: all candidates) or a
+    rating. Raises as the recommender does."""
     if task == "retrieval":
         return model.recommend(requests, k)
     return model.rank(requests) if task == "ranking" else model.rate(requests)

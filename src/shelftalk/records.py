@@ -1,5 +1,4 @@
-"""The plain values that travel between stages: they print well, compare by value and need no model to
-make."""
+"""The plain values that stages pass to each other: they print well, compare by value and need no model."""
 
 from __future__ import annotations
 
@@ -24,11 +23,31 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Nouns:
+    """The words of prompts for an item, several items, a user, and taking an item."""
+
+    noun: str = "item"
+    nouns: str = "items"
+    person: str = "customer"
+    took: str = "bought"
+
+    def placeholders(self) -> dict[str, str]:
+        """Placeholder of a template -> word."""
+        return {
+            "noun": self.noun,
+            "nouns": self.nouns,
+            "Nouns": self.nouns.capitalize(),
+            "person": self.person,
+            "took": self.took,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Segment:
     """A piece of a sample's text.
 
-    `bears_loss`: the model is trained to say it. `symbols`: the text is a run of vocabulary symbols such as
-    "<a_12><b_7>", each of them one token; otherwise it is free text, in which nothing is ever read as a
+    `bears_loss`: the model is trained to generate it. `symbols`: the text is a run of vocabulary symbols such
+    as "<a_12><b_7>", each of them one token; otherwise it is free text, in which nothing is ever read as a
     symbol.
     """
 
@@ -61,15 +80,15 @@ class Filter:
     """Which items may come back. Every condition that is given must hold; () and None give none, except in
     `only`.
 
-    `categories`: any of these labels. The labels of an item are its text of categories as a whole and what
-    stands in it between ";", ">" and "|": "Beauty > Hair Care > Shampoos" has four. `brands`: any of these.
-    Labels and brands are met whole, whatever the case and the space around words; one that no item has is an
-    error where the filter is used, not an empty answer. `min_price`, `max_price`: bounds that are themselves
-    allowed, on the data's own scale; an item without a price passes neither. `only`: item ids, for instance
-    of what is in stock; () lets nothing pass.
+    `categories`: any of these labels. The labels of an item are its `categories` text as a whole and the
+    parts of it between ";", ">" and "|": "Beauty > Hair Care > Shampoos" has four. `brands`: any of these.
+    Labels and brands are compared as a whole, ignoring case and extra white space; one that no item has is an
+    error where the filter is used, not an empty answer. `min_price`, `max_price`: inclusive bounds, on the
+    data's own scale; an item without a price passes neither. `only`: item ids, for instance of what is in
+    stock; () lets nothing pass.
 
-    Hashable, so that one mask serves all requests of one filter. Raises BadRequest for a list or a lone text
-    where a tuple of texts belongs, for a price that is no number, and for prices between which there is
+    Hashable, so that one mask serves all requests of one filter. Raises BadRequest for a list or a single
+    text where a tuple of texts belongs, for a price that is no number, and for prices between which there is
     nothing.
     """
 
@@ -89,30 +108,29 @@ class Filter:
                     raise BadRequest(f"filter: {one!r} in {name} is no text; give a tuple of texts.")
         for name in ("min_price", "max_price"):
             price = getattr(self, name)
-            if price is not None and not (
-                isinstance(price, Real) and price == price
-            ):  # NaN differs from itself
-                raise BadRequest(
-                    f"filter: {name} {price!r} is no number; give a price, or None for no bound."
-                )
+            if price is None:
+                continue
+            if not isinstance(price, Real) or price != price:  # NaN differs from itself
+                raise BadRequest(f"filter: {name} {price!r} is no number; give a price or None.")
         if self.min_price is not None and self.max_price is not None and not self.min_price <= self.max_price:
             raise BadRequest(
-                f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}; swap or widen them."
+                f"filter: no price lies between min_price {self.min_price} and max_price {self.max_price}; "
+                "swap or widen them."
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a recommender is asked: a history (item ids, oldest first) and, per task, candidates or one item
-    to rate.
+    """The input of a recommender: a history (item ids, oldest first) and, per task, candidates or one item to
+    rate.
 
     `ratings` is either empty or as long as `history`, None where a rating is unknown; NaN, which tables have
     there, becomes None. `user` identifies the request in the answer; a recommender may look it up, and must
-    answer for users that it has never seen. `filter` and `excluded` bind retrieval alone: what comes back
+    answer for unknown users too. `filter` and `excluded` apply to retrieval alone: each recommended item
     passes the filter and is neither in the history nor among the excluded items. Any sequence of ids becomes
     a tuple; an id may occur more than once.
 
-    Raises BadRequest for an id that is no text, for a lone text or nothing where item ids belong, for ratings
+    Raises BadRequest for an id that is no text, for a single text or None where item ids belong, for ratings
     that are not as many as the history, and for a rating that is no finite number.
     """
 
@@ -144,7 +162,7 @@ class Request:
 
     def _sequence(self, name: str, holds: str) -> tuple[Any, ...]:
         value = getattr(self, name)
-        if isinstance(value, str | bytes):  # its characters might be items
+        if isinstance(value, str | bytes):  # a sequence too, whose characters would be taken for ids
             raise self._refusal(f"{name} is one text", f"give a tuple of {holds}")
         try:
             return tuple(value)

@@ -26,7 +26,6 @@ from shelftalk.model_folder import (
     check_trie,
     read_model_facts,
     redo_training,
-    words_of,
 )
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.run_folder import RunFolder
@@ -81,7 +80,7 @@ class Run:
 
     def _context(self, templates: Mapping[str, Sequence[Template]]) -> TaskContext:
         text = ItemText(self.split.dataset, self.index, self.experiment.text)
-        return TaskContext(self.split, text, words_of(self.experiment), self.experiment.seed, templates)
+        return TaskContext(self.split, text, self.experiment.data.nouns, self.experiment.seed, templates)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:

@@ -1,4 +1,4 @@
-"""One seed in, named independent generators out; and the seeded hash that orders things without looking at a
+"""One seed in, named independent generators out; and a seeded hash that orders things independently of a
 file."""
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def number(seed: int, *names: str | int) -> int:
 
 
 def hash_order(keys: Iterable[str], seed: int, purpose: str) -> np.ndarray:
-    """Keys of the seeded hash order, one per key: sort by them and no file order is left.
+    """Sort keys of a seeded hash order, one per key: sorted by them, rows do not depend on the order of a
+    file.
 
     Returns [n] uint64; equal keys get equal numbers, so sort by (number, key) where keys may collide.
     """

@@ -158,7 +158,7 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
         )
         progress("prepare", 1, 2, "dividing")
         split = split_dataset(dataset, experiment.split, experiment.seed, experiment.data.training_core)
-        facts = facts.of_what_is_left(split.dataset) if experiment.data.training_core else facts
+        facts = facts.recounted(split.dataset) if experiment.data.training_core else facts
         with beside(folder.dataset) as part:
             split.save(part)
         progress("prepare", 2, 2, facts.read_and_kept())

@@ -17,7 +17,7 @@ from shelftalk.stages import SETTINGS_OF
 FIGURES = {
     "items": 3496, "tokens_min": 3, "tokens_mean": 3.0, "tokens_p95": 3.0, "tokens_max": 17,
     "tokens_until_unique": 2.5, "shared_prefixes": 1234, "trie_nodes": 45678,
-    "told_apart_share": 0.123, "symbols": 1024, "seconds": 12.3,
+    "collision_share": 0.123, "symbols": 1024, "seconds": 12.3,
 }  # fmt: skip
 ROWS = [
     {**FIGURES, "scheme": scheme, "leaks": declared.leaks} for scheme, declared in parts.INDEXINGS.items()

@@ -1,4 +1,4 @@
-"""The data that comes with the package is what the documentation says, and carries its terms."""
+"""The data that comes with the package is as documented, and carries its terms."""
 
 from __future__ import annotations
 
@@ -72,9 +72,8 @@ def test_the_research_sets_have_their_published_counts(name, counts, tied):
         pytest.skip("the shared data folder is not here")
     dataset, report = read_dataset(DataSettings(folder=str(folder)), seed=0)
     assert (report.users, report.items, report.events) == counts and report.ordered_by == "position"
-    assert (
-        len(dataset.events) - 3 * report.users == {"beauty": 131_413, "sports-untitled": 189_543}[name]
-    )  # next-item pairs
+    next_item_pairs = len(dataset.events) - 3 * report.users
+    assert next_item_pairs == {"beauty": 131_413, "sports-untitled": 189_543}[name]
     last_two = pl.col("timestamp").sort().tail(2).n_unique() == 1
     shared_day = dataset.events.group_by("user_id").agg(last_two)["timestamp"].mean()
     assert shared_day == pytest.approx(tied, abs=0.001)

@@ -50,7 +50,7 @@ def test_a_users_events_stand_together_oldest_first():
     assert [dataset.item_ids[row] for row in dataset.event_item] == dataset.events["item_id"].to_list()
 
 
-def test_position_decides_where_time_says_otherwise():
+def test_position_decides_where_time_disagrees():
     dataset = make_dataset(ITEMS, EVENTS.with_columns(position=pl.Series([4, 9, 1])))
     assert dataset.events.filter(user_id="u")["item_id"].to_list() == ["a", "b"]
 
@@ -97,7 +97,7 @@ def test_saved_and_loaded_is_the_same(tmp_path):
     ("items", "events", "error", "message"),
     [
         (ITEMS.head(1), EVENTS, UnknownItem, 'item "b" of the interactions'),
-        (pl.concat([ITEMS, ITEMS.head(1)]), EVENTS, DuplicateItem, 'item "a" stands on more than one row'),
+        (pl.concat([ITEMS, ITEMS.head(1)]), EVENTS, DuplicateItem, 'item "a" is on more than one row'),
         (ITEMS, EVENTS.head(0), NothingLeft, "the interactions are empty"),
         (
             ITEMS,
@@ -174,7 +174,7 @@ def test_the_nasty_world_has_every_evil_title_and_the_untitled_none():
 
 
 def test_the_tiny_world_can_be_learned():
-    """Four of five steps stay within a category, where chance would say one of eight."""
+    """Four of five steps stay within a category, where chance would be one of eight."""
     world = tiny_world()
     category = dict(zip(world.items["item_id"], world.items["categories"], strict=True))
     steps = [

@@ -115,7 +115,8 @@ def test_decimal_commas_are_read_where_semicolons_separate_and_noted(tmp_path: P
     dataset, report = read(tmp_path, events)
     assert rows(dataset) == TRUE
     assert report.notes[1] == (
-        'interactions.csv, column "rating": 1 of 2 values have a decimal comma, for instance "4,5" in line 2, read as 4.5.'
+        'interactions.csv, column "rating": 1 of 2 values have a decimal comma, for instance "4,5" '
+        "in line 2, read as 4.5."
     )
     assert '"4.5" has a decimal point where other rows have commas' in refusal(
         tmp_path, events + "v;a;1;4.5\n"
@@ -148,7 +149,7 @@ def test_another_encoding_is_named_and_converting_from_it_helps(
 @pytest.mark.parametrize(
     ("events", "fault"),
     [
-        (EVENTS + 'u,"c,3,\nv,a,4,\n', "line 4: a quote is opened and never closed; mend the quotes"),
+        (EVENTS + 'u,"c,3,\nv,a,4,\n', "line 4: a quote is opened and never closed; correct the quotes"),
         (EVENTS + 'u,"5" pipe",3,\n', "line 4: quotes are broken"),
         ('user_id,item_id,timestamp\nu,a,"1\n2",4\n', "line 2: 4 cells where the header has 3"),
         (
@@ -161,7 +162,8 @@ def test_another_encoding_is_named_and_converting_from_it_helps(
         ),
         (
             EVENTS.replace(",", "^"),
-            'it has one column, "user_id^item_id^timestamp^rating"; name the columns in the first line and put com',
+            'it has one column, "user_id^item_id^timestamp^rating"; name the columns in the first line '
+            "and put commas between",
         ),
         ("user_id,item_id,timestamp,timestamp\nu,a,1,2\n", 'two columns named "timestamp"'),
     ],
@@ -173,7 +175,8 @@ def test_a_faulty_csv_names_line_and_remedy(tmp_path: Path, events: str, fault: 
 def test_a_column_that_is_not_used_does_not_matter(tmp_path: Path) -> None:
     dataset, _ = read(tmp_path, "user_id,item_id,timestamp,x,x,\nu,a,1,4,5,\nu,b,2,,,\n")
     assert [row[:3] for row in rows(dataset)] == [row[:3] for row in TRUE]
-    lines = '{"user_id": "u", "item_id": "a", "timestamp": 1, "x": {"y": 1, "y": 2}, "z": 1e999, "z": "\\ud800"}\n'
+    unread = '"x": {"y": 1, "y": 2}, "z": 1e999, "z": "\\ud800"'
+    lines = f'{{"user_id": "u", "item_id": "a", "timestamp": 1, {unread}}}\n'
     (tmp_path / "interactions.csv").unlink()
     assert read(tmp_path, lines, ending="jsonl")[0].user_ids == ["u"]
 
@@ -181,7 +184,8 @@ def test_a_column_that_is_not_used_does_not_matter(tmp_path: Path) -> None:
 def test_a_column_that_is_ours_but_for_case_is_noted_and_the_named_setting_reads_it(tmp_path: Path) -> None:
     _, report = read(tmp_path, items=ITEMS.replace("title", "Title"))
     assert report.notes == [
-        'items.csv: the column "Title" is not read; set data.items_columns.title = "Title" if "title" is meant.'
+        'items.csv: the column "Title" is not read; '
+        'set data.items_columns.title = "Title" if "title" is meant.'
     ]
     given = DataSettings(folder=str(tmp_path), k_core=0, items_columns={"title": "Title"})
     dataset, report = read_dataset(given, seed=0)
@@ -225,7 +229,7 @@ JSON = '{"user_id": "u", "item_id": "a", "timestamp": 1, "rating": %s}\n'
         ('[\n {"user_id": "u"}\n]', 'write one object per line, for instance by "jq -c .[] FILE"'),
         (
             '{"user_id": "u", "item_id": "a", "timestamp": 1, "timestamp": 2}',
-            'line 1: the key "timestamp" stands twice',
+            'line 1: the key "timestamp" is twice',
         ),
         (JSON % "NaN", "nan is not a number; write one such as 4.5, or leave it empty"),
         (JSON % ("1e" + "9" * 30), "inf is not a number"),

@@ -85,8 +85,11 @@ def write_parquet(rows: list[Row], path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[list[Row], Path], None]] = {
-    "csv": write_delimited(","), "tsv": write_delimited("\t"), "jsonl": write_json_lines, "parquet": write_parquet,
-}  # fmt: skip
+    "csv": write_delimited(","),
+    "tsv": write_delimited("\t"),
+    "jsonl": write_json_lines,
+    "parquet": write_parquet,
+}
 
 
 def dataset_of(ending: str, events: list[Row], items: list[Row], time_column: str) -> Dataset:
@@ -99,7 +102,7 @@ def dataset_of(ending: str, events: list[Row], items: list[Row], time_column: st
 
 
 SEVENTEEN_DIGITS = {"user_id": "u", "item_id": "a", "timestamp": (16_777_216, 708_539), "rating": 0.1 + 0.2}
-"""Fewer would not tell these numbers from their neighbours."""
+"""With fewer these numbers would equal their neighbours."""
 
 
 @settings(max_examples=60, deadline=None)

@@ -49,7 +49,7 @@ def passing(data: Dataset, wanted: Filter) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "found"),
+    ("wanted", "passes"),
     [
         (Filter(), {"nail", "soap", "film", "both", "bare"}),
         (Filter(categories=("Nails",)), {"nail", "both"}),
@@ -68,8 +68,8 @@ def passing(data: Dataset, wanted: Filter) -> set[str]:
         (Filter(categories=("Nails",), brands=("Warner",)), set()),
     ],
 )
-def test_every_condition_that_is_given_must_hold(wanted: Filter, found: set[str]):
-    assert passing(shelf(), wanted) == found
+def test_every_condition_that_is_given_must_hold(wanted: Filter, passes: set[str]):
+    assert passing(shelf(), wanted) == passes
 
 
 WORLD = tiny_world()
@@ -99,7 +99,7 @@ def test_a_mask_is_what_reading_the_records_one_by_one_gives(wanted: Filter):
     assert allowed(WORLD.items, wanted).tolist() == [passes(WORLD.item(item)) for item in WORLD.item_ids]
 
 
-def test_whatever_stands_in_a_catalogue_can_be_asked_for_as_it_stands():
+def test_every_label_of_a_catalogue_can_be_filtered_by_as_it_is():
     world = nasty_world()
     for item in map(world.item, world.item_ids):
         if item.categories.strip():
@@ -127,7 +127,7 @@ def test_a_label_that_no_item_has_is_an_error_with_the_nearest_known_one(wanted:
         allowed(shelf().items, wanted)
 
 
-def test_a_catalogue_without_labels_says_so():
+def test_a_catalogue_without_labels_is_reported():
     data = shelf()
     bare = data.items.with_columns(brand=pl.lit(""), categories=pl.lit(" "))
     with pytest.raises(UnknownLabel, match="no item has any brand, so leave it out"):
@@ -142,19 +142,19 @@ def test_a_catalogue_without_labels_says_so():
             allowed(unpriced, wanted)
 
 
-@pytest.mark.parametrize("stranger", ["nowhere", ""])
-def test_an_item_outside_the_catalogue_is_named(stranger: str):
-    with pytest.raises(
-        UnknownItem, match=f'item "{stranger}" of a filter is not in the catalogue; leave it out'
-    ):
-        allowed(shelf().items, Filter(only=("nail", stranger)))
+@pytest.mark.parametrize("unknown", ["nowhere", ""])
+def test_an_item_outside_the_catalogue_is_named(unknown: str):
+    fault = f'item "{unknown}" of a filter is not in the catalogue; leave it out'
+    with pytest.raises(UnknownItem, match=fault):
+        allowed(shelf().items, Filter(only=("nail", unknown)))
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"categories": "tea"}, {"brands": ["OPI"]}, {"only": {"nail"}}, {"categories": None}, {"only": (1, 2)},
-        {"min_price": 9.0, "max_price": 1.0}, {"max_price": "20"}, {"min_price": float("nan")},
+        {"categories": "tea"}, {"brands": ["OPI"]}, {"only": {"nail"}}, {"categories": None},
+        {"only": (1, 2)}, {"min_price": 9.0, "max_price": 1.0}, {"max_price": "20"},
+        {"min_price": float("nan")},
     ],
 )  # fmt: skip
 def test_a_filter_that_can_only_be_a_mistake_is_refused(wrong: dict):
@@ -190,7 +190,7 @@ def test_what_is_kept_of_a_catalogue_leaves_with_it():
 
 
 def test_only_few_lists_of_items_are_kept(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(item_filter, "LISTS_KEPT", 2)
+    monkeypatch.setattr(item_filter, "LISTED_MASKS", 2)
     data = tiny_world(seed=7)
     wanted = [Filter(only=(item,)) for item in data.item_ids[:3]]
     masks = [allowed(data.items, one) for one in wanted]
@@ -202,7 +202,7 @@ def test_only_few_lists_of_items_are_kept(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_masks_beyond_what_may_be_kept_are_made_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(item_filter, "KEPT", 3 * len(WORLD.items))
+    monkeypatch.setattr(item_filter, "MASK_BYTES", 3 * len(WORLD.items))
     data = tiny_world(seed=6)
     first = allowed(data.items, Filter(max_price=1.0))
     for price in range(2, 5):

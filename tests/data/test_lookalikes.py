@@ -1,4 +1,4 @@
-"""Ids that look equal and are not are told apart by code points; words for nothing are noted."""
+"""Ids that look equal and are not are reported by code points; words for missing values are noted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from shelftalk.data.sources import DataSettings, read_dataset
-from shelftalk.data.sources.lookalikes import appearance, difference, different_ids_alike, known_alike
+from shelftalk.data.sources.lookalikes import appearance, difference, lookalike_hint, lookalike_ids
 from shelftalk.errors import UnknownItem
 
 COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
@@ -35,11 +35,11 @@ def folder_of(folder: Path, interactions: str, items: str) -> DataSettings:
 )
 def test_what_differs_in_form_space_or_invisible_characters_looks_equal(one: str, other: str) -> None:
     assert appearance(one) == appearance(other)
-    assert different_ids_alike(pl.Series([one, "z", other, one])) == [(other, one)]
+    assert lookalike_ids(pl.Series([one, "z", other, one])) == [(other, one)]
 
 
 def test_what_looks_different_is_not_a_pair() -> None:
-    assert different_ids_alike(pl.Series(["a", "A", "b", COMPOSED, "cafe", "1", "1.0", "a-b"])) == []
+    assert lookalike_ids(pl.Series(["a", "A", "b", COMPOSED, "cafe", "1", "1.0", "a-b"])) == []
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_an_unknown_item_names_the_id_that_may_be_meant_and_following_the_remedy
 
 def test_an_id_like_no_other_has_no_hint() -> None:
     assert (
-        known_alike("q", ["a", "b"]) == ""
+        lookalike_hint("q", ["a", "b"]) == ""
         and difference("aXc", "aYYc") == "the first has U+0058 where the second has U+0059 U+0059"
     )
 

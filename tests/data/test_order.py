@@ -1,4 +1,4 @@
-"""What orders a user's events: one column, or two where a position is a place on a page."""
+"""What orders a user's events: one column, or two where a position is a position on a page."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ def test_a_position_that_does_not_order_is_noted_with_a_count_an_example_and_the
 ) -> None:
     _, report = read(tmp_path, BASKETS)
     assert report.notes == [
-        'interactions.csv: 4 interactions share their position with another of their user, for instance user "u" has position 1 '
-        'more than once, so events are ordered by timestamp, then position; set data.order = "position" if positions are to order.'
+        "interactions.csv: 4 interactions share their position with another of their user, for instance user "
+        '"u" has position 1 more than once, so events are ordered by timestamp, then position; '
+        'set data.order = "position" if positions are to order.'
     ]
 
 
@@ -68,7 +69,7 @@ def test_times_that_contradict_the_position_are_noted(tmp_path: Path) -> None:
     assert read(tmp_path, LIST)[1].notes == []
 
 
-def test_a_row_that_stands_twice_does_not_turn_the_position_off(tmp_path: Path) -> None:
+def test_a_repeated_row_does_not_disable_the_position(tmp_path: Path) -> None:
     _, report = read(tmp_path, LIST + "u,d,4,200\n")
     assert report.ordered_by == "position" and "1 of 5 rows repeat a user and an item" in report.notes[0]
 
@@ -99,7 +100,7 @@ def test_what_only_a_hash_orders_is_counted(tmp_path: Path) -> None:
     _, report = read(tmp_path, "user_id,item_id,timestamp\nu,a,1\nu,b,1\nu,c,2\n")
     assert report.notes == [
         '2 of 3 interactions have the same timestamp as another of their user, for instance of user "u", '
-        "and stand in the order of a seeded hash."
+        "and are in the order of a seeded hash."
     ]
 
 

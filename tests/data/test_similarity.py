@@ -129,7 +129,7 @@ def test_histories_that_are_not_too_long_count_whole():
     assert largest_of_movielens_small < COUNTED_EVENTS
 
 
-def test_what_is_not_counted_is_said_with_the_setting_that_counts_it():
+def test_what_is_not_counted_is_reported_with_the_setting_that_counts_it():
     split = guest_account(60)
     (sentence,) = not_counted(split, 10, "index.co_occurrence_events")
     assert "1 of 31 users" in sentence and 'user "guest" has 58' in sentence

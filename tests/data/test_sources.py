@@ -1,4 +1,4 @@
-"""The door: any format gives the same dataset, and each bad input one sentence with file, place and
+"""Reading: any format gives the same dataset, and each bad input one sentence with file, row and
 remedy."""
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
-from shelftalk.data.sources import DataSettings, Nouns, read_dataset
+from shelftalk.data.sources import DataSettings, read_dataset
 from shelftalk.errors import DataError
+from shelftalk.records import Nouns
 from shelftalk.testing.worlds import EVIL_TEXTS, tiny_world
 
 WORLD = tiny_world(users=30, items=40)
@@ -212,8 +213,8 @@ def test_mixed_or_odd_types_of_json_are_refused(tmp_path, objects, message):
     ]
     (tmp_path / "interactions.jsonl").write_text("\n".join(lines))
     (tmp_path / "items.csv").write_text(ITEMS)
-    said = refusal(settings(tmp_path))
-    assert said.startswith("BadValue: interactions.jsonl, line ") and message in said
+    error = refusal(settings(tmp_path))
+    assert error.startswith("BadValue: interactions.jsonl, line ") and message in error
 
 
 def test_lists_in_parquet_are_refused_as_text(tmp_path):
@@ -250,7 +251,7 @@ def test_a_folder_with_two_formats_of_one_table_is_refused(tmp_path):
     assert "holds both interactions.parquet and interactions.csv" in refusal(settings(tmp_path))
 
 
-def test_a_folder_in_the_place_of_a_file_and_an_unknown_ending_are_refused(tmp_path):
+def test_a_folder_instead_of_a_file_and_an_unknown_ending_are_refused(tmp_path):
     write(tmp_path, EVENTS)
     (tmp_path / "items.xlsx").write_bytes(b"PK")
     for name, fault in (
@@ -287,7 +288,7 @@ def test_parquet_damaged_in_the_middle_is_refused(tmp_path):
         ("csv", EVENTS.encode() + b"u,caf\xe9,1,2\n", "is not UTF-8 text"),
         ("csv", EVENTS.encode() + b"u,a,1\n", "line 2: 3 cells where the header has 4"),
         ("csv", EVENTS.encode() + b"u,b,1,3\nu,a,1,2,5\n", "line 3: 5 cells where the header has 4"),
-        ("csv", EVENTS.encode() + b'u,"a,1,2\nu,b,1,2\n', "mend the quotes"),
+        ("csv", EVENTS.encode() + b'u,"a,1,2\nu,b,1,2\n', "correct the quotes"),
         ("csv", b"user_id,user_id\nu,a\n", 'two columns named "user_id"'),
         ("jsonl", b"", "is empty"),
         ("jsonl", b"\n\n", "is empty"),
@@ -342,7 +343,7 @@ def test_a_timestamp_that_is_empty_in_all_rows_is_called_empty_not_missing(tmp_p
     assert not unordered.ordered
 
 
-def test_data_without_position_and_time_is_read_and_said_to_have_no_order(tmp_path):
+def test_data_without_position_and_time_is_read_and_reported_to_have_no_order(tmp_path):
     dataset, report = read_dataset(write(tmp_path, "user_id,item_id,plays\nu,a,7\nu,b,2\n"), seed=0)
     assert not dataset.ordered and report.ordered_by == "nothing" and report.events_with_rating == 0
     assert "it has user_id, item_id, plays" in report.tie_rule and "no order" in report.tie_rule
@@ -377,18 +378,21 @@ def test_own_data_is_kept_whole_and_bundled_data_is_the_five_core():
     assert DataSettings.model_validate(own.model_dump()) == own
 
 
-def test_the_report_says_what_was_read_and_what_is_kept(tmp_path):
+def test_the_report_has_what_was_read_and_what_is_kept(tmp_path):
     rows = "".join(f"u{user},{item},{user},\n" for user in range(3) for item in "ab") + "u9,a,1,\nu0,a,9,\n"
     write(tmp_path, EVENTS + rows, ITEMS + "c,Unsold\n")
     report = read_dataset(settings(tmp_path, k_core=2, catalogue="interacted"), seed=0)[1]
     assert report.read_and_kept() == (
-        "Read 4 users, 8 interactions, 3 items; kept 3 users, 6 interactions, 2 items (repeats dropped: 1; 2-core, counted on all "
-        "interactions, held-out ones included; items without a counted interaction left out)."
+        "Read 4 users, 8 interactions, 3 items; kept 3 users, 6 interactions, 2 items "
+        "(repeats dropped: 1; 2-core, counted on all interactions, held-out ones included; "
+        "items without a counted interaction left out)."
     )
     whole = read_dataset(settings(tmp_path), seed=0)[1]
     assert whole.counts() == {
-        "users": {"read": 4, "kept": 4}, "interactions": {"read": 8, "kept": 7}, "items": {"read": 3, "kept": 3},
-    }  # fmt: skip
+        "users": {"read": 4, "kept": 4},
+        "interactions": {"read": 8, "kept": 7},
+        "items": {"read": 3, "kept": 3},
+    }
     assert whole.read_and_kept().endswith(
         "3 items (repeats dropped: 1; 1 of the items without an interaction)."
     )
@@ -421,7 +425,7 @@ def test_an_item_outside_the_catalogue_is_refused_before_any_filter(tmp_path):
 
 def test_a_duplicated_item_is_refused(tmp_path):
     message = refusal(write(tmp_path, EVENTS + "u,a,1,\n", ITEMS + "a,Again\n"))
-    assert message.startswith('DuplicateItem: items.csv, line 4: item "a" stands on an earlier row already')
+    assert message.startswith('DuplicateItem: items.csv, line 4: item "a" is on an earlier row already')
 
 
 def test_an_empty_k_core_names_the_k_that_would_leave_something(tmp_path):

@@ -103,11 +103,11 @@ def test_data_without_ratings_has_no_rating_requests():
 
 
 def with_ratings(value: pl.Expr, seed: int = 3) -> Split:
-    """The world with other ratings; `place` counts a user's events from the end, from 0."""
-    position = pl.len().over("user_id") - 1 - pl.col("position")
-    events = WORLD.events.with_columns(position=position, number=pl.int_range(pl.len()))
+    """The world with other ratings; `from_end` counts a user's events from the end, from 0."""
+    from_end = pl.len().over("user_id") - 1 - pl.col("position")
+    events = WORLD.events.with_columns(from_end=from_end, number=pl.int_range(pl.len()))
     return split_leave_one_out(
-        make_dataset(WORLD.items, events.with_columns(rating=value).drop("place", "number")),
+        make_dataset(WORLD.items, events.with_columns(rating=value).drop("from_end", "number")),
         SplitSettings(),
         seed,
     )
@@ -117,8 +117,11 @@ def with_ratings(value: pl.Expr, seed: int = 3) -> Split:
     ("value", "why"),
     [
         (pl.lit(1.0), "every rating of the training part is 1,"),
-        (pl.when(pl.col("place") < 2).then(5.0).otherwise(3.5), "every rating of the training part is 3.5,"),
-        (pl.when(pl.col("place") < 2).then(pl.col("rating")), "too few ratings for a training,"),
+        (
+            pl.when(pl.col("from_end") < 2).then(5.0).otherwise(3.5),
+            "every rating of the training part is 3.5,",
+        ),
+        (pl.when(pl.col("from_end") < 2).then(pl.col("rating")), "too few ratings for a training,"),
         (pl.when(pl.col("number") < 3).then(pl.col("rating")), "too few ratings for a training,"),
         (
             pl.when(pl.col("user_id") == "u3").then(pl.col("rating")),
@@ -128,7 +131,7 @@ def with_ratings(value: pl.Expr, seed: int = 3) -> Split:
         (pl.lit(None, pl.Float64), "the interactions have no ratings"),
     ],
 )
-def test_ratings_that_leave_nothing_to_say_are_told(value, why):
+def test_ratings_that_do_not_allow_a_rating_task_are_reported_with_the_reason(value, why):
     assert why in with_ratings(value).why_no_rating_task
 
 
@@ -175,7 +178,7 @@ def test_candidates_depend_on_the_seed_alone():
 
 
 def test_the_truth_may_stand_anywhere_among_the_candidates():
-    """400 users, 2 parts, 10 places: 80 each; chi-square with 9 degrees of freedom is below 27.9 in 999 of
+    """400 users, 2 parts, 10 positions: 80 each; chi-square with 9 degrees of freedom is below 27.9 in 999 of
     1000 draws."""
     split = split_leave_one_out(tiny_world(users=400, items=60), SplitSettings(ranking_negatives=9), seed=0)
     positions = []
@@ -215,7 +218,7 @@ def with_short_users(world: Dataset = WORLD) -> Dataset:
 def test_users_with_too_few_events_are_training_data_and_nobody_else_is_changed(tmp_path):
     data = with_short_users()
     split = split_leave_one_out(data, SplitSettings(), seed=3)
-    whole = asked_for(SPLIT, "test")
+    whole = held_out_items(SPLIT, "test")
     short = {data.user_ids.index(user) for user in ("u5", "u9")}
     assert (
         set(split.evaluated_users("test"))
@@ -227,7 +230,7 @@ def test_users_with_too_few_events_are_training_data_and_nobody_else_is_changed(
         assert len(requests) == len(split.candidates[part]) == 58
         assert not {"u5", "u9"} & {request.user for request in requests}
         assert all(truth in request.candidates for request, truth in zip(requests, truths, strict=True))
-    assert asked_for(split, "test") == {
+    assert held_out_items(split, "test") == {
         user: item for user, item in whole.items() if user not in ("u5", "u9")
     }
     for user in short:
@@ -294,17 +297,20 @@ def test_a_core_of_training_events_counts_no_held_out_event(tmp_path):
             (u, f"i{i}") for u, two in rows if u != "d" for i in two[:2]
         ]
     assert (
-        asked_for(whole, "test") == {"a": "i9", "e": "i5"} | dict.fromkeys("bcfg", "i3")
+        held_out_items(whole, "test") == {"a": "i9", "e": "i5"} | dict.fromkeys("bcfg", "i3")
         and len(whole.dataset.items) == 9
     )
-    assert asked_for(cut, "test") == {"a": "i9"} and asked_for(cut, "validation") == {"e": "i9", "f": "i1"}
+    assert held_out_items(cut, "test") == {"a": "i9"} and held_out_items(cut, "validation") == {
+        "e": "i9",
+        "f": "i1",
+    }
     cut.save(tmp_path)  # its parts are not of one length
     assert Split.load(tmp_path).fingerprint() == cut.fingerprint()
     assert cut.dataset.events.filter(user_id="e")["position"].to_list() == [0, 1, 2]
     assert sorted(cut.dataset.item_ids) == ["i1", "i2", "i7", "i8", "i9"]
 
 
-def asked_for(split: Split, part: Part) -> dict[str, str]:
+def held_out_items(split: Split, part: Part) -> dict[str, str]:
     """User -> held-out item."""
     return {request.user: truth for request, truth in zip(*split.retrieval_requests(part), strict=True)}
 
@@ -406,7 +412,8 @@ def test_the_replacement_leaves_no_held_out_label_as_it_was():
 
 
 def test_splitting_the_replaced_data_anew_divides_the_ratings_alike():
-    """The rating parts are drawn by place, so a held-out item or value cannot move another event's rating."""
+    """The rating parts are drawn by position, so a held-out item or value cannot move another event's
+    rating."""
     replaced = replace_held_out(SPLIT, seed=1)
     anew = split_leave_one_out(replaced.dataset, SplitSettings(), seed=3)
     assert np.array_equal(anew.rating_part, SPLIT.rating_part)

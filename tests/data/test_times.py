@@ -107,14 +107,17 @@ def test_seconds_and_dates_are_nothing_to_note(tmp_path: Path, time: str) -> Non
 @pytest.mark.parametrize(
     ("times", "note"),
     [
-        (["1598954400000", "0"], "2 of 2 values are taken as Unix milliseconds, by the size of the largest, for instance "
-         '"1598954400000" in line 2, read as 2020-09-01T10:00:00Z.'),
+        (["1598954400000", "0"], "2 of 2 values are taken as Unix milliseconds, by the size of the largest, "
+         'for instance "1598954400000" in line 2, read as 2020-09-01T10:00:00Z.'),
         (["1598954400000000"], "are taken as Unix microseconds"),
         (["1598954400000000000"], "are taken as Unix nanoseconds"),
-        (["20140723"], 'are taken as dates without dashes, for instance "20140723" in line 2, read as 2014-07-23.'),
-        (["5", "1598954400.12345678901"], '1 of 2 values say more than nanoseconds; the rest is cut off, for instance "1598954400.'),
-        (["2020-09-01T10:00:00.1234567891Z"], "1 of 1 values say more than nanoseconds"),
-        (["2020-09-01T10:00:00", "2020-09-01T10:00:01Z"], "1 of 2 values name no zone where others do, and are taken as UTC"),
+        (["20140723"], 'are taken as dates without dashes, for instance "20140723" in line 2, '
+         "read as 2014-07-23."),
+        (["5", "1598954400.12345678901"],
+         '1 of 2 values have digits beyond nanoseconds, which are cut off, for instance "1598954400.'),
+        (["2020-09-01T10:00:00.1234567891Z"], "1 of 1 values have digits beyond nanoseconds"),
+        (["2020-09-01T10:00:00", "2020-09-01T10:00:01Z"],
+         "1 of 2 values name no zone where others do, and are taken as UTC"),
     ],
 )  # fmt: skip
 def test_what_times_are_taken_for_is_noted(tmp_path: Path, times: list[str], note: str) -> None:
@@ -140,8 +143,10 @@ def test_dates_of_parquet_are_midnights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "fault"),
     [
-        (["1598954400", "1598954400000"], '"1598954400" looks like Unix seconds where other rows hold Unix milliseconds'),
-        (["1598954400000000", "1598954400000"], "looks like Unix milliseconds where other rows hold Unix microseconds"),
+        (["1598954400", "1598954400000"],
+         '"1598954400" looks like Unix seconds where other rows hold Unix milliseconds'),
+        (["1598954400000000", "1598954400000"],
+         "looks like Unix milliseconds where other rows hold Unix microseconds"),
         (["20141301", "soon"], '"soon" is not a number as in the rows above'),
         (["2014-07-23", "07/23/2014"], '"07/23/2014" is not an ISO 8601 date as in the rows above'),
         (["1e99999999999999999999"], '"1e99999999999999999999" is not a time'),

@@ -45,8 +45,8 @@ def index_and_samples(split: Split, experiment: Experiment, folder: Path) -> dic
     run = RunFolder(folder)
     split.save(run.dataset)
     build_index(split, experiment.index, experiment.seed).save(run.item_index)
-    found = Run(run, experiment)
-    trained = [task for name, task in found.tasks.items() if experiment.tasks[name].weight > 0]
+    finished = Run(run, experiment)
+    trained = [task for name, task in finished.tasks.items() if experiment.tasks[name].weight > 0]
     for epoch in (0, 1):
         assert (
             sum(write_epoch(trained, epoch, experiment.seed, folder / f"epoch-{epoch}.parquet").values())
@@ -111,7 +111,7 @@ def test_a_core_of_all_events_is_decided_by_held_out_ones_too():
     assert one.training_items.tolist() != other.training_items.tolist()
 
 
-def test_a_leak_would_be_found(tmp_path):
+def test_a_leak_would_be_detected(tmp_path):
     """The numbering of P5, which follows whole histories."""
     experiment = load_experiment(
         ROOT / "experiments/neighbours/p5-like.toml", {"index": {"scheme": "sequential"}}

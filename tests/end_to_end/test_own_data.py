@@ -1,5 +1,5 @@
-"""A shop's own files: unsold items, users who came once, no order, one rating value. Nothing is lost unsaid,
-and no order is claimed."""
+"""A shop's own files: unsold items, users who came once, no order, one rating value. Nothing is lost
+silently, and no order is claimed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.end_to_end.tiny import SETTINGS, call, write_experiment
 UNSOLD = tuple(f"new{n}" for n in range(7))
 ONCE = tuple(f"once{n}" for n in range(5))
 OF_ORDER = ("oldest", "in the order", "next", "at the end", "so far", "continue", "past")
-"""What no wording may say of a history without an order."""
+"""What no template may contain about a history without an order."""
 
 
 def shop() -> Dataset:
@@ -40,7 +40,7 @@ def shop() -> Dataset:
             "rating": [3.0] * len(ONCE),
         }
     )
-    events = world.events.drop("position")
+    events = world.events.drop("position", "nanosecond")
     return make_dataset(
         pl.concat([world.items, new], how="diagonal"), pl.concat([events, visits.select(events.columns)])
     )
@@ -49,7 +49,7 @@ def shop() -> Dataset:
 def saved(folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> Path:
     folder.mkdir(parents=True)
     shop().items.write_parquet(folder / "items.parquet")
-    change(shop().events.drop("position")).write_parquet(folder / "interactions.parquet")
+    change(shop().events.drop("position", "nanosecond")).write_parquet(folder / "interactions.parquet")
     return folder
 
 
@@ -60,7 +60,7 @@ def no_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, RunFolder]:
-    """What --json says of a run on the shop as it is."""
+    """What --json prints of a run on the shop as it is."""
     return _run(tmp_path_factory.mktemp("shop"), lambda frame: frame)
 
 
@@ -87,12 +87,12 @@ def _printed(folder: RunFolder) -> str:
     return " ".join(result.stdout.split())
 
 
-def test_what_was_read_and_kept_is_said_in_terminal_json_and_report(finished):
-    told, folder = finished
+def test_what_was_read_and_kept_is_in_terminal_json_and_report(finished):
+    printed_json, folder = finished
     counts = {"users": {"read": 35, "kept": 35}, "items": {"read": 57, "kept": 57}}
-    assert {name: told["data"][name] for name in counts} == counts
+    assert {name: printed_json["data"][name] for name in counts} == counts
     printed, report = _printed(folder), json.loads((folder.path / "report.json").read_text())
-    for sentence in told["data"]["sentences"][:2]:
+    for sentence in printed_json["data"]["sentences"][:2]:
         assert sentence in printed
     assert (
         "kept 35 users" in printed
@@ -132,18 +132,20 @@ def test_every_index_and_task_can_do_with_unsold_items_and_users_who_came_once(s
     index.save(run.item_index)
     for name, task in Run(run, experiment).tasks.items():
         samples = task.samples(0)
-        assert len(samples) or (task.about == "items" and index.includes_title), (
-            name
-        )  # a title that is the name needs no telling
+        # where titles are the names, there is no text to learn
+        assert len(samples) or (task.about == "items" and index.includes_title), name
         if name in ("retrieval", "ranking", "masked_language"):
             assert set(ONCE) <= {sample.user for sample in samples}, name
 
 
-def test_a_random_split_is_said_at_every_figure(unordered):
-    told, folder = unordered
+def test_a_random_split_is_noted_at_every_figure(unordered):
+    printed_json, folder = unordered
     sentence = "The split is random"
-    assert told["metrics"]["split"]["scheme"] == "random" and sentence in told["metrics"]["split"]["note"]
-    assert any(said.startswith(sentence) for said in told["data"]["sentences"])
+    assert (
+        printed_json["metrics"]["split"]["scheme"] == "random"
+        and sentence in printed_json["metrics"]["split"]["note"]
+    )
+    assert any(line.startswith(sentence) for line in printed_json["data"]["sentences"])
     printed, report = _printed(folder), json.loads((folder.path / "report.json").read_text())
     assert printed.count("test part of a random split") == 2 and sentence in printed
     assert all(task["protocol"].startswith(sentence) for task in report["tasks"])
@@ -165,27 +167,30 @@ def test_a_random_split_is_said_at_every_figure(unordered):
 
 def test_no_prompt_claims_an_order_that_the_data_has_not(unordered, finished):
     for (_, folder), claims in ((unordered, False), (finished, True)):
-        wordings = {_wording(sample) for epoch in (0, 1) for sample in read_samples(folder.epoch(epoch))}
+        texts = {
+            _text_around_items(sample) for epoch in (0, 1) for sample in read_samples(folder.epoch(epoch))
+        }
         for name in ("retrieval", "ranking"):
-            wordings |= {
-                _wording(sample) for sample in read_samples(folder.samples / f"validation.{name}.parquet")
+            texts |= {
+                _text_around_items(sample)
+                for sample in read_samples(folder.samples / f"validation.{name}.parquet")
             }
-        said = {word for word in OF_ORDER for wording in wordings if word in wording.lower()}
-        assert bool(said) == claims, said
+        words = {word for word in OF_ORDER for text in texts if word in text.lower()}
+        assert bool(words) == claims, words
 
 
-def _wording(sample) -> str:
-    """What a sample says besides names and texts of items."""
+def _text_around_items(sample) -> str:
+    """A sample without the names and texts of items."""
     return " ".join(
         segment.text for segment in sample.segments if "No. " not in segment.text and not segment.symbols
     )
 
 
-def test_ratings_of_one_value_are_left_out_everywhere_and_said_so(unordered):
-    told, folder = unordered
-    assert set(told["metrics"]) == {"retrieval", "ranking", "split"}
+def test_ratings_of_one_value_are_left_out_everywhere_with_a_message(unordered):
+    printed_json, folder = unordered
+    assert set(printed_json["metrics"]) == {"retrieval", "ranking", "split"}
     assert "every rating of the training part is 1, so there is nothing to predict" in " ".join(
-        told["data"]["sentences"]
+        printed_json["data"]["sentences"]
     )
     facts = RunFolder(folder.path).needed("train").facts
     assert not any("rating" in row["task"] for row in facts["curve"])
@@ -194,7 +199,7 @@ def test_ratings_of_one_value_are_left_out_everywhere_and_said_so(unordered):
     assert "bias is left out: every rating" in _printed(folder)
 
 
-def test_a_column_that_seems_to_order_events_is_asked_about_and_both_answers_work(tmp_path):
+def test_a_column_that_seems_to_order_events_is_refused_and_both_remedies_work(tmp_path):
     data = saved(tmp_path / "data", lambda frame: frame.rename({"timestamp": "ordered_at"}))
     for name, changes, scheme in (
         ("as-it-is", {}, None),
@@ -214,7 +219,7 @@ def test_a_column_that_seems_to_order_events_is_asked_about_and_both_answers_wor
             assert RunFolder(tmp_path / name).needed("prepare").facts["scheme"] == scheme
 
 
-def test_a_training_on_ratings_that_say_nothing_is_refused_with_the_reason(tmp_path):
+def test_a_training_on_ratings_of_one_value_is_refused_with_the_reason(tmp_path):
     data = saved(tmp_path / "data", lambda frame: frame.with_columns(rating=pl.lit(4.0)))
     off = {name: {"weight": 0.0} for name in parts.TASKS if name != "rating"}
     experiment = write_experiment(tmp_path / "ratings.toml", data, models=["aligned"], tasks=off)
@@ -226,12 +231,13 @@ def test_a_training_on_ratings_that_say_nothing_is_refused_with_the_reason(tmp_p
     assert "every rating" in call("show", "sample", "rating", experiment).output
 
 
-def test_times_that_tell_nothing_apart_are_told(tmp_path):
+def test_times_that_are_all_equal_are_reported(tmp_path):
     data = saved(tmp_path / "data", lambda frame: frame.with_columns(timestamp=pl.lit(1_700_000_000)))
     experiment = write_experiment(tmp_path / "shop.toml", data, models=["popularity"])
-    told = json.loads(call("prepare", experiment, "--out", tmp_path / "run", "--json").stdout)["data"][
-        "sentences"
-    ]
+    printed_json = json.loads(call("prepare", experiment, "--out", tmp_path / "run", "--json").stdout)[
+        "data"
+    ]["sentences"]
     assert any(
-        "drawn by seed for 85.7% of the users: their last two have the same timestamp" in one for one in told
+        "drawn by seed for 85.7% of the users: their last two have the same timestamp" in one
+        for one in printed_json
     )

@@ -1,4 +1,4 @@
-"""Prompt cards: every wording of every task as the model sees it, kept as Markdown and reviewed like prose.
+"""Prompt cards: every template of every task as the model sees it, kept as Markdown and reviewed like prose.
 
 A card differs from what the code renders now? Read the diff; if it is meant, write the cards anew with
 
@@ -20,7 +20,7 @@ from shelftalk import seeds
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_dataset
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.records import Request, Sample, Segment
+from shelftalk.records import Nouns, Request, Sample, Segment
 from shelftalk.tasks.item_meaning import AlikeItem, AlikeSettings, ItemMeaningSettings, NameToText, TextToName
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.masked_items import MaskedItems, MaskedItemsSettings
@@ -30,7 +30,7 @@ from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
-from shelftalk.tasks.templates import Template, Words
+from shelftalk.tasks.templates import Template
 from shelftalk.testing.task_exams import changed
 
 HERE = Path(__file__).parent
@@ -46,7 +46,7 @@ FILMS = (  # title, genres, codes
 )
 TAKEN = {"a": (0, 1, 3, 2, 5, 4, 6), "b": (6, 2, 3, 0, 7), "c": (4, 5, 0, 1, 3)}
 STARS = (4.0, 4.5, 3.0, 5.0, 2.5, 3.5, 4.0)
-WORDS = Words("film", "films", "viewer", "watched")
+NOUNS = Nouns("film", "films", "viewer", "watched")
 
 
 @cache
@@ -84,7 +84,7 @@ def context(names: str = "semantic", text: TextSettings | None = None, ordered: 
         names == "semantic",
         "\n" if names == "titles" else "",
     )
-    return TaskContext(split, ItemText(split.dataset, index, text or TextSettings()), WORDS)
+    return TaskContext(split, ItemText(split.dataset, index, text or TextSettings()), NOUNS)
 
 
 def make(name: str, about: TaskContext, texts: bool = True) -> Task:
@@ -124,14 +124,13 @@ TITLES = {
 }
 
 
-TWO_FIELDS = TextSettings(
-    fields=("title", "categories")
-)  # where titles are the names, something is left to be told
+# the second field is left as text where titles are the names
+TWO_FIELDS = TextSettings(fields=("title", "categories"))
 OTHER_SETTINGS: dict[str, tuple[str, TextSettings, dict[str, object]]] = {
     "retrieval": ("the viewer named by a symbol", TextSettings(user_ids=True), {}),
-    "masked_items": ("one film hidden", TextSettings(), {"max_masked": 1}),
+    "masked_items": ("one film masked", TextSettings(), {"max_masked": 1}),
 }
-"""Task -> heading and settings of one more way that its first wording may look."""
+"""Task -> heading and settings of one more way that its first template may look."""
 
 
 def card(name: str) -> str:
@@ -142,8 +141,9 @@ def card(name: str) -> str:
     task = make(name, context(text=text, ordered=ordered))
     parts = [
         f"# {TITLES[name]}",
-        "What the model reads in training, in every wording. It learns to say what stands in ⟦ ⟧; an encoder-decoder reads "
-        "up to the first ⟦ and says the rest. `<a_4><b_1><z_0>` are the three symbols of an item's name. "
+        "What the model reads in training, in every template. It learns to generate what is in ⟦ ⟧; an "
+        "encoder-decoder encodes up to the first ⟦ and decodes the rest. `<a_4><b_1><z_0>` are the three "
+        "symbols of an item's name. "
         "⊣ is the end of the text.",
     ]
     for template in task.templates:
@@ -152,7 +152,7 @@ def card(name: str) -> str:
             shown(sample(task, template).segments),
         ]
         if isinstance(task, ServedTask):
-            parts += ["Asked of the finished model:", shown(task.prompt(REQUEST, template))]
+            parts += ["The prompt of the trained model:", shown(task.prompt(REQUEST, template))]
     first = task.templates[0]
     for names, texts, heading in (
         ("semantic", False, "names alone"),
@@ -173,7 +173,7 @@ def card(name: str) -> str:
 
 def sample(task: Task, template: Template) -> Sample:
     """The sample of the first user of five items or more, or of the first film in the catalogue, in the
-    wording given."""
+    given template."""
     task.seen = [template]
     data = task.context.split.dataset
     numbers = np.arange(len(data.items if task.about == "items" else data.user_ids))
@@ -204,16 +204,16 @@ def test_the_card_of_a_task_is_what_the_model_sees(name: str):
     )
 
 
-def test_every_wording_shows_the_same_sample():
+def test_every_template_shows_the_same_sample():
     for name in TITLES:
         task = make(name, context(ordered=not name.endswith(UNORDERED)))
         assert len({sample(task, template).items for template in task.templates}) == 1
 
 
-def test_there_is_a_card_for_every_built_in_wording_file():
-    wordings = HERE.parents[1] / "src" / "shelftalk" / "tasks" / "templates"
+def test_there_is_a_card_for_every_built_in_template_file():
+    templates = HERE.parents[1] / "src" / "shelftalk" / "tasks" / "templates"
     assert (
-        {path.stem for path in wordings.glob("*.toml")}
+        {path.stem for path in templates.glob("*.toml")}
         == {path.stem for path in HERE.glob("*.md")}
         == set(TITLES)
     )

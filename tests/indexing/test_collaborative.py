@@ -13,7 +13,7 @@ from shelftalk.data.dataset import make_dataset
 from shelftalk.data.similarity import co_occurrence
 from shelftalk.data.splitting import Split
 from shelftalk.indexing import collaborative
-from shelftalk.indexing.collaborative import cluster_tree, tied_by_text
+from shelftalk.indexing.collaborative import cluster_tree, with_text_edges
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
 from shelftalk.testing.task_exams import IndexExam, world_split
 
@@ -39,11 +39,11 @@ def split_of(titles: list[str], taken: list[list[int]]) -> Split:
 
 
 def paths(graph: np.ndarray, clusters: int, leaf_items: int) -> list[list[str]]:
-    found: list[list[str]] = [[] for _ in graph]
+    paths_of_rows: list[list[str]] = [[] for _ in graph]
     for node in cluster_tree(csr_matrix(graph), clusters, leaf_items, seed=0):
         for row in node.rows.tolist():
-            found[row].append(node.symbol)
-    return found
+            paths_of_rows[row].append(node.symbol)
+    return paths_of_rows
 
 
 @st.composite
@@ -60,9 +60,9 @@ def graphs(draw):
 @given(graphs(), st.integers(2, 9), st.integers(1, 12))
 @settings(max_examples=120, deadline=None)
 def test_the_tree_of_any_graph_ends_in_small_leaves_and_every_path_is_a_way_down(graph, clusters, leaf_items):
-    found = paths(graph, clusters, leaf_items)
+    paths_of_rows = paths(graph, clusters, leaf_items)
     members: dict[tuple[str, ...], int] = {}
-    for path in found:
+    for path in paths_of_rows:
         for stop in range(len(path) + 1):
             members[tuple(path[:stop])] = members.get(tuple(path[:stop]), 0) + 1
     children: dict[tuple[str, ...], set[str]] = {}
@@ -71,9 +71,8 @@ def test_the_tree_of_any_graph_ends_in_small_leaves_and_every_path_is_a_way_down
             children.setdefault(path[:-1], set()).add(path[-1])
     assert all((path in children) == (count > leaf_items) for path, count in members.items())
     assert all(len(below) <= clusters + 1 for below in children.values())
-    assert len({path[-1] for path in members if path}) == len(
-        [path for path in members if path]
-    )  # a symbol is one node's
+    nodes = [path for path in members if path]
+    assert len({path[-1] for path in nodes}) == len(nodes)  # every node has its own symbol
 
 
 @given(
@@ -96,8 +95,8 @@ def test_names_of_any_co_occurrence_are_one_to_one_and_never_begin_each_other(
     chosen = IndexSettings(clusters=clusters, leaf_items=leaf_items, dimensions=4)
     index = collaborative.build(split_of(titles, taken), chosen, seed=0)
     assert [index.item(index.name(item)) for item in index.item_ids] == list(index.item_ids)
-    said = sorted(tuple(split_symbols(name)) for name in index.names)
-    assert not any(after[: len(name)] == name for name, after in zip(said, said[1:], strict=False))
+    names = sorted(tuple(split_symbols(name)) for name in index.names)
+    assert not any(after[: len(name)] == name for name, after in zip(names, names[1:], strict=False))
     assert index.symbol_vectors is not None and len(index.symbol_vectors) == len(index.vocabulary)
     assert np.isfinite(index.symbol_vectors).all()
 
@@ -109,7 +108,7 @@ def test_a_catalogue_smaller_than_a_leaf_has_names_of_the_last_symbol_alone(size
     assert sorted(names) == sorted(f"<z_{number}>" for number in range(size))
 
 
-def test_what_is_taken_together_stands_together():
+def test_items_taken_together_are_in_one_cluster():
     split = world_split("tiny")
     index = collaborative.build(split, IndexSettings(clusters=8, leaf_items=30, dimensions=8), seed=0)
     first = np.array([split_symbols(index.name(f"i{row}"))[0] for row in range(120)])
@@ -138,11 +137,13 @@ def test_a_large_node_is_divided_as_a_small_one_is(monkeypatch):
 @pytest.mark.parametrize("dense_items", [0, 1000])
 def test_a_graph_in_many_pieces_is_divided_too(monkeypatch, dense_items):
     monkeypatch.setattr(collaborative, "DENSE_ITEMS", dense_items)
-    found = paths(np.kron(np.eye(240), np.ones((2, 2)) - np.eye(2)), clusters=20, leaf_items=30)
-    assert max(found.count(path) for path in found) <= 30 and max(map(len, found)) <= 4
+    paths_of_rows = paths(np.kron(np.eye(240), np.ones((2, 2)) - np.eye(2)), clusters=20, leaf_items=30)
+    assert (
+        max(paths_of_rows.count(path) for path in paths_of_rows) <= 30 and max(map(len, paths_of_rows)) <= 4
+    )
 
 
-def test_an_item_never_taken_stands_with_the_one_most_alike_by_text():
+def test_an_item_never_taken_is_clustered_with_the_most_similar_by_text():
     titles = [
         "red tea",
         "green tea",
@@ -158,17 +159,15 @@ def test_an_item_never_taken_stands_with_the_one_most_alike_by_text():
     index = collaborative.build(split, IndexSettings(clusters=2, leaf_items=5, dimensions=4), seed=0)
     position = {item: split_symbols(index.name(item))[:-1] for item in index.item_ids}
     assert position["i6"] == position["i1"] and position["i7"] == position["i4"]
-    assert position["i8"] not in (
-        position["i0"],
-        position["i3"],
-    )  # like nothing that was taken: a child of its own kind
+    # similar to nothing that was taken: a child of its own
+    assert position["i8"] not in (position["i0"], position["i3"])
 
 
 def test_no_item_that_was_taken_with_another_gets_an_edge_from_its_text():
     split = world_split("tiny")
     graph = co_occurrence(split)
     tied = np.diff(graph.indptr) > 0
-    changed = np.argwhere((tied_by_text(graph, csr_matrix(np.ones((120, 1)))) != graph).toarray())
+    changed = np.argwhere((with_text_edges(graph, csr_matrix(np.ones((120, 1)))) != graph).toarray())
     assert len(changed) == 2 * (~tied).sum() > 0 and all(tied[row] != tied[column] for row, column in changed)
 
 

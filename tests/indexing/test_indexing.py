@@ -86,8 +86,8 @@ CATALOGUES = st.lists(
 def test_titles_of_any_catalogue_are_one_to_one_and_never_begin_each_other(texts):
     index = titles.build(catalogue(texts), IndexSettings(), seed=0)
     assert [index.item(index.name(item)) for item in index.item_ids] == list(index.item_ids)
-    said = sorted(name + index.end for name in index.names)
-    assert not any(after.startswith(name) for name, after in zip(said, said[1:], strict=False))
+    names = sorted(name + index.end for name in index.names)
+    assert not any(after.startswith(name) for name, after in zip(names, names[1:], strict=False))
     assert all(name.isprintable() and 0 < len(name) < 130 for name in index.names)
 
 
@@ -103,9 +103,7 @@ def test_numbers_of_any_catalogue_are_a_permutation_of_one_width(size, seed):
 @settings(max_examples=10, deadline=None)
 def test_semantic_codes_of_any_catalogue_are_one_to_one(texts, levels, codes):
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "error", ConvergenceWarning
-        )  # fewer different texts than codes are nothing to warn of
+        warnings.simplefilter("error", ConvergenceWarning)  # fewer distinct texts than codes give no warning
         index = semantic.build(
             catalogue(texts), IndexSettings(levels=levels, codes=codes, dimensions=4), seed=0
         )
@@ -133,7 +131,7 @@ def test_symbols_without_starting_vectors_have_the_same_names(scheme):
     assert one.names == other.names and one.symbol_vectors is not None and other.symbol_vectors is None
 
 
-def test_items_of_one_title_are_told_apart_whatever_else_is_called_so():
+def test_items_of_one_title_get_distinct_names_whatever_the_other_names_are():
     names = titles.build(
         catalogue(["The Hobbit", "The Hobbit", "the hobbit", "The Hobbit [2]", " The  Hobbit"]),
         IndexSettings(),
@@ -175,13 +173,13 @@ def test_duplicate_titles_without_telling_apart_are_an_error_that_names_both_and
 def test_the_cost_of_telling_items_of_one_name_apart_is_in_proportion_to_their_number(name: str):
     def seconds(items: int) -> float:
         start = time.process_time()
-        told = titles._disambiguated([name, f"{name} [3]", *[name] * items])
-        assert told[:4] == [name, f"{name} [3]", f"{name} [2]", f"{name} [4]"] and len(set(told)) == len(told)
+        unique = titles._disambiguated([name, f"{name} [3]", *[name] * items])
+        assert unique[:4] == [name, f"{name} [3]", f"{name} [2]", f"{name} [4]"]
+        assert len(set(unique)) == len(unique)
         return time.process_time() - start
 
-    assert (
-        seconds(10_000) < 8 * seconds(2_500) + 0.1
-    )  # by the square it would be sixteen times as much, and seconds
+    # quadratic time would be sixteen times as much, and seconds
+    assert seconds(10_000) < 8 * seconds(2_500) + 0.1
 
 
 def test_an_item_without_a_title_is_named_by_brand_and_categories():
@@ -226,7 +224,7 @@ def test_the_last_level_counts_the_items_of_one_code():
     assert len(shared) == 4 and all(numbers == list(range(len(numbers))) for numbers in shared.values())
 
 
-def test_a_name_is_read_with_its_end_and_bears_loss_as_asked():
+def test_a_name_has_its_end_and_bears_loss_as_requested():
     index = ItemIndex("titles", ("a", "b"), ("Dune", "Dune Messiah"), symbols=False, end="\n")
     assert index.segments("a", bears_loss=True) == (Segment("Dune", True), Segment("\n", True))
     symbols = ItemIndex("semantic", ("a",), ("<a_1><b_2>",), symbols=True, end="")
@@ -242,7 +240,7 @@ def test_unknown_items_and_names_are_key_errors():
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 truncated", b"item_id,name\na,b\n"])
-def test_a_file_that_is_no_item_index_is_told(tmp_path: Path, content: bytes):
+def test_a_file_that_is_no_item_index_is_reported(tmp_path: Path, content: bytes):
     path = tmp_path / "item_index.parquet"
     path.write_bytes(content)
     with pytest.raises(UnreadableFile, match="not an item index"):

@@ -1,4 +1,4 @@
-"""Id and title as one name: the exam for every kind of id, and the words behind it."""
+"""Id and title as one name: the exam for every kind of id, and the words after it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class TestMixedNumbers(IndexExam):
         return built(split, "numbers")
 
 
-def test_a_name_is_read_and_said_as_id_title_and_end():
+def test_a_name_consists_of_id_title_and_end():
     index = ItemIndex(
         "mixed", ("a", "b"), ("<i_1>", "<i_0>"), symbols=True, end="\n", words=("Toy Story", "")
     )
@@ -57,7 +57,7 @@ def test_a_name_is_read_and_said_as_id_title_and_end():
     assert index.free_text("a") == "Toy Story" and index.free_text("b") == ""
 
 
-def test_only_names_with_words_or_of_titles_say_the_title():
+def test_only_names_with_words_or_of_titles_include_the_title():
     split = world_split("tiny")
     assert (
         built(split, "semantic").includes_title
@@ -68,11 +68,11 @@ def test_only_names_with_words_or_of_titles_say_the_title():
 
 @pytest.mark.parametrize("ids", ["atomic", "semantic", "collaborative", "numbers"])
 @pytest.mark.parametrize("world", ["tiny", "untitled", "nasty"])
-def test_what_is_said_stands_on_one_line_and_never_begins_another(world, ids):
+def test_a_name_is_one_line_and_never_a_prefix_of_another(world, ids):
     index = built(world_split(world), ids)
-    said = sorted("".join(segment.text for segment in index.segments(item)) for item in index.item_ids)
-    assert all(text.endswith("\n") and text[:-1].isprintable() and len(text) < 100 for text in said)
-    assert not any(after.startswith(text) for text, after in zip(said, said[1:], strict=False))
+    names = sorted("".join(segment.text for segment in index.segments(item)) for item in index.item_ids)
+    assert all(text.endswith("\n") and text[:-1].isprintable() and len(text) < 100 for text in names)
+    assert not any(after.startswith(text) for text, after in zip(names, names[1:], strict=False))
 
 
 def test_a_symbol_in_a_title_stays_free_text():
@@ -82,7 +82,7 @@ def test_a_symbol_in_a_title_stays_free_text():
     assert index.segments(item)[1] == Segment(" <a_12><b_7><c_0>") and "<a_12>" not in index.vocabulary
 
 
-def test_items_of_one_title_keep_it_and_an_untitled_one_says_brand_and_categories():
+def test_items_of_one_title_keep_it_and_an_untitled_one_has_brand_and_categories():
     nasty = built(world_split("nasty"), "atomic")
     assert nasty.words.count("Same title") >= 2
     assert any(words.startswith("Northwind ") for words in built(world_split("untitled"), "atomic").words)
@@ -107,10 +107,10 @@ def test_words_follow_neither_file_order_nor_what_is_held_out_and_survive_the_fi
     assert loaded.words == index.words and not loaded.leaks and loaded.includes_title
 
 
-def test_the_facts_tell_the_words_length_and_the_last_level_of_the_id():
+def test_the_facts_have_the_length_of_the_words_and_the_last_level_of_the_id():
     facts = built(world_split("tiny"), "semantic").statistics()
-    assert facts["words"].endswith("characters") and "items told apart by the last level only" in facts
-    assert "items told apart by the last level only" not in built(world_split("tiny"), "atomic").statistics()
+    assert facts["words"].endswith("characters") and "items that differ in the last level only" in facts
+    assert "items that differ in the last level only" not in built(world_split("tiny"), "atomic").statistics()
 
 
 def test_vectors_of_texts_go_to_the_ids_or_are_refused():

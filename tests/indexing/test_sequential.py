@@ -1,4 +1,5 @@
-"""Numbers in order of appearance: everything but the leak checks passes, and the leak is shown and told."""
+"""Numbers in order of appearance: everything but the leak checks passes, and the leak is measured and
+reported."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ class TestSequential(IndexExam):
 
 
 def guessed_right(index: ItemIndex, split: Split) -> float:
-    """Share of users whose test item is among the ten numbers behind the greatest of their history: no
+    """Share of users whose test item is among the ten numbers after the greatest of their history: no
     learning at all."""
     requests, truths = split.retrieval_requests("test")
     ahead = [
@@ -48,7 +49,7 @@ def test_numbers_follow_whole_histories_in_order():
     assert [int(index.names[row]) for row in first.tolist()] == list(range(len(first)))
 
 
-def test_the_leak_is_told_before_any_training_and_by_the_file(tmp_path: Path):
+def test_the_leak_is_reported_before_any_training_and_by_the_file(tmp_path: Path):
     index = sequential.build(world_split("tiny"), IndexSettings(), seed=0)
     assert index.leaks and index.statistics()["warning"] == LEAK
     index.save(tmp_path / "item_index.parquet")

@@ -37,18 +37,18 @@ def test_every_scheme_that_does_not_leak_has_a_row(experiment):
     )
 
 
-def test_a_table_is_printed_and_what_leaks_is_told(experiment, monkeypatch):
+def test_a_table_is_printed_and_a_leak_is_reported(experiment, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
-    said = call("show", "index", experiment, "--schemes", "sequential, titles").stdout
+    printed = call("show", "index", experiment, "--schemes", "sequential, titles").stdout
     assert (
-        "sequential (leaks)" in said
-        and "leak held-out items" in said
-        and "titles" in said
-        and "atomic" not in said
+        "sequential (leaks)" in printed
+        and "leak held-out items" in printed
+        and "titles" in printed
+        and "atomic" not in printed
     )
 
 
-def test_a_scheme_that_nobody_has_is_told(experiment):
+def test_an_unknown_scheme_is_reported(experiment):
     result = call("show", "index", experiment, "--schemes", "atomics")
     assert result.exit_code == 2 and 'did you mean "atomic"?' in result.stderr
 

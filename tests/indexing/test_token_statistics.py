@@ -27,21 +27,21 @@ def test_three_names_by_hand():
     assert figures["tokens_until_unique"] == (3 + 3 + 1) / 3
     assert figures["shared_prefixes"] == 2  # t, te
     assert figures["trie_nodes"] == 4 + 2 + 5  # t e a end, n end, l a m p end
-    assert figures["symbols"] == figures["told_apart_by_last_level"] == 0
+    assert figures["symbols"] == figures["collisions"] == 0
 
 
-def test_a_title_that_begins_another_is_told_apart_by_its_end():
+def test_a_title_that_is_a_prefix_of_another_differs_by_its_end():
     assert token_statistics(text_index(["tea", "teapot"]), letters)["tokens_until_unique"] == 4
 
 
 def test_items_of_one_code_are_counted():
     names = ("<a_0><z_0>", "<a_0><z_1>", "<a_1><z_0>")
     figures = token_statistics(ItemIndex("semantic", ("a", "b", "c"), names, symbols=True, end=""), letters)
-    assert figures["told_apart_by_last_level"] == 2 and figures["told_apart_share"] == 2 / 3
+    assert figures["collisions"] == 2 and figures["collision_share"] == 2 / 3
     assert figures["symbols"] == 4 and figures["tokens_until_unique"] == (2 + 2 + 1) / 3
 
 
-def test_words_count_as_said_though_the_id_has_decided():
+def test_words_count_as_tokens_though_the_id_identifies_the_item():
     index = ItemIndex("mixed", ("a", "b"), ("<i_0>", "<i_1>"), symbols=True, end="\n", words=("tea", ""))
     figures = token_statistics(index, letters)
     assert (figures["tokens_min"], figures["tokens_max"], figures["tokens_until_unique"]) == (2, 6, 1)
@@ -55,12 +55,12 @@ def test_a_single_item_is_known_from_its_first_token():
 @given(st.lists(st.text(alphabet="ab", max_size=6), min_size=1, max_size=12, unique=True))
 def test_the_figures_are_those_of_looking_at_every_beginning(names):
     figures = token_statistics(text_index(names), letters)
-    said = [name + "\n" for name in names]
+    lines = [name + "\n" for name in names]
     owners: dict[str, int] = {}
-    for name in said:
+    for name in lines:
         for stop in range(1, len(name) + 1):
             owners[name[:stop]] = owners.get(name[:stop], 0) + 1
     assert figures["trie_nodes"] == len(owners)
     assert figures["shared_prefixes"] == sum(count > 1 for count in owners.values())
-    unique = [next(stop for stop in range(1, len(name) + 1) if owners[name[:stop]] == 1) for name in said]
+    unique = [next(stop for stop in range(1, len(name) + 1) if owners[name[:stop]] == 1) for name in lines]
     assert np.isclose(figures["tokens_until_unique"], np.mean(unique))

@@ -1,4 +1,4 @@
-"""Preferences and ranking lists: whose items they hold, and that no place and no order tells which."""
+"""Preferences and ranking lists: whose items they hold, and that no position and no order reveals which."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_preferred_item_is_the_users_own_and_the_other_is_not():
     task = PairwisePreference(
         PairwisePreferenceSettings(**FULL, max_history=4, questions=2), exam_context(split)
     )
-    flips, held_out, asked = 0, 0, 0
+    flips, held_out, total = 0, 0, 0
     for epoch in range(20):
         for sample in task.samples(epoch):
             mine = taken[sample.user]
@@ -43,13 +43,13 @@ def test_the_preferred_item_is_the_users_own_and_the_other_is_not():
                 shown = [item for item in sample.items if item in mine]
                 assert mine.index(preferred) > mine.index(shown[0]) or len(shown) == 1
                 flips += preferred == second
-                asked += 1
+                total += 1
                 held_out += other in set(split.dataset.events.filter(user_id=sample.user)["item_id"])
-    assert flips / asked == pytest.approx(0.5, abs=0.04)
+    assert flips / total == pytest.approx(0.5, abs=0.04)
     assert held_out > 0
 
 
-def test_preferences_ask_about_the_items_behind_the_history_in_their_order():
+def test_preferences_are_about_the_items_after_the_history_in_their_order():
     split = world_split("tiny")
     taken = training_histories(split)
     task = PairwisePreference(PairwisePreferenceSettings(**FULL), exam_context(split))
@@ -73,8 +73,8 @@ def ranking_lists(split: Split, number: int, **more: int) -> list[tuple[Sample, 
     lists = []
     for epoch in range(number):
         for sample in task.samples(epoch):
-            asked = ("Candidates: ", "comes next? ", "best among ")
-            position = next(n for n, s in enumerate(sample.segments) if s.text.endswith(asked))
+            ends = ("Candidates: ", "comes next? ", "best among ")
+            position = next(n for n, s in enumerate(sample.segments) if s.text.endswith(ends))
             shown = [index.item(s.text) for s in sample.segments[position:] if s.symbols and not s.bears_loss]
             lists.append((sample, shown, answer(sample, split)))
     return lists
@@ -93,7 +93,7 @@ def test_a_ranking_list_holds_one_positive_among_distinct_negatives_of_a_number_
     assert min(numbers) == 2 and 25 <= max(numbers) <= 30
 
 
-def test_one_number_of_negatives_may_be_asked_for():
+def test_one_number_of_negatives_may_be_set():
     split = world_split("tiny")
     assert {len(shown) for _, shown, _ in ranking_lists(split, 1, min_negatives=99, max_negatives=99)} == {
         100
@@ -105,7 +105,7 @@ def test_fewer_negatives_than_the_least_are_refused():
         RankingSettings(min_negatives=20, max_negatives=10)
 
 
-def test_the_positive_stands_at_every_place_of_a_ranking_list_alike():
+def test_the_positive_is_at_every_position_of_a_ranking_list_equally_often():
     lists = ranking_lists(world_split("tiny"), 20, min_negatives=4, max_negatives=4)
     positions = Counter(shown.index(positive) for _, shown, positive in lists)
     assert set(positions) == set(range(5)) and max(positions.values()) < 1.2 * min(positions.values())
@@ -120,7 +120,7 @@ def test_held_out_items_may_be_candidates_of_a_training_list():
     )
 
 
-def test_a_ranking_history_ends_where_its_target_stands_and_targets_differ():
+def test_a_ranking_history_ends_before_its_target_and_targets_differ():
     split = world_split("tiny")
     taken = training_histories(split)
     targets: dict[str, list[str]] = {}

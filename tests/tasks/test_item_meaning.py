@@ -1,4 +1,4 @@
-"""Item tasks: each passes the exam for tasks about items, and each says what it promises of its own."""
+"""Item tasks: each passes the exam for tasks about items, and has promises of its own."""
 
 from __future__ import annotations
 
@@ -36,11 +36,8 @@ class TestNameToTextOfAllFields(TestNameToText):
     text = TextSettings(fields=("title", "brand", "categories", "price", "description"), max_characters=40)
 
     def test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over(self) -> None:
-        for world in (
-            "tiny",
-            "nasty",
-            "untitled",
-        ):  # brands, categories and prices leave no item without a word
+        # brands, categories and prices leave no item without a text
+        for world in ("tiny", "nasty", "untitled"):
             split = world_split(world)
             assert sorted(sample.items[0] for sample in self.samples(split)) == sorted(split.dataset.item_ids)
 
@@ -87,68 +84,67 @@ class TestAlikeItemInChunks(TestAlikeItem):
     pass
 
 
-def said(sample: Sample) -> str:
+def answer_text(sample: Sample) -> str:
     return "".join(segment.text for segment in sample.segments if segment.bears_loss)
 
 
 @pytest.mark.parametrize("world", ["tiny", "nasty"])
-def test_a_name_is_told_its_text_and_a_text_its_name(world):
+def test_a_name_is_followed_by_its_text_and_a_text_by_its_name(world):
     split = world_split(world)
     context, index = exam_context(split), exam_index(split)
     for sample in NameToText(ItemMeaningSettings(weight=1), context).samples(0):
         (item,) = sample.items
-        assert said(sample) == f"{context.text.beside(item)}\n" and index.name(item) in [
+        assert answer_text(sample) == f"{context.text.details(item)}\n" and index.name(item) in [
             s.text for s in sample.segments if s.symbols
         ]
         assert not any(segment.bears_loss for segment in sample.segments if segment.symbols)
     for sample in TextToName(ItemMeaningSettings(weight=1), context).samples(0):
         (item,) = sample.items
-        assert said(sample) == index.name(item) and f"{context.text.beside(item)}\n" in [
+        assert answer_text(sample) == index.name(item) and f"{context.text.details(item)}\n" in [
             s.text for s in sample.segments
         ]
-        assert [s.text for s in sample.segments if s.symbols] == [
-            index.name(item)
-        ]  # it stands in the answer alone
+        # the name is in the answer alone
+        assert [s.text for s in sample.segments if s.symbols] == [index.name(item)]
 
 
-def test_a_name_of_free_text_is_said_alone_and_the_text_it_belongs_to_is_read_once():
+def test_a_name_of_free_text_is_the_whole_answer_and_its_text_is_read_once():
     split = world_split("tiny")
     index = exam_index(split, "numbers")
     sample = TextToName(ItemMeaningSettings(weight=1), exam_context(split, index)).samples(0)[0]
     assert (
-        said(sample) == index.name(sample.items[0])
+        answer_text(sample) == index.name(sample.items[0])
         and sample.text.count(split.dataset.item(sample.items[0]).title) == 1
     )
 
 
-def alike(split: Split, number: int = 1, **more: int) -> list[tuple[int, list[int], int]]:
+def choices(split: Split, number: int = 1, **more: int) -> list[tuple[int, list[int], int]]:
     """(item, options, answer) as catalogue rows, over some epochs; read off the text."""
     index, rows = exam_index(split), split.dataset.row_of
     task = AlikeItem(AlikeSettings(weight=1, **more), exam_context(split))
-    found = []
+    samples = []
     for epoch in range(number):
         for sample in task.samples(epoch):
             names = [(rows[index.item(s.text)], s.bears_loss) for s in sample.segments if s.symbols]
             (item, _), *options, (answer, bears_loss) = names
             assert bears_loss and not any(loss for _, loss in names[:-1])
             assert [rows[each] for each in sample.items] == [row for row, _ in names[:-1]]
-            found.append((item, [row for row, _ in options], answer))
-    return found
+            samples.append((item, [row for row, _ in options], answer))
+    return samples
 
 
 @pytest.mark.parametrize("world", ["tiny", "nasty", "untitled"])
 def test_the_answer_is_one_of_the_nearest_and_no_other_option_is(world):
     split = world_split(world)
     nearest = nearest_by_text(split.dataset.items, 5)
-    for item, options, answer in alike(split, 2):
+    for item, options, answer in choices(split, 2):
         assert len(set(options)) == len(options) == 4 and item not in options
         assert set(options).intersection(nearest[item].tolist()) == {answer}
 
 
-def test_every_one_of_the_nearest_is_an_answer_and_stands_at_every_place_alike():
+def test_each_of_the_nearest_is_an_answer_at_every_position_equally_often():
     split = world_split("tiny")
     nearest = nearest_by_text(split.dataset.items, 3)
-    lists = alike(split, 30, neighbours=3)
+    lists = choices(split, 30, neighbours=3)
     positions = Counter(options.index(answer) for _, options, answer in lists)
     ranks = Counter(nearest[item].tolist().index(answer) for item, _, answer in lists)
     for met in (positions, ranks):
@@ -158,14 +154,14 @@ def test_every_one_of_the_nearest_is_an_answer_and_stands_at_every_place_alike()
 
 def test_the_other_options_are_drawn_from_the_whole_catalogue_alike():
     others = Counter(
-        row for _, options, answer in alike(world_split("tiny"), 60) for row in options if row != answer
+        row for _, options, answer in choices(world_split("tiny"), 60) for row in options if row != answer
     )
     assert len(others) == 120 and max(others.values()) < 1.8 * min(others.values())
 
 
 @pytest.mark.parametrize("options", [2, 10])
-def test_as_many_options_as_asked_for_are_shown(options):
-    assert {len(shown) for _, shown, _ in alike(world_split("tiny"), options=options)} == {options}
+def test_the_requested_number_of_options_is_shown(options):
+    assert {len(shown) for _, shown, _ in choices(world_split("tiny"), options=options)} == {options}
 
 
 def test_in_a_catalogue_of_few_all_there_are_are_shown():
@@ -175,12 +171,11 @@ def test_in_a_catalogue_of_few_all_there_are_are_shown():
     )
     events = pl.DataFrame(rows, schema=["user_id", "item_id", "position"], orient="row")
     split = split_leave_one_out(make_dataset(items, events), SplitSettings(ranking_negatives=1), seed=0)
-    lists = alike(split, options=20, neighbours=2)
+    lists = choices(split, options=20, neighbours=2)
     assert len(split.dataset.items) < SMALL and len(lists) == 7
     for _, options, _ in lists:
-        assert (
-            len(set(options)) == len(options) == 8 - 1 - 2 + 1
-        )  # all but the item and its nearest, and the answer
+        # all but the item and its nearest, and the answer
+        assert len(set(options)) == len(options) == 8 - 1 - 2 + 1
 
 
 def test_a_mixed_name_gives_its_id_the_meaning_and_not_its_title_itself():
@@ -188,13 +183,13 @@ def test_a_mixed_name_gives_its_id_the_meaning_and_not_its_title_itself():
     index = replace(exam_index(split), words=tuple(split.dataset.items["title"]), end="\n")
     context = TaskContext(split, ItemText(split.dataset, index, TextSettings()))
     title = dict(zip(split.dataset.items["item_id"], split.dataset.items["title"], strict=True))
-    told, named = (
+    texts, named = (
         kind(ItemMeaningSettings(weight=1), context).samples(0) for kind in (NameToText, TextToName)
     )
-    assert len(told) == len(named) == len(title)
-    for sample in told:
-        assert said(sample) == f"{title[sample.items[0]]}\n" and title[
+    assert len(texts) == len(named) == len(title)
+    for sample in texts:
+        assert answer_text(sample) == f"{title[sample.items[0]]}\n" and title[
             sample.items[0]
-        ] not in sample.text.replace(said(sample), "")
+        ] not in sample.text.replace(answer_text(sample), "")
     for sample in named:
-        assert said(sample) == index.name(sample.items[0])
+        assert answer_text(sample) == index.name(sample.items[0])

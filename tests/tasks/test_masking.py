@@ -1,4 +1,4 @@
-"""MIM and MLM: what is masked can be put back, and as much of it is masked as was asked for."""
+"""MIM and MLM: what is masked can be restored, and as much is masked as was set."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from tests.tasks.answers import FULL, answer
 
 
 def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
-    """What is read, from the first item on, and what is said, from the first mark on; the wording between
-    them apart."""
+    """What is read, from the first item on, and what is generated, from the first sentinel on; the template
+    between them apart."""
     cut = next(position for position, s in enumerate(sample.segments) if s.bears_loss) - 1
     assert sample.segments[cut] == sentinel(0)
     read = [part for segment in sample.segments[1 : cut - 1] for part in singly(segment)]
@@ -35,7 +35,7 @@ def halves(sample: Sample) -> tuple[list[Segment], list[Segment]]:
 
 
 def singly(segment: Segment) -> list[Segment]:
-    """Names whole, as they are; a run in which a mark stands, symbol by symbol."""
+    """Names whole, as they are; a span with a sentinel, symbol by symbol."""
     parts = split_symbols(segment.text) if segment.symbols else []
     return (
         [Segment(part, symbols=True) for part in parts]
@@ -44,33 +44,32 @@ def singly(segment: Segment) -> list[Segment]:
     )
 
 
-def runs(said: list[Segment]) -> dict[str, list[Segment]]:
-    """Mark -> what stands behind it."""
-    found: dict[str, list[Segment]] = {}
-    for segment in said:
+def spans_of(answer: list[Segment]) -> dict[str, list[Segment]]:
+    """Sentinel -> the segments after it."""
+    spans: dict[str, list[Segment]] = {}
+    for segment in answer:
         if segment.symbols and segment.text in all_sentinels():
-            found[segment.text] = []
+            spans[segment.text] = []
         else:
-            found[list(found)[-1]].append(segment)
-    return found
+            spans[list(spans)[-1]].append(segment)
+    return spans
 
 
 def test_unmasking_the_items_gives_back_the_history():
     split = world_split("nasty")
     task = MaskedItems(MaskedItemsSettings(**FULL, max_history=6, share=0.4), exam_context(split))
     for sample in task.samples(0):
-        read, said = halves(sample)
-        behind = runs(said)
+        read, answer = halves(sample)
+        after = spans_of(answer)
         restored: list[Segment] = []
         for position, segment in enumerate(read):
-            if segment.text in behind and segment.symbols:
-                restored += behind[segment.text]
-            elif not (
-                position and read[position - 1].symbols and read[position - 1].text in behind
-            ):  # the line break behind a mark
+            if segment.text in after and segment.symbols:
+                restored += after[segment.text]
+            # a line break after a sentinel is not of the history
+            elif not (position and read[position - 1].symbols and read[position - 1].text in after):
                 restored.append(segment)
         assert without_loss(restored) == task.context.text.lines(sample.items)
-        assert list(behind) == all_sentinels()[: len(behind)]
+        assert list(after) == all_sentinels()[: len(after)]
 
 
 def test_the_share_of_masked_items_is_kept_and_at_least_one():
@@ -79,23 +78,24 @@ def test_the_share_of_masked_items_is_kept_and_at_least_one():
         for sample in MaskedItems(
             MaskedItemsSettings(**FULL, max_history=7, share=share), exam_context(split)
         ).samples(0):
-            masked = len(runs(halves(sample)[1]))
-            assert masked == min(
-                max(1, round(len(sample.items) * share)), len(sample.items) - 1
-            )  # something is left to tell by
+            masked = len(spans_of(halves(sample)[1]))
+            # at least one item is left as context
+            assert masked == min(max(1, round(len(sample.items) * share)), len(sample.items) - 1)
 
 
-def test_one_item_alone_is_masked_where_that_is_asked_for_whatever_the_share():
+def test_one_item_alone_is_masked_where_that_is_set_whatever_the_share():
     split = world_split("tiny")
     every = MaskedItems(MaskedItemsSettings(**FULL, max_history=8, share=0.5), exam_context(split)).samples(0)
     single = MaskedItems(
         MaskedItemsSettings(**FULL, max_history=8, share=0.5, max_masked=1), exam_context(split)
     ).samples(0)
-    assert {len(runs(halves(sample)[1])) for sample in every} == {1, 2, 3, 4}
+    assert {len(spans_of(halves(sample)[1])) for sample in every} == {1, 2, 3, 4}
     for sample in single:
-        assert list(runs(halves(sample)[1])) == ["<extra_id_0>"] and sample.text.count("<extra_id_0>") == 2
+        assert (
+            list(spans_of(halves(sample)[1])) == ["<extra_id_0>"] and sample.text.count("<extra_id_0>") == 2
+        )
         name = exam_index(split).name(answer(sample, split))
-        assert sum(segment.text == name for segment in sample.segments) == 1  # it stands in the answer alone
+        assert sum(segment.text == name for segment in sample.segments) == 1  # it is in the answer alone
 
 
 def test_an_item_alone_in_its_history_is_not_masked():
@@ -105,7 +105,7 @@ def test_an_item_alone_in_its_history_is_not_masked():
     assert shortest > 1 and {len(sample.items) for sample in task.samples(0)} == {2}
 
 
-def test_masked_items_are_drawn_from_every_place():
+def test_masked_items_are_drawn_from_every_position():
     split = world_split("tiny")
     task = MaskedItems(MaskedItemsSettings(**FULL, max_history=6, share=0.2), exam_context(split))
     positions: Counter[int] = Counter()
@@ -120,11 +120,12 @@ def test_putting_the_masked_spans_back_gives_the_text():
     split = world_split("nasty")
     task = MaskedLanguage(MaskedLanguageSettings(**FULL, max_history=6, share=0.3), exam_context(split))
     for sample in task.samples(0):
-        read, said = halves(sample)
-        spans, restored = runs(said), ""
+        read, answer = halves(sample)
+        spans, restored = spans_of(answer), ""
         for segment in read:
-            back = spans.get(segment.text) if segment.symbols else None  # a title may hold the text of a mark
-            restored += segment.text if back is None else "".join(part.text for part in back)
+            # a title may hold the text of a sentinel
+            span = spans.get(segment.text) if segment.symbols else None
+            restored += segment.text if span is None else "".join(part.text for part in span)
         assert restored == "".join(segment.text for segment in task.context.text.lines(sample.items))
         assert [s.text for s in read if s.symbols and s.text in spans] == list(spans) and all(spans.values())
 
@@ -139,9 +140,9 @@ def test_the_share_and_the_length_of_masked_spans_are_about_right():
         for epoch in range(3):
             for sample in task.samples(epoch):
                 total += sum(map(units, task.context.text.lines(sample.items)))
-                said = runs(halves(sample)[1])
-                masked += sum(units(segment) for run in said.values() for segment in run)
-                number += len(said)
+                spans = spans_of(halves(sample)[1])
+                masked += sum(units(segment) for span in spans.values() for segment in span)
+                number += len(spans)
         assert masked / total == pytest.approx(share, rel=0.1)
         assert masked / number == pytest.approx(mean, rel=0.15)
 
@@ -154,7 +155,7 @@ def units(segment: Segment) -> int:
 
 
 def drawn_spans(lengths: list[int], share: float, mean: float, seed: int) -> list[list[tuple[int, int]]]:
-    """The masked runs of each text, from : to."""
+    """The masked spans of each text, from : to."""
     is_masked, begins = _drawn_spans(np.array(lengths), share, mean, np.random.default_rng(seed))
     assert len(is_masked) == len(begins) == sum(lengths)
     found = []
@@ -189,14 +190,14 @@ def test_masked_spans_are_separate_and_inside_the_text(lengths, share, mean, see
         assert sum(stop - start for start, stop in spans) == min(max(1, round(length * share)), length - 1)
 
 
-def test_a_single_span_stands_at_every_place_of_its_text_alike():
+def test_a_single_span_is_at_every_position_of_its_text_equally_often():
     positions = Counter(start for ((start, _),) in drawn_spans([10] * 8000, 0.3, 3, 0))
     assert set(positions) == set(range(8)) and all(
         number == pytest.approx(1000, rel=0.15) for number in positions.values()
     )
 
 
-def test_units_at_every_place_of_a_text_are_masked():
+def test_units_at_every_position_of_a_text_are_masked():
     masked = Counter(
         unit
         for spans in drawn_spans([12] * 8000, 0.5, 2, 0)
@@ -208,16 +209,15 @@ def test_units_at_every_place_of_a_text_are_masked():
 
 def test_both_words_and_single_symbols_of_names_are_masked():
     task = MaskedLanguage(MaskedLanguageSettings(**FULL), exam_context(world_split("tiny")))
-    said = [s for sample in task.samples(0) for s in sample.segments if s.bears_loss]
-    assert any(s.symbols and len(split_symbols(s.text)) == 1 for s in said) and any(
-        not s.symbols for s in said
+    answer = [s for sample in task.samples(0) for s in sample.segments if s.bears_loss]
+    assert any(s.symbols and len(split_symbols(s.text)) == 1 for s in answer) and any(
+        not s.symbols for s in answer
     )
 
 
-def test_there_are_a_hundred_marks_and_no_more():
-    assert [sentinel(0).text, sentinel(99).text] == ["<extra_id_0>", "<extra_id_99>"] and len(
-        all_sentinels()
-    ) == SENTINELS == 100
+def test_there_are_a_hundred_sentinels_and_no_more():
+    assert [sentinel(0).text, sentinel(99).text] == ["<extra_id_0>", "<extra_id_99>"]
+    assert len(all_sentinels()) == SENTINELS == 100
     for number in (-1, 100):
-        with pytest.raises(ValueError, match="marks 0 to 99"):
+        with pytest.raises(ValueError, match="sentinels 0 to 99"):
             sentinel(number)

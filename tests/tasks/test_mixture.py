@@ -97,9 +97,8 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 def test_in_chunks_an_epoch_has_the_same_number_of_samples_of_every_task(chunk, monkeypatch):
-    split = world_split(
-        "tiny"
-    )  # its histories are shorter than a window of any task: no number depends on chance
+    # its histories are shorter than a window of any task: no number is random
+    split = world_split("tiny")
     in_chunks = epoch_samples(every_task(split), 0, seed=0).counts()
     monkeypatch.setattr(task_module, "CHUNK", 8192)
     assert in_chunks == epoch_samples(every_task(split), 0, seed=0).counts() and len(in_chunks) == 8

@@ -55,7 +55,7 @@ def draw(
 
 @pytest.mark.parametrize("kinds", [*((kind,) for kind in KINDS), KINDS])
 @pytest.mark.parametrize("world", ["tiny", "nasty", "untitled", "wordless"])
-def test_negatives_of_every_kind_are_distinct_of_the_number_asked_for_and_none_of_the_users_training_items(
+def test_negatives_of_every_kind_are_distinct_of_the_requested_number_and_none_of_the_users_training_items(
     kinds, world
 ):
     split = world_split(world)
@@ -106,7 +106,7 @@ def test_replacing_what_is_held_out_changes_no_negative(kinds):
 def test_the_number_is_exact_where_the_catalogue_is_nearly_exhausted(kind, left):
     split = world_split("tiny")
     negatives, users = Negatives(split, (kind,)), np.arange(60)
-    free = negatives.most(users, np.full(60, 10_000))
+    free = negatives.available(users, np.full(60, 10_000))
     taken = taken_rows(split)
     assert free.tolist() == [120 - len(mine) for mine in taken]
     numbers = free - left
@@ -122,12 +122,12 @@ def test_negatives_stop_where_the_catalogue_ends():
     split = world_split("tiny")
     taken = taken_rows(split)[0]
     negatives, user = Negatives(split), np.array([0])
-    number = negatives.most(user, np.array([1000]))
+    number = negatives.available(user, np.array([1000]))
     drawn = negatives.draw(user, number, np.zeros(number[0], np.int64), np.random.default_rng(0))
     assert sorted([*drawn[0].tolist(), *taken]) == list(range(120))
 
 
-def test_no_negative_may_be_asked_for():
+def test_the_number_of_negatives_may_be_zero():
     drawn = Negatives(world_split("tiny"), KINDS).draw(
         np.arange(5), np.zeros(5, int), np.zeros(0, int), np.random.default_rng(0)
     )
@@ -187,7 +187,7 @@ def test_neighbour_negatives_are_among_the_most_alike_by_text():
         assert set(drawn) <= set(nearest[like].tolist())
 
 
-def test_any_item_stands_in_where_a_kind_offers_too_few():
+def test_any_item_is_drawn_where_a_kind_has_too_few():
     rows = [("u", f"i{n}", n) for n in range(6)]
     items = pl.DataFrame(
         {"item_id": [f"i{n}" for n in range(30)], "categories": ["tea"] * 6 + ["lamps"] * 24}
@@ -199,15 +199,15 @@ def test_any_item_stands_in_where_a_kind_offers_too_few():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_setting_says_which_kind_a_preference_shows(kind):
+def test_the_setting_decides_which_kind_a_preference_shows(kind):
     split = big_split()
     rows, category = split.dataset.row_of, split.dataset.items["categories"].to_list()
     task = PairwisePreference(
         PairwisePreferenceSettings(**FULL, questions=1, negatives=(kind,)), exam_context(split)
     )
     pairs = [[rows[item] for item in sample.items[-2:]] for sample in task.samples(0)]
-    alike = np.mean([category[one] == category[other] for one, other in pairs])
-    assert alike == 1 if kind == "category" else alike > 0.5 if kind == "neighbour" else alike < 0.3
+    share = np.mean([category[one] == category[other] for one, other in pairs])
+    assert share == 1 if kind == "category" else share > 0.5 if kind == "neighbour" else share < 0.3
 
 
 def test_an_unknown_kind_or_none_is_refused():
@@ -235,7 +235,7 @@ def test_what_a_user_of_nearly_everything_has_left_is_listed_once_not_for_every_
     assert listed == [guest]
 
 
-# --- the most alike by text
+# The most similar by text.
 # ------------------------------------------------------------------------------------------
 
 
@@ -246,17 +246,17 @@ def test_the_nearest_by_text_are_those_of_a_full_comparison(world, monkeypatch):
     dense = text_vectors(items).toarray()
     cosine = dense @ dense.T
     np.fill_diagonal(cosine, 0)
-    for row, found in enumerate(nearest_by_text(items, 7)):
-        known = found[found >= 0]
+    for row, nearest in enumerate(nearest_by_text(items, 7)):
+        known = nearest[nearest >= 0]
         assert len(set(known.tolist())) == len(known) == min(7, int((cosine[row] > 1e-6).sum()))
         assert cosine[row, known] == pytest.approx(np.sort(cosine[row])[::-1][: len(known)], abs=1e-5)
-        assert row not in known and np.all(found[len(known) :] == -1)
+        assert row not in known and np.all(nearest[len(known) :] == -1)
 
 
 def test_more_neighbours_than_items_and_a_catalogue_without_a_word_have_places_left_over():
     items = pl.DataFrame(
         {"title": ["red lamp", "red tea", "boots", ""], "brand": [""] * 4, "categories": [""] * 4}
     )
-    found = nearest_by_text(items, 6)
-    assert found.tolist() == [[1, -1, -1, -1, -1, -1], [0, -1, -1, -1, -1, -1], [-1] * 6, [-1] * 6]
+    nearest = nearest_by_text(items, 6)
+    assert nearest.tolist() == [[1, -1, -1, -1, -1, -1], [0, -1, -1, -1, -1, -1], [-1] * 6, [-1] * 6]
     assert (nearest_by_text(items.with_columns(title=pl.lit("")), 3) == -1).all()

@@ -1,4 +1,4 @@
-"""Rating: which values bear loss, which are shown, and how they are said."""
+"""Rating: which values bear loss, which are shown, and how they are written."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.tasks.answers import FULL, visible_ratings
 def test_each_visible_training_rating_bears_loss_once_and_no_other():
     split = world_split("tiny")
     index, known = exam_index(split), visible_ratings(split)
-    said: Counter[tuple[str, str, float]] = Counter()
+    targets_seen: Counter[tuple[str, str, float]] = Counter()
     for sample in RatingTask(RatingSettings(**FULL), exam_context(split)).samples(0):
         for before, segment in zip(sample.segments[:-1], sample.segments[1:], strict=True):
             if segment.bears_loss:
                 name = [s.text for s in sample.segments[: sample.segments.index(before) + 1] if s.symbols][-1]
-                said[sample.user, index.item(name), float(segment.text)] += 1
-    assert said == Counter((user, item, value) for (user, item), value in known.items())
+                targets_seen[sample.user, index.item(name), float(segment.text)] += 1
+    assert targets_seen == Counter((user, item, value) for (user, item), value in known.items())
 
 
 def test_no_rating_that_is_held_out_is_shown():
@@ -39,7 +39,7 @@ def test_no_rating_that_is_held_out_is_shown():
     task = RatingTask(RatingSettings(**FULL), exam_context(split))
     index = exam_index(split)
     for sample in [*task.samples(0), *task.validation()]:
-        *lines, asked = sample.text.split("\n")[1:]
+        *lines, last = sample.text.split("\n")[1:]
         for line in lines:
             item = index.item(line[: line.rindex(">") + 1])
             shown = line.partition(": ")[2]
@@ -72,11 +72,13 @@ def test_no_rating_bears_loss_twice_though_windows_are_cut_back_to_their_last_ra
     task = RatingTask(RatingSettings(**FULL, targets=targets), exam_context(split))
     met = Counter()
     for epoch in range(40):
-        said = Counter((sample.user, item) for sample in task.samples(epoch) for item in asked(sample, index))
-        assert set(said.values()) == {1} and set(said) <= set(known)
-        met.update(said)
+        targets_seen = Counter(
+            (sample.user, item) for sample in task.samples(epoch) for item in rated_items(sample, index)
+        )
+        assert set(targets_seen.values()) == {1} and set(targets_seen) <= set(known)
+        met.update(targets_seen)
     assert set(met) == set(known)
-    assert targets > 1 or set(met.values()) == {40}  # with one target each rating is asked for once an epoch
+    assert targets > 1 or set(met.values()) == {40}  # with one target each rating is predicted once an epoch
 
 
 @pytest.mark.parametrize("show_ratings", [True, False])
@@ -84,13 +86,13 @@ def test_where_ratings_are_not_shown_a_sample_holds_one_rating_alone(show_rating
     split = world_split("tiny")
     known, index = visible_ratings(split), exam_index(split)
     task = RatingTask(RatingSettings(**FULL, show_ratings=show_ratings), exam_context(split))
-    texts, said = set(task.context.rating_texts.values()), Counter()
+    texts, targets_seen = set(task.context.rating_texts.values()), Counter()
     for sample in task.samples(0):
         ratings = [segment for segment in sample.segments if segment.text in texts]
         if not show_ratings:
             assert ratings == [sample.segments[-1]] and ": " not in sample.text.rpartition("\n")[0]
-        said.update((sample.user, item) for item in asked(sample, index))
-    assert said == Counter(dict.fromkeys(known, 1))
+        targets_seen.update((sample.user, item) for item in rated_items(sample, index))
+    assert targets_seen == Counter(dict.fromkeys(known, 1))
 
 
 def test_a_prompt_shows_no_rating_where_training_showed_none():
@@ -105,13 +107,13 @@ def test_a_prompt_shows_no_rating_where_training_showed_none():
         )
 
 
-def asked(sample: Sample, index: ItemIndex) -> list[str]:
+def rated_items(sample: Sample, index: ItemIndex) -> list[str]:
     """The items whose rating bears loss."""
-    found, name = [], ""
+    items, name = [], ""
     for segment in sample.segments:
         name = segment.text if segment.symbols else name
-        found += [index.item(name)] if segment.bears_loss else []
-    return found
+        items += [index.item(name)] if segment.bears_loss else []
+    return items
 
 
 @cache
@@ -132,18 +134,18 @@ def test_no_rating_text_begins_another(values):
     assert all(text.startswith(" ") for text in texts)
 
 
-def test_ratings_closer_than_their_texts_are_told():
+def test_ratings_closer_than_their_texts_are_reported():
     with pytest.raises(SettingsError, match="round them"):
         _ = rated_context([3.00000001, 3.00000002, 4.0]).rating_texts
 
 
-def test_more_than_a_hundred_rating_values_leave_the_task_out_and_say_why():
+def test_more_than_a_hundred_rating_values_skip_the_task_with_the_reason():
     assert rated_context([1.0, 2.0, 4.0]).split.why_no_rating_task == ""
     why = rated_context([float(value) for value in range(101)]).split.why_no_rating_task
     assert "101 different ratings; round them" in why
 
 
-def test_a_rating_outside_the_training_scale_is_said_as_the_nearest():
+def test_a_rating_outside_the_training_scale_becomes_the_nearest():
     context = rated_context([1.0, 2.0, 4.0])
     assert [context.rating_text(value) for value in (0.0, 2.9, 3.1, 9.0)] == [" 1", " 2", " 4", " 4"]
 

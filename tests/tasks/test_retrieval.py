@@ -1,4 +1,4 @@
-"""Retrieval: which items of a window bear loss, and what a wording must be like."""
+"""Retrieval: which items of a window bear loss, and what a template must be like."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def test_in_short_windows_no_event_bears_loss_twice_and_lone_ones_are_left_out_b
     assert set().union(*seen) == events
 
 
-def test_as_many_items_bear_loss_as_targets_says():
+def test_as_many_items_bear_loss_as_targets():
     split = world_split("tiny")
     for targets in (1, 3):
         for sample in RetrievalTask(
             RetrievalSettings(**FULL, max_history=5, targets=targets), exam_context(split)
         ).samples(0):
-            said = [s.text for s in sample.segments if s.bears_loss]
-            assert 1 <= len(said) <= targets  # fewer at either end of a history
-            assert said == [exam_index(split).name(item) for item in sample.items[-len(said) :]]
+            answers = [s.text for s in sample.segments if s.bears_loss]
+            assert 1 <= len(answers) <= targets  # fewer at either end of a history
+            assert answers == [exam_index(split).name(item) for item in sample.items[-len(answers) :]]
 
 
-def test_a_wording_that_goes_on_after_the_history_takes_one_target(tmp_path):
+def test_a_template_with_text_after_the_history_takes_one_target(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text(
         '[[template]]\nname = "own"\nsource = "They took {history}What next?\\n"\ntarget = "{item}"\n'
@@ -61,7 +61,7 @@ def test_words_before_the_answer_belong_to_the_source(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
-def test_the_share_of_samples_with_texts_is_kept_and_the_model_is_asked_as_it_learned_most(share):
+def test_the_share_of_samples_with_texts_is_kept_and_prompts_are_like_most_of_them(share):
     split = world_split("tiny")
     task = RetrievalTask(RetrievalSettings(weight=1, text_share=share), exam_context(split))
     samples = [sample for epoch in range(10) for sample in task.samples(epoch)]

@@ -44,7 +44,11 @@ def columns(records: Sequence[Sample]) -> Samples:
 
 def record(number: int, task: str = "t", user: str = "u", symbols: bool = False) -> Sample:
     return Sample(
-        task, "w", user, (f"i{number}",), (Segment(f"text {number}", symbols=symbols), Segment("said", True))
+        task,
+        "w",
+        user,
+        (f"i{number}",),
+        (Segment(f"text {number}", symbols=symbols), Segment("answer", True)),
     )
 
 
@@ -73,7 +77,7 @@ def test_places_and_slices_are_those_of_a_list(data, records):
 
 
 @pytest.mark.parametrize("position", [2, -3])
-def test_a_place_beyond_the_ends_is_told(position):
+def test_a_position_beyond_the_ends_is_an_error(position):
     with pytest.raises(IndexError):
         columns([record(0), record(1)])[position]
 
@@ -96,7 +100,7 @@ def test_counts_and_places_of_a_task_are_those_of_its_records(records):
 
 
 @given(st.lists(RECORDS, min_size=1, max_size=4))
-def test_parts_are_joined_one_behind_the_other(parts):
+def test_parts_are_joined_one_after_the_other(parts):
     tables = tables_for(record for part in parts for record in part)
     assert joined([samples_of(part, tables) for part in parts]) == [
         record for part in parts for record in part
@@ -128,10 +132,10 @@ def test_a_text_and_a_symbol_of_the_same_letters_are_two_pieces_and_loss_makes_n
     assert samples.tables.pieces == [Segment("<a_1>"), Segment("<a_1>", symbols=True)]
 
 
-def test_an_item_or_user_that_the_tables_do_not_know_is_told():
-    for stranger in (record(1), record(0, user="v")):
+def test_an_item_or_user_that_the_tables_do_not_know_is_an_error():
+    for unknown in (record(1), record(0, user="v")):
         with pytest.raises(KeyError):
-            samples_of([stranger], tables_for([record(0)]))
+            samples_of([unknown], tables_for([record(0)]))
 
 
 # --- in a file
@@ -192,7 +196,7 @@ def test_other_programs_read_plain_columns(tmp_path):
             "template": "w",
             "user": "u",
             "items": ["i3"],
-            "texts": ["text 3", "said"],
+            "texts": ["text 3", "answer"],
             "bears_loss": [False, True],
             "symbols": [False, False],
         }

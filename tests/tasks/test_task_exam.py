@@ -1,4 +1,4 @@
-"""The exams of indexes and tasks themselves: each broken promise is found by the check that is named for
+"""The exams of indexes and tasks themselves: each broken promise fails the check that is named for
 it."""
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Spoiled(RetrievalTask):
     def spoil(self, sample: Sample) -> Sample:
         return sample
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        return samples_of(map(self.spoil, super().epoch(numbers, draw)), self.context.tables)
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
+        return samples_of(map(self.spoil, super().epoch(numbers, rng)), self.context.tables)
 
 
 class TellsTheUser(Spoiled):
@@ -64,10 +64,10 @@ class ReadsTitlesAsSymbols(Spoiled):
 
 class AsksOtherwise(RetrievalTask):
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
-        asked = super().prompts(requests, template)
+        prompts = super().prompts(requests, template)
         return samples_of(
-            (replace(sample, segments=(*sample.segments, Segment("Next: "))) for sample in asked),
-            asked.tables,
+            (replace(sample, segments=(*sample.segments, Segment("Next: "))) for sample in prompts),
+            prompts.tables,
         )
 
 
@@ -94,14 +94,14 @@ class ForgetsTheItems(Spoiled):
 class IsDrawnOnceForAll(RetrievalTask):
     """Every chunk and every round of an epoch is that of all users."""
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         return super().epoch(np.arange(len(self.context.split.dataset.user_ids)), np.random.default_rng(0))
 
 
 class DependsOnTheRun(RetrievalTask):
     runs = 0
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         DependsOnTheRun.runs += 1
         return super().epoch(numbers, np.random.default_rng(self.runs))
 
@@ -145,14 +145,14 @@ def test_a_task_that_breaks_a_promise_fails_its_check(kind, check, monkeypatch):
 class ReadsTheEvents(NameToText):
     """Goes through the items that the first users have taken."""
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        return super().epoch(np.intersect1d(numbers, self.context.split.dataset.event_item[:50]), draw)
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
+        return super().epoch(np.intersect1d(numbers, self.context.split.dataset.event_item[:50]), rng)
 
 
 class PassesNothingOver(NameToText):
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         row_of, items = self.context.split.dataset.row_of, self.context.split.dataset.item_ids
-        seen = list(super().epoch(numbers, draw))
+        seen = list(super().epoch(numbers, rng))
         missing = set(numbers.tolist()) - {row_of[sample.items[0]] for sample in seen}
         blank = (
             Sample(self.name, "plain", "", (items[row],), (Segment("?"), Segment("!", True)))
@@ -162,9 +162,9 @@ class PassesNothingOver(NameToText):
 
 
 class IsAboutSomebody(NameToText):
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         user = self.context.split.dataset.user_ids[0]
-        return samples_of((replace(s, user=user) for s in super().epoch(numbers, draw)), self.context.tables)
+        return samples_of((replace(s, user=user) for s in super().epoch(numbers, rng)), self.context.tables)
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_users_of_one_or_two_training_events_make_samples_of_every_task(events):
     ):
         samples = task.samples(0)
         assert all(any(s.bears_loss for s in sample.segments) for sample in samples)
-        # an item alone has nothing to be told by: where it is all, nothing is masked
+        # a single item has no context to be inferred from: alone it is not masked
         assert bool(samples) == (task.name != "masked_items" or events > 3)
 
 

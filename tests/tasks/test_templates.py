@@ -1,4 +1,4 @@
-"""Wordings: what is wrong in a template file is told in a sentence, and what is filled in is never read
+"""Templates: a fault in a template file is reported in a sentence, and what is filled in is never read
 again."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from shelftalk.errors import MissingFile, TemplateError
-from shelftalk.records import Segment
+from shelftalk.records import Nouns, Segment
 from shelftalk.tasks.masked_items import MaskedItems
 from shelftalk.tasks.masked_language import MaskedLanguage
 from shelftalk.tasks.pairwise_preference import PairwisePreference
@@ -14,7 +14,7 @@ from shelftalk.tasks.ranking import RankingTask
 from shelftalk.tasks.rating import RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import Task
-from shelftalk.tasks.templates import Words, fill, load_templates
+from shelftalk.tasks.templates import fill, load_templates
 from shelftalk.testing.task_exams import exam_context, world_split
 
 GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
@@ -38,7 +38,7 @@ GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
         ),
         (GOOD.replace("{item}", "item"), 'lacks the placeholder "{item}"'),
         (GOOD + "question = '{itm}'", 'unknown placeholder "{itm}"; did you mean "item"?'),
-        (GOOD.replace("source =", "source"), "not valid TOML: .*line 3.*mend that line"),
+        (GOOD.replace("source =", "source"), "not valid TOML: .*line 3.*correct that line"),
         (GOOD + GOOD, "two templates of .* have one name"),
         (GOOD + 'sauce = "x"\n', 'unknown key "sauce"; did you mean "source"?'),
         (GOOD + "held_out = true\n", "no template to train with"),
@@ -51,7 +51,7 @@ GOOD = '[[template]]\nname = "one"\nsource = "{history}"\ntarget = "{item}"\n'
         (GOOD.replace("[[template]]", "[[wording]]"), r"\[\[template\]\]"),
     ],
 )
-def test_a_template_file_with_an_error_is_told_in_one_sentence(tmp_path, text, message):
+def test_a_template_file_with_an_error_is_reported_in_one_sentence(tmp_path, text, message):
     path = tmp_path / "own.toml"
     path.write_text(text)
     with pytest.raises(TemplateError, match=message) as caught:
@@ -59,12 +59,12 @@ def test_a_template_file_with_an_error_is_told_in_one_sentence(tmp_path, text, m
     assert "own.toml" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_missing_template_file_is_told(tmp_path):
+def test_a_missing_template_file_is_reported(tmp_path):
     with pytest.raises(MissingFile, match="nowhere.toml"):
         load_templates("retrieval", ("history", "item"), str(tmp_path / "nowhere.toml"))
 
 
-def test_a_template_file_in_another_encoding_is_told(tmp_path):
+def test_a_template_file_in_another_encoding_is_reported(tmp_path):
     path = tmp_path / "latin.toml"
     path.write_bytes(GOOD.replace("one", "caf\xe9").encode("latin-1"))
     with pytest.raises(TemplateError, match="not UTF-8"):
@@ -74,7 +74,7 @@ def test_a_template_file_in_another_encoding_is_told(tmp_path):
 @pytest.mark.parametrize(
     "task", [RetrievalTask, RankingTask, RatingTask, MaskedItems, MaskedLanguage, PairwisePreference]
 )
-def test_built_in_tasks_have_several_wordings_and_hold_one_out(task: type[Task]):
+def test_built_in_tasks_have_several_templates_and_hold_one_out(task: type[Task]):
     templates = load_templates(task.name, task.placeholders, optional=task.optional)
     assert sum(template.held_out for template in templates) >= 1
     assert sum(not template.held_out for template in templates) >= 2
@@ -90,8 +90,8 @@ def test_what_is_filled_in_is_never_read_again():
     ]
 
 
-def test_words_join_the_wording_and_segments_stay_apart():
-    words = Words("film", "films", "viewer", "watched").values()
+def test_strings_become_part_of_the_text_and_segments_stay_separate():
+    words = Nouns("film", "films", "viewer", "watched").placeholders()
     assert fill("{Nouns} a {person} {took}:\n{history}", {**words, "history": []}) == [
         Segment("Films a viewer watched:\n")
     ]
@@ -105,13 +105,13 @@ def test_words_join_the_wording_and_segments_stay_apart():
             "after {history} comes {item}?",
             "{noun}",
             "",
-            r'"\{item\}" in its source; it belongs into the target',
+            r'"\{item\}" in its source; move it to the target',
         ),
-        ("which {noun}?", "{history}{item}", "", r'"\{history\}" in its target; it belongs into the source'),
-        ("{history}", "{item}", 'question = "what?"', "has a question, which this task does not ask"),
+        ("which {noun}?", "{history}{item}", "", r'"\{history\}" in its target; move it to the source'),
+        ("{history}", "{item}", 'question = "what?"', "has a question, and this task has none"),
     ],
 )
-def test_a_placeholder_in_the_wrong_part_is_told_when_it_is_loaded(tmp_path, source, target, more, message):
+def test_a_placeholder_in_the_wrong_part_is_reported_at_loading(tmp_path, source, target, more, message):
     path = tmp_path / "own.toml"
     path.write_text(f'[[template]]\nname = "own"\nsource = "{source}"\ntarget = "{target}"\n{more}\n')
     with pytest.raises(TemplateError, match=message):

@@ -1,4 +1,4 @@
-"""`text.user_ids`: prompts name the users that were trained on, by symbols that tell nothing, and no one
+"""`text.user_ids`: prompts name the users that were trained on, by symbols without information, and no one
 else."""
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def test_symbols_are_a_permutation_that_depends_on_the_seed_and_is_not_the_order
     assert symbols == context().user_symbols != context(seed=1).user_symbols
 
 
-def test_a_known_user_is_named_in_the_first_line_and_a_stranger_is_not():
+def test_a_known_user_is_named_in_the_first_line_and_an_unknown_user_is_not():
     on, off = context(), context(on=False)
     symbol = dict(zip(on.split.dataset.user_ids, on.user_symbols, strict=True))
     request = on.split.ranking_requests("validation")[0][3]
@@ -45,11 +45,11 @@ def test_a_known_user_is_named_in_the_first_line_and_a_stranger_is_not():
             without = plain.prompt(request, template)
             line = [Segment("Customer "), Segment(symbol[request.user], symbols=True), Segment("\n")]
             assert named.prompt(request, template) == [*line, *without]
-            assert named.prompt(replace(request, user="a stranger"), template) == without
+            assert named.prompt(replace(request, user="unknown"), template) == without
             assert named.prompt(replace(request, user=""), template) == without
 
 
-def test_known_users_and_strangers_may_be_asked_about_together():
+def test_known_and_unknown_users_may_be_in_one_batch():
     about = context()
     requests = [
         replace(request, user=request.user if n % 2 else "")

@@ -13,21 +13,21 @@ LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=8)
 
 
 def cuts(
-    lengths: list[int], size: int, draw: np.random.Generator, targets: int = 0
+    lengths: list[int], size: int, rng: np.random.Generator, targets: int = 0
 ) -> list[list[tuple[int, int]]]:
-    """The windows of each history, counted from its first event; histories stand 1000 events apart."""
+    """The windows of each history, counted from its first event; histories begin 1000 events apart."""
     begin = 1000 * np.arange(len(lengths))
-    found: list[list[tuple[int, int]]] = [[] for _ in lengths]
+    cuts_of: list[list[tuple[int, int]]] = [[] for _ in lengths]
     for owner, start, stop, _ in zip(
-        *windows(np.stack([begin, begin + lengths], axis=1), size, draw, targets), strict=True
+        *windows(np.stack([begin, begin + lengths], axis=1), size, rng, targets), strict=True
     ):
-        found[owner].append((int(start - begin[owner]), int(stop - begin[owner])))
-    return found
+        cuts_of[owner].append((int(start - begin[owner]), int(stop - begin[owner])))
+    return cuts_of
 
 
-def learned(length: int, size: int, draw: np.random.Generator, targets: int) -> list[int]:
+def learned(length: int, size: int, rng: np.random.Generator, targets: int) -> list[int]:
     """The events of one history that bear loss, in the order of the windows."""
-    cut = zip(*windows(np.array([[0, length]]), size, draw, targets), strict=True)
+    cut = zip(*windows(np.array([[0, length]]), size, rng, targets), strict=True)
     return [event for _, start, stop, first in cut for event in range(start + first, stop)]
 
 
@@ -61,10 +61,10 @@ def test_with_targets_windows_end_everywhere_over_the_epochs():
     assert ends == set(range(1, 10))
 
 
-def test_over_the_epochs_every_item_stands_at_every_distance_from_the_start_of_its_window():
+def test_over_the_epochs_every_item_is_at_every_distance_from_the_start_of_its_window():
     draw = np.random.default_rng(0)
-    found = [cut for _ in range(200) for cut in cuts([20], 6, draw)[0]]
-    assert {11 - start for start, stop in found if start <= 11 < stop} == set(range(6))
+    windows_seen = [cut for _ in range(200) for cut in cuts([20], 6, draw)[0]]
+    assert {11 - start for start, stop in windows_seen if start <= 11 < stop} == set(range(6))
 
 
 def test_histories_are_cut_independently_of_each_other():

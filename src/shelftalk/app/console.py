@@ -230,7 +230,7 @@ def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
             f"{row['tokens_max']}",
         )
         prefixes = (f"{row['tokens_until_unique']:.1f}", f"{row['shared_prefixes']}", f"{row['trie_nodes']}")
-        rest = (f"{row['told_apart_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
+        rest = (f"{row['collision_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
         table.add_row(row["scheme"] + (" (leaks)" if row["leaks"] else ""), *tokens, *prefixes, *rest)
     console = Console(highlight=False, markup=False)
     _print_table(console, table)

@@ -15,7 +15,7 @@ import polars as pl
 from shelftalk.data.item_filter import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
-from shelftalk.recommender import check_items, check_wanted
+from shelftalk.recommender import check_items, check_k
 from shelftalk.records import Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
@@ -69,7 +69,7 @@ class ScoredCatalogue:
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The best min(k, what is left) of what passes each request's filter, less its history and excluded
         items."""
-        check_wanted(k)
+        check_k(k)
         check_items(requests, self.row_of, "retrieval")
         rankings: list[Ranking] = []
         for batch in self.batches(requests):

@@ -1,4 +1,4 @@
-"""Dataset: a catalogue and who took what, when. Validated once, here, at the door; trusted ever after.
+"""Dataset: a catalogue and who took what, when. Validated once, when it is made, and trusted afterwards.
 
 Legend: I items, U users, E events.
 """
@@ -35,7 +35,7 @@ EVENT_COLUMNS = {
     "nanosecond": pl.Int64,
 }
 TIME = ("timestamp", "nanosecond")
-"""The columns of a moment: whole Unix seconds, and the nanoseconds after them, 0 to 999,999,999."""
+"""The columns of a time: whole Unix seconds, and the nanoseconds after them, 0 to 999,999,999."""
 Order = Literal["position", "timestamp"]
 
 
@@ -44,12 +44,11 @@ class Dataset:
     """A catalogue and time-ordered histories.
 
     `items` has the columns of ITEM_COLUMNS ("" for missing text, null for a missing price), one row per item,
-    in catalogue order: a seeded hash of the item id, so that no file order survives. `events` has
+    in catalogue order: that of a seeded hash of the item id, independent of the file. `events` has
     EVENT_COLUMNS (null for a missing time or rating), grouped by user in the order of a seeded hash of the
     user id, oldest first within a user; `position` counts 0, 1, 2 ... within the user, `timestamp` is in
     whole Unix seconds and `nanosecond` the fraction of the second. Where the events have no order, `position`
-    is null and a user's events stand in the order of a seeded hash. Build one with `make_dataset`; every
-    other way in goes through it.
+    is null and a user's events are in the order of a seeded hash. Made by `make_dataset`.
     """
 
     items: pl.DataFrame
@@ -91,7 +90,7 @@ class Dataset:
 
     @property
     def ordered(self) -> bool:
-        """Whether a user's events have an order of their own, and not that of a seeded hash."""
+        """Whether the data orders a user's events, and not a seeded hash."""
         return self.events["position"].null_count() == 0
 
     @property
@@ -108,25 +107,24 @@ class Dataset:
         title, brand, categories, price, description = self.items.row(self.row_of[item_id])[1:]
         return Item(item_id, title, brand, categories, price, description)
 
-    def keeping(self, stays: np.ndarray) -> Dataset:
-        """The events where `stays` [E] holds, counted anew, and the whole catalogue."""
-        events = self.events.filter(pl.Series(stays))
+    def filter_events(self, mask: np.ndarray) -> Dataset:
+        """The events where `mask` [E] is true, with positions counted anew, and the whole catalogue."""
+        events = self.events.filter(pl.Series(mask))
         position = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
         return Dataset(self.items, events.with_columns(position=position) if self.ordered else events)
 
     def without_order(self, seed: int) -> Dataset:
-        """The same catalogue and events, a user's in the order of a seeded hash; itself where they have no
-        order already."""
+        """The same catalogue and events, each user's in the order of a seeded hash; the same object where
+        they have no order already."""
         if not self.ordered:
             return self
         return make_dataset(self.items, self.events.with_columns(position=None, timestamp=None), seed)
 
     def fingerprint(self) -> str:
-        """SHA-256 over catalogue and events: two datasets with one fingerprint hold the same."""
+        """SHA-256 over catalogue and events: two datasets with one fingerprint are equal."""
         digest = hashlib.sha256()
-        fractions = (
-            self.events["nanosecond"] != 0
-        ).any()  # times of whole seconds keep the fingerprint of versions without fractions
+        # times of whole seconds keep the fingerprint of versions without fractions
+        fractions = (self.events["nanosecond"] != 0).any()
         for frame in (self.items, self.events if fractions else self.events.drop("nanosecond")):
             digest.update(frame.write_json().encode())
         return digest.hexdigest()
@@ -147,7 +145,7 @@ class Dataset:
 def make_dataset(
     items: pl.DataFrame, events: pl.DataFrame, seed: int = 0, order: tuple[str, ...] | None = None
 ) -> Dataset:
-    """Validate and order. The only door into a Dataset.
+    """Validate and order. Every Dataset from outside is made here.
 
     `items` needs item_id, `events` needs user_id and item_id; the other columns of ITEM_COLUMNS and
     EVENT_COLUMNS may be absent or null. A user's events are ordered by the columns `order`, by default those
@@ -166,17 +164,17 @@ def make_dataset(
         .sort("order", "item_id")
         .drop("order")
     )
-    when = order_of(events) if order is None else order
+    order = order_of(events) if order is None else order
     pairs = [f"{user}\x1f{item}" for user, item in zip(events["user_id"], events["item_id"], strict=True)]
     users = events.select(pl.col("user_id").unique().sort())["user_id"]
     user_order = pl.DataFrame({"user_id": users, "user_order": seeds.hash_order(users, seed, "user order")})
     events = (
         events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
         .join(user_order, on="user_id", how="left")
-        .sort("user_order", "user_id", *when, "tie", "item_id")
+        .sort("user_order", "user_id", *order, "tie", "item_id")
         .with_columns(
             position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
-            if when
+            if order
             else pl.lit(None, pl.Int64)
         )
         .select(list(EVENT_COLUMNS))
@@ -188,7 +186,7 @@ def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ..
     """The columns by which a user's events are sorted; empty where neither positions nor times are complete.
 
     `wanted` "timestamp" is the time alone, "position" the position and, of equal ones, the time. By default
-    the position orders, unless a user has the same one twice and times stand beside it: then it is a place on
+    the position orders, unless a user has the same one twice and there are times: then it is a position on
     a page or in a basket, so that the time orders and the position decides between equal times.
     """
     position, time = (
@@ -203,8 +201,7 @@ def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ..
 
 
 def shared_positions(events: pl.DataFrame) -> pl.DataFrame:
-    """The events whose position their user has more than once, without events that are repeated as a
-    whole."""
+    """The events whose position their user has more than once; an event repeated as a whole counts once."""
     columns = [name for name in ("user_id", "item_id", "position", *TIME) if name in events.columns]
     distinct = events.unique(columns, keep="first", maintain_order=True)
     return distinct.filter(pl.struct("user_id", "position").is_duplicated())
@@ -228,8 +225,8 @@ def _with_columns(frame: pl.DataFrame, columns: dict[str, type[pl.DataType]]) ->
 
 
 def _in_type(values: pl.Series, kind: type[pl.DataType]) -> pl.Series:
-    """The column in its type; BadValue where that would guess or lose something (text as number, 3.0 as "3.0"
-    or 3)."""
+    """The column in its type; BadValue where the cast would guess or lose something (text as number, 3.0 as
+    "3.0" or 3)."""
     is_text = values.dtype in (pl.String, pl.Categorical, pl.Enum)
     fits = values.dtype.is_integer() or (
         is_text if kind == pl.String else kind == pl.Float64 and values.dtype.is_numeric()
@@ -262,22 +259,24 @@ def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
     twice = items.filter(pl.col("item_id").is_duplicated())["item_id"]
     if len(twice):
         raise DuplicateItem(
-            f'item "{twice[0]}" stands on more than one row of the catalogue ({twice.n_unique()} such items); keep one row each.'
+            f'item "{twice[0]}" is on more than one row of the catalogue ({twice.n_unique()} such items); '
+            "keep one row each."
         )
     unknown = events.join(items.select("item_id"), on="item_id", how="anti")["item_id"]
     if len(unknown):
         raise UnknownItem(
-            f'item "{unknown[0]}" of the interactions is not in the catalogue ({unknown.n_unique()} such items); '
+            f'item "{unknown[0]}" of the interactions is not in the catalogue '
+            f"({unknown.n_unique()} such items); "
             "add it to the items file, with an id alone if nothing else is known."
         )
     again = events.filter(pl.struct("user_id", "item_id").is_duplicated())
-    if len(again):  # such an event could be held out and yet stand in its own history
-        raise BadValue(
-            f'user "{again["user_id"][0]}" takes item "{again["item_id"][0]}" more than once; keep one event each.'
-        )
+    if len(again):  # such an event could be held out and yet be in its own history
+        user, item = again.select("user_id", "item_id").row(0)
+        raise BadValue(f'user "{user}" takes item "{item}" more than once; keep one event each.')
     if not events["nanosecond"].is_between(0, 999_999_999).all():
         raise BadValue(
-            'the column "nanosecond" holds a value outside 0 to 999,999,999; add whole seconds to "timestamp".'
+            'the column "nanosecond" holds a value outside 0 to 999,999,999; '
+            'add whole seconds to "timestamp".'
         )
     if 0 < events["position"].null_count() < len(events):
         raise BadValue(

@@ -1,4 +1,4 @@
-"""From a request's filter to the items that pass it: one mask per filter, computed once and kept.
+"""From a request's filter to the items that pass it: one mask per filter, computed once and cached.
 
 Legend: I items, T distinct texts of a column.
 """
@@ -19,20 +19,18 @@ from shelftalk.errors import UnknownItem, UnknownLabel
 from shelftalk.records import Filter
 
 SEPARATORS = re.compile("[;>|]")
-"""What stands between the labels of a text of categories. No comma: "Gun Holsters, Cases & Bags" is one
-label."""
-KEPT = 2**26
-"""Bytes of masks that are kept for one catalogue; those asked longest ago go first."""
-LISTS_KEPT = 16
-"""Masks of filters with a list of items that are kept: the list is kept with its mask, and may be many times
-as large."""
+"""What separates the labels in a `categories` text. No comma: "Gun Holsters, Cases & Bags" is one label."""
+MASK_BYTES = 2**26
+"""Bytes of masks that are cached for one catalogue; the least recently used are dropped first."""
+LISTED_MASKS = 16
+"""Cached masks of filters with a list of items, each together with its list, which may be much larger."""
 
 
 def allowed(items: pl.DataFrame, wanted: Filter) -> np.ndarray:
     """[I] bool, read-only, in catalogue order: which items pass all conditions of the filter.
 
-    `items` is the catalogue frame of a Dataset. What is derived from it is kept as long as the frame itself
-    is. Raises UnknownLabel for a category or brand that no item has and for a price where no item has one,
+    `items` is the catalogue frame of a Dataset. What is derived from it is cached for the lifetime of the
+    frame. Raises UnknownLabel for a category or brand that no item has and for a price where no item has one,
     UnknownItem for an id of `only` that is not in the catalogue.
     """
     return _conditions_of(items).mask(wanted)
@@ -40,46 +38,43 @@ def allowed(items: pl.DataFrame, wanted: Filter) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class _Labels:
-    """`text` [I]: which of the T distinct texts of its column an item has. `bearers`: folded label -> the
-    texts that bear it."""
+    """`text` [I]: which of the T distinct texts of its column an item has. `texts_with`: folded label -> the
+    texts that have it."""
 
     kind: str
     text: np.ndarray
-    bearers: dict[str, list[int]]
+    texts_with: dict[str, list[int]]
     spelling: dict[str, str]
 
     def mask(self, labels: Sequence[str]) -> np.ndarray:
         """[I] bool: the items with any of the labels."""
         chosen = np.zeros(self.text.max(initial=-1) + 1, bool)  # [T]
         for label in labels:
-            if _folded(label) not in self.bearers:
+            if _folded(label) not in self.texts_with:
                 raise UnknownLabel(
                     f'no item of the catalogue has the {self.kind} "{label}"; {self._hint(label)}'
                 )
-            chosen[self.bearers[_folded(label)]] = True
+            chosen[self.texts_with[_folded(label)]] = True
         return chosen[self.text]
 
     def _hint(self, label: str) -> str:
-        """The nearest label, or where none is near a few of those that most texts bear."""
-        if not self.bearers:
+        """The nearest label, or where none is near the most frequent ones."""
+        if not self.texts_with:
             return f"no item has any {self.kind}, so leave it out of the filter."
-        if close := difflib.get_close_matches(_folded(label), self.bearers, n=1, cutoff=0.5):
+        if close := difflib.get_close_matches(_folded(label), self.texts_with, n=1, cutoff=0.5):
             return f'did you mean "{self.spelling[close[0]]}"?'
-        common = sorted(self.bearers, key=lambda known: (-len(self.bearers[known]), known))[:5]
-        return (
-            f"it has {len(self.bearers)}, such as "
-            + ", ".join(f'"{self.spelling[known]}"' for known in common)
-            + "."
-        )
+        common = sorted(self.texts_with, key=lambda known: (-len(self.texts_with[known]), known))[:5]
+        examples = ", ".join(f'"{self.spelling[known]}"' for known in common)
+        return f"it has {len(self.texts_with)}, such as {examples}."
 
 
 class _Conditions:
-    """What the filters of a catalogue look up, each made when it is first asked for."""
+    """The columns of a catalogue that filters read, each prepared at first use."""
 
     def __init__(self, items: pl.DataFrame) -> None:
         self.items = items
-        self._unlisted = lru_cache(max(1, KEPT // max(1, len(items))))(self._mask)
-        self._listed = lru_cache(LISTS_KEPT)(self._mask)
+        self._unlisted = lru_cache(max(1, MASK_BYTES // max(1, len(items))))(self._mask)
+        self._listed = lru_cache(LISTED_MASKS)(self._mask)
 
     def mask(self, wanted: Filter) -> np.ndarray:
         """[I] bool, read-only."""
@@ -119,7 +114,7 @@ class _Conditions:
             passes &= self.price <= wanted.max_price
         if wanted.only is not None:
             passes &= self._among(wanted.only)
-        passes.flags.writeable = False  # it is handed out again
+        passes.flags.writeable = False  # it is shared by all requests of this filter
         return passes
 
     def _among(self, item_ids: Sequence[str]) -> np.ndarray:
@@ -133,36 +128,33 @@ class _Conditions:
         return passes
 
 
-_CONDITIONS: dict[
-    int, _Conditions
-] = {}  # by id, since a frame is not hashable; an entry leaves together with its frame
+# by id(), since a frame is not hashable; an entry is dropped together with its frame
+_CONDITIONS: dict[int, _Conditions] = {}
 
 
 def _conditions_of(items: pl.DataFrame) -> _Conditions:
-    found = _CONDITIONS.get(id(items))
-    if found is None:
-        found = _CONDITIONS[id(items)] = _Conditions(
-            items.clone()
-        )  # a clone shares the data, and lets the frame itself go
+    conditions = _CONDITIONS.get(id(items))
+    if conditions is None:
+        # a clone shares the data and does not keep the frame itself alive
+        conditions = _CONDITIONS[id(items)] = _Conditions(items.clone())
         weakref.finalize(items, _CONDITIONS.pop, id(items))
-    return found
+    return conditions
 
 
 def _labels(column: pl.Series, kind: str, divided: bool) -> _Labels:
     """The labels of every distinct text: the whole of it and, where it is `divided`, its parts."""
     distinct = column.unique().sort().to_list()
-    bearers: dict[str, list[int]] = {}
+    texts_with: dict[str, list[int]] = {}
     spelling: dict[str, str] = {}
     for number, text in enumerate(distinct):
-        found = {
-            _folded(part): part.strip() for part in ([*SEPARATORS.split(text), text] if divided else [text])
-        }
-        for label in found.keys() - {""}:
-            bearers.setdefault(label, []).append(number)
-            spelling.setdefault(label, found[label])
-    return _Labels(kind, column.rank("dense").to_numpy().astype(np.int32) - 1, bearers, spelling)
+        parts = [*SEPARATORS.split(text), text] if divided else [text]
+        labels = {_folded(part): part.strip() for part in parts}
+        for label in labels.keys() - {""}:
+            texts_with.setdefault(label, []).append(number)
+            spelling.setdefault(label, labels[label])
+    return _Labels(kind, column.rank("dense").to_numpy().astype(np.int32) - 1, texts_with, spelling)
 
 
 def _folded(label: str) -> str:
-    """Case and space do not count."""
+    """The label without case and extra white space."""
     return " ".join(label.split()).casefold()

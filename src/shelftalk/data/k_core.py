@@ -1,4 +1,4 @@
-"""The k-core filter: every user and every item that stays has at least k events.
+"""The k-core filter: every user and every item that is kept has at least k events.
 
 Legend: E events, U users, I items.
 """
@@ -27,8 +27,7 @@ def k_core(events: pl.DataFrame, k: int) -> tuple[pl.DataFrame, int]:
 
 
 def in_core(events: pl.DataFrame, k: int) -> tuple[np.ndarray, int]:
-    """[E] bool, which of the events are in the k-core (see `k_core`), and the number of passes. Raises
-    NothingLeft."""
+    """[E] bool, which events `k_core` keeps, and the number of passes. Raises NothingLeft."""
     users = _codes(events["user_id"])
     items = _codes(events["item_id"])
     kept, passes = _core(users, items, k)
@@ -50,15 +49,15 @@ def _codes(ids: pl.Series) -> np.ndarray:
 
 
 def _core(users: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, int]:
-    """[E] bool, what stays; and the number of passes that removed something."""
+    """[E] bool, what is kept; and the number of passes that removed something."""
     rows, passes = np.arange(len(users)), 0
     while len(rows):
-        stays = np.ones(len(rows), bool)
+        enough = np.ones(len(rows), bool)
         for codes in (users[rows], items[rows]):
-            stays &= np.bincount(codes)[codes] >= k
-        if stays.all():
+            enough &= np.bincount(codes)[codes] >= k
+        if enough.all():
             break
-        rows, passes = rows[stays], passes + 1
+        rows, passes = rows[enough], passes + 1
     kept = np.zeros(len(users), bool)
     kept[rows] = True
     return kept, passes

@@ -1,4 +1,4 @@
-"""Untrusted text made fit for one line of a prompt."""
+"""Untrusted text as one printable line of a prompt."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How alike two items are: by their texts, and by who took both. Read by indexing, tasks and item_knn.
+"""How similar two items are: by their texts, and by who took both. Read by indexing, tasks and item_knn.
 
-All matrices stand in catalogue order. That of texts is made of the catalogue alone, the others of training
+All matrices are in catalogue order. That of texts is made of the catalogue alone, the others of training
 events alone.
 
 Legend: I items, F text features, U users.
@@ -17,16 +17,16 @@ from shelftalk.data.splitting import Split
 
 TEXT_COLUMNS = ("title", "brand", "categories")
 BLOCK = 512
-"""Rows of a similarity matrix that are looked at together."""
+"""Rows of a similarity matrix that are computed at a time."""
 COUNTED_EVENTS = 3000
 """Most recent training events of one user that count in co-occurrence: its cells are the square of a history,
-and the 50,000 items of a guest account would take tens of gigabytes and say nothing about taste."""
+and the 50,000 items of a guest account would take tens of gigabytes and reveal nothing about taste."""
 CELL_BYTES = 24
-"""Of memory for a cell of co-occurrence while it is made, about."""
+"""Approximate memory per cell of co-occurrence while it is computed."""
 
 
 def item_texts(items: pl.DataFrame) -> list[str]:
-    """[I] what the catalogue says of each item: title, brand and categories, "" where it says nothing."""
+    """[I] title, brand and categories of each item, "" where it has none of them."""
     return [" ".join(filter(None, row)) for row in items.select(TEXT_COLUMNS).iter_rows()]
 
 
@@ -34,12 +34,12 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
     """TF-IDF vectors of title, brand and categories: 1-2-grams, sublinear counts, length 1.
 
     Returns [I, F] float32, features in alphabetical order, so that the product of two rows is their cosine.
-    An item without a word gets a row of zeros; a catalogue without a word gets F = 0.
+    An item without a word has a row of zeros; a catalogue without a word has F = 0.
     """
     texts = item_texts(items)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm="l2", dtype=np.float32)
-    words = vectorizer.build_analyzer()
-    if not any(words(text) for text in texts):  # the vectorizer refuses an empty vocabulary
+    terms = vectorizer.build_analyzer()
+    if not any(terms(text) for text in texts):  # the vectorizer refuses an empty vocabulary
         return csr_matrix((len(texts), 0), dtype=np.float32)
     return csr_matrix(vectorizer.fit_transform(texts))
 
@@ -49,11 +49,10 @@ def shared_users(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
     each user the most recent `events` training events count, so that there are at most `events` cells per
     training event."""
     shape = (len(split.dataset.user_ids), len(split.dataset.items))
-    counted = np.flatnonzero(_from_the_end(split) < events)
+    counted = np.flatnonzero(_events_after(split) < events)
     ones = np.ones(len(counted), np.float64)
-    taken = csr_matrix(
-        (ones, (split.training_users[counted], split.training_items[counted])), shape
-    )  # [U, I]
+    pairs = split.training_users[counted], split.training_items[counted]
+    taken = csr_matrix((ones, pairs), shape)  # [U, I]
     return csr_matrix(taken.T @ taken)
 
 
@@ -64,22 +63,22 @@ def not_counted(split: Split, events: int, setting: str) -> list[str]:
     users = int((lengths > events).sum())
     if not users:
         return []
-    longest = int(lengths.argmax())
+    user, most = split.dataset.user_ids[int(lengths.argmax())], int(lengths.max())
     cells = min((lengths.astype(float) ** 2).sum(), float(len(split.dataset.items)) ** 2)
     return [
-        f"Co-occurrence counts the most recent {events:,} training events of a user alone, and {users:,} of {len(lengths):,} users have "
-        f'more (user "{split.dataset.user_ids[longest]}" has {lengths[longest]:,}); to count them all, set {setting} = {lengths[longest]}, '
-        f"which may take {CELL_BYTES * cells / 1e9:.1f} GB."
+        f"Co-occurrence counts the most recent {events:,} training events of a user alone, and {users:,} of "
+        f'{len(lengths):,} users have more (user "{user}" has {most:,}); to count them all, set '
+        f"{setting} = {most}, which may take {CELL_BYTES * cells / 1e9:.1f} GB."
     ]
 
 
-def _from_the_end(split: Split) -> np.ndarray:
-    """[E] for each training event, how many of its user's come behind it."""
+def _events_after(split: Split) -> np.ndarray:
+    """[E] for each training event, how many of the same user come after it."""
     order = np.argsort(split.training_users, kind="stable")
     ends = np.cumsum(np.bincount(split.training_users, minlength=1))
-    behind = np.empty(len(order), np.int64)
-    behind[order] = ends[split.training_users[order]] - 1 - np.arange(len(order))
-    return behind
+    after = np.empty(len(order), np.int64)
+    after[order] = ends[split.training_users[order]] - 1 - np.arange(len(order))
+    return after
 
 
 def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
@@ -95,38 +94,36 @@ def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
     scale = 1.0 / np.sqrt(np.maximum(users, 1.0))
     together.setdiag(0.0)
     together.eliminate_zeros()
-    together.data *= np.repeat(
-        scale, np.diff(together.indptr)
-    )  # in place: each copy of the cells may take gigabytes
+    # in place: each copy of the cells may take gigabytes
+    together.data *= np.repeat(scale, np.diff(together.indptr))
     together.data *= scale[together.indices]
-    together = csr_matrix(
-        (together.data.astype(np.float32), together.indices, together.indptr), together.shape
-    )
-    together.sort_indices()
-    return together
+    cells = together.data.astype(np.float32), together.indices, together.indptr
+    cosine = csr_matrix(cells, together.shape)
+    cosine.sort_indices()
+    return cosine
 
 
 def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
-    """[I, number] int64 catalogue rows of the items most alike to each by text (see `text_vectors`), the most
-    alike first.
+    """[I, number] int64 catalogue rows of the items most similar to each by text (see `text_vectors`), the
+    most similar first.
 
-    -1 fills up where fewer items have a word in common. Catalogue texts alone are read.
+    Padded with -1 where fewer items have a word in common. Only catalogue texts are read.
     """
     vectors = text_vectors(items)
     features = csr_matrix(vectors.T)
-    found = np.full((vectors.shape[0], number), -1, np.int64)
+    nearest = np.full((vectors.shape[0], number), -1, np.int64)
     for start in range(0, vectors.shape[0], BLOCK):
         cosine = (vectors[start : start + BLOCK] @ features).toarray()  # [block, I]
         rows = np.arange(len(cosine))
         cosine[rows, start + rows] = 0.0  # not the item itself
-        # ties go to the item that stands first in the catalogue: what partial sorting makes of them depends
-        # on the processor
+        # ties go to the item that is first in the catalogue: partial sorting alone would order them
+        # differently on different processors
         least = np.partition(cosine, -min(number, len(items)), axis=1)[:, -min(number, len(items))][:, None]
         above, equal = cosine > least, cosine == least
-        room = min(number, len(items)) - above.sum(axis=1, keepdims=True)
-        best = np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= room)))[1].reshape(len(cosine), -1)
-        alike = np.take_along_axis(cosine, best, axis=1)
-        order = np.argsort(-alike, axis=1, kind="stable")
-        best, alike = np.take_along_axis(best, order, axis=1), np.take_along_axis(alike, order, axis=1)
-        found[start : start + BLOCK, : best.shape[1]] = np.where(alike > 0, best, -1)
-    return found
+        missing = min(number, len(items)) - above.sum(axis=1, keepdims=True)
+        best = np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= missing)))[1].reshape(len(cosine), -1)
+        values = np.take_along_axis(cosine, best, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        best, values = np.take_along_axis(best, order, axis=1), np.take_along_axis(values, order, axis=1)
+        nearest[start : start + BLOCK, : best.shape[1]] = np.where(values > 0, best, -1)
+    return nearest

@@ -1,12 +1,11 @@
-"""Split: one partition for all tasks of a model, kept label by label.
+"""Split: one partition for all tasks of a model, label by label.
 
 The label of retrieval and ranking is *that* the user took an item; the label of rating prediction is the
-value. An event held out for retrieval is in no training text and no count at all; a rating held out is an
-event without a rating.
+value. An event held out for retrieval is in no training text and no count; an event whose rating is held out
+is an event without a rating.
 
-A scheme says which events are held out. What follows it holds for any scheme: of a user's events those of the
-training part come first, then those of the validation part, then those of the test part; a user may have none
-of the last two.
+A scheme decides which events are held out. In every scheme a user's training events come first, then those of
+the validation part, then those of the test part; a user may have none of the last two.
 
 Legend: U users, E events, I items.
 """
@@ -34,17 +33,16 @@ TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
 Part = Literal["validation", "test"]
 Scheme = Literal["leave_one_out", "random"]
 LEAST_EVENTS = 3
-"""Events of a user from which on two are held out: one each to train, to validate and to test."""
+"""Fewest events of a user of whom two are held out: one each to train, to validate and to test."""
 LEAST_RATERS = 2
-"""Users with a test rating without whom an error has no interval: resampling a single user always draws the
-same."""
+"""Fewest users with a test rating for an interval of the error: resampling one user always gives the same."""
 MAX_RATING_VALUES = 100
-"""A scale of more values has too few examples of each for a model to say them."""
+"""A scale of more values has too few examples of each for a model to learn them."""
 RANDOM_SPLIT = (
     "The split is random: of each user an interaction drawn by seed is the test, another one validation. "
-    "Figures say how well what a history lacks is found, not what comes next in time."
+    "Figures measure how well what a history lacks is found, not what comes next in time."
 )
-"""What is said wherever figures of such a split are."""
+"""The note beside all figures of such a split."""
 PARTS: tuple[Part, ...] = ("validation", "test")
 PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
@@ -82,7 +80,7 @@ class Split:
 
     @property
     def scheme(self) -> Scheme:
-        """How the events were divided: a random split has taken whatever order there was from them."""
+        """How the events were divided: a random split has removed their order, if they had one."""
         return "leave_one_out" if self.dataset.ordered else "random"
 
     @cached_property
@@ -98,13 +96,12 @@ class Split:
 
     @cached_property
     def visible_rating(self) -> np.ndarray:
-        """[E] float64: the rating where a model may see it, NaN elsewhere. Every shown rating and every mean
-        reads this."""
+        """[E] float64: the rating where a model may see it, NaN elsewhere. Prompts and means read it."""
         return np.where(self.rating_part == TRAIN, self.dataset.event_rating, np.nan)
 
     @cached_property
     def training_items(self) -> np.ndarray:
-        """[training events] int32 catalogue rows: all that may be counted."""
+        """[training events] int32 catalogue rows: the events that may be counted."""
         return self.dataset.event_item[self.event_part == TRAIN]
 
     @cached_property
@@ -119,7 +116,7 @@ class Split:
 
     @cached_property
     def why_no_rating_task(self) -> str:
-        """Why the data cannot support rating prediction, as half a sentence; "" where it can."""
+        """Why the data does not allow rating prediction, as half a sentence; "" where it does."""
         if not self.dataset.has_ratings:
             return "the interactions have no ratings"
         if not all((self.rating_part == part).any() for part in PART_NUMBER.values()):
@@ -136,7 +133,7 @@ class Split:
         return ""
 
     def held_out_events(self, part: Part) -> np.ndarray:
-        """[n] event rows that `part` holds out, ascending: what its retrieval and ranking requests ask for,
+        """[n] event rows that `part` holds out, ascending: the targets of its retrieval and ranking requests,
         in their order."""
         return np.flatnonzero(self.event_part == PART_NUMBER[part])
 
@@ -145,8 +142,7 @@ class Split:
         return np.unique(self.event_user[self.held_out_events(part)])
 
     def retrieval_requests(self, part: Part) -> tuple[list[Request], list[str]]:
-        """One request per held-out event and the item it should find; at test time the validation item is in
-        the history."""
+        """One request per held-out event, and its item; test histories include the validation item."""
         pairs = [self._history_request(event) for event in self.held_out_events(part).tolist()]
         return [request for request, _ in pairs], [truth for _, truth in pairs]
 
@@ -154,10 +150,9 @@ class Split:
         """As `retrieval_requests`, with the fixed candidates of the part."""
         ids = self.dataset.item_ids
         requests, truths = self.retrieval_requests(part)
-        shown = [tuple(ids[row] for row in rows) for rows in self.candidates[part].tolist()]
-        return [
-            Request(r.user, r.history, r.ratings, candidates=c) for r, c in zip(requests, shown, strict=True)
-        ], truths
+        candidates = [tuple(ids[row] for row in rows) for rows in self.candidates[part].tolist()]
+        pairs = zip(requests, candidates, strict=True)
+        return [Request(r.user, r.history, r.ratings, candidates=c) for r, c in pairs], truths
 
     def rating_requests(self, part: Part) -> tuple[list[Request], list[float]]:
         """One request per rating of the part; its history holds the training events before the rated one."""
@@ -166,7 +161,7 @@ class Split:
         for event in np.flatnonzero(self.rating_part == PART_NUMBER[part]):
             user = int(self.event_user[event])
             first, last = self.training_bounds[user]
-            history, ratings = self._shown(int(first), int(min(event, last)))
+            history, ratings = self._history(int(first), int(min(event, last)))
             requests.append(
                 Request(data.user_ids[user], history, ratings, item=data.item_ids[data.event_item[event]])
             )
@@ -175,18 +170,16 @@ class Split:
 
     def _history_request(self, event: int) -> tuple[Request, str]:
         user = int(self.event_user[event])
-        history, ratings = self._shown(int(self.dataset.bounds[user]), event)
-        return Request(self.dataset.user_ids[user], history, ratings), self.dataset.item_ids[
-            self.dataset.event_item[event]
-        ]
+        history, ratings = self._history(int(self.dataset.bounds[user]), event)
+        item = self.dataset.item_ids[self.dataset.event_item[event]]
+        return Request(self.dataset.user_ids[user], history, ratings), item
 
-    def _shown(self, first: int, stop: int) -> tuple[tuple[str, ...], tuple[float | None, ...]]:
+    def _history(self, first: int, stop: int) -> tuple[tuple[str, ...], tuple[float | None, ...]]:
         """Items and visible ratings of the event rows first : stop."""
         ids = self.dataset.item_ids
         history = tuple(ids[row] for row in self.dataset.event_item[first:stop].tolist())
-        return history, tuple(
-            None if value != value else value for value in self.visible_rating[first:stop].tolist()
-        )
+        ratings = self.visible_rating[first:stop].tolist()
+        return history, tuple(None if rating != rating else rating for rating in ratings)  # NaN is unknown
 
     def fingerprint(self) -> str:
         """SHA-256 over dataset and partition."""
@@ -226,8 +219,8 @@ class Split:
 
 @dataclass(frozen=True)
 class TrainingCore:
-    """The k-core filter on training events alone: `k`, and whether items without a training event in the core
-    stay recommendable."""
+    """The k-core filter on training events alone: `k`, and whether the catalogue keeps items without a
+    training event in the core."""
 
     k: int
     whole_catalogue: bool
@@ -242,11 +235,11 @@ def split_dataset(
     validation, where a random split takes the order from the events first. All events of other users are
     training.
 
-    With a `core` the filter works on what has been divided: users and items with fewer than k training events
-    lose those, again and again until none is left, and a user who has lost them all is gone. The catalogue is
-    left whole, or is what has a training event in the core; then a held-out event of another item is dropped,
-    and its user is not evaluated in that part. What is held out decides nothing of what remains for training,
-    neither which events nor which ratings.
+    With a `core` the filter is applied after the split: training events of users and items with fewer than k
+    of them are removed, repeatedly until there are none, and so are users without any left. The catalogue
+    stays whole, or keeps the items with a training event in the core; then held-out events of other items are
+    dropped, and their users are not evaluated in that part. What is held out has no influence on which events
+    and ratings remain for training.
 
     Raises SettingsError for leave-one-out without an order, TooFewEvents where nobody can be evaluated, and
     NothingLeft for a core without events or a catalogue with too few items for the ranking candidates.
@@ -256,8 +249,9 @@ def split_dataset(
         dataset = dataset.without_order(seed)
     elif not dataset.ordered:
         raise SettingsError(
-            'split.scheme = "leave_one_out" holds out what came last, and the interactions have no order; name '
-            'the column that orders them in data.interactions_columns.timestamp, or set split.scheme = "random".'
+            'split.scheme = "leave_one_out" holds out what came last, and the interactions have no order; '
+            "name the column that orders them in data.interactions_columns.timestamp, or set "
+            'split.scheme = "random".'
         )
     event_part = _last_two(dataset)
     if core is not None:
@@ -289,13 +283,13 @@ def _last_two(dataset: Dataset) -> np.ndarray:
 
 
 def _in_training_core(dataset: Dataset, event_part: np.ndarray, k: int) -> tuple[Dataset, np.ndarray]:
-    """Training events in their own k-core, and the held-out events of the users who are left with any."""
+    """The k-core of the training events, and the held-out events of its users."""
     training = event_part == TRAIN
-    stays = np.zeros(len(event_part), bool)
-    stays[training], _ = in_core(dataset.events.filter(pl.Series(training)), k)
+    kept = np.zeros(len(event_part), bool)
+    kept[training], _ = in_core(dataset.events.filter(pl.Series(training)), k)
     users = np.repeat(np.arange(len(dataset.user_ids)), np.diff(dataset.bounds))
-    stays |= ~training & np.isin(users, users[stays])
-    return dataset.keeping(stays), event_part[stays]
+    kept |= ~training & np.isin(users, users[kept])
+    return dataset.filter_events(kept), event_part[kept]
 
 
 def _trained_catalogue(
@@ -304,34 +298,30 @@ def _trained_catalogue(
     """The catalogue of items with a training event, and the events of these items. Raises TooFewEvents where
     a part loses all."""
     trained = dataset.events.filter(pl.Series(event_part == TRAIN)).select("item_id").unique()
-    stays = np.isin(dataset.event_item, [dataset.row_of[item] for item in trained["item_id"].to_list()])
-    if set(np.unique(event_part[stays])) < set(np.unique(event_part)):
+    kept = np.isin(dataset.event_item, [dataset.row_of[item] for item in trained["item_id"].to_list()])
+    if set(np.unique(event_part[kept])) < set(np.unique(event_part)):
         raise TooFewEvents(
-            "what a part holds out is of items without a training event in the core; set data.catalogue = "
-            '"all" to keep them, or a lower data.k_core.'
+            "all that a part holds out is of items without a training event in the core; set "
+            'data.catalogue = "all" to keep them, or a lower data.k_core.'
         )
     items = dataset.items.join(trained, on="item_id", how="semi", maintain_order="left")
-    return replace(dataset.keeping(stays), items=items), event_part[stays], rating_part[stays]
+    return replace(dataset.filter_events(kept), items=items), event_part[kept], rating_part[kept]
 
 
 def _divide_ratings(
     dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, seed: int
 ) -> np.ndarray:
-    """[E] uint8. Drawn by place alone, so that no item or value moves another event's rating to another
-    part."""
+    """[E] uint8. Drawn by position alone, so that no item or value decides another rating's part."""
     rated = np.flatnonzero(~np.isnan(dataset.event_rating))
     rated = seeds.generator(seed, "rating split").permutation(rated)
-    validation, test = (
-        round(len(rated) * settings.rating_validation),
-        round(len(rated) * settings.rating_test),
-    )
+    validation = round(len(rated) * settings.rating_validation)
+    test = round(len(rated) * settings.rating_test)
     parts = np.full(len(event_part), NONE, np.uint8)
     parts[rated] = TRAIN
     parts[rated[:validation]] = VALIDATION
     parts[rated[validation : validation + test]] = TEST
-    parts[(parts == TRAIN) & (event_part != TRAIN)] = (
-        NONE  # held out for retrieval: in no training text of any task
-    )
+    # an event held out for retrieval is in no training text of any task
+    parts[(parts == TRAIN) & (event_part != TRAIN)] = NONE
     return parts
 
 
@@ -340,14 +330,14 @@ def _check_evaluated(split: Split) -> None:
     if all(len(split.held_out_events(part)) for part in PARTS):
         return
     raise TooFewEvents(
-        f"none of the {len(split.dataset.user_ids):,} users has {LEAST_EVENTS} interactions, one each to train, "
-        "validate and test; give interactions over a longer time, or of more users."
+        f"none of the {len(split.dataset.user_ids):,} users has {LEAST_EVENTS} interactions, one each to "
+        "train, validate and test; give interactions over a longer time, or of more users."
     )
 
 
 def _check_negatives(split: Split, negatives: int) -> None:
-    """Raises NothingLeft where some evaluated user leaves fewer untaken items, naming the number that every
-    one of them leaves."""
+    """Raises NothingLeft where an evaluated user leaves fewer untaken items than `negatives`, naming the
+    number that each of them leaves."""
     dataset = split.dataset
     users = np.union1d(*(split.evaluated_users(part) for part in PARTS))
     untaken = len(dataset.items) - np.diff(dataset.bounds)[users]
@@ -355,26 +345,26 @@ def _check_negatives(split: Split, negatives: int) -> None:
     if least >= negatives:
         return
     short = int((untaken < negatives).sum())
-    told = f'{short} of {len(users)} users leave fewer than {negatives} untaken items for ranking, user "{user}" only {least}'
-    remedy = (
-        f"set split.ranking_negatives = {least} in an experiment file"
-        if least
-        else "add items that this user never took"
+    remedy = "add items that this user never took"
+    if least:
+        remedy = f"set split.ranking_negatives = {least} in an experiment file"
+    raise NothingLeft(
+        f"{short} of {len(users)} users leave fewer than {negatives} untaken items for ranking, "
+        f'user "{user}" only {least}; {remedy}.'
     )
-    raise NothingLeft(f"{told}; {remedy}.")
 
 
 def _draw_candidates(split: Split, part: Part, negatives: int, seed: int) -> np.ndarray:
     """[events of the part, 1 + negatives] int32: the held-out item among items that the user never took, in
     shuffled order."""
     dataset, events = split.dataset, split.held_out_events(part)
-    draw = seeds.generator(seed, "ranking candidates", part)
+    rng = seeds.generator(seed, "ranking candidates", part)
     rows = np.empty((len(events), 1 + negatives), np.int32)
     for position, (event, user) in enumerate(zip(events, split.event_user[events], strict=True)):
         taken = dataset.event_item[dataset.bounds[user] : dataset.bounds[user + 1]]
         # the n-th untaken row is n plus the taken rows before it: no list of the catalogue per user
         untaken_before = np.sort(taken) - np.arange(len(taken))
-        drawn = draw.choice(len(dataset.items) - len(taken), negatives, replace=False)
+        drawn = rng.choice(len(dataset.items) - len(taken), negatives, replace=False)
         drawn += np.searchsorted(untaken_before, drawn, side="right")
-        rows[position] = draw.permutation(np.append(drawn, dataset.event_item[event]))
+        rows[position] = rng.permutation(np.append(drawn, dataset.event_item[event]))
     return rows

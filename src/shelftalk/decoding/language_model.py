@@ -26,7 +26,7 @@ from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_wanted
+from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_k
 from shelftalk.records import Ranking, Request, Segment
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.tasks.task import ServedTask
@@ -98,7 +98,7 @@ class LanguageModelRecommender:
 
         Raises SettingsError where an exact search meets its limit.
         """
-        check_wanted(k)
+        check_k(k)
         check_items(requests, self.row_of, "retrieval")
         rankings: dict[int, Ranking] = {}
         with self.backbone.precision():  # once around all of it: weights are cast once, not at every call

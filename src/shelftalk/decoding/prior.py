@@ -19,7 +19,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
-from shelftalk.recommender import ALIGNED_WITH_PRIOR, Rater, candidate_rows, check_items, check_wanted
+from shelftalk.recommender import ALIGNED_WITH_PRIOR, Rater, candidate_rows, check_items, check_k
 from shelftalk.records import Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
@@ -81,7 +81,7 @@ class AlignedWithPrior:
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The k best items of the pool by the combined score. Raises as every recommender does, and as
         `Prior` scores are checked."""
-        check_wanted(k)
+        check_k(k)
         pools = self._pools(requests, k)
         return self._ranked(
             requests, pools, self._parts(requests, pools, "retrieval"), self._weight("retrieval"), k

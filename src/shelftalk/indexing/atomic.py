@@ -1,8 +1,8 @@
 """Items named by one symbol each: the shortest names there are, for catalogues that a vocabulary can hold.
 
 Independent item indexing in the terms of Hua et al. (SIGIR-AP 2023), but for the start: each symbol comes
-with a vector of the item's text and training co-occurrence, from which a backbone begins, so that alike items
-begin alike.
+with a vector of the item's text and training co-occurrence, which initialises its embedding, so that similar
+items start similar.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def build(
 ) -> ItemIndex:
     """Name each item "<i_0>" to "<i_3495>", drawn as one seeded permutation of the catalogue.
 
-    `text_vectors` [I, D] of a sentence encoder stand in for TF-IDF in the symbols' vectors.
+    `text_vectors` [I, D] of a sentence encoder replace TF-IDF in the symbols' vectors.
     """
     ids = split.dataset.item_ids
     numbers = seeds.generator(seed, "item numbers").permutation(len(ids))

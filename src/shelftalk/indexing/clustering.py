@@ -12,11 +12,10 @@ from shelftalk import seeds
 
 
 def k_means(vectors: np.ndarray, clusters: int, seed: int, *names: str | int) -> KMeans:
-    """A finished k-means over `vectors` [n, D], drawn from the seed and the names; at most one cluster per
-    vector."""
+    """A fitted k-means over `vectors` [n, D], seeded by `seed` and `names`, with at most n clusters."""
     state = seeds.number(seed, "k-means", *names) % 2**31
     with warnings.catch_warnings():
-        # fewer different vectors than clusters is nothing to warn of: catalogues repeat themselves, and a
-        # level below tells apart
+        # no warning of fewer distinct vectors than clusters: catalogues have equal items, and a level below
+        # distinguishes them
         warnings.simplefilter("ignore", ConvergenceWarning)
         return KMeans(min(clusters, len(vectors)), n_init=3, random_state=state).fit(vectors)

@@ -1,16 +1,17 @@
-"""Items named by their place in a tree of clusters: recursive spectral clustering of the training
+"""Items named by their path in a tree of clusters: recursive spectral clustering of the training
 co-occurrence graph.
 
 Collaborative indexing of OpenP5 (Hua et al., "How to index item ids for recommendation foundation models",
 SIGIR-AP 2023; Xu et al., SIGIR 2024), with these differences, each for a reason:
 
-- Eigenvectors come from the sparse adjacency, since a full matrix of a large catalogue does not fit, with k-means behind them.
-- The adjacency is lightly regularised (Amini et al., Annals of Statistics 2013), so that a graph in many pieces can be divided
-  too.
+- Eigenvectors are those of the sparse adjacency, since a full matrix of a large catalogue does not fit;
+  k-means clusters them.
+- The adjacency is lightly regularised (Amini et al., Annals of Statistics 2013), so that a graph of many
+  components can be divided too.
 - A child holds at most four times its even share, so that names stay short.
-- An item without a co-occurrence is tied to the item most alike by text; OpenP5 gives it a lone last token. Where its text is
-  like none, it stands in a child of its own kind.
-- The last symbol is of a kind of its own, so that no name begins another.
+- An item without a co-occurrence gets an edge to the most similar item by text; OpenP5 gives it a lone last
+  token. Items that are similar to none form a child of their own.
+- The last symbol is of its own kind, so that no name is a prefix of another.
 
 Legend: I items, n items of a node, k children, D dimensions.
 """
@@ -28,16 +29,16 @@ from shelftalk import seeds
 from shelftalk.data import similarity
 from shelftalk.data.splitting import Split
 from shelftalk.indexing.clustering import k_means
-from shelftalk.indexing.item_index import IndexSettings, ItemIndex, numbered
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex, with_last_level
 from shelftalk.indexing.item_vectors import dense_vectors
 
 DENSE_ITEMS = 400
-"""Up to here all eigenvectors at once are quicker than some of them one by one."""
+"""Most items for which all eigenvectors at once are faster than some of them one by one."""
 REGULARISER = 0.01
 """In mean degrees. The usual 1 blurs the clusters: on Beauty the next item was in the last one's cluster for
 24 % of the users with it and for 31 % with this."""
 ROWS_AT_ONCE = 512
-"""Rows of the text likeness held in memory at a time."""
+"""Rows of the text similarity held in memory at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,37 +54,36 @@ class Node:
 def build(
     split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None
 ) -> ItemIndex:
-    """Name each item "<c0_3><c1_45><z_2>": the nodes on the way to its leaf, and which of the leaf's items it
-    is.
+    """Name each item "<c0_3><c1_45><z_2>": the nodes on the path to its leaf, and its number in the leaf.
 
-    Every node has a symbol of its own, numbered within its level: nodes below different parents have nothing
-    in common that a shared symbol could stand for. (OpenP5 numbers nodes as well, and begins again at its
-    token size.) Names have as many symbols as the tree is deep there, one at least. The order within a leaf
-    is catalogue order, a seeded hash. A node's vector is the mean co-occurrence vector of its items less that
-    of its parent's; last symbols get zeros. `text_vectors` [I, D] of unit length stand in for TF-IDF.
+    Every node has its own symbol, with_last_level within its level: nodes below different parents have
+    nothing in common that a shared symbol could represent. (OpenP5 numbers nodes as well, and starts again at
+    its token size.) A name has one symbol per level above its leaf, at least one. The order within a leaf is
+    catalogue order, a seeded hash. A node's vector is the mean co-occurrence vector of its items minus that
+    of its parent's; last symbols get zeros. `text_vectors` [I, D] of unit length replace TF-IDF.
     """
     graph = similarity.shared_users(split, settings.co_occurrence_events)
     graph.setdiag(0)
     graph.eliminate_zeros()
     graph.sort_indices()
     text = similarity.text_vectors(split.dataset.items) if text_vectors is None else text_vectors
-    nodes = list(cluster_tree(tied_by_text(graph, text), settings.clusters, settings.leaf_items, seed))
+    nodes = list(cluster_tree(with_text_edges(graph, text), settings.clusters, settings.leaf_items, seed))
     stems = [""] * len(split.dataset.item_ids)
     for node in nodes:
         for row in node.rows.tolist():
             stems[row] += node.symbol
-    index = ItemIndex("collaborative", tuple(split.dataset.item_ids), numbered(stems), symbols=True, end="")
+    index = ItemIndex(
+        "collaborative", tuple(split.dataset.item_ids), with_last_level(stems), symbols=True, end=""
+    )
     if not settings.start_vectors:
         return index
     together = similarity.co_occurrence(split, settings.co_occurrence_events)
     vectors = dense_vectors(together, settings.dimensions, seed, "co-occurrence").astype(np.float32)
-    meaning = {
+    start = {
         node.symbol: vectors[node.rows].mean(axis=0) - vectors[node.parent].mean(axis=0) for node in nodes
     }
-    nothing = np.zeros(vectors.shape[1], np.float32)
-    return replace(
-        index, symbol_vectors=np.stack([meaning.get(symbol, nothing) for symbol in index.vocabulary])
-    )
+    zeros = np.zeros(vectors.shape[1], np.float32)
+    return replace(index, symbol_vectors=np.stack([start.get(symbol, zeros) for symbol in index.vocabulary]))
 
 
 def cluster_tree(graph: csr_matrix, clusters: int, leaf_items: int, seed: int) -> Iterator[Node]:
@@ -91,7 +91,7 @@ def cluster_tree(graph: csr_matrix, clusters: int, leaf_items: int, seed: int) -
     diagonal.
 
     A node of more than `leaf_items` items is divided into up to `clusters` children, and one more for its
-    items that are tied to none of the others.
+    items without an edge.
     """
     level, depth = [np.arange(graph.shape[0])], 0
     while level:
@@ -103,24 +103,24 @@ def cluster_tree(graph: csr_matrix, clusters: int, leaf_items: int, seed: int) -
         level, depth = below, depth + 1
 
 
-def tied_by_text(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix:
-    """The graph with an edge of weight 1 from each item that has none to the item most alike by text [I, F]
-    among those that have; an item like none of them stays alone. Of equally alike ones it is the first of the
-    catalogue."""
-    tied = np.diff(graph.indptr) > 0
-    alone, others = np.flatnonzero(~tied), np.flatnonzero(tied)
+def with_text_edges(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix:
+    """The graph with an edge of weight 1 from each item that has none to the item with edges that is the most
+    similar by text [I, F], the first in the catalogue of equally similar ones; none where no text is similar.
+    """
+    connected = np.diff(graph.indptr) > 0
+    alone, others = np.flatnonzero(~connected), np.flatnonzero(connected)
     if not len(others):
         return graph
     ends: list[tuple[int, int]] = []
     texts = text[others].T
     for start in range(0, len(alone), ROWS_AT_ONCE):
         rows = alone[start : start + ROWS_AT_ONCE]
-        alike = text[rows] @ texts
-        alike = alike.toarray() if issparse(alike) else alike
-        best = alike.argmax(axis=1)
+        cosine = text[rows] @ texts
+        cosine = cosine.toarray() if issparse(cosine) else cosine
+        best = cosine.argmax(axis=1)
         ends += [
             (row, others[position])
-            for row, position, value in zip(rows, best, alike.max(axis=1), strict=True)
+            for row, position, value in zip(rows, best, cosine.max(axis=1), strict=True)
             if value > 0
         ]
     if not ends:
@@ -131,18 +131,18 @@ def tied_by_text(graph: csr_matrix, text: csr_matrix | np.ndarray) -> csr_matrix
 
 
 def _children(graph: csr_matrix, clusters: int, seed: int) -> list[np.ndarray]:
-    """Places 0 .. n - 1 of a node's items by child, for its part of the graph [n, n]. Each child is smaller
+    """The positions 0 .. n - 1 of a node's items by child, for its subgraph [n, n]. Each child is smaller
     than the node."""
-    tied = np.diff(graph.indptr) > 0
-    if not tied.any():  # nothing to go by: even runs of the catalogue
-        return [run for run in np.array_split(np.arange(graph.shape[0]), clusters) if len(run)]
-    positions = np.flatnonzero(tied)
+    connected = np.diff(graph.indptr) > 0
+    if not connected.any():  # no edge to divide by: even slices of the catalogue
+        return [part for part in np.array_split(np.arange(graph.shape[0]), clusters) if len(part)]
+    positions = np.flatnonzero(connected)
     wanted = min(clusters, len(positions))
     vectors = _spectral_vectors(graph[positions][:, positions], wanted, seed)
     distances = k_means(vectors, wanted, seed, "collaborative").transform(vectors)
     labels = _within_capacity(distances, _capacity(len(positions), wanted))
-    found = [positions[labels == label] for label in range(wanted)] + [np.flatnonzero(~tied)]
-    return [child for child in found if len(child)]
+    children = [positions[labels == label] for label in range(wanted)] + [np.flatnonzero(~connected)]
+    return [child for child in children if len(child)]
 
 
 def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarray:
@@ -153,9 +153,8 @@ def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarr
     scale = 1 / np.sqrt(degrees + spread)
     if items <= max(DENSE_ITEMS, 2 * dimensions):
         full = (graph.toarray() + spread / items) * scale[:, None] * scale
-        vectors = np.linalg.eigh(full)[1][
-            :, -dimensions:
-        ]  # the quicker ways to some of them fail on equal eigenvalues
+        # faster solvers for only some of them fail on equal eigenvalues
+        vectors = np.linalg.eigh(full)[1][:, -dimensions:]
     else:
 
         def times(vector: np.ndarray) -> np.ndarray:
@@ -170,18 +169,19 @@ def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarr
 
 
 def _capacity(items: int, clusters: int) -> int:
-    """Most items of a child: four times the even share, at most three quarters of the node, so that every
-    division gets on."""
+    """Most items of a child: four times the even share, at most three quarters of the node, so that the
+    recursion ends."""
     return max(-(-items // clusters), min(4 * items // clusters, 3 * items // 4))
 
 
 def _within_capacity(distances: np.ndarray, capacity: int) -> np.ndarray:
-    """[n] labels: the nearest pairs of `distances` [n, k] first, as long as the cluster has room."""
+    """[n] labels, assigned greedily by distance: the nearest pairs of `distances` [n, k] first, while the
+    cluster has fewer than `capacity` items."""
     items, clusters = distances.shape
-    labels, left = [-1] * items, [capacity] * clusters
+    labels, room = [-1] * items, [capacity] * clusters
     for pair in np.argsort(distances, axis=None, kind="stable").tolist():
         item, cluster = divmod(pair, clusters)
-        if labels[item] < 0 and left[cluster]:
+        if labels[item] < 0 and room[cluster]:
             labels[item] = cluster
-            left[cluster] -= 1
+            room[cluster] -= 1
     return np.array(labels)

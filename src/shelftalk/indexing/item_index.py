@@ -20,32 +20,31 @@ from shelftalk.settings import Role, Settings
 
 VECTORS_FILE = "symbol_vectors.parquet"
 LAST_LEVEL = "<z_"
-"""What the symbols begin with that tell apart the items of one code; no other level's do."""
+"""Prefix of the symbols that number the items of one code; those of no other level have it."""
 LEAK = (
-    "the names are numbers in order of appearance, which leak held-out items: the next item is often the next number. "
-    "Figures of this run show the leak and must not be compared with others; "
-    'choose index.scheme = "numbers" for numbers that tell nothing.'
+    "the names are numbers in order of appearance, which leak held-out items: the next item is often the "
+    "next number. Figures of this run show the leak and must not be compared with others; "
+    'choose index.scheme = "numbers" for random numbers.'
 )
 
 
 class IndexSettings(Settings):
-    """How items are named to the model. Which fields count depends on the scheme."""
+    """How items are named to the model. Each field has the schemes that read it."""
 
     role = Role(stages=("index",), tunable=True, changes_loss=True)
     scheme: str = "atomic"
     """A name of parts.INDEXINGS: "atomic", "semantic", "collaborative", "titles", "mixed" or "numbers", and
     "sequential", which leaks; or "package.module:function"."""
     disambiguate: bool = True
-    """Titles: tell items of one title apart by a suffix; otherwise a duplicate is an error."""
+    """Titles: add a suffix to repeated titles; otherwise a duplicate is an error."""
     levels: int = Field(2, ge=1, le=8)
-    """Semantic: levels of residual k-means before the level that tells collisions apart."""
+    """Semantic: levels of residual k-means, before the level that numbers collisions."""
     codes: int = Field(64, ge=2, le=4096)
     """Semantic: codes per level of residual k-means."""
     dimensions: int = Field(64, ge=2, le=1024)
     """Semantic, atomic, collaborative: dimensions kept of each of the text and the co-occurrence vectors."""
     text_weight: float = Field(0.3, ge=0, le=1)
-    """Semantic, atomic: share of the text vectors in the squared distance; the rest is training
-    co-occurrence."""
+    """Semantic, atomic: share of the text vectors in the squared distance; the rest is co-occurrence."""
     encoder: str = Field("tfidf", min_length=1)
     """Semantic, atomic, collaborative: what makes vectors of item texts, "tfidf" or a sentence encoder
     (folder or hub name)."""
@@ -53,16 +52,16 @@ class IndexSettings(Settings):
     """Semantic, atomic, collaborative: most recent training events of one user that count in co-occurrence;
     its memory is their square."""
     start_vectors: bool = True
-    """Semantic, atomic, collaborative: whether a model's symbols begin at vectors of what they stand for, or
-    at random ones."""
+    """Semantic, atomic, collaborative: whether the embeddings of symbols start from vectors of their items,
+    or random."""
     clusters: int = Field(20, ge=2, le=1024)
     """Collaborative: children of a node of the cluster tree."""
     leaf_items: int = Field(50, ge=1, le=4096)
-    """Collaborative: most items of a node that is not divided further; its last symbol tells them apart."""
+    """Collaborative: most items of a node that is not divided further; the last symbol numbers them."""
     ids: Literal["atomic", "semantic", "collaborative", "numbers", "sequential"] = "atomic"
-    """Mixed: the scheme of the id that stands before the title."""
+    """Mixed: the scheme of the id before the title."""
     title_characters: int = Field(60, ge=1, le=120)
-    """Mixed: budget of the title behind the id; longer ones are cut between words."""
+    """Mixed: budget of the title after the id; longer ones are cut between words."""
 
     @property
     def reads_co_occurrence(self) -> bool:
@@ -73,17 +72,16 @@ class IndexSettings(Settings):
 
 @dataclass(frozen=True, eq=False)
 class ItemIndex:
-    """Item <-> name: `item(name(i)) == i` for the whole catalogue, and no name is the beginning of another.
+    """Item <-> name: `item(name(i)) == i` for the whole catalogue, and no name is a prefix of another.
 
     `symbols`: the names are runs of vocabulary symbols ("<a_12><b_7><z_0>"), each of them one token to the
     model; otherwise they are free text. `symbol_vectors` [S, D] float32, in the order of `vocabulary`: what
-    each symbol means, for a backbone to start from; None where the scheme knows nothing. `end` closes every
+    the embedding of each symbol starts from; None for a random start. `end` closes every
     name; it is "" where the names are prefix-free without it (a fixed number of symbols or digits). Raises
     DuplicateName where two items would share a name.
 
-    `words`, aligned with `names`: free text that is read and said behind each name ("<i_17> Toy Story"), ""
-    for none. The name alone is the item's, so two items may have the same words. `leaks`: the names tell of
-    held-out events.
+    `words`, aligned with `names`: free text after each name ("<i_17> Toy Story"), "" for none. The name alone
+    identifies the item, so two items may have the same words. `leaks`: the names depend on held-out events.
     """
 
     scheme: str
@@ -120,16 +118,15 @@ class ItemIndex:
 
     @property
     def includes_title(self) -> bool:
-        """Whether a title is part of what is said, so that nothing is gained by showing it beside."""
+        """Whether names contain the title, so that prompts need not show it beside them."""
         return self.scheme == "titles" or bool(self.words)
 
     def words_of(self, item: str) -> str:
-        """What is said behind the item's name, "" for nothing."""
+        """The text after the item's name, "" for none."""
         return self._words_of.get(item, "")
 
     def name(self, item: str) -> str:
-        """The item's name, without words and end. Raises KeyError for an item that is not in the
-        catalogue."""
+        """The item's name, without words and end. Raises KeyError for an item outside the catalogue."""
         return self._name_of[item]
 
     def item(self, name: str) -> str:
@@ -137,14 +134,14 @@ class ItemIndex:
         return self._item_of[name]
 
     def segments(self, item: str, bears_loss: bool = False, closed: bool = True) -> tuple[Segment, ...]:
-        """The name as the model reads and says it: name, words, and its end unless not `closed`."""
+        """The name as the model reads and generates it: name, words and, if `closed`, end."""
         name = Segment(self._name_of[item], bears_loss, self.symbols)
         words = self.words_of(item)
-        said = (name, Segment(f" {words}", bears_loss)) if words else (name,)
-        return (*said, Segment(self.end, bears_loss)) if self.end and closed else said
+        segments = (name, Segment(f" {words}", bears_loss)) if words else (name,)
+        return (*segments, Segment(self.end, bears_loss)) if self.end and closed else segments
 
     def free_text(self, item: str) -> str:
-        """What of the name is free text, its end left out; "" for a name of symbols alone."""
+        """The free text of the name, without its end; "" for a name of symbols alone."""
         texts = (segment.text for segment in self.segments(item, closed=False) if not segment.symbols)
         return "".join(texts).lstrip()
 
@@ -158,7 +155,7 @@ class ItemIndex:
         )
 
     def statistics(self) -> dict[str, Any]:
-        """Facts to look at before any training: lengths, collisions, vocabulary."""
+        """Facts to check before any training: lengths, collisions, vocabulary."""
         lengths = np.array([len(split_symbols(name)) if self.symbols else len(name) for name in self.names])
         facts = {
             "scheme": self.scheme,
@@ -173,8 +170,8 @@ class ItemIndex:
                 f"{characters.min()} to {characters.max()} (mean {characters.mean():.1f}) characters"
             )
         if self.has_last_level:
-            facts["items told apart by the last level only"] = (
-                f"{self.told_apart} ({self.told_apart / len(self.names):.1%})"
+            facts["items that differ in the last level only"] = (
+                f"{self.collisions} ({self.collisions / len(self.names):.1%})"
             )
         if self.leaks:
             facts["warning"] = LEAK
@@ -182,13 +179,12 @@ class ItemIndex:
 
     @property
     def has_last_level(self) -> bool:
-        """Whether names end in a symbol that means nothing but "the n-th of those that share the others"."""
+        """Whether the last symbol of each name only numbers the items that share the others."""
         return self.symbols and all(split_symbols(name)[-1].startswith(LAST_LEVEL) for name in self.names)
 
     @property
-    def told_apart(self) -> int:
-        """Items that share all symbols but the last with another item; 0 for schemes without such a last
-        level."""
+    def collisions(self) -> int:
+        """Items that share all symbols but the last with another item; 0 without such a last level."""
         if not self.has_last_level:
             return 0
         stems = Counter(name[: name.rindex("<")] for name in self.names)
@@ -208,10 +204,10 @@ class ItemIndex:
             **({"words": self.words} if self.words else {}),
         }
         pl.DataFrame(columns).write_parquet(path, metadata={**facts, "leaks": str(self.leaks)})
-        beside = path.with_name(VECTORS_FILE)
-        beside.unlink(missing_ok=True)  # those of an index that stood here before
+        vectors = path.with_name(VECTORS_FILE)
+        vectors.unlink(missing_ok=True)  # those of an earlier index in this folder
         if self.symbol_vectors is not None:
-            pl.DataFrame({"symbol": self.vocabulary, "vector": self.symbol_vectors}).write_parquet(beside)
+            pl.DataFrame({"symbol": self.vocabulary, "vector": self.symbol_vectors}).write_parquet(vectors)
 
     @classmethod
     def load(cls, path: Path) -> ItemIndex:
@@ -221,10 +217,10 @@ class ItemIndex:
             symbols = facts["symbols"] == "True"
             _check_names(frame, symbols)
             end = facts["end"].encode().decode("unicode_escape")
-            beside = path.with_name(VECTORS_FILE)
-            vectors = pl.read_parquet(beside, glob=False)["vector"].to_numpy() if beside.exists() else None
+            file = path.with_name(VECTORS_FILE)
+            vectors = pl.read_parquet(file, glob=False)["vector"].to_numpy() if file.exists() else None
             words = tuple(frame["words"]) if "words" in frame.columns else ()
-            # files of version 0.1.0 do not say: none of its schemes leaks
+            # files of version 0.1.0 lack it: none of its schemes leaks
             leaks = facts.get("leaks") == "True"
             return cls(
                 facts["scheme"],
@@ -248,12 +244,11 @@ def _check_names(frame: pl.DataFrame, symbols: bool) -> None:
     ):
         raise ValueError("it does not hold a name for each item")
     if symbols and not texts["name"].str.contains(r"^(<[^<>]+>)+$").all():
-        raise ValueError("a name is no run of symbols")
+        raise ValueError("a name does not consist of symbols")
 
 
-def numbered(stems: Sequence[str]) -> tuple[str, ...]:
-    """Stems with the last level behind them: "<z_0>", "<z_1>" ... for the items of one stem, in catalogue
-    order."""
+def with_last_level(stems: Sequence[str]) -> tuple[str, ...]:
+    """Each stem with a last level: "<z_0>", "<z_1>" ... for the items of one stem, in catalogue order."""
     seen: Counter[str] = Counter()
     names = []
     for stem in stems:
@@ -262,6 +257,6 @@ def numbered(stems: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def split_symbols(run: str) -> list[str]:
+def split_symbols(name: str) -> list[str]:
     """ "<a_12><b_7>" -> ["<a_12>", "<b_7>"]. Symbols hold no ">" inside."""
-    return [symbol + ">" for symbol in run.split(">")[:-1]]
+    return [symbol + ">" for symbol in name.split(">")[:-1]]

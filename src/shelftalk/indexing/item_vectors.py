@@ -1,4 +1,4 @@
-"""What an item is, as one vector: catalogue text beside training co-occurrence. Legend: I items, D
+"""One vector per item: catalogue text beside training co-occurrence. Legend: I items, D
 dimensions."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def item_vectors(
     """[I, up to 2 D] float32: text and co-occurrence [I, I] vectors side by side, each of unit length before
     weighting.
 
-    The text's are TF-IDF unless `encoded` [I, any] gives those of a sentence encoder, zeros for an item
+    Text vectors are TF-IDF unless `encoded` [I, any] gives those of a sentence encoder, zeros for an item
     without text.
     """
     texts = text_vectors(items) if encoded is None else _centred(encoded)
@@ -34,7 +34,7 @@ def item_vectors(
 
 
 def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, purpose: str) -> np.ndarray:
-    """[I, D]: truncated singular vectors, rows scaled to unit length; a row without anything stays zero."""
+    """[I, D]: truncated singular vectors, rows scaled to unit length; a row of zeros stays zero."""
     wanted = min(dimensions, min(matrix.shape) - 1)
     if wanted < 1 or abs(matrix).max() == 0:
         return np.zeros((matrix.shape[0], 1))
@@ -45,8 +45,8 @@ def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, p
 
 
 def _centred(encoded: np.ndarray) -> np.ndarray:
-    """Less the mean of those that are not zero: all vectors of a sentence encoder share a direction that
-    tells nothing (Mu and Viswanath, "All-but-the-top", ICLR 2018)."""
+    """Minus the mean of those that are not zero: all vectors of a sentence encoder share a direction without
+    information (Mu and Viswanath, "All-but-the-top", ICLR 2018)."""
     known = (encoded != 0).any(axis=1)
     if not known.any():
         return encoded

@@ -1,7 +1,7 @@
-"""Items named by id and title beside each other, read and said as one: "<i_17> Toy Story".
+"""Items named by id and title, read and generated as one: "<i_17> Toy Story".
 
-Cao et al. (Findings of NAACL 2024) show titles beside item ids. Here the model also says both: the id decides
-which item it is, and the title behind it ties the id to what it stands for.
+Cao et al. (Findings of NAACL 2024) show titles beside item ids. Here the model also generates both: the id
+identifies the item, and the title after it relates the id to its meaning.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ def build(
     split: Split, settings: IndexSettings, seed: int, text_vectors: np.ndarray | None = None
 ) -> ItemIndex:
     """The names of `settings.ids`, each with the title as its words, cut to `settings.title_characters`, and
-    a line break.
+    a line break as its end.
 
-    Since the id alone tells items apart, titles need no suffix, and an item without any text is its id alone.
-    `text_vectors` [I, D] are handed to the id scheme; raises SettingsError where it reads none.
+    Since ids are unique, titles need no suffix, and an item without any text is its id alone.
+    `text_vectors` [I, D] are passed to the id scheme; raises SettingsError where it reads none.
     """
     id_scheme = IDS[settings.ids]
     takes_vectors = "text_vectors" in signature(id_scheme).parameters
     if text_vectors is not None and not takes_vectors:
         raise SettingsError(
-            f'ids by "{settings.ids}" read no text vectors; set index.encoder = "tfidf" or index.ids = "semantic".'
+            f'ids by "{settings.ids}" read no text vectors; '
+            'set index.encoder = "tfidf" or index.ids = "semantic".'
         )
     named = id_scheme(split, settings, seed, **({"text_vectors": text_vectors} if takes_vectors else {}))
     words = titles.first_texts(split.dataset.items, settings.title_characters)

@@ -1,5 +1,4 @@
-"""Items named by random numbers: a seeded permutation, since numbers in order of appearance leak the
-answer."""
+"""Items named by random numbers: a seeded permutation, since those in order of appearance leak the answer."""
 
 from __future__ import annotations
 
@@ -9,8 +8,7 @@ from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 
 
 def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
-    """Name each item by a number of fixed width, "0000" to "3495", drawn as one seeded permutation of the
-    catalogue."""
+    """Name each item by a number of fixed width, "0000" to "3495", a seeded permutation of the catalogue."""
     ids = split.dataset.item_ids
     width = len(str(len(ids) - 1))
     numbers = seeds.generator(seed, "item numbers").permutation(len(ids))

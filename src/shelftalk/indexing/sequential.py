@@ -1,5 +1,5 @@
-"""Items named by numbers in order of first appearance: the numbering of P5, which LEAKS. For showing what the
-leak is worth.
+"""Items named by numbers in order of first appearance: the numbering of P5, which LEAKS. For measuring the
+leak.
 
 P5 (Geng et al., RecSys 2022) numbered items along the users' histories, the held-out items included, so that
 the next item is often the next number (jeykigung/P5, issue 3). OpenP5 later numbered all training parts
@@ -18,9 +18,9 @@ def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     """Name each item by a number of fixed width, counted user by user along whole histories, oldest event
     first.
 
-    THE ONE SCHEME THAT READS HELD-OUT EVENTS, by design: nothing uses it unless it is asked for by name, and
-    the index says `leaks`. Users stand in the dataset's order, a seeded hash, so the file's order counts for
-    nothing, but along one history the order is that of P5. Items that nobody took come last, in catalogue
+    THE ONE SCHEME THAT READS HELD-OUT EVENTS, by design: it is used only where it is named, and `leaks` of
+    the index is true. Users are in the dataset's order, a seeded hash independent of the file, but along one
+    history the order is that of P5. Items that nobody took come last, in catalogue
     order.
     """
     ids = split.dataset.item_ids

@@ -1,4 +1,4 @@
-"""Items named by their titles; duplicates are told apart by a suffix that no file order decides."""
+"""Items named by their titles; duplicates get a suffix that does not depend on the order of the file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_CHARACTERS = 120
 
 
 def build(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
-    """Name each item by its title, cut to 120 characters and closed by a line break.
+    """Name each item by its title, cut to 120 characters and ended by a line break.
 
     An item without a title is named by its brand and categories, then "untitled". Items of one name get "
     [2]", " [3]" ... in catalogue order (a seeded hash) if `settings.disambiguate`, else DuplicateName is
@@ -34,12 +34,11 @@ def first_texts(items: pl.DataFrame, max_characters: int) -> list[str]:
 
 
 def _disambiguated(names: list[str]) -> list[str]:
-    """Suffix the second and later bearers of a name, skipping suffixed names that exist already."""
-    taken, told = set(names), []
+    """The names with a suffix for the second and later items of a name, skipping names that exist already:
+    A, A, "A [2]" -> A, "A [3]", "A [2]"."""
+    taken, unique = set(names), []
     used: set[str] = set()
-    last: dict[
-        str, int
-    ] = {}  # the number of a name's last bearer: all up to it are in use, and need not be tried again
+    last: dict[str, int] = {}  # the highest number given to a name: lower ones need not be tried again
     for name in names:
         number = last.get(name, 0) + 1
         candidate = name if number == 1 else f"{name} [{number}]"
@@ -48,5 +47,5 @@ def _disambiguated(names: list[str]) -> list[str]:
             candidate = f"{name} [{number}]"
         last[name] = number
         used.add(candidate)
-        told.append(candidate)
-    return told
+        unique.append(candidate)
+    return unique

@@ -73,7 +73,7 @@ class _Fact(BaseModel):
 
 
 class Nouns(_Fact):
-    """What the shop calls its items and customers, see tasks.templates.Words."""
+    """What the shop calls its items and customers, see records.Nouns."""
 
     noun: str
     """One item."""

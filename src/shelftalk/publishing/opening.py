@@ -35,10 +35,9 @@ from shelftalk.publishing.contents import (
     read_facts,
 )
 from shelftalk.recommender import Rater
-from shelftalk.records import Request
+from shelftalk.records import Nouns, Request
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import ServedTask, TaskContext
-from shelftalk.tasks.templates import Words
 from shelftalk.training.settings import TrainingSettings
 
 if TYPE_CHECKING:  # torch is loaded when a folder is opened
@@ -162,7 +161,7 @@ def _served(
     context = PublishedContext(
         Split(catalogue, nothing, nothing, {}),
         text,
-        Words(**facts.words.model_dump()),
+        Nouns(**facts.words.model_dump()),
         scale=dict(facts.ratings),
     )
     tasks: dict[str, ServedTask] = {}

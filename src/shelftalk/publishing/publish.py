@@ -100,7 +100,7 @@ def _facts(run: Run, served: Sequence[str]) -> Mapping[str, Any]:
         "split": run.split.fingerprint(),
         "scheme": run.index.scheme,
         "tasks": served,
-        "words": asdict(run.context.words),
+        "words": asdict(run.context.nouns),
         "ratings": list(run.context.rating_texts.items()) if "rating" in served else [],
         "weights": prior.facts.get("weights", [])
         if prior

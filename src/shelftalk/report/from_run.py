@@ -316,7 +316,7 @@ def _users(run: Run) -> tuple[ShownUser, ...]:
     requests, truths = run.split.retrieval_requests("test")
     drawn = seeds.generator(run.experiment.seed, "shown users").permutation(len(requests))
     rankings = pl.read_parquet(run.folder.ranking("retrieval", model), glob=False).rows(named=True)
-    noun = run.experiment.data.nouns.user.capitalize()
+    noun = run.experiment.data.nouns.person.capitalize()
     positions = drawn[: run.experiment.evaluation.shown_users].tolist()
     return tuple(
         _user(run.split, f"{noun} {number}", model, requests[position], truths[position], rankings[position])

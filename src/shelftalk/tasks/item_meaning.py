@@ -1,9 +1,9 @@
-"""Item-text tasks, which give names their meaning: name -> text, text -> name, and which of these is most
-alike.
+"""Item-text tasks, which align names with catalogue texts: name -> text, text -> name, and which item is the
+most similar.
 
-After the alignment tasks of LC-Rec (Zheng et al., ICDE 2024); the wordings are ours. Made of the catalogue
-alone, so that items which nobody has taken yet get their meaning too. Items without a text are passed over;
-where titles are the names, there must be other `text.fields` to tell of. Legend: N samples, I items.
+After the alignment tasks of LC-Rec (Zheng et al., ICDE 2024); the templates are ours. Made of the catalogue
+alone, so that items without any event are learned too. Items without a text are skipped; where titles are the
+names, `text.fields` must name other fields. Legend: N samples, I items.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from shelftalk.data.similarity import nearest_by_text
 from shelftalk.ragged import Ragged, hstack, ragged, shuffled, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import NOBODY, Samples
-from shelftalk.tasks.task import Frame, Task, TaskSettings, one_each
+from shelftalk.tasks.task import Layout, Task, TaskSettings, singletons
 
 SMALL = 64
-"""A catalogue of so few items is shuffled as a whole; of more, items are drawn and repeats left out."""
+"""Up to so many items the whole catalogue is shuffled; beyond, items are drawn and repeats dropped."""
 
 
 class ItemMeaningSettings(TaskSettings):
-    """Names and texts of single items. `max_history` and `text_share` are of no account."""
+    """Names and texts of single items. `max_history` and `text_share` have no effect."""
 
     weight: float = Field(0.0, ge=0)
     """How much of the task's own epoch, once through the catalogue, goes into one epoch of the mixture; 0
@@ -33,36 +33,35 @@ class ItemMeaningSettings(TaskSettings):
 
 
 class AlikeSettings(ItemMeaningSettings):
-    """Questions which of some items is most alike to another."""
+    """Questions which of several items is the most similar to a given one."""
 
     options: int = Field(4, ge=2)
-    """Items to choose from: one of those most alike by text, the others uniform over the rest of the
+    """Items to choose from: one of the most similar by text, the others uniform over the rest of the
     catalogue."""
     neighbours: int = Field(5, ge=1)
-    """How many of the most alike items may be the answer, each by chance."""
+    """How many of the most similar items may be the answer, drawn uniformly."""
 
 
 class _ItemTask(Task):
-    """What the three share: they go through the catalogue, and know which items have a text."""
+    """What the three tasks share: an epoch iterates over the catalogue, and items may have a text."""
 
     about = "items"
     settings: ItemMeaningSettings
 
     @cached_property
     def texts(self) -> Ragged:
-        """[I] what is said of an item beside its id, on one line, as a piece; empty where the catalogue knows
-        nothing."""
+        """[I] the text of each item beside its id, one line as one piece; empty without a text."""
         text, ids = self.context.text, self.context.split.dataset.item_ids
-        said = (", ".join(filter(None, [text.index.words_of(item), text.beside(item)])) for item in ids)
-        return ragged(self.context.tables.codes([Segment(f"{one}\n")] if one else []) for one in said)
+        texts = (", ".join(filter(None, [text.index.words_of(item), text.details(item)])) for item in ids)
+        return ragged(self.context.tables.codes([Segment(f"{one}\n")] if one else []) for one in texts)
 
     @cached_property
     def _ids(self) -> Ragged:
-        """[2 I] one line with an item's id alone, then those that bear loss: the name, without the title that
-        a mixed one says too."""
+        """[2 I] one line with each item's id alone, then the same bearing loss. The id is the name, without
+        the title that names of a mixed index include."""
         index, item_ids = self.context.text.index, self.context.split.dataset.item_ids
         if not index.words:
-            return vstack([self.bare_lines(np.arange(len(item_ids)), loss) for loss in (False, True)])
+            return vstack([self.name_lines(np.arange(len(item_ids)), loss) for loss in (False, True)])
         lines = (
             (Segment(index.name(item), loss, index.symbols), Segment("\n"))
             for loss in (False, True)
@@ -74,57 +73,52 @@ class _ItemTask(Task):
         """[N] one line with an id alone."""
         return self._ids.take(items + bears_loss * (len(self._ids) // 2))
 
-    def items_frame(self, number: int, draw: np.random.Generator) -> Frame:
-        """Samples about nobody, in wordings seen in training."""
-        frame = self.frame(np.full(number, NOBODY), draw)
-        return Frame(frame.user, frame.wording, np.ones(number, bool))
+    def items_layout(self, number: int, rng: np.random.Generator) -> Layout:
+        """Samples without a user, in templates seen in training."""
+        layout = self.layout(np.full(number, NOBODY), rng)
+        return Layout(layout.user, layout.template, np.ones(number, bool))
 
-    def bare_lines(self, items: np.ndarray, bears_loss: bool) -> Ragged:
+    def name_lines(self, items: np.ndarray, bears_loss: bool) -> Ragged:
         """[N] one line with a name alone."""
-        return self.context.forms("line").take(
-            self.context.form_row(items, np.ones(len(items), bool), bears_loss)
+        return self.context.item_variants("line").take(
+            self.context.variant_row(items, np.ones(len(items), bool), bears_loss)
         )
 
 
 class NameToText(_ItemTask):
-    """An item's name -> what the catalogue says of it."""
+    """An item's name -> its catalogue text."""
 
     name: ClassVar[str] = "name_to_text"
     placeholders: ClassVar[tuple[str, ...]] = ("item", "text")
     answers: ClassVar[tuple[str, ...]] = ("text",)
     settings_type: ClassVar[type[TaskSettings]] = ItemMeaningSettings
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         items = numbers[self.texts.lengths[numbers] > 0]
-        frame, text = self.items_frame(len(items), draw), self.texts.take(items)
-        source = self.fill("source", frame, item=self.ids(items, False))
-        return self.made(
-            frame,
-            one_each(items),
-            source,
-            self.fill("target", frame, text=Ragged(text.values + 1, text.offsets)),
-        )
+        layout, text = self.items_layout(len(items), rng), self.texts.take(items)
+        source = self.fill("source", layout, item=self.ids(items, False))
+        target = self.fill("target", layout, text=Ragged(text.values + 1, text.offsets))
+        return self.assemble(layout, singletons(items), source, target)
 
 
 class TextToName(_ItemTask):
-    """What the catalogue says of an item -> its name."""
+    """An item's catalogue text -> its name."""
 
     name: ClassVar[str] = "text_to_name"
     placeholders: ClassVar[tuple[str, ...]] = ("text", "item")
     answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = ItemMeaningSettings
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         items = numbers[self.texts.lengths[numbers] > 0]
-        frame = self.items_frame(len(items), draw)
-        source = self.fill("source", frame, text=self.texts.take(items))
-        return self.made(
-            frame, one_each(items), source, self.fill("target", frame, item=self.ids(items, True))
-        )
+        layout = self.items_layout(len(items), rng)
+        source = self.fill("source", layout, text=self.texts.take(items))
+        target = self.fill("target", layout, item=self.ids(items, True))
+        return self.assemble(layout, singletons(items), source, target)
 
 
 class AlikeItem(_ItemTask):
-    """An item and some others, all by name -> the one that is most alike by text."""
+    """An item and several others, all by name -> the one that is the most similar by text."""
 
     name: ClassVar[str] = "alike_item"
     placeholders: ClassVar[tuple[str, ...]] = ("item", "options", "alike")
@@ -132,34 +126,33 @@ class AlikeItem(_ItemTask):
     settings_type: ClassVar[type[TaskSettings]] = AlikeSettings
     settings: AlikeSettings
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         known = self._neighbours[numbers] >= 0
         items, known = numbers[known.any(axis=1)], known[known.any(axis=1)]
-        alike = self._neighbours[items, draw.integers(known.sum(axis=1))]
-        options = shuffled(hstack([one_each(alike), self._others(items, draw)]), draw)
-        frame = self.items_frame(len(items), draw)
-        shown = self.bare_lines(options.values, False).merge_rows(options.offsets)
-        source = self.fill("source", frame, item=self.bare_lines(items, False), options=shown)
-        answer = self.fill("target", frame, alike=self.bare_lines(alike, True))
-        return self.made(frame, hstack([one_each(items), options]), source, answer)
+        answers = self._neighbours[items, rng.integers(known.sum(axis=1))]
+        options = shuffled(hstack([singletons(answers), self._others(items, rng)]), rng)
+        layout = self.items_layout(len(items), rng)
+        option_lines = self.name_lines(options.values, False).merge_rows(options.offsets)
+        source = self.fill("source", layout, item=self.name_lines(items, False), options=option_lines)
+        answer = self.fill("target", layout, alike=self.name_lines(answers, True))
+        return self.assemble(layout, hstack([singletons(items), options]), source, answer)
 
     @cached_property
     def _neighbours(self) -> np.ndarray:
-        """[I, neighbours] catalogue rows, -1 behind the last."""
+        """[I, neighbours] catalogue rows, -1 after the last."""
         return nearest_by_text(self.context.split.dataset.items, self.settings.neighbours)
 
-    def _others(self, items: np.ndarray, draw: np.random.Generator) -> Ragged:
-        """[N] rows of distinct items that are neither the item nor among its nearest; all there are in a
-        catalogue of few."""
+    def _others(self, items: np.ndarray, rng: np.random.Generator) -> Ragged:
+        """[N] rows of distinct items that are neither the item nor among its nearest; fewer than wanted where
+        a small catalogue has no more."""
         total, wanted = len(self._neighbours), self.settings.options - 1
-        barred = np.column_stack([items, self._neighbours[items]])
+        excluded = np.column_stack([items, self._neighbours[items]])
         if total <= SMALL:
-            drawn = np.argsort(draw.random((len(items), total)), axis=1)
+            drawn = np.argsort(rng.random((len(items), total)), axis=1)
         else:
-            drawn = draw.integers(total, size=(len(items), 4 * (wanted + barred.shape[1])))
-        again = np.triu((drawn[:, :, None] == drawn[:, None, :]), k=1).any(
-            axis=1
-        )  # stands further left already
-        free = ~again & ~(drawn[:, :, None] == barred[:, None, :]).any(axis=2)
+            drawn = rng.integers(total, size=(len(items), 4 * (wanted + excluded.shape[1])))
+        # [N, drawn] whether the same item was drawn further left
+        again = np.triu((drawn[:, :, None] == drawn[:, None, :]), k=1).any(axis=1)
+        free = ~again & ~(drawn[:, :, None] == excluded[:, None, :]).any(axis=2)
         kept = free & (np.cumsum(free, axis=1) <= wanted)
         return Ragged(drawn.ravel(), np.arange(len(items) + 1) * drawn.shape[1]).filter_values(kept.ravel())

@@ -1,7 +1,7 @@
 """MIM, masked item modelling: some items of a history are masked, and the model names them.
 
-The operation of BERT4Rec (Sun et al., CIKM 2019) said in words, after Cao et al. (NAACL Findings 2024); the
-wording and the masking share are ours.
+The operation of BERT4Rec (Sun et al., CIKM 2019) as text, after Cao et al. (NAACL Findings 2024); the
+templates and the masking share are ours.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shelftalk.ragged import hstack, ragged, sample_mask, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 from shelftalk.tasks.sentinels import SENTINELS, sentinel
-from shelftalk.tasks.task import Task, TaskSettings, one_each
+from shelftalk.tasks.task import Task, TaskSettings, singletons
 from shelftalk.tasks.windows import windows
 
 
@@ -43,26 +43,26 @@ class MaskedItems(Task):
     settings_type: ClassVar[type[TaskSettings]] = MaskedItemsSettings
     settings: MaskedItemsSettings
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
-        owner, start, stop, _ = windows(self.training_bounds(numbers), self.settings.max_history, draw)
-        some = stop - start > 1  # an item alone has nothing to be told by
-        items, frame = self.events(start[some], stop[some]), self.frame(numbers[owner[some]], draw)
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
+        owner, start, stop, _ = windows(self.training_bounds(numbers), self.settings.max_history, rng)
+        several = stop - start > 1  # a single item has no context to be inferred from
+        items = self.events(start[several], stop[several])
+        layout = self.layout(numbers[owner[several]], rng)
         number = np.clip(np.round(items.lengths * self.settings.share), 1, self.settings.max_masked)
-        masked = sample_mask(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), draw)
+        masked = sample_mask(items.lengths, np.minimum(number, items.lengths - 1).astype(np.int64), rng)
         sentinels = ragged(self.context.tables.codes([sentinel(position)]) for position in range(SENTINELS))
         before = np.concatenate([[0], np.cumsum(masked)])
-        sign = (before[:-1] - np.repeat(before[items.offsets[:-1]], items.lengths))[
-            masked
-        ]  # the how-manieth of its window
+        # the sentinel of each masked item: 0, 1, 2 ... within its window
+        number = (before[:-1] - np.repeat(before[items.offsets[:-1]], items.lengths))[masked]
 
-        bare = np.repeat(frame.bare, items.lengths)
-        shown = self.context.form_row(items.values, bare, False)
-        shown[masked] = len(self.context.forms("line")) + sign
-        ends = hstack([sentinels, one_each(np.full(SENTINELS, self.context.tables.code(Segment("\n"))))])
-        history = vstack([self.context.forms("line"), ends]).take(shown).merge_rows(items.offsets)
-        said = self.context.forms("line").take(
-            self.context.form_row(items.values[masked], bare[masked], True)
-        )
-        hidden = hstack([sentinels.take(sign), said]).merge_rows(before[items.offsets])
-        source = self.fill("source", frame, masked_history=history)
-        return self.made(frame, items, source, self.fill("target", frame, masked=hidden))
+        lines = self.context.item_variants("line")
+        names_only = np.repeat(layout.names_only, items.lengths)
+        rows = self.context.variant_row(items.values, names_only, False)
+        rows[masked] = len(lines) + number
+        line_break = np.full(SENTINELS, self.context.tables.code(Segment("\n")))
+        sentinel_lines = hstack([sentinels, singletons(line_break)])
+        history = vstack([lines, sentinel_lines]).take(rows).merge_rows(items.offsets)
+        masked_lines = lines.take(self.context.variant_row(items.values[masked], names_only[masked], True))
+        answers = hstack([sentinels.take(number), masked_lines]).merge_rows(before[items.offsets])
+        source = self.fill("source", layout, masked_history=history)
+        return self.assemble(layout, items, source, self.fill("target", layout, masked=answers))

@@ -1,6 +1,6 @@
 """Mixture: tasks times weights, as epochs of samples in one shuffled order, kept as Parquet.
 
-An epoch depends on (data, settings, seed, its number) alone: not on workers, nor on how often the run was
+An epoch depends on (data, settings, seed, its number) alone: neither on workers nor on how often the run was
 resumed.
 """
 
@@ -15,21 +15,21 @@ from shelftalk.tasks.task import Task
 
 
 def epoch_chunks(tasks: Iterable[Task], epoch: int, seed: int) -> Iterator[Samples]:
-    """The samples of one epoch, some users at a time and shuffled within them: users stand in a seeded order
-    of their own, and training draws its batches from the whole epoch."""
+    """The samples of one epoch, some users at a time and shuffled within them: the order of users is seeded
+    too, and training draws its batches from the whole epoch."""
     for number, parts in enumerate(zip(*(task.chunks(epoch) for task in tasks), strict=True)):
         samples = joined(parts)
         yield samples.take(seeds.generator(seed, "mixture order", epoch, number).permutation(len(samples)))
 
 
 def epoch_samples(tasks: Iterable[Task], epoch: int, seed: int) -> Samples:
-    """All samples of one epoch, shuffled as a whole: what comes first is a sample of all users."""
+    """All samples of one epoch, shuffled as a whole, so that the first n are a random sample of all."""
     samples = joined(list(epoch_chunks(tasks, epoch, seed)))
     return samples.take(seeds.generator(seed, "whole mixture order", epoch).permutation(len(samples)))
 
 
 def write_epoch(tasks: Iterable[Task], epoch: int, seed: int, path: Path) -> dict[str, int]:
-    """Write one epoch, in memory that does not grow with the number of users; returns the number of samples
+    """Write one epoch, in memory that does not depend on the number of users; returns the number of samples
     by task."""
     counts: dict[str, int] = {}
     with SamplesFile(path) as file:

@@ -12,7 +12,7 @@ from shelftalk.ragged import Ragged, hstack, sample_mask, shuffled
 from shelftalk.records import Request
 from shelftalk.tasks.negatives import Kind, Negatives
 from shelftalk.tasks.samples import Samples
-from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
+from shelftalk.tasks.task import Layout, ServedTask, TaskContext, TaskSettings, singletons
 from shelftalk.tasks.templates import Template
 
 
@@ -30,9 +30,9 @@ class RankingSettings(TaskSettings):
     max_negatives: int = Field(99, ge=1, le=99)
     """Most negatives in a training list; the number is drawn log-uniformly between the two."""
     negatives: tuple[Kind, ...] = Field(("uniform",), min_length=1)
-    """Where training negatives come from, each drawing one of these by chance: "uniform", "popular" (in
-    proportion to training events), "category" (the positive's own) or "neighbour" (most alike to the positive
-    by text)."""
+    """Where training negatives come from, one of these at random for each: "uniform", "popular" (in
+    proportion to training events), "category" (the positive's own) or "neighbour" (most similar to the
+    positive by text)."""
     samples_per_user: int = Field(4, ge=1)
     """Lists drawn per user in the task's own epoch, each with another target."""
 
@@ -49,7 +49,7 @@ class RankingTask(ServedTask):
     """Lists of one item taken and others not, in shuffled order."""
 
     name: ClassVar[str] = "ranking"
-    speaks_of_order: ClassVar[bool] = True
+    mentions_order: ClassVar[bool] = True
     placeholders: ClassVar[tuple[str, ...]] = ("history", "candidates", "item")
     answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RankingSettings
@@ -59,46 +59,44 @@ class RankingTask(ServedTask):
         super().__init__(settings, context)
         self.negatives = Negatives(context.split, settings.negatives)
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         bounds = self.training_bounds(numbers)
         begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
         owner = np.repeat(np.arange(len(numbers)), length)
-        drawn = sample_mask(length, np.minimum(length, self.settings.samples_per_user), draw)
+        drawn = sample_mask(length, np.minimum(length, self.settings.samples_per_user), rng)
         position = (np.arange(len(owner)) - np.repeat(np.cumsum(length) - length, length))[drawn]
-        owner, frame = owner[drawn], self.frame(numbers[owner[drawn]], draw)
+        owner, layout = owner[drawn], self.layout(numbers[owner[drawn]], rng)
         event = begin[owner] + position
         positive = self.events(event, event + 1).values
         history = self.events(event - np.minimum(position, self.settings.max_history), event)
-        return self._samples(frame, history, self._candidates(frame.user, positive, draw), positive)
+        return self._samples(layout, history, self._candidates(layout.user, positive, rng), positive)
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
-        frame, history = self.asked(requests, template), self.shown(requests)
+        layout, history = self.prompt_layout(requests, template), self.histories(requests)
         candidates = self.rows_of([request.candidates for request in requests])
-        return self.made(frame, hstack([history, candidates]), self._source(frame, history, candidates))
+        return self.assemble(layout, hstack([history, candidates]), self._source(layout, history, candidates))
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.ranking_requests("validation")
         candidates = self.rows_of([request.candidates for request in requests])
-        frame = self.asked(requests, self.seen[0])
-        return self._samples(frame, self.shown(requests), candidates, self.rows_of([truths]).values)
+        layout = self.prompt_layout(requests, self.seen[0])
+        return self._samples(layout, self.histories(requests), candidates, self.rows_of([truths]).values)
 
-    def _candidates(self, user: np.ndarray, positive: np.ndarray, draw: np.random.Generator) -> Ragged:
+    def _candidates(self, user: np.ndarray, positive: np.ndarray, rng: np.random.Generator) -> Ragged:
         """[N] the positive among negatives, shuffled."""
         low, high = np.log(self.settings.min_negatives), np.log(self.settings.max_negatives + 1)
-        wanted = np.exp(draw.uniform(low, high, size=len(user))).astype(np.int64)
-        numbers = self.negatives.most(user, np.maximum(wanted, self.settings.min_negatives))
-        negatives = self.negatives.draw(user, numbers, np.repeat(positive, numbers), draw)
-        return shuffled(hstack([one_each(positive), negatives]), draw)
+        wanted = np.exp(rng.uniform(low, high, size=len(user))).astype(np.int64)
+        numbers = self.negatives.available(user, np.maximum(wanted, self.settings.min_negatives))
+        negatives = self.negatives.draw(user, numbers, np.repeat(positive, numbers), rng)
+        return shuffled(hstack([singletons(positive), negatives]), rng)
 
-    def _samples(self, frame: Frame, history: Ragged, candidates: Ragged, truth: np.ndarray) -> Samples:
-        answer = self.fill("target", frame, item=self.named(truth, frame))
-        return self.made(
-            frame, hstack([history, candidates]), self._source(frame, history, candidates), answer
-        )
+    def _samples(self, layout: Layout, history: Ragged, candidates: Ragged, truth: np.ndarray) -> Samples:
+        answer = self.fill("target", layout, item=self.answer_names(truth, layout))
+        source = self._source(layout, history, candidates)
+        return self.assemble(layout, hstack([history, candidates]), source, answer)
 
-    def _source(self, frame: Frame, history: Ragged, candidates: Ragged) -> Ragged:
-        """Candidates stand by name alone, since a list of a hundred texts would be most of the prompt."""
-        listed = (
-            self.context.items_as("listed", bare=True).take(candidates.values).merge_rows(candidates.offsets)
-        )
-        return self.fill("source", frame, history=self.lines(history, frame.bare), candidates=listed)
+    def _source(self, layout: Layout, history: Ragged, candidates: Ragged) -> Ragged:
+        """Candidates are shown by name alone, since a list of a hundred texts would be most of the prompt."""
+        names = self.context.rendered_items("candidate", names_only=True).take(candidates.values)
+        lines = self.lines(history, layout.names_only)
+        return self.fill("source", layout, history=lines, candidates=names.merge_rows(candidates.offsets))

@@ -12,7 +12,7 @@ from shelftalk.ragged import Ragged, hstack, ragged, slices, vstack
 from shelftalk.records import Request, Segment
 from shelftalk.settings import Role
 from shelftalk.tasks.samples import Samples
-from shelftalk.tasks.task import Frame, ServedTask, TaskSettings, one_each
+from shelftalk.tasks.task import Layout, ServedTask, TaskSettings, singletons
 from shelftalk.tasks.templates import Template
 from shelftalk.tasks.windows import windows
 
@@ -23,11 +23,9 @@ class RatingSettings(TaskSettings):
     text_share: float = Field(0.1, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names."""
     show_ratings: bool = True
-    """Whether the history shows the ratings given; without them the rating asked for is the only one in a
-    sample."""
+    """Whether the history shows the ratings given; else the predicted rating is the only one in a sample."""
     targets: Annotated[int, Role(changes_loss=True)] = Field(0, ge=0)
-    """Ratings at the end of a window that bear loss; 0: every rating of it, so that one pass trains them
-    all."""
+    """Ratings at the end of a window that bear loss; 0: all of them, trained in one pass."""
 
 
 class RatingTask(ServedTask):
@@ -43,48 +41,44 @@ class RatingTask(ServedTask):
 
     @property
     def built_in_templates(self) -> str:
-        """Wordings that speak of ratings only where they are shown."""
-        return "rating" if self.settings.show_ratings else self.for_the_order("rating_alone")
+        """Templates that mention the ratings of the history only where they are shown."""
+        return "rating" if self.settings.show_ratings else self.order_variant("rating_alone")
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         targets = self.settings.targets if self.settings.show_ratings else 1
         owner, start, stop, first = windows(
-            self.training_bounds(numbers), self.settings.max_history + 1, draw, targets
+            self.training_bounds(numbers), self.settings.max_history + 1, rng, targets
         )
         rating = self.context.split.visible_rating
         rated = np.maximum.accumulate(np.where(np.isnan(rating), -1, np.arange(len(rating))))
-        stop = rated[stop - 1] + 1  # a window ends at a rating, since its last line is the question
-        some = (
-            stop - start > first
-        )  # else all its targets are unrated, and what stands before them is another window's to ask
-        owner, start, stop, first = owner[some], start[some], stop[some], first[some]
+        stop = rated[stop - 1] + 1  # a window ends at a rating, since its last item is the one to rate
+        # without a rated target the window is left out: ratings before its targets are other windows' targets
+        kept = stop - start > first
+        owner, start, stop, first = owner[kept], start[kept], stop[kept], first[kept]
         past, ratings = self.events(start, stop - 1), slices(rating, start, stop - 1)
         item = self.events(stop - 1, stop).values
-        return self._samples(self.frame(numbers[owner], draw), past, ratings, first, item, rating[stop - 1])
+        return self._samples(self.layout(numbers[owner], rng), past, ratings, first, item, rating[stop - 1])
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
-        frame, past, ratings = (
-            self.asked(requests, template),
-            self.shown(requests),
-            self._shown_ratings(requests),
+        layout, past, item = (
+            self.prompt_layout(requests, template),
+            self.histories(requests),
+            self._items_to_rate(requests),
         )
-        item = self._asked_items(requests)
-        return self.made(
-            frame, hstack([past, one_each(item)]), self._source(frame, past, ratings, past.lengths, item)
-        )
+        source = self._source(layout, past, self._shown_ratings(requests), past.lengths, item)
+        return self.assemble(layout, hstack([past, singletons(item)]), source)
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.rating_requests("validation")
-        frame, past, ratings = (
-            self.asked(requests, self.seen[0]),
-            self.shown(requests),
-            self._shown_ratings(requests),
+        layout, past, item = (
+            self.prompt_layout(requests, self.seen[0]),
+            self.histories(requests),
+            self._items_to_rate(requests),
         )
-        return self._samples(
-            frame, past, ratings, past.lengths, self._asked_items(requests), np.array(truths)
-        )
+        ratings = self._shown_ratings(requests)
+        return self._samples(layout, past, ratings, past.lengths, item, np.array(truths))
 
-    def _asked_items(self, requests: Sequence[Request]) -> np.ndarray:
+    def _items_to_rate(self, requests: Sequence[Request]) -> np.ndarray:
         return self.rows_of([[request.item for request in requests]]).values
 
     def _shown_ratings(self, requests: Sequence[Request]) -> Ragged:
@@ -92,49 +86,50 @@ class RatingTask(ServedTask):
         size = self.settings.max_history
         rows = [(request.ratings or (None,) * len(request.history))[-size:] for request in requests]
         values = np.array([np.nan if value is None else value for row in rows for value in row], np.float64)
-        return Ragged(values, self.shown(requests).offsets)
+        return Ragged(values, self.histories(requests).offsets)
 
     def _samples(
         self,
-        frame: Frame,
+        layout: Layout,
         past: Ragged,
         ratings: Ragged,
         first: np.ndarray,
         item: np.ndarray,
         value: np.ndarray,
     ) -> Samples:
-        answer = self.fill("target", frame, rating=one_each(self._rating_codes(value) + 1))
-        items = hstack([past, one_each(item)])
-        return self.made(frame, items, self._source(frame, past, ratings, first, item), answer)
+        answer = self.fill("target", layout, rating=singletons(self._rating_codes(value) + 1))
+        items = hstack([past, singletons(item)])
+        return self.assemble(layout, items, self._source(layout, past, ratings, first, item), answer)
 
     def _source(
-        self, frame: Frame, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray
+        self, layout: Layout, past: Ragged, ratings: Ragged, first: np.ndarray, item: np.ndarray
     ) -> Ragged:
-        """[N] the text up to the asked rating; shown ratings from place `first` on bear loss."""
+        """[N] the text before the answer; ratings of the history from position `first` [N] on bear loss."""
         texts = list(self.context.rating_texts.values())
-        asked = self.context.forms("asked").take(self.context.form_row(item, frame.bare, False))
+        rows = self.context.variant_row(item, layout.names_only, False)
+        rated_item = self.context.item_variants("before_rating").take(rows)
         lines = (
-            self._rated_lines(past, ratings, first, frame)
+            self._rated_lines(past, ratings, first, layout)
             if self.settings.show_ratings
-            else self.lines(past, frame.bare)
+            else self.lines(past, layout.names_only)
         )
         ends = {"lowest": texts[0].strip(), "highest": texts[-1].strip()}
-        return self.fill("source", frame, rated_history=lines, rated_item=asked, **ends)
+        return self.fill("source", layout, rated_history=lines, rated_item=rated_item, **ends)
 
-    def _rated_lines(self, past: Ragged, ratings: Ragged, first: np.ndarray, frame: Frame) -> Ragged:
-        """[N] one line per item: with its rating where there is one to show, cut into the same segments as
-        question and answer."""
-        rows = self.context.form_row(past.values, np.repeat(frame.bare, past.lengths), False)
+    def _rated_lines(self, past: Ragged, ratings: Ragged, first: np.ndarray, layout: Layout) -> Ragged:
+        """[N] one line per item, with its rating where there is one, in the same segments as the item to rate
+        and its answer."""
+        rows = self.context.variant_row(past.values, np.repeat(layout.names_only, past.lengths), False)
         known = ~np.isnan(ratings.values)
         loss = past.positions >= np.repeat(first, past.lengths)
         rated = hstack(
             [
-                self.context.forms("asked").take(rows[known]),
-                one_each(self._rating_codes(ratings.values[known]) + loss[known]),
-                one_each(np.full(int(known.sum()), self.context.tables.code(Segment("\n")))),
+                self.context.item_variants("before_rating").take(rows[known]),
+                singletons(self._rating_codes(ratings.values[known]) + loss[known]),
+                singletons(np.full(int(known.sum()), self.context.tables.code(Segment("\n")))),
             ]
         )
-        plain = self.context.forms("line").take(rows[~known])
+        plain = self.context.item_variants("line").take(rows[~known])
         position = np.where(known, np.cumsum(known) - 1, known.sum() + np.cumsum(~known) - 1)
         return vstack([rated, plain]).take(position).merge_rows(past.offsets)
 

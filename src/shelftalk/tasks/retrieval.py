@@ -13,7 +13,7 @@ from shelftalk.ragged import Ragged, hstack
 from shelftalk.records import Request
 from shelftalk.settings import Role
 from shelftalk.tasks.samples import Samples
-from shelftalk.tasks.task import Frame, ServedTask, TaskContext, TaskSettings, one_each
+from shelftalk.tasks.task import Layout, ServedTask, TaskContext, TaskSettings, singletons
 from shelftalk.tasks.templates import Template
 from shelftalk.tasks.windows import windows
 
@@ -32,7 +32,7 @@ class RetrievalTask(ServedTask):
     """Next-item samples over windows of the training histories."""
 
     name: ClassVar[str] = "retrieval"
-    speaks_of_order: ClassVar[bool] = True
+    mentions_order: ClassVar[bool] = True
     placeholders: ClassVar[tuple[str, ...]] = ("history", "item")
     answers: ClassVar[tuple[str, ...]] = ("item",)
     settings_type: ClassVar[type[TaskSettings]] = RetrievalSettings
@@ -43,42 +43,36 @@ class RetrievalTask(ServedTask):
         for template in self.templates:
             if settings.targets != 1 and not template.ends_with_history:
                 raise TemplateError(
-                    f'template "{template.name}" of the retrieval task goes on after {{history}}, so only one item of a window '
-                    "can be its target; set tasks.retrieval.targets = 1 or end the wording with {history}."
+                    f'the source of template "{template.name}" of the retrieval task has text after '
+                    "{history}, so only one item of a window can be its target; set "
+                    "tasks.retrieval.targets = 1 or end the source with {history}."
                 )
 
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         bounds = self.training_bounds(numbers)
-        owner, start, stop, first = windows(
-            bounds, self.settings.max_history + 1, draw, self.settings.targets
-        )
-        some = (stop - start > 1) | (
-            bounds[owner, 1] - bounds[owner, 0] == 1
-        )  # without a history only where there is none to show
-        owner, start, stop, first = owner[some], start[some], stop[some], first[some]
-        return self._samples(
-            self.frame(numbers[owner], draw),
-            self.events(start, stop - 1),
-            self.events(stop - 1, stop).values,
-            first,
-        )
+        owner, start, stop, first = windows(bounds, self.settings.max_history + 1, rng, self.settings.targets)
+        # a sample without a history is made only of a user with a single event
+        kept = (stop - start > 1) | (bounds[owner, 1] - bounds[owner, 0] == 1)
+        owner, start, stop, first = owner[kept], start[kept], stop[kept], first[kept]
+        history, last = self.events(start, stop - 1), self.events(stop - 1, stop).values
+        return self._samples(self.layout(numbers[owner], rng), history, last, first)
 
     def prompts(self, requests: Sequence[Request], template: Template) -> Samples:
-        frame, history = self.asked(requests, template), self.shown(requests)
-        return self.made(frame, history, self._source(frame, history, None))
+        layout, history = self.prompt_layout(requests, template), self.histories(requests)
+        return self.assemble(layout, history, self._source(layout, history, None))
 
     def validation(self) -> Samples:
         requests, truths = self.context.split.retrieval_requests("validation")
-        return self._samples(
-            self.asked(requests, self.seen[0]), self.shown(requests), self.rows_of([truths]).values, None
-        )
+        layout, last = self.prompt_layout(requests, self.seen[0]), self.rows_of([truths]).values
+        return self._samples(layout, self.histories(requests), last, None)
 
-    def _samples(self, frame: Frame, history: Ragged, last: np.ndarray, first: np.ndarray | None) -> Samples:
-        """The last item is the target, and so are those of the history from place `first` on."""
-        answer = self.fill("target", frame, item=self.named(last, frame))
-        return self.made(
-            frame, hstack([history, one_each(last)]), self._source(frame, history, first), answer
-        )
+    def _samples(
+        self, layout: Layout, history: Ragged, last: np.ndarray, first: np.ndarray | None
+    ) -> Samples:
+        """The last item is the target, and so are those of the history from position `first` on."""
+        answer = self.fill("target", layout, item=self.answer_names(last, layout))
+        source = self._source(layout, history, first)
+        return self.assemble(layout, hstack([history, singletons(last)]), source, answer)
 
-    def _source(self, frame: Frame, history: Ragged, first: np.ndarray | None) -> Ragged:
-        return self.fill("source", frame, history=self.lines(history, frame.bare, first))
+    def _source(self, layout: Layout, history: Ragged, first: np.ndarray | None) -> Ragged:
+        return self.fill("source", layout, history=self.lines(history, layout.names_only, first))

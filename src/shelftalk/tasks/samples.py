@@ -1,7 +1,7 @@
-"""Samples as columns: what an epoch is made of, written and read without an object per sample.
+"""The samples of an epoch as columns, written and read without an object per sample.
 
-Every distinct piece of text stands once in a table; a sample is a row of piece numbers. One by one, samples
-are the plain `Sample` records. Legend: N samples, P pieces of all samples together.
+Every distinct piece of text is kept once in a table; a sample is a row of piece numbers. Single samples are
+plain `Sample` records. Legend: N samples, P pieces of all samples together.
 """
 
 from __future__ import annotations
@@ -31,20 +31,19 @@ _SCHEMA = pa.schema(
         ("symbols", pa.list_(pa.bool_())),
     ]
 )
-"""One row per sample; the last three run along its segments."""
+"""One row per sample; the last three columns have a value per segment."""
 _DICTIONARY_BYTES = 256 * 2**20  # a page of distinct texts may be as large: what a shop's catalogue takes
 
 
 @dataclass(eq=False)
 class Tables:
-    """What the numbers in samples stand for. Pieces and wordings are added as they come; nothing is ever
-    removed."""
+    """What the numbers in samples stand for. Pieces and templates are added at first use."""
 
     item_ids: Sequence[str]
     user_ids: Sequence[str]
     pieces: list[Segment] = field(default_factory=list)
-    """Distinct texts, their `bears_loss` always false: whether a piece bears loss stands in its code."""
-    wordings: list[tuple[str, str]] = field(default_factory=list)
+    """Distinct texts, their `bears_loss` always false: whether a piece bears loss is part of its code."""
+    templates: list[tuple[str, str]] = field(default_factory=list)
     """(task, template)."""
     _number_of: dict[Any, int] = field(default_factory=dict)
 
@@ -58,14 +57,14 @@ class Tables:
         """The code of each segment."""
         return [self.code(segment) for segment in segments]
 
-    def wording(self, task: str, template: str) -> int:
+    def template_number(self, task: str, template: str) -> int:
         """The number of a task's template."""
-        return self._number((task, template), self.wordings)
+        return self._number((task, template), self.templates)
 
     def segments(self, codes: np.ndarray) -> tuple[Segment, ...]:
-        """What the codes stand for."""
-        shown = ((self.pieces[code >> 1], bool(code & 1)) for code in codes.tolist())
-        return tuple(Segment(piece.text, loss, piece.symbols) for piece, loss in shown)
+        """The segments of the codes."""
+        pairs = ((self.pieces[code >> 1], bool(code & 1)) for code in codes.tolist())
+        return tuple(Segment(piece.text, loss, piece.symbols) for piece, loss in pairs)
 
     def _number(self, thing: Any, known: list[Any]) -> int:
         number = self._number_of.setdefault(thing, len(known))
@@ -77,13 +76,13 @@ class Tables:
 @dataclass(frozen=True, eq=False)
 class Samples(Sequence[Sample]):
     """N samples. `text` [N] rows of piece codes, `items` [N] rows of catalogue rows, `user` [N] user numbers
-    (-1: nobody), `wording` [N] numbers of task and template; `tables` says what they stand for."""
+    (-1: nobody), `template` [N] numbers of task and template; `tables` resolves them."""
 
     tables: Tables
     text: Ragged
     items: Ragged
     user: np.ndarray
-    wording: np.ndarray
+    template: np.ndarray
 
     def __len__(self) -> int:
         return len(self.text)
@@ -99,7 +98,7 @@ class Samples(Sequence[Sample]):
         if isinstance(position, slice):
             return self.take(np.arange(*position.indices(len(self))))
         row = range(len(self))[position]  # raises IndexError, and counts from the end, as a list does
-        task, template = self.tables.wordings[self.wording[row]]
+        task, template = self.tables.templates[self.template[row]]
         user = "" if self.user[row] == NOBODY else self.tables.user_ids[self.user[row]]
         items = tuple(self.tables.item_ids[item] for item in self.items[row].tolist())
         return Sample(task, template, user, items, self.tables.segments(self.text[row]))
@@ -113,38 +112,36 @@ class Samples(Sequence[Sample]):
     __hash__ = None  # type: ignore[assignment]
 
     def take(self, positions: np.ndarray) -> Samples:
-        """The samples at `places`."""
+        """The samples at `positions`."""
         return Samples(
             self.tables,
             self.text.take(positions),
             self.items.take(positions),
             self.user[positions],
-            self.wording[positions],
+            self.template[positions],
         )
 
     def positions(self, task: str) -> np.ndarray:
-        """Where the samples of a task stand."""
-        of_task = [number for number, (name, _) in enumerate(self.tables.wordings) if name == task]
-        return np.flatnonzero(np.isin(self.wording, of_task))
+        """The positions of a task's samples."""
+        of_task = [number for number, (name, _) in enumerate(self.tables.templates) if name == task]
+        return np.flatnonzero(np.isin(self.template, of_task))
 
     def tasks(self) -> list[str]:
         """[N] the task of each sample."""
-        return [self.tables.wordings[wording][0] for wording in self.wording.tolist()]
+        return [self.tables.templates[number][0] for number in self.template.tolist()]
 
     def counts(self) -> dict[str, int]:
         """Samples per task."""
-        found: dict[str, int] = {}
-        for wording, number in enumerate(
-            np.bincount(self.wording, minlength=len(self.tables.wordings)).tolist()
-        ):
+        counts: dict[str, int] = {}
+        of_template = np.bincount(self.template, minlength=len(self.tables.templates)).tolist()
+        for (task, _), number in zip(self.tables.templates, of_template, strict=True):
             if number:
-                task = self.tables.wordings[wording][0]
-                found[task] = found.get(task, 0) + number
-        return found
+                counts[task] = counts.get(task, 0) + number
+        return counts
 
 
 def samples_of(records: Iterable[Sample], tables: Tables) -> Samples:
-    """From plain records: the easy way for a task that is not in a hurry."""
+    """From plain records: simpler than columns, and slower."""
     records = list(records)
     rows = {item: row for row, item in enumerate(tables.item_ids)}
     users = {user: number for number, user in enumerate(tables.user_ids)}
@@ -153,23 +150,23 @@ def samples_of(records: Iterable[Sample], tables: Tables) -> Samples:
         ragged(tables.codes(record.segments) for record in records),
         ragged([rows[item] for item in record.items] for record in records),
         np.array([users[record.user] if record.user else NOBODY for record in records], np.int64),
-        np.array([tables.wording(record.task, record.template) for record in records], np.int64),
+        np.array([tables.template_number(record.task, record.template) for record in records], np.int64),
     )
 
 
 def joined(parts: Sequence[Samples]) -> Samples:
-    """Samples of the same tables, one part behind the other. At least one part."""
+    """The samples of all parts in their order, all of the same tables. At least one part."""
     return Samples(
         parts[0].tables,
         vstack([part.text for part in parts]),
         vstack([part.items for part in parts]),
         np.concatenate([part.user for part in parts]),
-        np.concatenate([part.wording for part in parts]),
+        np.concatenate([part.template for part in parts]),
     )
 
 
 class SamplesFile:
-    """A Parquet file that samples are added to, a row group at a time."""
+    """A Parquet file to which samples are appended, a row group at a time."""
 
     def __init__(self, path: Path) -> None:
         layout = {"write_statistics": False, "dictionary_pagesize_limit": _DICTIONARY_BYTES}
@@ -204,7 +201,7 @@ def read_samples(path: Path) -> Samples:
     known, positions = np.unique(pairs, return_inverse=True)
     for pair in known.tolist():
         task, template = divmod(pair, len(names["template"]) + 1)
-        tables.wording(names["task"][task], names["template"][template])
+        tables.template_number(names["task"][task], names["template"][template])
     nobody = np.array(
         [NOBODY if user == "" else position for position, user in enumerate(names["user"])], np.int64
     )
@@ -230,14 +227,14 @@ def _coded_pieces(texts: pa.DictionaryArray, symbols: np.ndarray, tables: Tables
 
 def _table(samples: Samples) -> pa.Table:
     tables = samples.tables
-    tasks = [task for task, _ in tables.wordings]
-    templates = [template for _, template in tables.wordings]
+    tasks = [task for task, _ in tables.templates]
+    templates = [template for _, template in tables.templates]
     pieces = samples.text.values >> 1
     is_symbol = np.array([piece.symbols for piece in tables.pieces], bool)
     users = np.where(samples.user == NOBODY, len(tables.user_ids), samples.user)
     arrays = [
-        _dictionary(samples.wording, tasks),
-        _dictionary(samples.wording, templates),
+        _dictionary(samples.template, tasks),
+        _dictionary(samples.template, templates),
         _dictionary(users, [*tables.user_ids, ""]),
         _lists(samples.items, _dictionary(samples.items.values, tables.item_ids)),
         _lists(samples.text, _dictionary(pieces, [piece.text for piece in tables.pieces])),
@@ -248,8 +245,8 @@ def _table(samples: Samples) -> pa.Table:
 
 
 def _dictionary(numbers: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
-    """Words by number: the words that occur alone, and each once, since Parquet's writer takes no dictionary
-    that repeats itself."""
+    """`words[numbers]` as a dictionary array. Its dictionary has only the words that occur, each once, since
+    Parquet's writer refuses repeated entries."""
     used = np.zeros(len(words), bool)
     used[numbers] = True
     position_of: dict[str, int] = {}

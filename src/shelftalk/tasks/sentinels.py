@@ -1,5 +1,4 @@
-"""The marks that stand for what is masked: T5's sentinels, which every backbone's border knows as single
-symbols."""
+"""T5's sentinels, which stand for masked text; every backbone encodes each as a single token."""
 
 from __future__ import annotations
 
@@ -12,10 +11,10 @@ SENTINELS = 100
 def sentinel(number: int) -> Segment:
     """The sentinel `number` (0 .. 99)."""
     if not 0 <= number < SENTINELS:
-        raise ValueError(f"there are marks 0 to {SENTINELS - 1}, not {number}")
+        raise ValueError(f"there are sentinels 0 to {SENTINELS - 1}, not {number}")
     return Segment(f"<extra_id_{number}>", symbols=True)
 
 
 def all_sentinels() -> list[str]:
-    """The symbols of all marks."""
+    """The symbols of all sentinels."""
     return [sentinel(number).text for number in range(SENTINELS)]

@@ -1,7 +1,7 @@
-"""What every task shares: the context it reads, its wordings, and one renderer.
+"""What every task shares: the context it reads, its templates, and one renderer.
 
 A task turns a split and an item index into samples, by whole columns. It never sees a tokenizer, and what it
-renders for training is, to the segment, what it renders when the model is asked.
+renders for training is, to the segment, what it renders at inference.
 
 Legend: N samples, U users, I items, E events.
 """
@@ -21,18 +21,18 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
 from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
-from shelftalk.records import Request, Segment
+from shelftalk.records import Nouns, Request, Segment
 from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
-from shelftalk.tasks.templates import Template, Words, check_templates, fill_columns, load_templates
+from shelftalk.tasks.templates import Template, check_templates, fill_columns, load_templates
 
 CHUNK = 8192
 """Users, or items, whose samples are made at once: what bounds the memory of sample generation."""
 
 
 class TaskSettings(Settings):
-    """What every task can be told."""
+    """The settings that all tasks have."""
 
     weight: float = Field(1.0, ge=0)
     """How much of the task's own epoch goes into one epoch of the mixture: 1 all of it, 0.5 half, 2 twice, 0
@@ -41,9 +41,9 @@ class TaskSettings(Settings):
     """Most recent items shown in a prompt; older ones are dropped."""
     text_share: float = Field(1.0, ge=0, le=1)
     """Share of the training samples that show items' texts beside their names; the others show names alone,
-    which costs far fewer tokens. The finished model is shown texts where the share is at least one half."""
+    which costs far fewer tokens. Prompts of the trained model show texts where the share is 0.5 or more."""
     templates: Annotated[str | None, Role(changes_loss=True)] = None
-    """A TOML file of your own wordings in place of the built-in ones."""
+    """A TOML file of your own templates in place of the built-in ones."""
 
 
 @dataclass(frozen=True)
@@ -52,49 +52,54 @@ class TaskContext:
 
     split: Split
     text: ItemText
-    words: Words = field(default_factory=Words)
+    nouns: Nouns = field(default_factory=Nouns)
     seed: int = 0
     templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
-    """By a task's name: what stands in for the file of its templates, such as those that a model was trained
-    with."""
-    _forms: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
+    """Task name -> templates to use in place of its file, such as those that a model was trained with."""
+    _rendered: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def tables(self) -> Tables:
         """What the numbers in this context's samples stand for."""
         return Tables(self.split.dataset.item_ids, self.split.dataset.user_ids)
 
-    def items_as(self, form: str, bare: bool, bears_loss: bool = False) -> Ragged:
-        """[I] every item as piece codes, in a form of ItemText: "name", "line", "asked" or "listed"; `bare`:
-        without its text."""
-        key = form, bare, bears_loss
-        if key not in self._forms:
-            render = getattr(self.text.bare if bare else self.text, form)
+    def rendered_items(self, form: str, names_only: bool, bears_loss: bool = False) -> Ragged:
+        """[I] every item as piece codes, rendered by the method `form` of ItemText: "name", "line",
+        "before_rating" or "candidate"; with `names_only` without its text."""
+        key = form, names_only, bears_loss
+        if key not in self._rendered:
+            render = getattr(self.text.names_only if names_only else self.text, form)
             rows = (
                 render(item, True) if bears_loss else render(item) for item in self.split.dataset.item_ids
             )
-            self._forms[key] = ragged([self.tables.codes(row) for row in rows])
-        return self._forms[key]
+            self._rendered[key] = ragged([self.tables.codes(row) for row in rows])
+        return self._rendered[key]
 
-    def forms(self, form: str) -> Ragged:
-        """[4 I] a form of every item four times over: with text, bare, and both again bearing loss (a line or
-        a name alone; nothing else ever bears loss). See `form_row`."""
+    def item_variants(self, form: str) -> Ragged:
+        """[4 I] all `rendered_items` of one form, stacked: I with text, I with names only, and the same 2 I
+        bearing loss. [2 I] for the forms that never bear loss, which are all but "line" and "name". The row
+        of an item is that of `variant_row`."""
         key = form, "all"
-        if key not in self._forms:
+        if key not in self._rendered:
             losses = (False, True) if form in ("line", "name") else (False,)
-            self._forms[key] = vstack(
-                [self.items_as(form, bare, loss) for loss in losses for bare in (False, True)]
+            self._rendered[key] = vstack(
+                [
+                    self.rendered_items(form, names_only, loss)
+                    for loss in losses
+                    for names_only in (False, True)
+                ]
             )
-        return self._forms[key]
+        return self._rendered[key]
 
-    def form_row(self, items: np.ndarray, bare: np.ndarray, bears_loss: np.ndarray | bool) -> np.ndarray:
-        """The rows of `forms` for catalogue rows, all arrays of one length."""
-        return items + len(self.split.dataset.items) * (bare + 2 * np.asarray(bears_loss, np.int64))
+    def variant_row(
+        self, items: np.ndarray, names_only: np.ndarray, bears_loss: np.ndarray | bool
+    ) -> np.ndarray:
+        """[N] the rows of `item_variants` for N catalogue rows; `names_only` and `bears_loss` are [N] too."""
+        return items + len(self.split.dataset.items) * (names_only + 2 * np.asarray(bears_loss, np.int64))
 
     @cached_property
     def user_symbols(self) -> tuple[str, ...]:
-        """[U] the users' names to the model, a seeded permutation of numbers; none unless `text.user_ids` is
-        on."""
+        """[U] the symbol of each user, a seeded permutation of numbers; none unless `text.user_ids` is on."""
         if not self.text.settings.user_ids:
             return ()
         users = self.split.dataset.user_ids
@@ -104,8 +109,8 @@ class TaskContext:
 
     @cached_property
     def user_lines(self) -> Ragged:
-        """[U + 1] the line that names a user; the last one, a stranger's, is empty."""
-        start = f"{self.words.person.capitalize()} "
+        """[U + 1] the line that names each user; the last one, for an unknown user, is empty."""
+        start = f"{self.nouns.person.capitalize()} "
         named = (
             (Segment(start), Segment(symbol, symbols=True), Segment("\n")) for symbol in self.user_symbols
         )
@@ -120,7 +125,7 @@ class TaskContext:
     def rating_texts(self) -> dict[float, str]:
         """The training part's rating values, ascending -> text, " 4.5": a leading space, one number of
         decimals for all, so that no text begins another; none where nothing can be rated. Raises
-        SettingsError for values too close to tell."""
+        SettingsError for values too close to distinguish."""
         if self.split.why_no_rating_task:
             return {}
         visible = self.split.visible_rating
@@ -141,41 +146,39 @@ class TaskContext:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """What frames each of N samples: `user` [N] user number or -1, `wording` [N] the place of its template
-    among the task's, `bare` [N] whether items stand by name alone."""
+class Layout:
+    """How each of N samples is rendered: `user` [N] user number or -1, `template` [N] index into the task's
+    templates, `names_only` [N] whether items are shown without their text."""
 
     user: np.ndarray
-    wording: np.ndarray
-    bare: np.ndarray
+    template: np.ndarray
+    names_only: np.ndarray
 
 
 class Task(ABC):
-    """One kind of sample. Subclasses say which placeholders their wordings have and how samples are
-    rendered."""
+    """One kind of sample. Subclasses declare the placeholders of their templates and render the samples."""
 
     name: ClassVar[str]
     settings_type: ClassVar[type[TaskSettings]]
     placeholders: ClassVar[tuple[str, ...]]
     answers: ClassVar[tuple[str, ...]] = ()
-    """Those of them that stand in the target; without any named, each may stand anywhere in a wording."""
+    """The placeholders of the target; without any, each placeholder may be anywhere in a template."""
     questions: ClassVar[tuple[str, ...]] = ()
-    """Those of them that stand in the question, for a task that asks one."""
+    """The placeholders of the question, for a task whose templates have one."""
     optional: ClassVar[tuple[str, ...]] = ()
-    """Placeholders that a wording may leave out."""
+    """Placeholders that a template may leave out."""
     needs_ratings: ClassVar[bool] = False
-    """Left out, and said so, where the data has no ratings."""
-    speaks_of_order: ClassVar[bool] = False
-    """Whether the built-in wordings speak of an order, and others (NAME_unordered) stand in for data without
-    one."""
+    """Whether the task is skipped, with a message, where the data has no ratings."""
+    mentions_order: ClassVar[bool] = False
+    """Whether the built-in templates mention an order; data without one has others, NAME_unordered."""
     about: ClassVar[Literal["users", "items"]] = "users"
-    """What an epoch goes through once: the users of the training part, or the items of the catalogue."""
+    """What an epoch iterates over once: the users of the training part, or the items of the catalogue."""
 
     def __init__(self, settings: TaskSettings, context: TaskContext) -> None:
         self.settings = settings
         self.context = context
-        self.asked_bare = settings.text_share < 0.5
-        """How items stand in the prompts of the finished model."""
+        self.prompts_names_only = settings.text_share < 0.5
+        """Whether prompts of the trained model show items without their text."""
         kinds = (self.optional, self.answers, self.questions)
         self.templates = list(context.templates.get(self.name, ()))
         if self.templates:
@@ -189,30 +192,30 @@ class Task(ABC):
 
     @property
     def built_in_templates(self) -> str:
-        """Name of the file of wordings that stands in where the settings name none."""
-        return self.for_the_order(self.name) if self.speaks_of_order else self.name
+        """Name of the template file that is used where the settings name none."""
+        return self.order_variant(self.name) if self.mentions_order else self.name
 
-    def for_the_order(self, wordings: str) -> str:
-        """The file of wordings, or the one that stands in for it where histories have no order."""
-        return wordings if self.context.split.dataset.ordered else f"{wordings}_unordered"
+    def order_variant(self, name: str) -> str:
+        """The template file of this name, or its unordered variant where histories have no order."""
+        return name if self.context.split.dataset.ordered else f"{name}_unordered"
 
     @abstractmethod
-    def epoch(self, numbers: np.ndarray, draw: np.random.Generator) -> Samples:
+    def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         """The task's own epoch for some users (or items): once through what training may see of them.
-        `numbers` are user numbers (or catalogue rows), ascending; `draw` is all the chance there is. A task
-        in no hurry may render records one by one and return `samples_of(records, self.context.tables)`."""
+        `numbers` are user numbers (or catalogue rows), ascending; `rng` is the only source of randomness.
+        A task may also render records one by one, which is slower, and return
+        `samples_of(records, self.context.tables)`."""
 
     def chunks(self, epoch: int) -> Iterator[Samples]:
         """Samples of one epoch of the mixture, some users at a time: the task's own epoch taken `weight`
         times.
 
-        Depends on (data, settings, seed, epoch) alone. A fractional weight keeps that share, drawn by chance.
+        Depends on (data, settings, seed, epoch) alone. A fractional weight keeps a random share of that size.
         """
         data = self.context.split.dataset
-        size = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
-        for chunk, numbers in enumerate(
-            np.array_split(np.arange(len(data.user_ids if self.about == "users" else data.items)), size)
-        ):
+        chunks = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
+        every = np.arange(len(data.user_ids if self.about == "users" else data.items))
+        for chunk, numbers in enumerate(np.array_split(every, chunks)):
             yield self.samples_about(numbers, epoch, chunk)
 
     def samples(self, epoch: int) -> Samples:
@@ -221,29 +224,28 @@ class Task(ABC):
 
     def samples_about(self, numbers: np.ndarray, epoch: int, chunk: int = 0) -> Samples:
         """Samples of one epoch of the mixture for some users (or items), ascending: their own epoch taken
-        `weight` times. `chunk` keeps apart the chance of those that are made one after another."""
+        `weight` times. `chunk` is part of the seed, so that chunks differ."""
         whole, rest = divmod(self.settings.weight, 1)
         rounds = [
-            self.epoch(numbers, self._draw(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))
+            self.epoch(numbers, self._rng(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))
         ]
         if rest > 0:
             last = rounds[-1]
-            draw = self._draw(epoch, chunk, "share")
-            kept = draw.permutation(len(last))[: int(len(last) * rest + draw.random())]
+            rng = self._rng(epoch, chunk, "share")
+            kept = rng.permutation(len(last))[: int(len(last) * rest + rng.random())]
             rounds[-1] = last.take(np.sort(kept))
-        return joined(rounds) if rounds else self.epoch(numbers[:0], self._draw(epoch, chunk))
+        return joined(rounds) if rounds else self.epoch(numbers[:0], self._rng(epoch, chunk))
 
-    def _draw(self, *names: str | int) -> np.random.Generator:
+    def _rng(self, *names: str | int) -> np.random.Generator:
         return seeds.generator(self.context.seed, "samples", self.name, *names)
 
-    # --- what samples are put together from
-    # ----------------------------------------------------------------------------
+    # The building blocks of samples.
 
-    def frame(self, user: np.ndarray, draw: np.random.Generator) -> Frame:
-        """Wordings seen in training, and texts or names alone, drawn for samples of these users."""
+    def layout(self, user: np.ndarray, rng: np.random.Generator) -> Layout:
+        """Templates seen in training, and texts or names alone, drawn for samples of these users."""
         seen = np.array([self.templates.index(template) for template in self.seen])
-        wording = seen[draw.integers(len(seen), size=len(user))]
-        return Frame(user, wording, draw.random(len(user)) >= self.settings.text_share)
+        template = seen[rng.integers(len(seen), size=len(user))]
+        return Layout(user, template, rng.random(len(user)) >= self.settings.text_share)
 
     def training_bounds(self, users: np.ndarray) -> np.ndarray:
         """[U, 2] event rows of the users' training histories, from : to."""
@@ -253,42 +255,39 @@ class Task(ABC):
         """[N] the catalogue rows of the event rows start : stop."""
         return slices(self.context.split.dataset.event_item.astype(np.int64), start, stop)
 
-    def lines(self, items: Ragged, bare: np.ndarray, first: np.ndarray | None = None) -> Ragged:
-        """[N] histories, one line per item of `items` [N]; from place `first` [N] on the names bear loss, or
-        none does."""
+    def lines(self, items: Ragged, names_only: np.ndarray, first: np.ndarray | None = None) -> Ragged:
+        """[N] histories, one line per item of `items` [N]; from position `first` [N] on the names bear loss,
+        without `first` none does."""
         loss = False if first is None else items.positions >= np.repeat(first, items.lengths)
-        rows = self.context.form_row(items.values, np.repeat(bare, items.lengths), loss)
-        return self.context.forms("line").take(rows).merge_rows(items.offsets)
+        rows = self.context.variant_row(items.values, np.repeat(names_only, items.lengths), loss)
+        return self.context.item_variants("line").take(rows).merge_rows(items.offsets)
 
     def fill(
-        self, part: Literal["source", "question", "target"], frame: Frame, **columns: Ragged | str
+        self, part: Literal["source", "question", "target"], layout: Layout, **columns: Ragged | str
     ) -> Ragged:
-        """[N] that part of each sample's wording with its placeholders replaced."""
+        """[N] that part of each sample's template with its placeholders replaced."""
         texts = [getattr(template, part) for template in self.templates]
         return fill_columns(
-            texts, frame.wording, {**self.context.words.values(), **columns}, self.context.tables
+            texts, layout.template, {**self.context.nouns.placeholders(), **columns}, self.context.tables
         )
 
-    def made(self, frame: Frame, items: Ragged, *text: Ragged) -> Samples:
-        """Finished samples: the columns of text side by side behind the user's own line, if users are
-        shown."""
+    def assemble(self, layout: Layout, items: Ragged, *text: Ragged) -> Samples:
+        """The samples of these columns of text, one after the other; the line that names the user comes
+        first, if users are shown."""
         if self.context.user_symbols:
-            strangers = len(self.context.user_lines) - 1
-            text = (
-                self.context.user_lines.take(np.where(frame.user == NOBODY, strangers, frame.user)),
-                *text,
-            )
-        wordings = np.array(
-            [self.context.tables.wording(self.name, template.name) for template in self.templates]
-        )
-        return Samples(self.context.tables, hstack(text), items, frame.user, wordings[frame.wording])
+            unknown = len(self.context.user_lines) - 1
+            users = np.where(layout.user == NOBODY, unknown, layout.user)
+            text = (self.context.user_lines.take(users), *text)
+        tables = self.context.tables
+        numbers = np.array([tables.template_number(self.name, template.name) for template in self.templates])
+        return Samples(tables, hstack(text), items, layout.user, numbers[layout.template])
 
 
 class ServedTask(Task):
-    """A task that is also asked of the finished model.
+    """A task that the trained model answers: retrieval, ranking, rating.
 
-    Raises TemplateError for a wording whose target does not begin with the answer: the model would be asked
-    without the words that stood before it in training.
+    Raises TemplateError for a template whose target does not begin with the answer: the prompt would lack
+    the words that came before the answer in training.
     """
 
     def __init__(self, settings: TaskSettings, context: TaskContext) -> None:
@@ -296,8 +295,8 @@ class ServedTask(Task):
         for template in self.templates:
             if not template.target.startswith(tuple(f"{{{name}}}" for name in self.answers) or "{"):
                 raise TemplateError(
-                    f'the target of template "{template.name}" of the {self.name} task has words before the answer; '
-                    "move them to the end of its source."
+                    f'the target of template "{template.name}" of the {self.name} task has words before the '
+                    "answer; move them to the end of its source."
                 )
 
     @abstractmethod
@@ -306,20 +305,20 @@ class ServedTask(Task):
 
     @abstractmethod
     def validation(self) -> Samples:
-        """The validation part as samples whose answer alone bears loss, in the first seen wording."""
+        """The validation part as samples of the first training template, whose answer alone bears loss."""
 
     def prompt(self, request: Request, template: Template) -> list[Segment]:
         """The text before one answer."""
         return list(self.prompts([request], template)[0].segments)
 
-    def asked(self, requests: Sequence[Request], template: Template) -> Frame:
-        """The frame of questions to the finished model."""
+    def prompt_layout(self, requests: Sequence[Request], template: Template) -> Layout:
+        """The layout of prompts in one template."""
         number = len(requests)
         user = np.array(
             [self.context.user_number.get(request.user, NOBODY) for request in requests], np.int64
         )
-        wording = np.full(number, self.templates.index(template))
-        return Frame(user, wording, np.full(number, self.asked_bare))
+        index = np.full(number, self.templates.index(template))
+        return Layout(user, index, np.full(number, self.prompts_names_only))
 
     def rows_of(self, items: Sequence[Sequence[str]]) -> Ragged:
         """[N] catalogue rows of item ids. Raises KeyError for an item that is not in the catalogue."""
@@ -327,15 +326,17 @@ class ServedTask(Task):
         values = np.fromiter((row_of[item] for row in items for item in row), np.int64)
         return Ragged(values, offsets_of([len(row) for row in items]))
 
-    def shown(self, requests: Sequence[Request]) -> Ragged:
+    def histories(self, requests: Sequence[Request]) -> Ragged:
         """[N] the most recent items of each history, as catalogue rows."""
         return self.rows_of([request.history[-self.settings.max_history :] for request in requests])
 
-    def named(self, items: np.ndarray, frame: Frame) -> Ragged:
-        """[N] names that bear loss, of catalogue rows `items` [N]."""
-        return self.context.forms("name").take(self.context.form_row(items, frame.bare, True))
+    def answer_names(self, items: np.ndarray, layout: Layout) -> Ragged:
+        """[N] the names of catalogue rows `items` [N], bearing loss."""
+        return self.context.item_variants("name").take(
+            self.context.variant_row(items, layout.names_only, True)
+        )
 
 
-def one_each(values: np.ndarray) -> Ragged:
-    """[N] rows of one value."""
+def singletons(values: np.ndarray) -> Ragged:
+    """[N] rows of one value each."""
     return Ragged(values, np.arange(len(values) + 1, dtype=np.int64))

@@ -1,5 +1,4 @@
-"""Wordings as data: TOML files of templates, checked when they are loaded, filled without ever being read
-twice.
+"""Prompt templates in TOML files, checked when they are loaded.
 
 A filled-in value is never searched for placeholders, so a title that holds braces stays a title.
 """
@@ -19,35 +18,15 @@ import numpy as np
 
 from shelftalk.errors import MissingFile, TemplateError, nearest
 from shelftalk.ragged import Ragged, hstack, repeated, vstack
-from shelftalk.records import Segment
+from shelftalk.records import Nouns, Segment
 from shelftalk.tasks.samples import Tables
 
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True)
-class Words:
-    """What the shop calls its items and customers, for the wordings of every task."""
-
-    noun: str = "item"
-    nouns: str = "items"
-    person: str = "customer"
-    took: str = "bought"
-
-    def values(self) -> dict[str, str]:
-        """Placeholder -> word."""
-        return {
-            "noun": self.noun,
-            "nouns": self.nouns,
-            "Nouns": self.nouns.capitalize(),
-            "person": self.person,
-            "took": self.took,
-        }
-
-
-@dataclass(frozen=True)
 class Template:
-    """One wording of one task. `question` is the part that may be asked several times of one source."""
+    """The text of one task's samples. `question` may be repeated with other values after one source."""
 
     name: str
     source: str
@@ -66,15 +45,14 @@ def load_templates(
     path: str | None = None,
     optional: Iterable[str] = (),
     answers: Iterable[str] = (),
-    asked: Iterable[str] = (),
+    questions: Iterable[str] = (),
 ) -> list[Template]:
-    """The wordings of a task: the built-in file, or the user's own at `path`.
+    """The templates of a task: from the built-in file, or the user's own at `path`.
 
-    `answers` are the placeholders of the target and `asked` those of the question; the others are of the
-    source. Without `answers` each may stand anywhere. Raises MissingFile, or TemplateError for a file that is
-    not TOML, a key or placeholder that the task does not know, a placeholder that is left out and not
-    `optional`, or stands in the wrong part, a question that the task does not ask, two wordings of one name,
-    or no wording left to train with.
+    `answers` are the placeholders of the target and `questions` those of the question; the others are of the
+    source. Without `answers` each may appear anywhere. Raises MissingFile, or TemplateError for a file that
+    is not TOML, an unknown key or placeholder, a placeholder that is in the wrong part, or missing and not
+    `optional`, a question where the task has none, two templates of one name, or no template to train with.
     """
     text = read_templates(task, path)
     where = template_file(task, path)
@@ -82,14 +60,14 @@ def load_templates(
         rows = tomllib.loads(text).get("template", [])
     except tomllib.TOMLDecodeError as error:
         raise TemplateError(
-            f'the template file "{where}" is not valid TOML: {error}; mend that line.'
+            f'the template file "{where}" is not valid TOML: {error}; correct that line.'
         ) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise TemplateError(
-            f'"template" in "{where}" is not a list of tables; begin each wording with [[template]].'
+            f'"template" in "{where}" is not a list of tables; begin each template with [[template]].'
         )
     templates = [_template(row, where) for row in rows]
-    check_templates(templates, where, placeholders, optional, answers, asked)
+    check_templates(templates, where, placeholders, optional, answers, questions)
     return templates
 
 
@@ -104,14 +82,14 @@ def check_templates(
     placeholders: Iterable[str],
     optional: Iterable[str] = (),
     answers: Iterable[str] = (),
-    asked: Iterable[str] = (),
+    questions: Iterable[str] = (),
 ) -> None:
     """Raises TemplateError as `load_templates` does; `where` is what messages call their origin."""
-    its_own = {*placeholders}
+    own = {*placeholders}
     for template in templates:
-        _check_placeholders(template, its_own, its_own.difference(optional), where)
+        _check_placeholders(template, own, own.difference(optional), where)
         if answers:
-            _check_parts(template, its_own, {*answers}, {*asked}, where)
+            _check_parts(template, own, {*answers}, {*questions}, where)
     if len({template.name for template in templates}) < len(templates):
         raise TemplateError(f'two templates of "{where}" have one name; give each its own.')
     if all(template.held_out for template in templates):
@@ -121,8 +99,8 @@ def check_templates(
 
 
 def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
-    """The wording with its placeholders replaced: strings join the wording, lists of segments are taken as
-    they are."""
+    """The text with its placeholders replaced: strings become part of the text around them, lists of segments
+    are kept as they are."""
     parts: list[str | list[Segment]] = _parts(text, values)
     return [segment for part in parts for segment in ([Segment(part)] if isinstance(part, str) else part)]
 
@@ -130,8 +108,8 @@ def fill(text: str, values: Mapping[str, str | list[Segment]]) -> list[Segment]:
 def fill_columns(
     texts: Sequence[str], choice: np.ndarray, values: Mapping[str, str | Ragged], tables: Tables
 ) -> Ragged:
-    """As `fill`, for N samples at once: sample n has the wording `texts[choice[n]]`, and row n of each column
-    of piece codes."""
+    """As `fill`, for N samples at once: sample n has the text `texts[choice[n]]`, and row n of each column of
+    piece codes."""
     groups = [np.flatnonzero(choice == number) for number in range(len(texts))]
     filled = []
     for text, rows in zip(texts, groups, strict=True):
@@ -147,41 +125,41 @@ def fill_columns(
 
 
 def _parts(text: str, values: Mapping[str, Any]) -> list[Any]:
-    """The wording cut at what is not plain words; strings have joined it, empty ones are gone."""
+    """The text split at the values that are not strings, without empty strings: "{x} b" -> [x, " b"]."""
     parts: list[Any] = []
-    wording = ""
+    string = ""
     for number, part in enumerate(_PLACEHOLDER.split(text)):
         value = part if number % 2 == 0 else values[part]
         if isinstance(value, str):
-            wording += value
+            string += value
             continue
-        parts += [wording, value] if wording else [value]
-        wording = ""
-    return [*parts, wording] if wording else parts
+        parts += [string, value] if string else [value]
+        string = ""
+    return [*parts, string] if string else parts
 
 
 def read_templates(task: str, path: str | None) -> str:
-    """The TOML text of a task's wordings: the built-in file, or the user's own. Raises MissingFile or
-    TemplateError."""
+    """The TOML text of a task's templates: the built-in file, or the one at `path`. See `load_templates`."""
     if path is None:
         return resources.files("shelftalk.tasks").joinpath(f"templates/{task}.toml").read_text("utf-8")
     try:
         return Path(path).read_text("utf-8")
     except FileNotFoundError as error:
         raise MissingFile(
-            f'there is no template file "{path}"; mend the path in the experiment file.'
+            f'there is no template file "{path}"; correct the path in the experiment file.'
         ) from error
     except UnicodeDecodeError as error:
         raise TemplateError(f'the template file "{path}" is not UTF-8 text; save it as UTF-8.') from error
 
 
-def _check_placeholders(template: Template, its_own: set[str], needed: set[str], where: str) -> None:
-    known = its_own.union(Words().values())
+def _check_placeholders(template: Template, own: set[str], needed: set[str], where: str) -> None:
+    known = own.union(Nouns().placeholders())
     used = _PLACEHOLDER.findall(template.source + template.question + template.target)
     for name in used:
         if name not in known:
             raise TemplateError(
-                f'template "{template.name}" of "{where}" has an unknown placeholder "{{{name}}}"; {nearest(name, known)}'
+                f'template "{template.name}" of "{where}" has an unknown placeholder "{{{name}}}"; '
+                f"{nearest(name, known)}"
             )
     if missing := sorted(needed.difference(used)):
         raise TemplateError(
@@ -190,18 +168,20 @@ def _check_placeholders(template: Template, its_own: set[str], needed: set[str],
 
 
 def _check_parts(
-    template: Template, its_own: set[str], answers: set[str], asked: set[str], where: str
+    template: Template, own: set[str], answers: set[str], questions: set[str], where: str
 ) -> None:
-    if template.question and not asked:
+    if template.question and not questions:
         raise TemplateError(
-            f'template "{template.name}" of "{where}" has a question, which this task does not ask; move it to the source.'
+            f'template "{template.name}" of "{where}" has a question, and this task has none; '
+            "move it to the source."
         )
-    own = {"target": answers, "question": asked, "source": its_own - answers - asked}
-    for part, names in own.items():
-        for name in its_own.intersection(_PLACEHOLDER.findall(getattr(template, part))) - names:
-            right = next(other for other, theirs in own.items() if name in theirs)
+    parts = {"target": answers, "question": questions, "source": own - answers - questions}
+    for part, names in parts.items():
+        for name in own.intersection(_PLACEHOLDER.findall(getattr(template, part))) - names:
+            right = next(other for other, theirs in parts.items() if name in theirs)
             raise TemplateError(
-                f'template "{template.name}" of "{where}" has "{{{name}}}" in its {part}; it belongs into the {right}.'
+                f'template "{template.name}" of "{where}" has "{{{name}}}" in its {part}; '
+                f"move it to the {right}."
             )
 
 
@@ -212,7 +192,7 @@ def _template(row: dict, where: str) -> Template:
             raise TemplateError(f'a template of "{where}" has an unknown key "{key}"; {nearest(key, known)}')
         if not isinstance(value, known[key]):
             raise TemplateError(
-                f'"{key}" in a template of "{where}" must be a {known[key].__name__}; mend that line.'
+                f'"{key}" in a template of "{where}" must be a {known[key].__name__}; correct that line.'
             )
     if missing := [key for key in ("name", "source", "target") if key not in row]:
         raise TemplateError(f'a template of "{where}" lacks "{missing[0]}"; add it.')

@@ -332,7 +332,7 @@ class ItemTaskExam(AnyTaskExam):
     def gone_through(self, split: Split) -> set[str]:
         """Override where more is needed than a text beside the name: the items that an epoch goes through."""
         text = self.with_weight_one(split).context.text
-        return {item for item in split.dataset.item_ids if text.beside(item)}
+        return {item for item in split.dataset.item_ids if text.details(item)}
 
     def test_the_task_says_that_it_is_about_items(self) -> None:
         assert self.with_weight_one(world_split("tiny")).about == "items"

@@ -1,6 +1,6 @@
 """Where data comes from: `read_dataset(DataSettings(...), seed)` gives a Dataset and a DataReport."""
 
 from shelftalk.data.sources.reading import DataReport, read_dataset, source_hashes
-from shelftalk.data.sources.settings import DataSettings, Nouns
+from shelftalk.data.sources.settings import DataSettings
 
-__all__ = ["DataReport", "DataSettings", "Nouns", "read_dataset", "source_hashes"]
+__all__ = ["DataReport", "DataSettings", "read_dataset", "source_hashes"]

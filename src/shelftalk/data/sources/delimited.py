@@ -1,10 +1,10 @@
 """Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text,
 "" as missing.
 
-Python's own reader is used, since it knows each record's line and refuses what is open to guessing: a quote
-that never closes, a record with more or fewer cells than the header. Where the header names our columns only
-if other characters separate it (a semicolon, as spreadsheet programs write where the comma is the decimal
-sign), the file is read so, and noted.
+Python's own reader is used, since it knows each record's line and refuses what would have to be guessed: a
+quote that never closes, a record with more or fewer cells than the header. Where the header has our columns
+only with another separator (a semicolon, as spreadsheet programs write where the comma is the decimal sign),
+the file is read with that one, and this is noted.
 """
 
 from __future__ import annotations
@@ -45,9 +45,8 @@ def _read(path: Path, wanted: Collection[str], usual: str) -> Table:
             with _opened(path) as file:
                 records = _records(path, file, separator)
                 names = _header(path, records, wanted)
-                frame = pl.concat(
-                    list(_frames(path, records, names, [name for name in names if name in wanted]))
-                )
+                read = [name for name in names if name in wanted]
+                frame = pl.concat(list(_frames(path, records, names, read)))
     except UnicodeDecodeError as error:
         raise not_utf8(path) from error
     except OSError as error:
@@ -68,7 +67,7 @@ def _opened(path: Path) -> TextIO:
 
 @contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    """The csv module's limit is one for the whole process, so it is put back."""
+    """The csv module's limit is global to the process, so it is restored."""
     before = csv.field_size_limit(LONGEST)
     try:
         yield
@@ -77,8 +76,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _separator(path: Path, wanted: Collection[str], usual: str) -> str:
-    """The character that makes most of the wanted columns out of the header; the usual one where no other
-    makes more."""
+    """The character that splits the header into most of the wanted columns; else the usual one."""
 
     def columns(separator: str) -> int:
         with _opened(path) as file:
@@ -92,20 +90,18 @@ def _separator(path: Path, wanted: Collection[str], usual: str) -> str:
 
 
 def _records(path: Path, file: TextIO, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Each record with the line on which it begins, counted from 1; blank lines are passed over."""
+    """Each record with the line on which it begins, counted from 1; blank lines are skipped."""
     reader = csv.reader(file, delimiter=separator, strict=True)
     while True:
         line = reader.line_num + 1
         try:
             record = next(reader, None)
         except csv.Error as error:
-            what = (
-                "a quote is opened and never closed"
-                if "end of data" in str(error)
-                else f"quotes are broken ({error})"
-            )
-            remedy = 'mend the quotes: a cell that holds a quote stands in quotes, with "" for each within.'
-            raise UnreadableFile(f"{path.name}, line {line}: {what}; {remedy}") from error
+            fault = f"quotes are broken ({error})"
+            if "end of data" in str(error):
+                fault = "a quote is opened and never closed"
+            remedy = 'correct the quotes: put a cell that holds a quote in quotes, with "" for each within.'
+            raise UnreadableFile(f"{path.name}, line {line}: {fault}; {remedy}") from error
         if record is None:
             return
         if record:

@@ -13,13 +13,12 @@ STARTS = {
     "UTF-16LE": ("..00",),
     "UTF-16BE": ("00..",),
 }
-"""Encoding -> the first bytes that tell it, in hexadecimal: a mark, or the half of a plain character that
-is NUL."""
+"""Encoding -> regular expressions for the first bytes of its files, in hexadecimal: a byte order mark, or the
+NUL half of an ASCII character."""
 
 
 def not_utf8(path: Path) -> UnreadableFile:
-    """The error for a file that does not decode, or that begins with a NUL or has one after its first
-    character."""
+    """The error for a file that does not decode, or has a NUL in its first two characters."""
     with path.open("rb") as file:
         start = file.read(4).hex()
         file.seek(0)

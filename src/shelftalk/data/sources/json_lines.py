@@ -25,14 +25,14 @@ NUMBERS = frozenset({int, float, Decimal})
 EXACT_FLOAT = 2**53
 """Integers up to this are floats without loss."""
 SHORT = 16
-"""Characters of a number with a point that is a float without loss: 15 digits at most."""
+"""Most characters of a number with a point that is a float without loss: 15 digits."""
 DIGITS = 38
 """Digits that a decimal column holds."""
 ONE_PER_LINE = 'write one object per line, for instance by "jq -c .[] FILE" where the file is one list.'
 
 
 class _Twice(dict[str, Any]):
-    """An object in which a key stands more than once."""
+    """An object in which a key occurs more than once."""
 
     keys_twice: frozenset[str] = frozenset()
 
@@ -72,22 +72,22 @@ def _object(path: Path, line: int, text: str, wanted: Collection[str]) -> dict[s
         if "\\u" in text and isinstance(record, dict):  # half a surrogate pair is legal JSON but no text
             json.dumps([record.get(name) for name in wanted], ensure_ascii=False, default=str).encode()
     except (ValueError, RecursionError) as error:
-        whole = text.lstrip().startswith("[") or text.strip() == "{"
-        remedy = ONE_PER_LINE if whole else "mend the line."
+        one_document = text.lstrip().startswith("[") or text.strip() == "{"
+        remedy = ONE_PER_LINE if one_document else "correct the line."
         raise UnreadableFile(f"{path.name}, line {line}: broken JSON ({error}); {remedy}") from error
     if not isinstance(record, dict):
         raise UnreadableFile(f"{path.name}, line {line}: not a JSON object; {ONE_PER_LINE}")
     twice = record.keys_twice.intersection(wanted) if isinstance(record, _Twice) else ()
     if twice:
         raise UnreadableFile(
-            f'{path.name}, line {line}: the key "{min(twice)}" stands twice in the object; keep one of them.'
+            f'{path.name}, line {line}: the key "{min(twice)}" is twice in the object; keep one of them.'
         )
     return record
 
 
 def _without_loss(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of a line. A key twice is remembered: JSON allows it, and one of the values would be
-    lost."""
+    """The object of a line. Keys that occur twice are recorded: JSON allows them, and one of the values would
+    be lost."""
     plain = dict(pairs)
     if len(plain) == len(pairs):
         return plain
@@ -123,8 +123,7 @@ def _series(name: str, values: list[Any]) -> pl.Series:
 
 
 def _decimals(name: str, values: list[Any]) -> pl.Series:
-    """Numbers that floats would change, as decimals; pl.Object where a number has too many digits for
-    that."""
+    """Numbers that floats would change, as decimals; pl.Object where one has too many digits."""
     exact = [
         None if value is None else Decimal(repr(value) if isinstance(value, float) else value)
         for value in values

@@ -1,4 +1,4 @@
-"""Ids that look equal and are not, and words that stand where nothing was meant."""
+"""Ids that look equal and are not, and words for a missing value."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from decimal import Decimal, InvalidOperation
 
 import polars as pl
 
-WORDS_FOR_NOTHING = ("nan", "NaN", "None", "none", "null", "NULL", "Null", "NaT", "<NA>", "\\N")
+NULL_WORDS = ("nan", "NaN", "None", "none", "null", "NULL", "Null", "NaT", "<NA>", "\\N")
 """What missing values become when a column is turned into text, by pandas and by databases."""
 PLAIN = r"^[!-~]*$"
-"""Printable ASCII without a space: such an id looks like no other."""
+"""Printable ASCII without a space: two different ids of this kind never look equal."""
 
 
-def is_word_for_nothing(values: pl.Series) -> pl.Series:
+def is_null_word(values: pl.Series) -> pl.Series:
     """[n] Boolean for texts [n]."""
-    return values.is_in(WORDS_FOR_NOTHING).fill_null(False)
+    return values.is_in(NULL_WORDS).fill_null(False)
 
 
-def different_ids_alike(ids: pl.Series) -> list[tuple[str, str]]:
+def lookalike_ids(ids: pl.Series) -> list[tuple[str, str]]:
     """Pairs of ids that look equal and differ in Unicode form, space or invisible characters; the first of
     a pair appears later."""
     distinct = ids.unique(maintain_order=True)
@@ -33,8 +33,7 @@ def different_ids_alike(ids: pl.Series) -> list[tuple[str, str]]:
 
 
 def appearance(text: str) -> str:
-    """What a reader sees of a text: compatibility composed, without invisible characters, white space
-    collapsed."""
+    """What a reader sees of a text: in NFKC, without invisible characters, white space collapsed."""
     if text.isascii() and text.isprintable() and " " not in text:
         return text
     visible = "".join(
@@ -45,16 +44,16 @@ def appearance(text: str) -> str:
     return " ".join(visible.split())
 
 
-def known_alike(unknown: str, known: Iterable[str]) -> str:
+def lookalike_hint(unknown: str, known: Iterable[str]) -> str:
     """'has "x" (...)': an id of `known` that may be meant by `unknown`, and how the two differ; "" where
     there is none."""
     known = list(known)
-    keys: dict[Callable[[str], object], str] = {
+    causes: dict[Callable[[str], object], str] = {
         appearance: "they look equal, but",
         _without_case: "they differ in case:",
         _as_number: "they are one number:",
     }
-    for key, cause in keys.items():
+    for key, cause in causes.items():
         wanted = key(unknown)
         if (near := next((one for one in known if key(one) == wanted), None)) is not None:
             return f'has "{near}" ({cause} {difference(unknown, near)})'

@@ -14,8 +14,8 @@ from shelftalk.errors import UnreadableFile
 def read(path: Path, wanted: Collection[str]) -> Table:
     """The wanted columns of a Parquet file, in the types that it stores. Raises UnreadableFile.
 
-    The path is one file as it is named: brackets and asterisks in it are no pattern, and folders such as
-    "day=1" no column.
+    The path is taken literally: brackets and asterisks in it are no pattern, and folders such as "day=1" no
+    column.
     """
     try:
         file = pl.scan_parquet(path, glob=False, hive_partitioning=False)

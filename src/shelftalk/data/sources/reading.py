@@ -1,4 +1,4 @@
-"""The door for files: find them, read them, check every cell, filter, and say what was done.
+"""From files to a Dataset: find them, read them, check every cell, filter, and report what was done.
 
 Legend: E events, I items.
 """
@@ -26,7 +26,7 @@ from shelftalk.data.dataset import (
 )
 from shelftalk.data.k_core import k_core
 from shelftalk.data.sources import delimited, json_lines, parquet
-from shelftalk.data.sources.lookalikes import known_alike
+from shelftalk.data.sources.lookalikes import lookalike_hint
 from shelftalk.data.sources.settings import DataSettings
 from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, shown, texts, whole_numbers
 from shelftalk.data.sources.times import times
@@ -62,23 +62,23 @@ CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
 }
 COLUMNS_OF_EVENTS = [name for name in EVENT_COLUMNS if name in CHECKS]
 BUNDLED = Path(__file__).parent.parent / "bundled"
-PLACE = "place"  # where a row stands in its file; leaves with the checks
+SOURCE_ROW = "source_row"  # the row in its file, for messages; dropped after the checks
 NO_ORDER = "nothing"
-"""What orders the events of data with neither positions nor times."""
+"""`ordered_by` of data with neither positions nor times."""
 TIMES = {"at", "created", "date", "datetime", "ordered", "position", "sequence", "time", "timestamp", "ts"}
-"""Words in the name of a column that seems to order events."""
+"""Words in the name of a column that may order events."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataReport:
-    """What was read and what became of it: plain facts for a run folder and a report. Shares are between 0
+    """What was read and what was kept of it: plain facts for a run folder and a report. Shares are between 0
     and 1.
 
     `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped,
-    `users_read` and `items_read` who and what is in them, `catalogue_read` the rows of the items file. The
+    `users_read` and `items_read` their users and items, `catalogue_read` the rows of the items file. The
     counts without `_read` are those of the Dataset, after the k-core filter. `ordered_by` names the columns
     that order, or is NO_ORDER. `notes` has a sentence, with a count and an example, for each kind of value
-    that is not what it looks like or was not kept as it is, and for what a seeded hash had to order.
+    that is not what it looks like or was not kept as it is, and for events that a seeded hash orders.
     """
 
     source: str
@@ -113,9 +113,9 @@ class DataReport:
     tie_rule: str
     notes: list[str]
 
-    def of_what_is_left(self, dataset: Dataset) -> DataReport:
-        """The same reading with the counts and shares of a dataset that was filtered once more."""
-        positions = {"events_with_position": self.events_with_position}  # a Dataset counts its own
+    def recounted(self, dataset: Dataset) -> DataReport:
+        """The same report with the counts and shares of a dataset that was filtered once more."""
+        positions = {"events_with_position": self.events_with_position}  # a Dataset has its own positions
         return replace(self, **_counts(dataset.items, dataset.events) | positions)
 
     def counts(self) -> dict[str, dict[str, int]]:
@@ -129,16 +129,14 @@ class DataReport:
     def read_and_kept(self) -> str:
         """The counts as a sentence, with what removed the others."""
         read, kept = (
-            ", ".join(f"{of[which]:,} {what}" for what, of in self.counts().items())
+            ", ".join(f"{number[which]:,} {what}" for what, number in self.counts().items())
             for which in ("read", "kept")
         )
         why = [f"repeats dropped: {self.repeats_dropped:,}"] if self.repeats_dropped else []
         if self.k_core > 1:
-            counted = (
-                "training interactions alone"
-                if self.k_core_on == "training"
-                else "all interactions, held-out ones included"
-            )
+            counted = "all interactions, held-out ones included"
+            if self.k_core_on == "training":
+                counted = "training interactions alone"
             why.append(f"{self.k_core}-core, counted on {counted}")
         if self.catalogue < self.catalogue_read:
             why.append("items without a counted interaction left out")
@@ -151,11 +149,12 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     """Read interactions and catalogue, check every cell, drop repeats, filter to the k-core, and order by
     `seed`.
 
-    A filter on training events alone (`k_core_on`) is left to what divides the events, and so is then the
+    A filter on training events alone (`k_core_on`) is applied by the split, together with that of the
     catalogue. Data without a position or time is read as it is; MissingColumn is raised where a column seems
     to hold one, unless the order is not needed. Raises MissingFile, UnreadableFile, MissingColumn, BadValue,
-    UnknownItem, DuplicateItem or NothingLeft, naming file, column and first bad row. Nothing is repaired: a
-    repeat dropped and a row filtered are counted in the report, and what is not as it looks is noted there.
+    UnknownItem, DuplicateItem or NothingLeft, naming file, column and first bad row. Nothing is repaired:
+    repeats dropped and rows filtered are counted in the report, and values that are not what they look like
+    are noted there.
     """
     source, events_path, items_path = _locate(settings)
     columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
@@ -167,14 +166,15 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     )
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
-    when = _order(events_table, read, settings, order_needed)
-    events = _without_repeats(events_table, read, when, settings.repeats)
-    whole = settings.k_core_on == "training"
-    kept, passes = (events, 0) if whole else k_core(events, settings.k_core)
-    catalogue = items if whole or settings.catalogue == "all" else items.join(kept, on="item_id", how="semi")
+    order = _order(events_table, read, settings, order_needed)
+    events = _without_repeats(events_table, read, order, settings.repeats)
+    by_split = settings.k_core_on == "training"
+    kept, passes = (events, 0) if by_split else k_core(events, settings.k_core)
+    every_item = by_split or settings.catalogue == "all"
+    catalogue = items if every_item else items.join(kept, on="item_id", how="semi")
     facts = (
         _counts(catalogue, kept)
-        | _order_facts(events_table, kept, when)
+        | _order_facts(events_table, kept, order)
         | {
             "source": source,
             "interactions_file": events_path.name,
@@ -191,10 +191,10 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
             "k_core": settings.k_core,
             "k_core_on": settings.k_core_on,
             "k_core_passes": passes,
-            "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, when)],
+            "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, order)],
         }
     )
-    return make_dataset(catalogue.drop(PLACE), kept.drop(PLACE), seed, when), DataReport(**facts)
+    return make_dataset(catalogue.drop(SOURCE_ROW), kept.drop(SOURCE_ROW), seed, order), DataReport(**facts)
 
 
 def source_hashes(settings: DataSettings) -> tuple[str, str]:
@@ -227,32 +227,33 @@ def _in_folder(folder: Path, stem: str) -> Path:
         raise MissingFile(
             f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.'
         )
-    found = [folder / (stem + ending) for ending in READERS if (folder / (stem + ending)).is_file()]
-    if not found:
+    files = [path for ending in READERS if (path := folder / (stem + ending)).is_file()]
+    if not files:
         raise MissingFile(
-            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; add it.'
+            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; '
+            "add it."
         )
-    if len(found) > 1:
+    if len(files) > 1:
         raise UnreadableFile(
-            f'the folder "{folder}" holds both {found[0].name} and {found[1].name}; '
+            f'the folder "{folder}" holds both {files[0].name} and {files[1].name}; '
             "remove one, or name the files in data.interactions and data.items."
         )
-    return found[0]
+    return files[0]
 
 
 def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
-    """The file through the reader of its ending. Raises MissingFile, UnreadableFile or NothingLeft (no
-    rows)."""
+    """The file through the reader of its ending. Raises MissingFile, UnreadableFile, NothingLeft."""
     _check_file(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
         raise UnreadableFile(
-            f'{path.name}: no reader for the ending "{path.suffix}"; convert it to one of {", ".join(READERS)}.'
+            f'{path.name}: no reader for the ending "{path.suffix}"; '
+            f"convert it to one of {', '.join(READERS)}."
         )
     if not path.stat().st_size:
         raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
     table = reader(path, {mapping.get(name, name) for name in columns})
-    if not len(table.positions):
+    if not len(table.row_numbers):
         raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
     return table
 
@@ -260,7 +261,7 @@ def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Tab
 def _check_file(path: Path) -> None:
     """Raise MissingFile or UnreadableFile for what is no file."""
     if not path.exists():
-        raise MissingFile(f'there is no file "{path}"; mend the path.')
+        raise MissingFile(f'there is no file "{path}"; correct the path.')
     if path.is_dir():
         raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
     if not path.is_file():
@@ -272,8 +273,8 @@ def _check_file(path: Path) -> None:
 def _checked(
     table: Table, columns: Iterable[str], mapping: Mapping[Any, str], needed: list[str], setting: str
 ) -> pl.DataFrame:
-    """Our columns in our types, times as both columns of TIME, and PLACE. A column that the file lacks is
-    left out if it may be."""
+    """Our columns in our types, times as both columns of TIME, and SOURCE_ROW. Columns that the file lacks
+    are left out, unless they are `needed`."""
     present, unread = {}, [name for name in table.names if name not in mapping.values()]
     for name in columns:
         theirs = mapping.get(name, name)
@@ -284,22 +285,24 @@ def _checked(
         elif other := next((other for other in unread if _plain(other) == _plain(name)), None):
             remedy = f'set data.{setting}.{name} = "{other}" if "{name}" is meant'
             table.notes.append(f'{table.path.name}: the column "{other}" is not read; {remedy}.')
-    frame = pl.DataFrame([*present.values(), table.positions.alias(PLACE)])
+    frame = pl.DataFrame([*present.values(), table.row_numbers.alias(SOURCE_ROW)])
     return frame.unnest("timestamp") if "timestamp" in frame else frame
 
 
 def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
-    """The error for a column that is not there, naming the nearest one that is and the setting that maps
-    it."""
+    """The error for a column that is not there, naming the nearest one and the setting that maps it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
     has_header = READERS[table.path.suffix.lower()] in (delimited.read_csv, delimited.read_tsv)
     if has_header and any(_is_number(name) for name in table.names):
-        remedy = f"its first line seems to be data ({', '.join(table.names)}); put a line of column names above it."
+        line = ", ".join(table.names)
+        remedy = f"its first line seems to be data ({line}); put a line of column names above it."
     elif has_header and len(table.names) == 1:
-        remedy = f'it has one column, "{table.names[0]}"; name the columns in the first line and put commas between the cells.'
+        remedy = f'it has one column, "{table.names[0]}"; name the columns in the first line and put commas '
+        remedy += "between the cells."
     elif close:
-        remedy = f'the nearest is "{plain[close[0]]}"; set data.{setting}.{ours} = "{plain[close[0]]}" if that is meant.'
+        near = plain[close[0]]
+        remedy = f'the nearest is "{near}"; set data.{setting}.{ours} = "{near}" if that is meant.'
     else:
         remedy = f"it has {', '.join(table.names)}; set data.{setting}.{ours} to the one that is meant."
     return MissingColumn(f'{table.path.name} has no column "{theirs}": {remedy}')
@@ -318,12 +321,12 @@ def _plain(name: str) -> str:
 
 
 def _check_catalogue(table: Table, items: pl.DataFrame) -> None:
-    """Raise DuplicateItem for the first row whose id stood on an earlier one."""
+    """Raise DuplicateItem for the first row whose id is on an earlier one too."""
     again = items.filter(~pl.col("item_id").is_first_distinct())
     if len(again):
-        item, row = again["item_id"][0], again[PLACE][0]
+        item, row = again["item_id"][0], again[SOURCE_ROW][0]
         raise DuplicateItem(
-            f'{table.path.name}, {table.unit} {row}: item "{item}" stands on an earlier row already '
+            f'{table.path.name}, {table.unit} {row}: item "{item}" is on an earlier row already '
             f"({again['item_id'].n_unique()} such items); keep one row each."
         )
 
@@ -332,8 +335,8 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
     """Raise UnknownItem for the first event whose item the catalogue lacks."""
     unknown = events.join(items, on="item_id", how="anti", maintain_order="left")
     if len(unknown):
-        item, row = unknown["item_id"][0], unknown[PLACE][0]
-        near = known_alike(item, items["item_id"])
+        item, row = unknown["item_id"][0], unknown[SOURCE_ROW][0]
+        near = lookalike_hint(item, items["item_id"])
         hint = f", which {near}; write the id alike in both files, or" if near else ";"
         raise UnknownItem(
             f'{table.path.name}, {table.unit} {row}: item "{item}" is not in the catalogue '
@@ -344,7 +347,7 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
 
 def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: bool) -> tuple[str, ...]:
     """The columns that order a user's events, as `order_of` says, and none for data without an order; where
-    one is `needed`, not if a column seems to hold it. What is incomplete is refused, what is odd is noted."""
+    one is `needed`, an error if a column seems to hold it. Incomplete columns are refused, odd ones noted."""
     mapping: Mapping[Any, str] = settings.interactions_columns
     filled = [
         name
@@ -353,7 +356,8 @@ def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: b
     ]
     if settings.order is not None and settings.order not in filled:
         raise MissingColumn(
-            f'{table.path.name} has no "{settings.order}" to order by; leave data.order out, or fill the column in.'
+            f'{table.path.name} has no "{settings.order}" to order by; '
+            "leave data.order out, or fill the column in."
         )
     if not filled:
         if needed:
@@ -362,17 +366,15 @@ def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: b
     first = settings.order or filled[0]
     rows = events[first].is_null().arg_true()
     if len(rows):
-        fault = f"missing, where {events[first].count()} rows have one; fill it in or remove the row ({len(rows)} such rows)"
-        other = (
-            ', or set data.order = "timestamp"'
-            if first == "position" and _complete(events, "timestamp")
-            else ""
-        )
-        raise table.bad_value(mapping.get(first, first), rows[0], f"{fault}{other}.")
-    when = order_of(events, settings.order)
+        fault = f"missing, where {events[first].count()} rows have one"
+        remedy = f"fill it in or remove the row ({len(rows)} such rows)"
+        if first == "position" and _complete(events, "timestamp"):
+            remedy += ', or set data.order = "timestamp"'
+        raise table.bad_value(mapping.get(first, first), rows[0], f"{fault}; {remedy}.")
+    order = order_of(events, settings.order)
     if settings.order is None and "position" in filled and _complete(events, "timestamp"):
-        _note_order(table, events, when)
-    return when
+        _note_order(table, events, order)
+    return order
 
 
 def _complete(events: pl.DataFrame, column: str) -> bool:
@@ -380,8 +382,7 @@ def _complete(events: pl.DataFrame, column: str) -> bool:
 
 
 def _check_no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> None:
-    """Raises MissingColumn where a column without a value, or one of another name, seems to be meant to
-    order."""
+    """Raises MissingColumn where an empty column, or one of another name, seems to be meant to order."""
     random = 'if nothing orders the events, set split.scheme = "random"'
     empty = [f'"{mapping.get(name, name)}"' for name in ("position", "timestamp") if name in events]
     if empty:
@@ -390,56 +391,59 @@ def _check_no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, st
         raise MissingColumn(f"{table.path.name}: {held}, so the events have no order; {remedy}; {random}.")
     if close := next(filter(_seems_to_order, table.names), None):
         raise MissingColumn(
-            f'{table.path.name} has neither a "position" nor a "timestamp", but a column "{close}": if that is to order the events, set '
-            f'data.interactions_columns.timestamp = "{close}"; {random}.'
+            f'{table.path.name} has neither a "position" nor a "timestamp", but a column "{close}": if that '
+            f'is to order the events, set data.interactions_columns.timestamp = "{close}"; {random}.'
         )
 
 
 def _seems_to_order(column: str) -> bool:
-    """Whether a word of the column's name is one that positions or times are called by."""
+    """Whether a word of the column's name is one of TIMES."""
     words = re.split(r"[^a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).lower())
     return not TIMES.isdisjoint(words)
 
 
-def _note_order(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> None:
-    """Note how many positions do not order, or that times say another order than positions."""
+def _note_order(table: Table, events: pl.DataFrame, order: tuple[str, ...]) -> None:
+    """Note how many positions do not order, or that times and positions disagree."""
     shared = shared_positions(events)
     if len(shared):
         user, position = shared.select("user_id", "position").row(0)
-        fault = f"{len(shared):,} interactions share their position with another of their user, for instance user {shown(user)} has"
-        rule = f'events are ordered by {_by(when)}; set data.order = "position" if positions are to order.'
-        table.notes.append(f"{table.path.name}: {fault} position {position} more than once, so {rule}")
+        fault = f"{len(shared):,} interactions share their position with another of their user"
+        example = f"for instance user {shown(user)} has position {position} more than once"
+        rule = f'events are ordered by {_by(order)}; set data.order = "position" if positions are to order.'
+        table.notes.append(f"{table.path.name}: {fault}, {example}, so {rule}")
         return
     second, fraction = (pl.col(name) - pl.col(name).shift().over("user_id") for name in TIME)
-    back = events.sort("user_id", *when).filter((second < 0) | ((second == 0) & (fraction < 0)))
+    back = events.sort("user_id", *order).filter((second < 0) | ((second == 0) & (fraction < 0)))
     if len(back):
-        user, position = back.select("user_id", PLACE).row(0)
-        fault = f"{len(back):,} interactions have a later position and an earlier timestamp than the one before them"
+        user, position = back.select("user_id", SOURCE_ROW).row(0)
+        fault = f"{len(back):,} interactions have a later position and an earlier timestamp than the one "
+        fault += "before them"
         example = f"for instance user {shown(user)} in {table.unit} {position}"
         rule = 'the position orders; set data.order = "timestamp" if times are to order.'
         table.notes.append(f"{table.path.name}: {fault}, {example}; {rule}")
 
 
-def _by(when: tuple[str, ...]) -> str:
-    """The columns of an order in words; a fraction of a second is part of its timestamp."""
-    return ", then ".join(name for name in when if name != TIME[1])
+def _by(order: tuple[str, ...]) -> str:
+    """The columns of an order for a sentence; a fraction of a second is part of its timestamp."""
+    return ", then ".join(name for name in order if name != TIME[1])
 
 
-def _notes_on_ties(events: pl.DataFrame, when: tuple[str, ...]) -> list[str]:
-    """How many events only a hash could order, where anything orders."""
-    if not when:
+def _notes_on_ties(events: pl.DataFrame, order: tuple[str, ...]) -> list[str]:
+    """How many events a seeded hash orders, where the others have an order."""
+    if not order:
         return []
-    tied = events.filter(pl.struct("user_id", *when).is_duplicated())
+    tied = events.filter(pl.struct("user_id", *order).is_duplicated())
     if not len(tied):
         return []
-    user, by = tied["user_id"].min(), _by(when).replace(", then ", " and ")
+    user, by = tied["user_id"].min(), _by(order).replace(", then ", " and ")
     held = f"{len(tied):,} of {len(events):,} interactions have the same {by} as another of their user"
-    return [f"{held}, for instance of user {shown(user)}, and stand in the order of a seeded hash."]
+    return [f"{held}, for instance of user {shown(user)}, and are in the order of a seeded hash."]
 
 
-def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], repeats: str) -> pl.DataFrame:
-    """One event per user and item: their first or last in the order of `when`, the values deciding where that
-    is equal."""
+def _without_repeats(
+    table: Table, events: pl.DataFrame, order: tuple[str, ...], repeats: str
+) -> pl.DataFrame:
+    """One event per user and item: the first or last by the columns `order`, then by time and rating."""
     pair = ["user_id", "item_id"]
     again = events.filter(~pl.struct(pair).is_first_distinct())
     if not len(again):
@@ -447,14 +451,15 @@ def _without_repeats(table: Table, events: pl.DataFrame, when: tuple[str, ...], 
     if repeats == "refuse":
         user, item = again.select(pair).row(0)
         raise BadValue(
-            f'{table.path.name}, {table.unit} {again[PLACE][0]}: user "{user}" takes item "{item}" again '
-            f'({len(again)} such rows); keep one row each, or set data.repeats = "first" or "last".'
+            f'{table.path.name}, {table.unit} {again[SOURCE_ROW][0]}: user "{user}" takes item "{item}" '
+            f'again ({len(again)} such rows); keep one row each, or set data.repeats = "first" or "last".'
         )
     user, item = again.select(pair).row(0)
-    dropped = f"{len(again):,} of {len(events):,} rows repeat a user and an item, for instance {shown(user)} and {shown(item)}"
+    dropped = f"{len(again):,} of {len(events):,} rows repeat a user and an item"
+    example = f"for instance {shown(user)} and {shown(item)} in {table.unit} {again[SOURCE_ROW][0]}"
     rule = f'the {repeats} of each is kept (data.repeats = "{repeats}")'
-    table.notes.append(f"{table.path.name}: {dropped} in {table.unit} {again[PLACE][0]}; {rule}.")
-    values = [name for name in dict.fromkeys((*when, *TIME, "rating")) if name in events]
+    table.notes.append(f"{table.path.name}: {dropped}, {example}; {rule}.")
+    values = [name for name in dict.fromkeys((*order, *TIME, "rating")) if name in events]
     return events.sort(*pair, *values).unique(
         pair, keep="first" if repeats == "first" else "last", maintain_order=True
     )
@@ -472,25 +477,21 @@ def _counts(items: pl.DataFrame, events: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _order_facts(table: Table, events: pl.DataFrame, when: tuple[str, ...]) -> dict[str, Any]:
-    """What orders a user's events, how often it leaves the last two tied, and both in words."""
-    if not when:
+def _order_facts(table: Table, events: pl.DataFrame, order: tuple[str, ...]) -> dict[str, Any]:
+    """What orders a user's events, how often the last two are equal in it, and both as a sentence."""
+    if not order:
         columns = f"it has {', '.join(table.names)}"
-        rule = f"{table.path.name} has neither a position nor a timestamp ({columns}), so the events have no order"
-        return {
-            "ordered_by": NO_ORDER,
-            "users_tied_at_end": 0.0,
-            "tie_rule": f"{rule}; a seeded hash gives a user's one.",
-        }
-    tied = _tied_at_end(events, when)
-    by = _by(when)
+        rule = f"{table.path.name} has neither a position nor a timestamp ({columns}), so the events have no "
+        rule += "order; a seeded hash gives a user's one."
+        return {"ordered_by": NO_ORDER, "users_tied_at_end": 0.0, "tie_rule": rule}
+    tied = _tied_at_end(events, order)
+    by = _by(order)
     both = by.replace(", then ", " and ")
-    rule = f"a user's events are ordered by {by}; what is equal there is ordered by a seeded hash of user and item"
-    return {
-        "ordered_by": by,
-        "users_tied_at_end": tied,
-        "tie_rule": f"{rule} ({tied:.1%} of the users have their last two events at the same {both}).",
-    }
+    rule = (
+        f"a user's events are ordered by {by}; what is equal there is ordered by a seeded hash of user and "
+    )
+    rule += f"item ({tied:.1%} of the users have their last two events at the same {both})."
+    return {"ordered_by": by, "users_tied_at_end": tied, "tie_rule": rule}
 
 
 def _share(frame: pl.DataFrame, column: str) -> float:
@@ -502,10 +503,10 @@ def _share(frame: pl.DataFrame, column: str) -> float:
     return float(held.sum()) / len(frame)
 
 
-def _tied_at_end(events: pl.DataFrame, when: tuple[str, ...]) -> float:
-    """Share of the users whose last two events are at the same place in the order."""
-    last = events.sort("user_id", *when).group_by("user_id").tail(2)
-    tied = last.group_by("user_id").agg(tied=pl.struct(when).is_duplicated().any())
+def _tied_at_end(events: pl.DataFrame, order: tuple[str, ...]) -> float:
+    """Share of the users whose last two events are equal in the columns `order`."""
+    last = events.sort("user_id", *order).group_by("user_id").tail(2)
+    tied = last.group_by("user_id").agg(tied=pl.struct(order).is_duplicated().any())
     return float(tied["tied"].mean())  # type: ignore[arg-type]
 
 

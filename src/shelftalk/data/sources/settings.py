@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
 from shelftalk.data.splitting import TrainingCore
+from shelftalk.records import Nouns
 from shelftalk.settings import Role, Settings
 
 EventColumn = Literal["user_id", "item_id", "position", "timestamp", "rating"]
@@ -16,19 +16,8 @@ Catalogue = Literal["interacted", "all"]
 ItemColumn = Literal["item_id", "title", "brand", "categories", "price", "description"]
 
 
-@dataclass(frozen=True, slots=True)
-class Nouns:
-    """What prompts call an item, several of them, the one who takes them, and the taking."""
-
-    item: str = "item"
-    items: str = "items"
-    user: str = "customer"
-    took: str = "bought"
-
-
 def _published(given: dict[str, Any]) -> bool:
-    """Whether the source is a published data set, which has a protocol of its own, and not files of the
-    user's."""
+    """Whether the source is a published data set with its own protocol, and not the user's files."""
     return not (given.get("interactions") or given.get("folder"))
 
 
@@ -46,8 +35,7 @@ NOUNS_OF_BUNDLED = {"movielens-small": Nouns("film", "films", "viewer", "watched
 
 
 class DataSettings(Settings):
-    """Which data to read, and how. Without any of interactions and items, folder or bundled: the bundled
-    MovieLens."""
+    """Which data to read, and how. By default, without any of interactions, folder or bundled: MovieLens."""
 
     role = Role(stages=("prepare",))
     interactions: Annotated[str | None, _SOURCE] = None
@@ -64,18 +52,18 @@ class DataSettings(Settings):
     """Our column name -> the name in the items file, for those that differ."""
     order: Order | None = None
     """What orders a user's events: "timestamp" (a column "position" is not read) or "position" (equal ones by
-    time, if there are times). Without it the position does, unless a user has one twice and times stand
-    beside it: then the time, and equal times by position."""
+    time, if there are times). Without it the position does, unless a user has one twice and there are times:
+    then the time, and equal times by position."""
     k_core: int = Field(default_factory=_k_core_of, ge=0)
-    """Users and items with fewer events than this are removed, again and again until none is left; 0 or 1
-    removes none. By default 5 for bundled data, as it is published with, and 0 for your own."""
+    """Users and items with fewer events than this are removed, repeatedly until none is left; 0 or 1 removes
+    none. By default 5 for bundled data, as it is published with, and 0 for your own."""
     k_core_on: Literal["all", "training"] = "all"
     """Which events the filter counts: "all", the held-out ones included, as in the literature; or those of
     the training part alone."""
     catalogue: Catalogue = Field(default_factory=_catalogue_of)
-    """Whether items without any event that the filter counts and keeps leave the catalogue ("interacted") or
-    stay in it ("all"). By default "interacted" for bundled data and "all" for your own: everything in the
-    items file can be recommended."""
+    """Whether items without any event that the filter counts and keeps are removed from the catalogue
+    ("interacted") or stay in it ("all"). By default "interacted" for bundled data and "all" for your own:
+    everything in the items file can be recommended."""
     repeats: Literal["first", "last", "refuse"] = "first"
     """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
     item_noun: Annotated[str | None, _NOUN] = None
@@ -106,16 +94,13 @@ class DataSettings(Settings):
     @property
     def bundled_name(self) -> str | None:
         """The bundled data set to read, or None where files or a folder are given."""
-        return (
-            None
-            if self.interactions is not None or self.folder is not None
-            else self.bundled or "movielens-small"
-        )
+        if self.interactions is not None or self.folder is not None:
+            return None
+        return self.bundled or "movielens-small"
 
     @property
     def training_core(self) -> TrainingCore | None:
-        """The filter that is left to what divides the events; None where it has been at work on all of
-        them."""
+        """The k-core filter that the split applies; None where it applies to all events before the split."""
         return TrainingCore(self.k_core, self.catalogue == "all") if self.k_core_on == "training" else None
 
     @property
@@ -123,8 +108,8 @@ class DataSettings(Settings):
         """The nouns as set; those not set come from the source."""
         own = NOUNS_OF_BUNDLED.get(self.bundled_name or "", Nouns())
         return Nouns(
-            self.item_noun or own.item,
-            self.items_noun or own.items,
-            self.user_noun or own.user,
+            self.item_noun or own.noun,
+            self.items_noun or own.nouns,
+            self.user_noun or own.person,
             self.took or own.took,
         )

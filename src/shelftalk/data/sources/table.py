@@ -1,8 +1,8 @@
 """What every reader returns, and the checks that turn its columns into the types of a Dataset.
 
 A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its
-format; what a cell may hold is decided here, once for all formats, so that each format gives the same
-sentence for the same fault.
+format; what a cell may hold is decided here, once for all formats, so that each format gives the same message
+for the same fault.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 import polars as pl
 
-from shelftalk.data.sources.lookalikes import difference, different_ids_alike, is_word_for_nothing
+from shelftalk.data.sources.lookalikes import difference, is_null_word, lookalike_ids
 from shelftalk.errors import BadValue
 
 LARGEST = 2.0**63
@@ -36,35 +36,35 @@ class Table:
     """A file as read, with the values that it holds.
 
     `names` are all columns of the file; `frame` has those that were wanted, n rows; a column of mixed types
-    is pl.Object. `places` [n] int64 says where a row stands in the file, counted from 1 in `unit`s (a CSV's
-    header is line 1). `decimal_comma`: numbers may be written 4,5. `notes` collects a sentence for all that
-    is not as it looks.
+    is pl.Object. `row_numbers` [n] int64 is where a row begins in the file, counted from 1 in `unit`s (a
+    CSV's header is line 1). `decimal_comma`: numbers may be written 4,5. `notes` collects a sentence for
+    each kind of value that is not what it looks like.
     """
 
     path: Path
     names: list[str]
     frame: pl.DataFrame
-    positions: pl.Series
+    row_numbers: pl.Series
     unit: str
     decimal_comma: bool = False
     notes: list[str] = field(default_factory=list)
 
     def note(self, column: str, which: pl.Series, what: str, example: str = "") -> None:
-        """Note that the cells of `column` where `which` [n] holds `what`: their number, the first and its
-        place, and `example`, which says what became of that one. Nothing where it holds nowhere."""
+        """Note `what` of the cells of `column` where `which` [n] is true: their number, the first with its
+        row, and `example`, how that one was read. Nothing where it is true nowhere."""
         rows = which.arg_true()
         if len(rows):
-            cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.positions[rows[0]]}{example}"
+            cell = f"{shown(self.frame[column][rows[0]])} in {self.unit} {self.row_numbers[rows[0]]}{example}"
             of = f"{len(rows):,} of {len(which):,} values"
             self.notes.append(f'{self.path.name}, column "{column}": {of} {what}, for instance {cell}.')
 
     def bad_value(self, column: str, row: int, fault: str) -> BadValue:
         """The error for the cell at `row` (counted from 0) of `column`; `fault` ends in the remedy."""
-        return BadValue(f'{self.path.name}, {self.unit} {self.positions[row]}, column "{column}": {fault}')
+        return BadValue(f'{self.path.name}, {self.unit} {self.row_numbers[row]}, column "{column}": {fault}')
 
 
 class Reader(Protocol):
-    """Reads a file of one format, of its columns those wanted."""
+    """Reads the wanted columns of a file of one format."""
 
     def __call__(self, path: Path, wanted: Collection[str]) -> Table: ...
 
@@ -77,19 +77,19 @@ def identifiers(table: Table, column: str) -> pl.Series:
     ids = values.cast(pl.String)
     blank = ids.is_null() | (ids.str.strip_chars() == "")
     refuse(table, column, blank, "has no id; fill it in or remove the row.")
-    _note_words_for_nothing(table, column, ids)
+    _note_null_words(table, column, ids)
     _note_lookalikes(table, column, ids)
     return ids
 
 
 def texts(table: Table, column: str) -> pl.Series:
-    """[n] String, null where missing. Any text is legal and goes through unchanged."""
+    """[n] String, null where missing. Any text is legal and is kept unchanged."""
     values = one_type(table, column)
     if values.dtype != pl.String and not values.dtype.is_integer():
         _refuse_type(
             table, column, values, "is not text; store the column as text (join several values into one)."
         )
-    _note_words_for_nothing(table, column, values)
+    _note_null_words(table, column, values)
     return values.cast(pl.String)
 
 
@@ -125,8 +125,9 @@ def whole_numbers(table: Table, column: str) -> pl.Series:
 
 def exact_numbers(values: pl.Series) -> pl.DataFrame:
     """[n] `whole` Int64, the number rounded down, null where it is no number or beyond 64 bits;
-    `billionths` Int64, what it is more; `cut` Boolean, whether it has digits beyond these. `values` are
-    text or numbers of any type; no float stands between, since beyond 2**53 a float is no longer exact."""
+    `billionths` Int64, the rest; `cut` Boolean, whether it has digits beyond these: 1.5 is 1 and 500,000,000.
+    `values` are text or numbers of any type; they are not converted by way of a float, which is inexact
+    beyond 2**53."""
     if values.dtype.is_float():
         plain = values.is_finite() & (values == values.floor()) & (values.abs() < LARGEST)
         whole = values.set(~plain.fill_null(False), None).cast(pl.Int64)
@@ -158,7 +159,7 @@ def _exact_number(text: str) -> tuple[int, int, bool] | None:
     number = Decimal(text)
     if number and number.adjusted() > 20:
         return None
-    if number and number.adjusted() < -100:  # beyond the digits that are worked with, on one side of 0
+    if number and number.adjusted() < -100:  # beyond the precision of PRECISE; only the sign is left
         return (0, 0, True) if number > 0 else (-1, BILLION - 1, True)
     scaled = PRECISE.multiply(number, BILLION)
     units = int(scaled.to_integral_value(ROUND_FLOOR))
@@ -167,8 +168,7 @@ def _exact_number(text: str) -> tuple[int, int, bool] | None:
 
 
 def one_type(table: Table, column: str) -> pl.Series:
-    """The column, its type decided: categories become text, nothing at all becomes missing text, a mixture
-    is refused."""
+    """The column in one type: categories and empty columns become text, mixed types are refused."""
     values = table.frame[column]
     if values.dtype == pl.Object:
         raise _mixed(table, column, values.to_list())
@@ -178,9 +178,9 @@ def one_type(table: Table, column: str) -> pl.Series:
 def _mixed(table: Table, column: str, values: list[object]) -> BadValue:
     """The error for a column of mixed types, or of one that is neither text nor a number of 64 bits."""
     held = [row for row, value in enumerate(values) if value is not None]
-    nothing = next((row for row in held if values[row] != values[row]), None)
-    if nothing is not None and any(isinstance(value, str) for value in values):
-        return table.bad_value(column, nothing, "NaN stands among texts; write null where there is no text.")
+    nan = next((row for row in held if values[row] != values[row]), None)
+    if nan is not None and any(isinstance(value, str) for value in values):
+        return table.bad_value(column, nan, "NaN stands among texts; write null where there is no text.")
     other = [row for row in held if type(values[row]) is not type(values[held[0]])]
     if other:
         remedy = "is of another type than the rows above; give the column one type, text or numbers."
@@ -200,7 +200,7 @@ def blank_as_null(values: pl.Series) -> pl.Series:
 
 
 def _with_points(table: Table, column: str, values: pl.Series) -> pl.Series:
-    """Decimal commas as points; refuses a column that has both, where a comma may stand between thousands."""
+    """Decimal commas as points; refuses a column that has both, where commas may separate thousands."""
     commas = values.str.contains(",", literal=True).fill_null(False)
     both = values.str.contains(".", literal=True).fill_null(False)
     if not commas.any():
@@ -213,13 +213,13 @@ def _with_points(table: Table, column: str, values: pl.Series) -> pl.Series:
 
 
 def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.Series) -> None:
-    """Note the numbers that are not what was written, such as whole ones beyond 2**53."""
+    """Note the numbers that differ from what was written, such as whole ones beyond 2**53."""
     if values.dtype.is_float():
         return
     written = values.cast(pl.String)
     digits = written.str.replace_all(r"[eE].*|[^0-9]", "").str.strip_chars_start("0").str.len_chars()
-    many = ((digits > KEPT_DIGITS) | ((digits > 0) & (parsed == 0))).fill_null(False).arg_true()
-    lost = [row for row in many if not _keeps(written[row], parsed[row])]
+    suspects = ((digits > KEPT_DIGITS) | ((digits > 0) & (parsed == 0))).fill_null(False).arg_true()
+    lost = [row for row in suspects if not _keeps(written[row], parsed[row])]
     if lost:
         which = pl.repeat(False, len(values), dtype=pl.Boolean, eager=True).scatter(lost, True)
         table.note(
@@ -228,7 +228,7 @@ def _note_lost_digits(table: Table, column: str, values: pl.Series, parsed: pl.S
 
 
 def _keeps(written: str, number: float) -> bool:
-    """Whether the float is the written number, or that is one of the usual texts for the float."""
+    """Whether the float is the written number, or the written number is a usual text of the float."""
     return number != 0 and Decimal(written) in (
         Decimal(number),
         Decimal(repr(number)),
@@ -236,16 +236,14 @@ def _keeps(written: str, number: float) -> bool:
     )
 
 
-def _note_words_for_nothing(table: Table, column: str, values: pl.Series) -> None:
+def _note_null_words(table: Table, column: str, values: pl.Series) -> None:
     if values.dtype == pl.String:
         words = 'are a word for "nothing", as missing values become in text, and are kept'
-        table.note(
-            column, is_word_for_nothing(values), f"{words}; leave such cells empty if nothing is meant"
-        )
+        table.note(column, is_null_word(values), f"{words}; leave such cells empty if nothing is meant")
 
 
 def _note_lookalikes(table: Table, column: str, ids: pl.Series) -> None:
-    pairs = different_ids_alike(ids)
+    pairs = lookalike_ids(ids)
     if pairs:
         one, other = pairs[0]
         how = f"{shown(one)} and {shown(other)}: {difference(one, other)}"
@@ -261,7 +259,7 @@ def refuse(table: Table, column: str, wrong: pl.Series, fault: str) -> None:
 
 
 def _refuse_type(table: Table, column: str, values: pl.Series, fault: str) -> None:
-    """Raise for the first value at all: its column is of a type that cannot be meant."""
+    """Raise BadValue for the first value: the whole column is of a wrong type."""
     refuse(table, column, values.is_not_null(), fault)
 
 

@@ -33,7 +33,7 @@ ZONE = re.compile(r"\s*(?:Z|UTC|GMT)$", re.ASCII | re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """A text in ISO 8601. `cut`: it had more than nine digits after the second."""
+    """A time that was text in ISO 8601. `cut`: it had more than nine digits after the second."""
 
     second: int
     nanosecond: int
@@ -45,10 +45,10 @@ def times(table: Table, column: str) -> pl.Series:
     """[n] struct of TIME, Int64 each, null where missing.
 
     Accepts Unix time and dates. Numbers (integers, decimals, floats, or text of these) are Unix seconds, or
-    milli-, micro- or nanoseconds where the largest of the column says so by its size; or dates without dashes
+    milli-, micro- or nanoseconds, decided by the size of the largest in the column; or dates without dashes
     (20140723) where all of them are. Dates are columns of a date or datetime type and text in ISO 8601,
-    converted to UTC; without a zone they are taken as UTC. A column holds numbers or dates, not both. What
-    goes beyond nanoseconds is cut off, and noted.
+    converted to UTC; without a zone they are taken as UTC. A column holds numbers or dates, not both. Digits
+    beyond nanoseconds are cut off, and noted.
     """
     values = blank_as_null(one_type(table, column))
     if values.dtype in (pl.Date, pl.Datetime):
@@ -86,9 +86,7 @@ def _moments_of_texts(table: Table, column: str, values: pl.Series) -> pl.Series
         refuse(table, column, wrong, f"is not a time; {REMEDY}" if first else like)
     rows = [None if text is None else moments[text] for text in values]
     _note_zones(table, column, values, rows)
-    _note_cut(
-        table, column, values, pl.Series([row is not None and row.cut for row in rows], dtype=pl.Boolean)
-    )
+    _note_cut(table, column, pl.Series([row is not None and row.cut for row in rows], dtype=pl.Boolean))
     seconds = pl.Series([row and row.second for row in rows], dtype=pl.Int64)
     return _struct(column, seconds, pl.Series([row and row.nanosecond for row in rows], dtype=pl.Int64))
 
@@ -117,22 +115,18 @@ def _note_zones(table: Table, column: str, values: pl.Series, rows: list[Moment 
         table.note(column, without, "name no zone where others do, and are taken as UTC")
 
 
-def _note_cut(table: Table, column: str, values: pl.Series, cut: pl.Series) -> None:
-    table.note(column, cut, "say more than nanoseconds; the rest is cut off")
+def _note_cut(table: Table, column: str, cut: pl.Series) -> None:
+    table.note(column, cut, "have digits beyond nanoseconds, which are cut off")
 
 
 def _moments_of_numbers(table: Table, column: str, values: pl.Series) -> pl.Series:
-    """Unix time of the unit that the column's size says; refuses the first value that is no number."""
+    """Unix time in the unit of `_unit`; refuses the first value that is no number."""
     exact = exact_numbers(values)
     whole, billionths = exact["whole"], exact["billionths"]
+    wrong = values.is_not_null() & whole.is_null()
     if values.dtype == pl.String:
-        refuse(
-            table,
-            column,
-            values.is_not_null() & whole.is_null(),
-            f"is not a number as in the rows above; {REMEDY}",
-        )
-    refuse(table, column, values.is_not_null() & whole.is_null(), f"is not a time; {REMEDY}")
+        refuse(table, column, wrong, f"is not a number as in the rows above; {REMEDY}")
+    refuse(table, column, wrong, f"is not a time; {REMEDY}")
     if (dates := _dates_without_dashes(whole, billionths)) is not None:
         first = f", read as {dates.drop_nulls()[0]}"
         table.note(
@@ -144,21 +138,16 @@ def _moments_of_numbers(table: Table, column: str, values: pl.Series) -> pl.Seri
     if per_second > 1:
         _refuse_two_units(table, column, whole, unit)
         first = _utc(whole.drop_nulls()[0], per_second)
-        table.note(
-            column,
-            whole.is_not_null(),
-            f"are taken as Unix {unit}, by the size of the largest",
-            f", read as {first}",
-        )
+        what = f"are taken as Unix {unit}, by the size of the largest"
+        table.note(column, whole.is_not_null(), what, f", read as {first}")
     if values.dtype in SHORT_FLOATS and not (whole.abs() < 2**24).all():
         table.note(
             column, whole.is_not_null(), "are 32-bit floats, which hold a time of today to some 128 seconds"
         )
     seconds = whole // per_second
     nanoseconds = (whole - seconds * per_second) * (SECOND // per_second) + billionths // per_second
-    _note_cut(
-        table, column, values, exact["cut"].fill_null(False) | (billionths % per_second != 0).fill_null(False)
-    )
+    cut = exact["cut"].fill_null(False) | (billionths % per_second != 0).fill_null(False)
+    _note_cut(table, column, cut)
     return _struct(column, seconds, nanoseconds)
 
 
@@ -170,7 +159,7 @@ def _utc(whole: int, per_second: int) -> str:
 
 
 def _unit(whole: pl.Series) -> str:
-    """The unit in which the largest of the numbers would be of this age."""
+    """The smallest of the units in which the largest of the numbers is below BELOW seconds."""
     largest = max(abs(int(whole.min() or 0)), abs(int(whole.max() or 0)))  # type: ignore[arg-type]
     return next(
         (unit for unit, per_second in PER_SECOND.items() if largest < BELOW * per_second), "nanoseconds"
@@ -178,8 +167,8 @@ def _unit(whole: pl.Series) -> str:
 
 
 def _refuse_two_units(table: Table, column: str, whole: pl.Series, unit: str) -> None:
-    """Raise for a number that is a plausible time in a larger unit than the column's: as it stands it
-    would be of 1970."""
+    """Raise for a number that is a plausible time in a larger unit than the column's: in the column's unit it
+    would be a time of 1970."""
     for other, per_second in PER_SECOND.items():
         if per_second < PER_SECOND[unit]:
             low, high = (bound * per_second for bound in PLAUSIBLE)

@@ -85,7 +85,7 @@ def cut_texts(run: Run) -> dict[str, float]:
     ids = run.split.dataset.item_ids
     cut = {
         "texts beside names, by text.max_characters": sum(
-            whole.beside(i) != run.context.text.beside(i) for i in ids
+            whole.details(i) != run.context.text.details(i) for i in ids
         )
     }
     if index.includes_title:

@@ -119,12 +119,12 @@ WAYS = (*PROMPTS, "pairwise_preference", "inverted")
 
 def _text(task: Task) -> ItemText:
     """How items stand in what the finished model is asked."""
-    return task.context.text.bare if task.asked_bare else task.context.text
+    return task.context.text.names_only if task.prompts_names_only else task.context.text
 
 
 def _values(task: Task, **more: str | list[Segment]) -> dict[str, str | list[Segment]]:
     """What the wording's placeholders stand for: the shop's words, and what the question adds."""
-    return {**task.context.words.values(), **more}
+    return {**task.context.nouns.placeholders(), **more}
 
 
 def _around(question: Question, shown: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
