@@ -38,7 +38,7 @@ def main(quick: bool) -> Result:
     runs = []
     for name, users, model in _models(quick):
         start = time.perf_counter()
-        rankings = model.searching(beams=K, batch_size=64 if users is None else 16).recommend(
+        rankings = model.with_settings(beams=K, batch_size=64 if users is None else 16).recommend(
             requests := _requests(model, users), K
         )
         seconds = round(time.perf_counter() - start, 1)

@@ -39,8 +39,8 @@ TITLES = [
 ]
 JAPANESE = ["red scarf", "\u9752\u3044\u5e3d\u5b50", "\u7dd1\u306e\u624b\u888b", *TITLES[3:]]
 WORDS = [
-    "Things a customer bought, oldest first: red blue green scarf hat glove sock rating from to worst best items item next ."
-    * 2
+    "Things a customer bought, oldest first: red blue green scarf hat glove sock rating from to worst best "
+    "items item next ." * 2
 ] * 20
 TINY: dict[str, Any] = {
     "models": ["aligned"],
@@ -119,8 +119,7 @@ def opt(folder: Path, positions: int) -> Path:
     return folder
 
 
-# --- names
-# -----------------------------------------------------------------------------------------------------------------------
+# --- names -----------------------------------------------------------------------------------------------
 
 
 def test_names_of_the_same_tokens_are_refused_by_id_and_title_and_the_remedy_works(t5: Path, tmp_path: Path):
@@ -155,24 +154,18 @@ def test_two_names_are_alike_where_one_begins_the_other():
     assert sorted(alike(ragged([[7], [4], [7]])) or ()) == [0, 2]
 
 
-# --- ratings
-# ---------------------------------------------------------------------------------------------------------------------
+# --- ratings ---------------------------------------------------------------------------------------------
 
 
 def test_ratings_of_the_same_tokens_are_refused_by_value_and_the_remedy_works(t5: Path, tmp_path: Path):
-    error = refusal(
-        tmp_path / "run", experiment(shop(tmp_path / "rated", TITLES, ratings=True), t5)
-    )  # a tokenizer without a digit
-    assert (
-        isinstance(error, SettingsError)
-        and "the rating values 1 and 2" in str(error)
-        and "rating column" in str(error)
-    )
+    rated = shop(tmp_path / "rated", TITLES, ratings=True)
+    error = refusal(tmp_path / "run", experiment(rated, t5))  # its tokenizer has no digit
+    assert isinstance(error, SettingsError)
+    assert "the rating values 1 and 2" in str(error) and "rating column" in str(error)
     trained(tmp_path / "other", experiment(shop(tmp_path / "plain", TITLES), t5))
 
 
-# --- lengths
-# ---------------------------------------------------------------------------------------------------------------------
+# --- lengths ---------------------------------------------------------------------------------------------
 
 
 def test_a_table_of_positions_is_a_limit_and_positions_that_are_worked_out_are_none(t5: Path, tmp_path: Path):

@@ -46,33 +46,31 @@ def refused(kind: type[Exception], call: object, *arguments: object, **named: ob
     return str(error.value)
 
 
-# --- indexing
-# --------------------------------------------------------------------------------------------------------------------
+# --- indexing --------------------------------------------------------------------------------------------
 
 
 def test_items_of_one_title_are_told_apart_by_either_remedy():
     split, strict = same_titles(), IndexSettings(scheme="titles", disambiguate=False)
-    says = refused(DuplicateName, build_index, split, strict, 0)
-    assert "index.disambiguate = true" in says and 'index.scheme = "semantic"' in says
+    message = refused(DuplicateName, build_index, split, strict, 0)
+    assert "index.disambiguate = true" in message and 'index.scheme = "semantic"' in message
     for change in ({"disambiguate": True}, {"scheme": "semantic", "dimensions": 2, "codes": 2}):
         assert len(build_index(split, strict.model_copy(update=change), 0).names) == 6
 
 
 def test_a_scheme_without_text_vectors_works_with_tfidf():
-    says = refused(
+    message = refused(
         SettingsError, build_index, same_titles(), IndexSettings(scheme="numbers", encoder="some-encoder"), 0
     )
-    assert 'index.encoder = "tfidf"' in says
+    assert 'index.encoder = "tfidf"' in message
     build_index(same_titles(), IndexSettings(scheme="numbers", encoder="tfidf"), 0)
 
 
 def test_a_misspelt_scheme_is_named_rightly():
-    says = refused(UnknownPart, build_index, same_titles(), IndexSettings(scheme="title"), 0)
-    build_index(same_titles(), IndexSettings(scheme=re.findall(r'did you mean "(\w+)"', says)[0]), 0)
+    message = refused(UnknownPart, build_index, same_titles(), IndexSettings(scheme="title"), 0)
+    build_index(same_titles(), IndexSettings(scheme=re.findall(r'did you mean "(\w+)"', message)[0]), 0)
 
 
-# --- models
-# ----------------------------------------------------------------------------------------------------------------------
+# --- models ----------------------------------------------------------------------------------------------
 
 
 def test_of_several_gguf_files_each_that_is_named_can_be_chosen(tmp_path: Path):
@@ -96,10 +94,12 @@ def test_layers_that_are_named_for_adapters_take_them(tmp_path: Path):
             PretrainedSettings(name="t5", adaptation="lora", **wanted),
         )
 
-    says = refused(SettingsError, adapt, "no_such_layer")
+    message = refused(SettingsError, adapt, "no_such_layer")
     for_output = refused(SettingsError, adapt, "lm_head")  # whose rows of new tokens are trained as they are
-    assert for_output.endswith(says[says.index("; choose") :])
-    layers = [name.strip() for name in re.findall(r'choose among (.*), or "all-linear"', says)[0].split(",")]
+    assert for_output.endswith(message[message.index("; choose") :])
+    layers = [
+        name.strip() for name in re.findall(r'choose among (.*), or "all-linear"', message)[0].split(",")
+    ]
     assert layers
     for name in layers:
         adapt(name)
@@ -107,8 +107,8 @@ def test_layers_that_are_named_for_adapters_take_them(tmp_path: Path):
 
 
 def test_a_model_of_a_kind_that_is_named_is_supported(tmp_path: Path):
-    says = refused(SettingsError, check_supported, BertConfig(), "bert")
-    assert "decoder-only model with full attention, or one of the T5 family" in says
+    message = refused(SettingsError, check_supported, BertConfig(), "bert")
+    assert "decoder-only model with full attention, or one of the T5 family" in message
     check_supported(
         AutoConfig.from_pretrained(save_flan_t5(tmp_path / "t5", ["red hat"] * 20, SMALL, 400, 50)), "t5"
     )
@@ -116,15 +116,14 @@ def test_a_model_of_a_kind_that_is_named_is_supported(tmp_path: Path):
 
 
 def test_a_width_that_the_sentence_names_is_taken():
-    says = refused(ValueError, NanoSettings, width=100, heads=8)
-    assert NanoSettings(width=6 * int(re.findall(r"nano.width to a multiple of (\d+)", says)[0]), heads=8)
+    message = refused(ValueError, NanoSettings, width=100, heads=8)
+    assert NanoSettings(width=6 * int(re.findall(r"nano.width to a multiple of (\d+)", message)[0]), heads=8)
 
 
-# --- wordings
-# --------------------------------------------------------------------------------------------------------------------
+# --- wordings --------------------------------------------------------------------------------------------
 
 GOOD = '[[template]]\nname = "a"\nsource = "{history}"\ntarget = "{item}"\n'
-WRONG = {  # what is wrong -> what the sentence says to do, and that done
+WRONG = {  # what is wrong -> what the message tells to do, and that done
     GOOD.replace("{history}", "{histori}"): ('did you mean "history"', GOOD),
     GOOD.replace("{history}", "nothing"): ("add it", GOOD),
     GOOD.replace("{history}", "{history} {item}").replace('target = "{item}"', 'target = "it"'): (
@@ -143,7 +142,7 @@ WRONG = {  # what is wrong -> what the sentence says to do, and that done
 
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_template_file_corrected_as_the_sentence_says_is_read(wrong: str, tmp_path: Path):
-    path, (says, right) = tmp_path / "own.toml", WRONG[wrong]
+    path, (message, right) = tmp_path / "own.toml", WRONG[wrong]
 
     def load() -> list:
         return load_templates(
@@ -152,13 +151,12 @@ def test_a_template_file_corrected_as_the_sentence_says_is_read(wrong: str, tmp_
 
     refused(MissingFile, load)
     path.write_text(wrong)
-    assert says in refused(TemplateError, load)
+    assert message in refused(TemplateError, load)
     path.write_text(right)
     assert load()
 
 
-# --- decoding
-# --------------------------------------------------------------------------------------------------------------------
+# --- decoding --------------------------------------------------------------------------------------------
 
 
 def test_what_a_decoder_refuses_it_takes_as_the_sentence_says():
@@ -196,8 +194,8 @@ def test_what_a_decoder_refuses_it_takes_as_the_sentence_says():
             lambda: ConstrainedDecoder(model, tokenizer, ["a"]),
         ),
     }
-    for says, (call, remedy) in wrong.items():
-        with pytest.raises((BadValue, SettingsError, DuplicateName), match=re.escape(says)):
+    for message, (call, remedy) in wrong.items():
+        with pytest.raises((BadValue, SettingsError, DuplicateName), match=re.escape(message)):
             call()
         assert remedy()
 

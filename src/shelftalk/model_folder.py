@@ -149,7 +149,7 @@ def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemInde
 def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
     """Whether the trie holds the index's names as the backbone reads them, by their number and by a few of
     them."""
-    if trie.items != len(index.item_ids) or not backbone.text_encoder.knows(index.vocabulary):
+    if trie.items != len(index.item_ids) or not backbone.text_encoder.has_symbols(index.vocabulary):
         return False
     if (
         int(max(trie.token.max(), trie.tail.max(initial=-1)))

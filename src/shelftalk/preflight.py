@@ -33,10 +33,10 @@ def check_names(index: ItemIndex, split: Split, experiment: Experiment) -> None:
     names are different tokens."""
     if not experiment.pretrained.name:
         return
-    from shelftalk.models.pretrained import read_tokenizer, taught
+    from shelftalk.models.pretrained import add_symbols, read_tokenizer
     from shelftalk.models.text_encoder import TextEncoder
 
-    tokenizer = taught(read_tokenizer(experiment.pretrained), [*all_sentinels(), *index.vocabulary])
+    tokenizer = add_symbols(read_tokenizer(experiment.pretrained), [*all_sentinels(), *index.vocabulary])
     encoder = TextEncoder(tokenizer)
     titles = dict(zip(split.dataset.item_ids, split.dataset.items["title"], strict=True))
 

@@ -15,7 +15,7 @@ from shelftalk import parts, seeds
 from shelftalk.answer_files import write_answers
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
-from shelftalk.decoding.workload import Ask, Asking, costs
+from shelftalk.decoding.workload import PlannedCall, WorkloadProgress, request_costs
 from shelftalk.evaluation import held_out_templates
 from shelftalk.evaluation.comparison import requests_of
 from shelftalk.experiment import Experiment
@@ -46,8 +46,8 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
         outputs += [folder.evaluation("held_out_templates"), folder.evaluation("search_error")]
 
     def work() -> dict[str, Any]:
-        asking = Asking(lambda done, total, about: progress(stage, done, total, about))
-        run = Run(folder, experiment, asking)
+        workload = WorkloadProgress(lambda done, total, about: progress(stage, done, total, about))
+        run = Run(folder, experiment, workload)
         for path in outputs if world().is_main else ():
             remove(path)  # answers to another split must not be taken for this one's
         why_no_ratings = run.split.why_no_rating_task
@@ -55,7 +55,7 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
             sentence = f"{name} is left out: {why_no_ratings}."
             return {"tasks": [], **left_out(inputs["own sources"], [sentence])}
         if name in LANGUAGE_MODELS:  # these report how many requests they have answered
-            asking.expect(_calls(run, name))
+            workload.plan(_calls(run, name))
         else:
             progress(stage, 0, 1, "fitting")
         model = run.model(name)
@@ -129,7 +129,7 @@ def _answerable(model: Any, split: Split) -> list[TaskName]:
     return [task for task in tasks_of(model) if task != "rating" or not split.why_no_rating_task]
 
 
-def _calls(run: Run, name: str) -> list[Ask]:
+def _calls(run: Run, name: str) -> list[PlannedCall]:
     """Every call of the language model that this stage makes, in order.
 
     "aligned": the test part, task by task; held-out templates; search error.
@@ -138,10 +138,10 @@ def _calls(run: Run, name: str) -> list[Ask]:
     """
     split, model, experiment = run.split, run.language_model, run.experiment
     test = {task: requests_of(split, task, "test")[0] for task in _answerable(model, split)}
-    cost = costs(model, test)
+    cost = request_costs(model, test)
     repeats = {task: 2 if (task, name) == ("retrieval", ALIGNED_WITH_PRIOR) else 1 for task in test}
     answers = [
-        Ask(task, len(requests), cost[task])
+        PlannedCall(task, len(requests), cost[task])
         for task, requests in test.items()
         if requests
         for _ in range(repeats[task])
@@ -151,22 +151,22 @@ def _calls(run: Run, name: str) -> list[Ask]:
     validation = {task: len(requests_of(split, task, "validation")[0]) for task in test}
     drawn = {task: min(number, experiment.prior.validation_samples) for task, number in validation.items()}
     choices = [
-        Ask("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(repeats[task])
+        PlannedCall("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(repeats[task])
     ]
     return [*choices, *answers]
 
 
-def _calls_of_measurements(run: Run, cost: Mapping[TaskName, int]) -> list[Ask]:
+def _calls_of_measurements(run: Run, cost: Mapping[TaskName, int]) -> list[PlannedCall]:
     """The calls of `_measure_held_out_templates` and `_measure_search_error`."""
     split, experiment = run.split, run.experiment
-    calls: list[Ask] = []
+    calls: list[PlannedCall] = []
     for task in _tasks_with_held_out_templates(run):
         requests, _ = held_out_templates.drawn(split, task, experiment.seed)
-        calls += [Ask("other wordings", len(requests), cost.get(task, 1))] * len(held_out_templates.WORDINGS)
+        calls += [PlannedCall("other wordings", len(requests), cost.get(task, 1))] * len(held_out_templates.WORDINGS)
     # an exact search, and one by the settings' own beams with either way to finish
     searches = len(MEASURED_BEAMS) + 3
     users = min(experiment.evaluation.search_error_users, len(split.retrieval_requests("validation")[0]))
-    return [*calls, Ask("search error", users, cost.get("retrieval", 1) * searches)]
+    return [*calls, PlannedCall("search error", users, cost.get("retrieval", 1) * searches)]
 
 
 def _tasks_with_held_out_templates(run: Run) -> list[TaskName]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from shelftalk import parts
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
-from shelftalk.decoding.workload import Asking
+from shelftalk.decoding.workload import WorkloadProgress
 from shelftalk.errors import reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import ItemIndex
@@ -47,13 +47,13 @@ def no_op(done: int, total: int, about: str) -> None:
 class Run:
     """What the files of a run hold, each loaded when it is first used.
 
-    `asking`: counts the requests that the language model answers, for progress. `templates`: by task, in
+    `workload`: counts the requests that the language model answers, for progress. `templates`: by task, in
     place of those in files: what samples were written with.
     """
 
     folder: RunFolder
     experiment: Experiment
-    asking: Asking = field(default_factory=lambda: Asking(no_op))
+    workload: WorkloadProgress = field(default_factory=lambda: WorkloadProgress(no_op))
     templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
     _models: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
@@ -168,7 +168,7 @@ class Run:
             self.index,
             self.trained_tasks,
             settings,
-            on_batch=self.asking,
+            on_batch=self.workload,
             trie=trie,
             processes=shared,
         )

@@ -1,5 +1,5 @@
-"""The item trie: its leaves are exactly the catalogue, however it was built, saved, added to or taken
-from."""
+"""The item trie: its leaves are exactly the catalogue, however it was built, saved, added to or
+taken from."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The language model through the one door: it keeps every recommender's promises before it has learned
-anything."""
+"""The language model through the one door: it keeps every recommender's promises before it has
+learned anything."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_ranking_score_is_the_log_probability_of_the_name_after_the_prompt_tha
     model: LanguageModelRecommender, prompt: str
 ):
     request = exam_split().ranking_requests("test")[0][0]
-    (ranking,) = model.searching(ranking_prompt=prompt).rank([request])
+    (ranking,) = model.with_settings(ranking_prompt=prompt).rank([request])
     for item, score in list(zip(ranking.items, ranking.scores, strict=True))[:10]:
         sample = [*model.prompt(prompt, request), *model.index.segments(item, bears_loss=True)]
         with torch.no_grad():
@@ -180,7 +180,7 @@ def test_a_wording_that_training_never_saw_can_be_asked(model: LanguageModelReco
 
 
 @pytest.mark.parametrize(
-    ("ask", "where"),
+    ("method", "where"),
     [
         ("recommend", "history"),
         ("rank", "history"),
@@ -189,11 +189,11 @@ def test_a_wording_that_training_never_saw_can_be_asked(model: LanguageModelReco
         ("rate", "item"),
     ],
 )
-def test_an_item_of_another_catalogue_is_told(model: LanguageModelRecommender, ask: str, where: str):
+def test_an_item_of_another_catalogue_is_refused(model: LanguageModelRecommender, method: str, where: str):
     request = Request(STRANGER, ("i1",), candidates=("i2", "i3"), item="i4")
     request = replace(request, **{where: "i-of-another" if where == "item" else ("i-of-another",)})
     with pytest.raises(UnknownItem, match="i-of-another"):
-        model.recommend([request], 3) if ask == "recommend" else getattr(model, ask)([request])
+        model.recommend([request], 3) if method == "recommend" else getattr(model, method)([request])
 
 
 def test_a_task_that_the_model_does_not_serve_is_named():
@@ -206,16 +206,16 @@ def test_a_task_that_the_model_does_not_serve_is_named():
 
 def test_progress_is_told_after_each_batch():
     split = exam_split()
-    model, told = untrained(split, exam_index(split)), []
-    model.on_batch = lambda done, of: told.append((done, of))
+    model, calls = untrained(split, exam_index(split)), []
+    model.on_batch = lambda done, of: calls.append((done, of))
     model.recommend(split.retrieval_requests("test")[0][:20], 3)
-    assert told == [(8, 20), (16, 20), (20, 20)]
+    assert calls == [(8, 20), (16, 20), (20, 20)]
 
 
 @pytest.mark.parametrize("number", [20, 25])  # an odd number of batches, and an even one
 def test_of_several_processes_the_first_tells_of_all_requests(number: int):
     split = exam_split()
-    model, told = untrained(split, exam_index(split)), []
-    model.on_batch, model.processes = lambda done, of: told.append((done, of)), World(0, 2)
+    model, calls = untrained(split, exam_index(split)), []
+    model.on_batch, model.processes = lambda done, of: calls.append((done, of)), World(0, 2)
     assert len(list(model._batches("retrieval", split.retrieval_requests("test")[0][:number]))) == 2
-    assert told == [(16, number), (number, number)]
+    assert calls == [(16, number), (number, number)]

@@ -82,7 +82,7 @@ def test_beams_for_every_string_find_what_our_search_finds(family):
         items, scores = generated(family, decoder, beams)
         for row, items_found, log_probs in zip(decoder.top(PROMPTS, 6), items, scores, strict=True):
             assert pairs(items_found, log_probs) == pytest.approx(dict(row), abs=NEAR)
-            assert (items_found >= 0).sum() == 6  # the beams beyond the strings are told apart
+            assert (items_found >= 0).sum() == 6  # the beams beyond the strings are recognised
 
 
 @families
@@ -102,15 +102,46 @@ def test_the_checkpoints_own_settings_do_not_leak_in(family):
         int(token) for token in decoder.trie.tokens_to(decoder.trie.children(np.array([0]))[1])[:2]
     )
     hostile.generation_config = GenerationConfig(
-        do_sample=True, top_k=1, top_p=0.1, temperature=0.1, min_p=0.5, typical_p=0.2, repetition_penalty=1.5, min_new_tokens=12,
-        min_length=50, max_length=4, max_new_tokens=2, num_beams=2, num_return_sequences=2, length_penalty=3.0, early_stopping=True,
-        no_repeat_ngram_size=1, bad_words_ids=[[first]], suppress_tokens=[other], begin_suppress_tokens=[first], forced_bos_token_id=7,
-        forced_eos_token_id=8, sequence_bias=[[[first], -9.0]], exponential_decay_length_penalty=(0, 9.0), renormalize_logits=True,
+        do_sample=True,
+        top_k=1,
+        top_p=0.1,
+        temperature=0.1,
+        min_p=0.5,
+        typical_p=0.2,
+        repetition_penalty=1.5,
+        min_new_tokens=12,
+        min_length=50,
+        max_length=4,
+        max_new_tokens=2,
+        num_beams=2,
+        num_return_sequences=2,
+        length_penalty=3.0,
+        early_stopping=True,
+        no_repeat_ngram_size=1,
+        bad_words_ids=[[first]],
+        suppress_tokens=[other],
+        begin_suppress_tokens=[first],
+        forced_bos_token_id=7,
+        forced_eos_token_id=8,
+        sequence_bias=[[[first], -9.0]],
+        exponential_decay_length_penalty=(0, 9.0),
+        renormalize_logits=True,
         remove_invalid_values=True,
-        eos_token_id=[7, 8], pad_token_id=9, bos_token_id=9, decoder_start_token_id=9, guidance_scale=2.0, output_scores=False,
-        return_dict_in_generate=False, encoder_repetition_penalty=2.0, encoder_no_repeat_ngram_size=1, stop_strings=["e"], max_time=1e-6,
-        epsilon_cutoff=0.4, watermarking_config={"bias": 5.0}, of_their_own=1,
-    )  # fmt: skip
+        eos_token_id=[7, 8],
+        pad_token_id=9,
+        bos_token_id=9,
+        decoder_start_token_id=9,
+        guidance_scale=2.0,
+        output_scores=False,
+        return_dict_in_generate=False,
+        encoder_repetition_penalty=2.0,
+        encoder_no_repeat_ngram_size=1,
+        stop_strings=["e"],
+        max_time=1e-6,
+        epsilon_cutoff=0.4,
+        watermarking_config={"bias": 5.0},
+        of_their_own=1,
+    )
     before = hostile.generation_config.to_dict()
     for beams in (1, 3, 8):
         friendly, theirs = (generated(family, decoder, beams, model=model) for model in (None, hostile))
@@ -183,10 +214,11 @@ def test_what_may_follow_is_what_goes_on_with_a_name(world, data):
     generated = np.array(rows, np.int64).reshape(len(rows), steps)
     processor = TrieLogitsProcessor(trie, END, 0, Exclusions(trie, [sorted(row) for row in gone]))
     next_tokens = processor.allowed(generated)
+    # of 12 scores the others are masked, of 4000 the few are copied
     few, many = (
         processor(torch.from_numpy(generated), torch.arange(float(v)).repeat(len(rows), 1))
         for v in (12, 4000)
-    )  # masked, copied
+    )
     assert torch.equal(many[:, :12], few) and bool((many[:, 12:] == -torch.inf).all())
     for number, row in enumerate(rows):
         excluded = gone[number // 2]
@@ -195,9 +227,8 @@ def test_what_may_follow_is_what_goes_on_with_a_name(world, data):
             for i, name in enumerate(names)
             if i not in excluded and len(name) > steps and name[:steps] == tuple(row)
         }
-        in_tail = {
-            name[steps] for name in names if len(name) > steps and name[:steps] == tuple(row)
-        }  # of an excluded name: not allowed before
+        # the tail of an excluded name, whose leaf was not allowed before
+        in_tail = {name[steps] for name in names if len(name) > steps and name[:steps] == tuple(row)}
         allowed = set(next_tokens[number].tolist())
         assert allowed == (on or {END}) or (not on and allowed == in_tail and len(in_tail) == 1)
         assert {token for token in range(12) if few[number, token] > -torch.inf} == allowed

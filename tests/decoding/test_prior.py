@@ -33,7 +33,7 @@ BIAS = BiasSettings(item_damping=(2.0,), user_damping=(4.0,))
 
 
 class LikeAModel:
-    """What is asked of the language model here, its log-probabilities a fixed function of the last item and
+    """What a prior needs of the language model, its log-probabilities a fixed function of the last item and
     the catalogue row."""
 
     def __init__(self, split: Split) -> None:
@@ -95,7 +95,7 @@ def test_a_score_is_the_weighted_sum_of_both_log_probabilities_over_the_pool():
     split, wanted = exam_split(), Filter(categories=("tea", "boots"))
     request = replace(split.retrieval_requests("test")[0][0], filter=wanted)
     model = combined(split, 0.3)
-    (found,) = model.recommend([request], 40)  # more than pass, so the pool is all of them
+    (ranking,) = model.recommend([request], 40)  # more than pass, so the pool is all of them
     ids = split.dataset.item_ids
     pool = [
         row
@@ -106,7 +106,7 @@ def test_a_score_is_the_weighted_sum_of_both_log_probabilities_over_the_pool():
     likely = np.exp(LikeAModel(split).scores([request])[0][pool])
     known = knn[pool] + FLOOR * knn[pool].max()
     expected = 0.7 * np.log(likely / likely.sum()) + 0.3 * np.log(known / known.sum())
-    assert dict(zip(found.items, found.scores, strict=True)) == pytest.approx(
+    assert dict(zip(ranking.items, ranking.scores, strict=True)) == pytest.approx(
         {ids[row]: s for row, s in zip(pool, expected, strict=True)}
     )
 
@@ -136,8 +136,8 @@ def test_the_weight_with_the_best_validation_figure_is_chosen():
 
 
 class Knowing(LikeAModel):
-    """A model and a prior in one: what a part of the split holds out has by far the best score, and its true
-    rating."""
+    """A model and a prior in one: what a part of the split holds out has by far the best score, and its
+    true rating."""
 
     name = "knowing"
 
@@ -166,13 +166,16 @@ def test_the_weights_are_those_that_validation_prefers_where_the_test_part_prefe
     on: dict[Part, Knowing] = {part: Knowing(split, part) for part in ("validation", "test")}
     for model, prior, best in ((on["validation"], on["test"], 0.0), (on["test"], on["validation"], 1.0)):
         both = AlignedWithPrior(cast(Any, model), prior, prior, PriorSettings(weights=(0.0, 1.0)))
-        assert [(w.task, w.weight, w.metric, w.value) for w in both.choose(split, tasks, seed=0).describe()] == [
-            ("retrieval", best, "ndcg@10", 1.0), ("ranking", best, "ndcg@10", 1.0), ("rating", best, "rmse", 0.0)
-        ]  # fmt: skip
+        chosen = both.choose(split, tasks, seed=0).describe()
+        assert [(weight.task, weight.weight, weight.metric, weight.value) for weight in chosen] == [
+            ("retrieval", best, "ndcg@10", 1.0),
+            ("ranking", best, "ndcg@10", 1.0),
+            ("rating", best, "rmse", 0.0),
+        ]
 
 
 class PromptMatters(Knowing):
-    """Knows the items to be found after the ranking prompt, and nothing after the other."""
+    """Scores the true items highest after the ranking prompt, and none of them after the other."""
 
     def log_probs(self, requests: Sequence[Request], rows: Any, task: str = "retrieval") -> list[np.ndarray]:
         known = super().log_probs(requests, rows)
@@ -182,14 +185,14 @@ class PromptMatters(Knowing):
 def test_candidates_are_scored_and_weighed_after_the_ranking_prompt_that_is_set():
     split, popular = exam_split(), fit_popularity(exam_split())
     requests, truths = split.ranking_requests("validation")
-    for prompt, knows in (("ranking", True), ("retrieval", False)):
+    for prompt, informed in (("ranking", True), ("retrieval", False)):
         model: Any = PromptMatters(split, "validation", prompt)
         both = AlignedWithPrior(model, popular, None, PriorSettings(weights=(0.0, 1.0)))
         both.choose(split, ["ranking"], seed=0)
-        assert (both.weights["ranking"].weight == 0.0 and both.weights["ranking"].value == 1.0) == knows
+        assert (both.weights["ranking"].weight == 0.0 and both.weights["ranking"].value == 1.0) == informed
         both.weights["ranking"] = replace(both.weights["ranking"], weight=0.0)
         firsts = [ranking.items[0] for ranking in both.rank(requests)]
-        assert (firsts == truths) == knows
+        assert (firsts == truths) == informed
 
 
 def test_the_names_told_are_those_of_the_priors():
@@ -247,21 +250,21 @@ def run_parts(folder: Path, served: Sequence[str], **experiment: Any) -> Run:
 def test_the_experiment_names_the_priors(tmp_path: Path):
     named = {"model": "popularity", "rating_model": "global_mean", "weights": [0.5]}
     run = run_parts(tmp_path, ["retrieval", "rating"], prior=named)
-    model, told = run.model("aligned+prior"), selections(run, "aligned+prior")
+    model, sentences = run.model("aligned+prior"), selections(run, "aligned+prior")
     assert (model.prior.name, model.rating_prior.name) == ("popularity", "global_mean")
-    assert told[0].startswith("aligned+prior, retrieval: weight 0.5 of popularity (validation ndcg@10 ")
-    assert told[1].startswith("aligned+prior, rating: weight 0.5 of global_mean (validation rmse ")
+    assert sentences[0].startswith("aligned+prior, retrieval: weight 0.5 of popularity (validation ndcg@10 ")
+    assert sentences[1].startswith("aligned+prior, rating: weight 0.5 of global_mean (validation rmse ")
 
 
 def test_what_a_prior_chose_is_told_once(tmp_path: Path):
     weights = {"weights": [0.5]}
     run = run_parts(tmp_path, ["retrieval", "rating"], prior=weights, models=["aligned+prior"])
-    told = selections(run, "aligned+prior")
-    assert [sentence.split(":")[0] for sentence in told] == [
+    sentences = selections(run, "aligned+prior")
+    assert [sentence.split(":")[0] for sentence in sentences] == [
         "item_knn", "bias", "aligned+prior, retrieval", "aligned+prior, rating"
     ]  # fmt: skip
-    told = selections(run_parts(tmp_path, ["retrieval"], prior=weights), "aligned+prior")
-    assert [sentence.split(":")[0] for sentence in told] == ["aligned+prior, retrieval"]
+    sentences = selections(run_parts(tmp_path, ["retrieval"], prior=weights), "aligned+prior")
+    assert [sentence.split(":")[0] for sentence in sentences] == ["aligned+prior, retrieval"]
 
 
 @pytest.mark.parametrize(

@@ -55,8 +55,8 @@ def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled
 def plain_search(
     prefilled: TablePrefilled, request: int, names: Sequence[tuple[int, ...]], excluded: set[int], beams: int
 ) -> dict[int, float]:
-    """Beam search without a trie: all live names' prefixes, one token at a time, whole names staying in the
-    beam."""
+    """Beam search without a trie: all live names' prefixes, one token at a time, whole names staying
+    in the beam."""
     live = [name for number, name in enumerate(names) if number not in excluded]
     beam: dict[tuple[int, ...], float] = {(): 0.0} if live else {}
     for depth in range(1, max(map(len, names)) + 1):

@@ -1,4 +1,4 @@
-"""The error of beams: what brute force says is missing, and by how much, over random catalogues; and by a
+"""The error of beams: what is missing by brute force, and by how much, over random catalogues; and by a
 real model, row by row."""
 
 from __future__ import annotations
@@ -47,14 +47,11 @@ class TableModel:
     def prefilled(self, positions: Sequence[int]) -> TablePrefilled:
         return self.backbone.prefill([[position] for position in positions])
 
-    def read(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Any, Exclusions]]:
+    def prefilled_batches(self, requests: Sequence[Request]) -> Iterator[tuple[np.ndarray, Any, Exclusions]]:
         half = len(requests) // 2
         for positions in (np.arange(half, len(requests)), np.arange(half)):
-            yield (
-                positions,
-                self.prefilled(positions.tolist()),
-                Exclusions(self.trie, [self.excluded[position] for position in positions]),
-            )
+            exclusions = Exclusions(self.trie, [self.excluded[position] for position in positions])
+            yield positions, self.prefilled(positions.tolist()), exclusions
 
     def true_top(self, position: int) -> list[tuple[float, int]]:
         live = set(range(len(self.names))) - set(self.excluded[position])
@@ -67,9 +64,8 @@ def world(seed: int, sharpness: float = 2.0, requests: int = 6) -> tuple[TableMo
     names = sorted({(*draw.integers(0, 4, draw.integers(1, 6)).tolist(), END) for _ in range(60)})
     names = [names[position] for position in draw.permutation(len(names))]
     excluded = [draw.permutation(len(names))[: draw.integers(0, 20)].tolist() for _ in range(requests)]
-    return TableModel(names, excluded, seed, sharpness), [
-        Request(f"user {position}", ()) for position in range(requests)
-    ]
+    model = TableModel(names, excluded, seed, sharpness)
+    return model, [Request(f"user {position}", ()) for position in range(requests)]
 
 
 def measured(
@@ -85,9 +81,9 @@ def test_what_is_missing_is_what_brute_force_misses() -> None:
         for row in measured(model, requests).iter_rows(named=True):
             position = int(row["user"].split()[1])
             exclusions = Exclusions(model.trie, [model.excluded[position]])
-            top_by_beams = beam_search(
-                model.prefilled([position]), model.trie, exclusions, row["beams"], finish=row["finish"]
-            )  # type: ignore[arg-type]
+            prefilled: Any = model.prefilled([position])
+            width, finish = row["beams"], row["finish"]
+            top_by_beams = beam_search(prefilled, model.trie, exclusions, width, finish=finish)
             top = model.true_top(position)
             assert row["proven"] and row["missing"] == len(
                 {item for _, item in top} - set(top_by_beams.items[0, :K].tolist())
@@ -99,7 +95,7 @@ def test_what_is_missing_is_what_brute_force_misses() -> None:
 
 def test_a_row_for_every_request_and_way_in_the_order_of_the_requests() -> None:
     model, requests = world(1)
-    table = measured(model, requests, beams=(12, 2, 5))  # fewer beams than places are as many as places
+    table = measured(model, requests, beams=(12, 2, 5))  # fewer beams than k are as many as k
     ways = [(5, "replay"), (12, "replay"), (8, "retire")]
     assert table.select("user", "beams", "finish").rows() == [
         (r.user, *way) for r in requests for way in ways
@@ -114,10 +110,8 @@ def test_beams_for_the_whole_catalogue_miss_nothing() -> None:
 
 def test_items_that_share_the_last_place_are_not_missed() -> None:
     names = [(row // 16, row // 4 % 4, row % 4, END) for row in reversed(range(64))]
-    model, requests = (
-        TableModel(names, [[0]] * 2, seed=3, sharpness=0.0),
-        [Request("a", ()), Request("b", ())],
-    )  # all alike
+    model = TableModel(names, [[0]] * 2, seed=3, sharpness=0.0)  # all equally likely
+    requests = [Request("a", ()), Request("b", ())]
     table = measured(model, requests)
     assert table["missing"].sum() == 0 and table["shortfall"].max() == pytest.approx(0, abs=1e-9)
 

@@ -1,5 +1,5 @@
-"""The searches over real backbones: each item's score is minus the loss of its name after the prompt, in both
-families."""
+"""The searches over real backbones: each item's score is minus the loss of its name after the prompt, in
+both families."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def backbone(family: str) -> Backbone:
 
 
 def catalogue(kind: str) -> list[list[Segment]]:
-    """Names as an index gives them: codes of one length, or titles that begin each other and end in a line
-    break."""
+    """Names as an index gives them: codes of one length, or titles that begin each other and end in a
+    line break."""
     if kind == "titles":
         return [[Segment(title), Segment("\n")] for title in TITLES]
     draw = np.random.default_rng(3)

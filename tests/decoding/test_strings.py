@@ -1,5 +1,5 @@
-"""Any model over a list of strings: equal to plain forward passes, and nothing of the model or tokenizer is
-changed."""
+"""Any model over a list of strings: equal to plain forward passes, and nothing of the model or tokenizer
+is changed."""
 
 from __future__ import annotations
 
@@ -84,9 +84,8 @@ def test_all_answers_are_those_of_brute_force(family, strings, k):
 @families
 def test_strange_strings_are_text_and_nothing_else(family):
     model, tokenizer = small(family)
-    long = (
-        ("gloves of silk " * 667)[:10_000] if family == "decoder-only" else "hat" + "红" * 9_997
-    )  # T5: few tokens, for the time it takes
+    # for T5 one of few tokens, for the time it takes
+    long = ("gloves of silk " * 667)[:10_000] if family == "decoder-only" else "hat" + "红" * 9_997
     strange = ["</s>", "<extra_id_0>", "<pad>red", "red</s>", "r\xe9d", "红", "red\nhat", long]
     decoder = decoder_of(family, strange)
     assert len(strange[-1]) == 10_000
@@ -252,20 +251,19 @@ def test_states_that_overflow_in_the_middle_of_a_string_are_an_error(family):
     model, tokenizer = copy.deepcopy(small(family)[0]), small(family)[1]
     decoder = ConstrainedDecoder(model, tokenizer, STRINGS)
     rows = [name_of(tokenizer, text) for text in STRINGS]
-    bad = next(
-        token for token in rows[0] if all(token not in row for row in rows[1:])
-    )  # of "red scarf" alone
+    # a token of "red scarf" alone
+    bad = next(token for token in rows[0] if all(token not in row for row in rows[1:]))
     with torch.no_grad():
         model.get_input_embeddings().weight[bad] = torch.nan
     model.train()
-    for ask in (
+    for method in (
         decoder.top,
         lambda prompts: decoder.top(prompts, search="exact"),
         decoder.log_probs,
         lambda p: decoder.rank(p, [STRINGS]),
     ):
         with pytest.raises(SettingsError, match="overflow"):
-            ask(["red hat"])
+            method(["red hat"])
         assert model.training  # put back although the search broke off
 
 
@@ -325,12 +323,15 @@ def test_wrong_questions_are_answered_by_a_sentence():
     for more, error, message in wrong:
         with pytest.raises(error, match=re.escape(message)):
             decoder.top(PROMPTS[:1], **more)
-    for ask in (decoder.top, decoder.log_probs):
+    for method in (decoder.top, decoder.log_probs):
         with pytest.raises(BadValue, match="put it in a list"):
-            ask(PROMPTS[0])
+            method(PROMPTS[0])
     letters = decoder_of("decoder-only", ["c", "a", "p"])  # a text is not read as a list of its letters
-    asks = (lambda text: letters.log_probs(PROMPTS, text), lambda text: letters.rank(PROMPTS[:1], [text]))
-    for call in (letters.add, letters.remove, *asks):
+    calls_with_a_text = (
+        lambda text: letters.log_probs(PROMPTS, text),
+        lambda text: letters.rank(PROMPTS[:1], [text]),
+    )
+    for call in (letters.add, letters.remove, *calls_with_a_text):
         with pytest.raises(BadValue, match="put it in a list"):
             call("cap")
     assert letters.strings == ["c", "a", "p"]
@@ -390,9 +391,8 @@ def test_what_a_run_refuses_is_refused_in_the_same_words(make, tmp_path):
 
 def test_a_model_that_the_tree_would_misread_is_refused():
     tokenizer = small("decoder-only")[1]
-    scaled = with_large_weights(
-        GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=4.0))
-    )  # after the output layer
+    # scales its output after the output layer
+    scaled = with_large_weights(GraniteForCausalLM(GraniteConfig(**LLAMA, logits_scaling=4.0)))
     other = GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=16, n_layer=1, n_head=2))
     flash = copy.deepcopy(small("decoder-only")[0])
     flash.config._attn_implementation = "flash_attention_2"
@@ -419,9 +419,8 @@ def test_a_model_that_the_tree_would_misread_is_refused():
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: OPTForCausalLM(
-            OPTConfig(**TINY, ffn_dim=32, word_embed_proj_dim=16)
-        ),  # a vector per position: depths count, not cache entries
+        # a vector per position: depths count, not cache entries
+        lambda: OPTForCausalLM(OPTConfig(**TINY, ffn_dim=32, word_embed_proj_dim=16)),
         lambda: GemmaForCausalLM(GemmaConfig(**LLAMA, head_dim=8)),
         lambda: MixtralForCausalLM(MixtralConfig(**LLAMA, num_local_experts=2)),
     ],
@@ -448,7 +447,7 @@ def test_the_example_of_the_page_runs(family, tmp_path, capsys):
     names: dict[str, object] = {}
     exec(opens, names)
     assert capsys.readouterr().out.count("scarf") == 1
-    if family == "decoder-only":  # what the page says of `generate` is for one family at a time
+    if family == "decoder-only":  # what the page describes of `generate` is for one family at a time
         for block in others:
             exec(block, names)
 

@@ -1,5 +1,5 @@
-"""Arrays that are no item trie are refused before anybody walks them, in time and memory of their own
-size."""
+"""Arrays that are no item trie are refused before anybody walks them, in time and memory of
+their own size."""
 
 from __future__ import annotations
 
@@ -102,10 +102,15 @@ def test_bounds_of_tails_that_go_back_are_refused():
 @pytest.mark.parametrize(
     "array",
     [
-        np.array([1, 2], np.int64), np.array([1.5]), np.zeros((2, 2), np.int32), np.array(1, np.int32), np.array([{}], object),
-        np.zeros(2, ">i4"), np.zeros(0, np.int32),
+        np.array([1, 2], np.int64),
+        np.array([1.5]),
+        np.zeros((2, 2), np.int32),
+        np.array(1, np.int32),
+        np.array([{}], object),
+        np.zeros(2, ">i4"),
+        np.zeros(0, np.int32),
     ],
-)  # fmt: skip
+)
 def test_an_array_of_another_kind_is_one_sentence(array: np.ndarray, tmp_path: Path):
     build_trie(NAMES).save(tmp_path)
     np.save(tmp_path / "parent.npy", array, allow_pickle=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from shelftalk import stages
-from shelftalk.decoding.workload import Ask, Asking
+from shelftalk.decoding.workload import PlannedCall, WorkloadProgress
 from shelftalk.experiment import Experiment
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder
@@ -122,10 +122,12 @@ def test_a_probe_is_one_line_over_seeds_and_mixtures() -> None:
 
 def test_calls_of_a_model_add_up_to_what_was_announced() -> None:
     reports: list[tuple[int, int, str]] = []
-    asking = Asking(lambda *event: reports.append(event))
-    asking.expect([Ask("retrieval", 10, 3), Ask("rating", 0, 1), Ask("ranking", 4, 1)])
+    workload = WorkloadProgress(lambda *event: reports.append(event))
+    workload.plan(
+        [PlannedCall("retrieval", 10, 3), PlannedCall("rating", 0, 1), PlannedCall("ranking", 4, 1)]
+    )
     for done, of in ((8, 10), (10, 10), (4, 4), (5, 5)):  # the last was not announced
-        asking(done, of)
+        workload(done, of)
     assert reports == [
         (0, 34, "retrieval"),
         (24, 34, "retrieval"),

@@ -45,7 +45,7 @@ class TestNanoEncoderDecoder(BackboneExam):
 
 
 class TestLlama(BackboneExam):
-    """Grouped keys, untied embeddings, a beginning-of-sequence token that nobody asks for."""
+    """Grouped keys, untied embeddings, a beginning-of-sequence token that no sample has."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
         tokenizer = train_tokenizer(texts, symbols, 300)
@@ -102,13 +102,12 @@ def t5(texts: Sequence[str], symbols: Sequence[str], **more: object) -> Backbone
     tokenizer = train_tokenizer(texts, symbols, 300)
     torch.manual_seed(0)
     sizes = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 4}
-    marks = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
-    config = T5Config(vocab_size=len(tokenizer), **sizes, **marks, **more)
+    special = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
+    config = T5Config(vocab_size=len(tokenizer), **sizes, **special, **more)
     return EncoderDecoder(T5ForConditionalGeneration(config), tokenizer)
 
 
-# --- a second witness
-# ------------------------------------------------------------------------------------------------
+# --- a second witness ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("exam", [TestNanoDecoderOnly, TestLlama, TestQwen])
@@ -120,10 +119,10 @@ def test_the_loss_of_a_decoder_only_sample_is_what_the_models_own_forward_says(e
         with torch.no_grad():
             log_probs = backbone.model(ids).logits[0].log_softmax(-1)
             loss = float(backbone.loss(backbone.collate([sample])))
-        said = [
+        log_probs = [
             float(log_probs[position - 1, ids[0, position]]) for position in np.flatnonzero(sample.bears_loss)
         ]
-        assert loss == pytest.approx(-sum(said), abs=1e-3)
+        assert loss == pytest.approx(-sum(log_probs), abs=1e-3)
 
 
 @pytest.mark.parametrize("exam", [TestNanoEncoderDecoder, TestFlanT5, TestT5])
@@ -144,8 +143,7 @@ def test_the_loss_of_an_encoder_decoder_sample_is_what_the_models_own_forward_sa
         assert loss == pytest.approx(float(out.loss) * int(sample.bears_loss.sum()), rel=1e-4)
 
 
-# --- the nano tokenizer
-# ----------------------------------------------------------------------------------------------
+# --- the nano tokenizer ----------------------------------------------------------------------------------
 
 
 def test_any_text_can_be_told_back_from_its_tokens():
@@ -199,9 +197,8 @@ def test_symbols_that_mean_alike_begin_alike():
 
 def test_an_added_token_of_any_kind_stays_text_in_a_title():
     backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
-    backbone.tokenizer.add_tokens(
-        ["<tool_call>"], special_tokens=False
-    )  # as some released tokenizers have them
+    # as some released tokenizers have them
+    backbone.tokenizer.add_tokens(["<tool_call>"], special_tokens=False)
     tool = backbone.tokenizer.convert_tokens_to_ids("<tool_call>")
     for title in ("<tool_call>", "My <tool_call> is <tool_call>", "</s><tool_call></s>"):
         tokens = backbone.tokens(title, symbols=False)
@@ -230,8 +227,7 @@ def test_a_tokenizer_that_has_control_tokens_among_its_pieces_gives_none_to_a_ti
     assert tokens and not kept.intersection(tokens)
 
 
-# --- small parts
-# -----------------------------------------------------------------------------------------------------
+# --- small parts -----------------------------------------------------------------------------------------
 
 
 def test_padding_stands_on_the_side_asked_for_up_to_a_round_length():
@@ -260,7 +256,7 @@ def test_batches_fit_closely_in_full_precision_and_come_in_few_shapes_in_half():
 
 
 def test_the_last_layer_computed_only_where_it_is_read_learns_what_the_whole_one_does():
-    """A label stands at the second token of the first sample, so that its place, 0, is also what fills the
+    """A label stands at the second token of the first sample, so that its position, 0, is also what fills the
     labels up."""
     backbone = build_nano(TEXTS, SYMBOLS, DECODER, seed=0)
     ids, bears_loss = np.arange(4, 24, dtype=np.int32), np.zeros(20, bool)

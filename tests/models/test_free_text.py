@@ -39,7 +39,7 @@ def t5() -> PreTrainedTokenizerBase:
 
 
 def unigram_with_bytes() -> PreTrainedTokenizerBase:
-    """As mT5 has it: bytes for what is unknown, sentinels that nobody has told the tokenizer of, and pieces
+    """As mT5 has it: bytes for what is unknown, sentinels that are not added to the tokenizer, and pieces
     of XLM-RoBERTa's names."""
     names = [
         "<pad>",
@@ -81,8 +81,8 @@ def gpt2() -> PreTrainedTokenizerBase:
 
 
 def merges_with_bytes() -> PreTrainedTokenizerBase:
-    """Llama 2's kind, made of a GGUF file: whatever the vocabulary holds has merges, its control tokens
-    too."""
+    """Llama 2's kind, made of a GGUF file: whatever the vocabulary holds has merges, its control
+    tokens too."""
     names = [
         "<unk>",
         "<s>",
@@ -107,7 +107,7 @@ def merges_with_bytes() -> PreTrainedTokenizerBase:
 
 
 def composing() -> PreTrainedTokenizerBase:
-    """Normalises fully (NFKC, lower case, no accents), and looks for its added words behind that."""
+    """Normalises fully (NFKC, lower case, no accents), and looks for its added words after that."""
     made = Tokenizer.from_str(train_tokenizer(TEXTS, [], 320).backend_tokenizer.to_str())
     made.normalizer = normalizers.Sequence(
         [normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()]
@@ -145,7 +145,7 @@ def unknown_is_the_end() -> PreTrainedTokenizerBase:
 
 
 def python_bytes() -> PreTrainedTokenizerBase:
-    """ByT5's, written in Python: it cannot say where a token stands."""
+    """ByT5's, written in Python: it has no offsets of tokens."""
     tokenizer = ByT5Tokenizer()
     tokenizer.add_tokens([AddedToken(symbol, normalized=False) for symbol in SYMBOLS], special_tokens=True)
     return tokenizer
@@ -261,9 +261,9 @@ def test_the_true_normaliser_is_at_work():
     tokenizer, *_ = reader(t5)
     end = tokenizer.eos_token_id
     for disguise in ("\uff1c/s\uff1e", "<\x01/s>"):
-        assert end in tokenizer.encode(
-            disguise, add_special_tokens=False, split_special_tokens=True
-        )  # what must be caught
+        # what FreeText must prevent
+        ids = tokenizer.encode(disguise, add_special_tokens=False, split_special_tokens=True)
+        assert end in ids
     with TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         kept = json.loads((Path(folder) / "tokenizer.json").read_text("utf-8"))["normalizer"]
@@ -343,7 +343,8 @@ def test_names_and_strings_are_read_in_the_same_way():
     assert not never.intersection(names.values.tolist())
     assert not never.intersection(encoder.encode([Segment(title) for title in titles]).ids.tolist())
     trie = string_trie(tokenizer, titles)
-    spoken: Sequence[np.ndarray] = [trie.names(np.array([row]))[0] for row in range(len(titles))]
+    names_of_strings: Sequence[np.ndarray] = [trie.names(np.array([row]))[0] for row in range(len(titles))]
     assert all(
-        name[-1] == tokenizer.eos_token_id and not never.intersection(name[:-1].tolist()) for name in spoken
+        name[-1] == tokenizer.eos_token_id and not never.intersection(name[:-1].tolist())
+        for name in names_of_strings
     )

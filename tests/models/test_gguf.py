@@ -116,7 +116,7 @@ def test_text_is_cut_in_the_way_that_the_file_names(way: str, expected: list[str
 
 def test_an_unknown_way_of_cutting_is_refused(tmp_path: Path) -> None:
     settings = PretrainedSettings(name=str(written(tmp_path / "model.gguf", "chameleon")))
-    with pytest.raises(SettingsError, match='cuts text in the way "chameleon".*tokenizer.json'):
+    with pytest.raises(SettingsError, match='has the pre-tokenizer "chameleon".*tokenizer.json'):
         read_tokenizer(settings)
 
 

@@ -1,5 +1,5 @@
-"""Log-probabilities of labels: those of torch's cross-entropy, and its gradient, with nothing kept but the
-logits."""
+"""Log-probabilities of labels: those of torch's cross-entropy, and its gradient, with nothing kept but
+the logits."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ def test_scores_and_gradient_are_those_of_cross_entropy(number: int, kind: torch
     expected = -torch.nn.functional.cross_entropy(logits.float(), labels, reduction="none")
     ours = LabelScores.apply(logits, labels)
     assert ours.dtype == torch.float32 and torch.allclose(ours, expected, atol=1e-5)
-    (slope,), (wanted,) = (
+    (gradient,), (wanted,) = (
         torch.autograd.grad((scores * weights).sum(), logits) for scores in (ours, expected)
     )
-    assert slope.dtype == kind and torch.allclose(slope, wanted, atol=1e-6 if kind == torch.float32 else 1e-2)
+    assert gradient.dtype == kind and torch.allclose(
+        gradient, wanted, atol=1e-6 if kind == torch.float32 else 1e-2
+    )
 
 
 def test_labels_that_do_not_count_are_left_out_and_teach_nothing() -> None:

@@ -1,5 +1,5 @@
-"""Adapters: what they leave alone, what they train, and what is left when they are merged into the
-weights."""
+"""Adapters: what they leave alone, what they train, and what is left when they are merged into
+the weights."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from shelftalk.errors import SettingsError
 from shelftalk.experiment import load_experiment
 from shelftalk.fresh_backbone import check_backbone
 from shelftalk.models.backbone import Backbone
-from shelftalk.models.lora import has_adapters, merge, trained_part
+from shelftalk.models.lora import has_adapters, merge, module_to_train
 from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.pretrained import load_backbone, read_tokenizer, start_from_pretrained
 from shelftalk.models.settings import PretrainedSettings
@@ -39,8 +39,8 @@ KINDS = ("tied", "untied", "flan-t5", "t5")
 
 @cache  # the pieces of a second folder may be others
 def folder_of(kind: str) -> str:
-    """A model folder without weights: Llama with one matrix or two, FLAN-T5 with two, the first T5 with
-    one."""
+    """A model folder without weights: Llama with one matrix or two, FLAN-T5 with two, the first
+    T5 with one."""
     folder = Path(mkdtemp())
     if kind == "flan-t5":
         return str(save_flan_t5(folder, WORDS, SMALL, 480, 150))
@@ -72,8 +72,8 @@ def log_probs(backbone: Backbone) -> torch.Tensor:
         return backbone.label_log_probs(backbone.collate([backbone.encode(segments) for segments in SAMPLES]))
 
 
-def taught(backbone: Backbone, steps: int = 3) -> Backbone:
-    """The same after steps that are large enough to change what it says."""
+def after_steps(backbone: Backbone, steps: int = 3) -> Backbone:
+    """The same after steps that are large enough to change its log-probabilities."""
     learner = torch.optim.AdamW(
         [weight for weight in backbone.model.parameters() if weight.requires_grad], lr=0.02
     )
@@ -93,9 +93,9 @@ class TestLlamaWithAdapters(BackboneExam):
     """What has learnt something and still holds its adapters passes the exam; saved, it is merged."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
-        return taught(start("tied"))
+        return after_steps(start("tied"))
 
-    def test_what_was_saved_opens_with_transformers_and_says_the_same(self, tmp_path: Path) -> None:
+    def test_a_saved_backbone_opens_with_transformers_and_computes_the_same(self, tmp_path: Path) -> None:
         pytest.skip("a model is merged before it is saved; see below")
 
 
@@ -110,7 +110,7 @@ def test_a_step_trains_adapters_and_new_tokens_alone(kind: str) -> None:
     trained = {name for name, weight in backbone.model.named_parameters() if weight.requires_grad}
     assert all("lora_A" in name or "lora_B" in name or "trainable_tokens_delta" in name for name in trained)
     before = {name: value.clone() for name, value in backbone.model.state_dict().items()}
-    taught(backbone)
+    after_steps(backbone)
     moved = {
         name for name, value in backbone.model.state_dict().items() if not torch.equal(value, before[name])
     }
@@ -125,7 +125,7 @@ def test_a_step_trains_adapters_and_new_tokens_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ("flan-t5", "t5"))
 def test_encoder_and_decoder_of_a_t5_read_the_trained_vectors(kind: str) -> None:
-    model = taught(start(kind)).model
+    model = after_steps(start(kind)).model
     assert model.encoder.embed_tokens is model.decoder.embed_tokens is model.shared
     merge(model)
     assert model.encoder.embed_tokens.weight is model.decoder.embed_tokens.weight is model.shared.weight
@@ -135,7 +135,7 @@ def test_encoder_and_decoder_of_a_t5_read_the_trained_vectors(kind: str) -> None
 def test_merged_it_says_the_same_and_its_folder_opens_with_plain_transformers(
     kind: str, tmp_path: Path
 ) -> None:
-    backbone = taught(start(kind))
+    backbone = after_steps(start(kind))
     learnt, fresh = log_probs(backbone), log_probs(start(kind))
     assert not torch.allclose(learnt, fresh, atol=0.05)
     merge(backbone.model)
@@ -164,7 +164,7 @@ def test_a_merged_model_is_the_plain_architecture_and_can_be_trained_in_full(kin
         name for name, _ in plain.model.named_parameters()
     }
     assert all(weight.requires_grad for weight in merged.model.parameters())
-    assert trained_part(merged.model) is merged.model
+    assert module_to_train(merged.model) is merged.model
     merge(merged.model)  # nothing is left to merge
     assert torch.equal(log_probs(merged), log_probs(plain))
 
@@ -173,7 +173,7 @@ def test_a_symbol_that_the_tokenizer_had_keeps_its_vector() -> None:
     backbone = start("flan-t5")
     known = row(backbone, "<extra_id_0>")
     before = backbone.model.shared.weight[known].detach().clone()
-    assert torch.equal(taught(backbone).model.shared.weight[known], before)
+    assert torch.equal(after_steps(backbone).model.shared.weight[known], before)
 
 
 def test_a_new_model_drops_nothing() -> None:
@@ -227,8 +227,7 @@ def test_adapters_without_a_pretrained_model_are_refused() -> None:
         PretrainedSettings(adaptation="lora")
 
 
-# --- in the Trainer
-# ----------------------------------------------------------------------------------------------------
+# --- in the Trainer --------------------------------------------------------------------------------------
 
 
 class PowerCut(Exception):

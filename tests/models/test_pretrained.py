@@ -71,7 +71,7 @@ def start(settings: PretrainedSettings, seed: int = 0) -> Backbone:
 
 
 class TestAdaptedFlanT5(BackboneExam):
-    """Pieces without a line break, marks of its own, two matrices."""
+    """Pieces without a line break, control tokens of its own, two matrices."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
         return start_from_pretrained(flan(Path(mkdtemp())), symbols, {}, "fp32", 0)
@@ -108,10 +108,10 @@ def test_a_vocabulary_grows_to_a_multiple_of_eight_and_never_shrinks(tmp_path: P
 def test_new_symbols_begin_at_the_mean_of_their_texts_in_every_matrix(kind: object, tmp_path: Path) -> None:
     backbone = start(kind(tmp_path))  # type: ignore[operator]
     row = {symbol: backbone.tokens(symbol, symbols=True)[0] for symbol in ITEMS}
-    said = [token for text in TITLES["<i_7>"] for token in backbone.tokens(text, symbols=False)]
+    tokens = [token for text in TITLES["<i_7>"] for token in backbone.tokens(text, symbols=False)]
     for layer in (backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()):
         weight = layer.weight.detach()
-        assert torch.allclose(weight[row["<i_7>"]], weight[said].mean(dim=0), atol=1e-6)
+        assert torch.allclose(weight[row["<i_7>"]], weight[tokens].mean(dim=0), atol=1e-6)
         assert torch.equal(weight[row["<i_1>"]], weight[row["<i_2>"]]) and not torch.equal(
             weight[row["<i_7>"]], weight[row["<i_8>"]]
         )
@@ -130,10 +130,12 @@ def test_flan_t5s_two_matrices_stay_two_through_growth_training_and_files(tmp_pa
         again.model.shared.weight, model.shared.weight
     )
     assert again.model.config.scale_decoder_outputs is False and again.parameters == backbone.parameters
-    grown = start_from_pretrained(PretrainedSettings(name=str(tmp_path / "saved")), ["<j_1>"], {}, "fp32", 0)
+    extended = start_from_pretrained(
+        PretrainedSettings(name=str(tmp_path / "saved")), ["<j_1>"], {}, "fp32", 0
+    )
     known = len(backbone.tokenizer)
-    assert torch.equal(grown.model.lm_head.weight[:known], model.lm_head.weight[:known])
-    assert torch.equal(grown.model.shared.weight[:known], model.shared.weight[:known])
+    assert torch.equal(extended.model.lm_head.weight[:known], model.lm_head.weight[:known])
+    assert torch.equal(extended.model.shared.weight[:known], model.shared.weight[:known])
 
 
 def test_a_tokenizer_that_is_whole_in_its_file_is_not_replaced_by_that_of_the_models_kind(
@@ -188,7 +190,7 @@ def test_a_folder_that_holds_no_whole_model_is_not_blamed_on_the_network(tmp_pat
     settings = flan(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": ')
     with pytest.raises(
-        MissingFile, match=r"holds no model that can be read \(.+\); fetch it whole, or mend the path"
+        MissingFile, match=r"holds no model that can be read \(.+\); fetch it whole, or correct the path"
     ) as caught:
         read_config(settings)
     assert "hub" not in str(caught.value) and "network" not in str(caught.value)

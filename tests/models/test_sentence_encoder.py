@@ -69,11 +69,11 @@ def encoder(tmp_path_factory) -> str:
 
 
 def test_vectors_are_the_mean_of_the_last_states_over_the_text_and_of_unit_length(encoder):
-    (found,) = encode_texts(["red tea"], encoder)
+    (vectors,) = encode_texts(["red tea"], encoder)
     model = BertModel.from_pretrained(encoder).eval()
     with torch.no_grad():
         mean = model(torch.tensor([[2, 5, 7, 3]])).last_hidden_state[0].mean(dim=0).numpy()
-    np.testing.assert_allclose(found, mean / np.linalg.norm(mean), atol=1e-5)
+    np.testing.assert_allclose(vectors, mean / np.linalg.norm(mean), atol=1e-5)
 
 
 def test_neither_order_nor_company_nor_batches_change_a_vector(encoder):
@@ -88,14 +88,14 @@ def test_neither_order_nor_company_nor_batches_change_a_vector(encoder):
 
 
 def test_equal_texts_get_equal_vectors_and_blank_ones_zeros(encoder):
-    found = encode_texts(["red tea", "", "red tea", " \n"], encoder)
-    assert np.array_equal(found[0], found[2]) and found[0].any() and not found[[1, 3]].any()
-    assert found.dtype == np.float32 and encode_texts(["", ""], encoder).shape == (2, 16)
+    vectors = encode_texts(["red tea", "", "red tea", " \n"], encoder)
+    assert np.array_equal(vectors[0], vectors[2]) and vectors[0].any() and not vectors[[1, 3]].any()
+    assert vectors.dtype == np.float32 and encode_texts(["", ""], encoder).shape == (2, 16)
 
 
 def test_hostile_texts_have_vectors_and_no_control_tokens(encoder):
-    found = encode_texts(list(EVIL_TEXTS), encoder)
-    assert found.shape == (len(EVIL_TEXTS), 16) and np.isfinite(found).all()
+    vectors = encode_texts(list(EVIL_TEXTS), encoder)
+    assert vectors.shape == (len(EVIL_TEXTS), 16) and np.isfinite(vectors).all()
     spelt, control = encode_texts(["[ MASK ] tea", "[MASK] tea"], encoder)
     np.testing.assert_allclose(spelt, control, atol=1e-5)
 

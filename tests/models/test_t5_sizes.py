@@ -39,8 +39,8 @@ def test_adapters_on_xl_train_a_hundredth_of_it(tmp_path: Path) -> None:
     model = meta_model(PretrainedSettings(name=str(folder), adaptation="lora", lora_rank=16), ["<i_1>"]).model
     width, inner, feed = 2048, 32 * 64, 5120
     attention = 4 * 16 * (width + inner)  # q, k, v, o
-    layers = 24 * (attention + 3 * 16 * (width + feed)) + 24 * (
-        2 * attention + 3 * 16 * (width + feed)
-    )  # encoder, decoder
+    feed_forward = 3 * 16 * (width + feed)
+    encoder, decoder = 24 * (attention + feed_forward), 24 * (2 * attention + feed_forward)
+    layers = encoder + decoder
     new = sum(shape.numel() for shape in trainable(model)) - layers
     assert new > 0 and new % (2 * width) == 0  # rows of new tokens, in both embeddings

@@ -20,8 +20,8 @@ def sample(length: int) -> Encoded:
 
 
 def taken(budget: int, made: list[int]) -> Budgeted:
-    """The first tokens of epochs of three samples; `made` gets the length of each sample that was asked
-    for."""
+    """The first tokens of epochs of three samples; `made` gets the length of each sample that was
+    asked for."""
 
     def samples() -> Iterator[Encoded]:
         for length in LENGTHS:
@@ -45,11 +45,11 @@ def test_samples_are_taken_until_the_budget_is_reached_and_counted(
     budget: int, epochs: list[list[int]], by_task: dict[str, int], seen: float
 ) -> None:
     made: list[int] = []
-    found = taken(budget, made)
-    assert [[len(one) for one in epoch] for epoch in found.epochs] == epochs
-    assert found.tokens_by_task == by_task and found.tokens == sum(by_task.values())
-    assert [len(one) for one in found.all] == made, "nothing behind the cut is encoded"
-    assert found.targets == len(made) and found.epochs_seen == pytest.approx(seen)
+    first = taken(budget, made)
+    assert [[len(one) for one in epoch] for epoch in first.epochs] == epochs
+    assert first.tokens_by_task == by_task and first.tokens == sum(by_task.values())
+    assert [len(one) for one in first.all] == made, "nothing after the cut is encoded"
+    assert first.targets == len(made) and first.epochs_seen == pytest.approx(seen)
 
 
 def test_an_epoch_without_samples_is_refused_and_not_looked_for_without_end() -> None:

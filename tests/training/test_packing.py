@@ -46,8 +46,7 @@ def lone(lengths: Sequence[int], seed: int = 0) -> list[Encoded]:
     ]
 
 
-# --- rows
-# ------------------------------------------------------------------------------------------------------------
+# --- rows ------------------------------------------------------------------------------------------------
 
 LENGTHS = st.lists(st.integers(1, 300), min_size=1, max_size=80)
 
@@ -77,8 +76,7 @@ def test_rows_of_short_samples_are_nearly_full() -> None:
     assert sum(lengths) / (256 * len(rows)) > 0.97
 
 
-# --- what a row means
-# --------------------------------------------------------------------------------------------------
+# --- what a row means ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rows", [[[0, 1, 2, 3, 4]], [[0, 1], [2], [3, 4]], [[4, 2, 0], [3, 1]]])
@@ -146,13 +144,12 @@ def test_resume_is_exact_with_packed_rows(tmp_path: Path) -> None:
     )
 
 
-# --- one pass over a history
-# ------------------------------------------------------------------------------------------
+# --- one pass over a history -----------------------------------------------------------------------------
 
 
 def retrieval(index: ItemIndex, templates: Path, targets: int) -> Samples:
-    """An epoch over the tiny world in one wording: windows of whole histories, or a sample for each
-    target."""
+    """An epoch over the tiny world in one wording: windows of whole histories, or a sample for
+    each target."""
     context = exam_context(world_split("tiny"), index)
     settings = RetrievalSettings(
         weight=1, text_share=1, max_history=WHOLE, targets=targets, templates=str(templates)
@@ -162,10 +159,10 @@ def retrieval(index: ItemIndex, templates: Path, targets: int) -> Samples:
 
 def by_user(backbone: Backbone, samples: Samples) -> dict[str, list[Encoded]]:
     """The samples of each user, the shortest first."""
-    found = defaultdict(list)
+    by_user = defaultdict(list)
     for sample, encoded in zip(samples, backbone.encode_samples(samples), strict=True):
-        found[sample.user].append(encoded)
-    return {user: sorted(found[user], key=len) for user in sorted(found)}
+        by_user[sample.user].append(encoded)
+    return {user: sorted(by_user[user], key=len) for user in sorted(by_user)}
 
 
 def without_the_first_item(window: Encoded, shortest: Encoded) -> Encoded:
@@ -207,13 +204,12 @@ def test_one_pass_over_a_history_is_the_sum_over_the_samples_of_its_prefixes(
         assert torch.allclose(ours, theirs, atol=1e-4)
     once, one_by_one = backbone.loss(batch), backbone.loss(backbone.collate(prefixes))
     assert once.item() == pytest.approx(one_by_one.item(), rel=1e-4)
-    slopes = [torch.autograd.grad(loss, list(backbone.model.parameters())) for loss in (once, one_by_one)]
-    for ours, theirs in zip(*slopes, strict=True):
+    gradients = [torch.autograd.grad(loss, list(backbone.model.parameters())) for loss in (once, one_by_one)]
+    for ours, theirs in zip(*gradients, strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
 
 
-# --- epochs
-# ------------------------------------------------------------------------------------------------------------
+# --- epochs ----------------------------------------------------------------------------------------------
 
 
 def test_epochs_are_read_when_they_are_asked_for_and_one_is_kept() -> None:

@@ -1,5 +1,5 @@
-"""Weights spread over two processes (FSDP2 on loopback): the loss and every gradient are those of one
-process."""
+"""Weights spread over two processes (FSDP2 on loopback): the loss and every gradient are those of
+one process."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import sys, torch
 torch.set_num_threads(1)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
-from shelftalk.runtime.distributed import these
+from shelftalk.runtime.distributed import world
 from shelftalk.training.batching import share_of
-from shelftalk.training.trainer import _answering_with_its_loss
+from shelftalk.training.trainer import _forward_gives_loss
 from tests.training.test_trainer import lesson, new
 
 family, rows = sys.argv[1], int(sys.argv[2])
-with these().together() as processes:
+with world().group() as processes:
     backbone = new(family)
     batch = [lesson(backbone, start, 2 + start % 3) for start in range(rows)]
     alone = backbone.loss(backbone.collate(batch))
@@ -31,15 +31,17 @@ with these().together() as processes:
     wanted = {name: weight.grad.clone() for name, weight in backbone.model.named_parameters()}
     backbone.model.zero_grad()
     mesh = init_device_mesh("cpu", (processes.size,))
-    blocks = [layer for layer in backbone.model.modules() if type(layer).__name__ in ("LlamaDecoderLayer", "T5Block")]
+    kinds = ("LlamaDecoderLayer", "T5Block")
+    blocks = [layer for layer in backbone.model.modules() if type(layer).__name__ in kinds]
     assert len(blocks) >= 2
-    with _answering_with_its_loss(backbone):
+    with _forward_gives_loss(backbone):
         for block in blocks:
             fully_shard(block, mesh=mesh)
         fully_shard(backbone.model, mesh=mesh)
         loss = backbone.model(batch=share_of(batch, backbone, processes))
         (loss * processes.size).backward()
-    torch.testing.assert_close(torch.tensor(sum(processes.all_gather(loss.item()))), alone.detach(), atol=1e-4, rtol=1e-5)
+    total = torch.tensor(sum(processes.all_gather(loss.item())))
+    torch.testing.assert_close(total, alone.detach(), atol=1e-4, rtol=1e-5)
     for name, weight in backbone.model.named_parameters():
         torch.testing.assert_close(weight.grad.full_tensor(), wanted[name], atol=1e-5, rtol=1e-4)
     print("compared", len(wanted))
@@ -61,6 +63,8 @@ def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(family: s
         )
         for env in environments(2)
     ]
-    told = [process.communicate(timeout=120) for process in started]
-    assert [process.returncode for process in started] == [0, 0], told[0][1][-2000:] + told[1][1][-2000:]
-    assert all(out.startswith("compared") for out, _ in told)
+    outputs = [process.communicate(timeout=120) for process in started]
+    assert [process.returncode for process in started] == [0, 0], (
+        outputs[0][1][-2000:] + outputs[1][1][-2000:]
+    )
+    assert all(out.startswith("compared") for out, _ in outputs)

@@ -1,5 +1,5 @@
-"""Who is told of a training: TensorBoard's files hold the report's curve, each step once, and one process
-writes."""
+"""Trackers of a training: TensorBoard's files hold the report's curve, each step once, and one
+process writes."""
 
 from __future__ import annotations
 
@@ -53,9 +53,10 @@ def trained(folder: Path, on_step: Any = lambda *_: None, **settings: Any) -> Tr
 
 def drawn(folder: Path) -> Points:
     """What TensorBoard would draw: tag -> (step, value)."""
-    found = EventAccumulator(str(folder / TRACKING_FOLDER), size_guidance={"scalars": 0}).Reload()
+    accumulator = EventAccumulator(str(folder / TRACKING_FOLDER), size_guidance={"scalars": 0}).Reload()
     return {
-        tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]
+        tag: [(event.step, event.value) for event in accumulator.Scalars(tag)]
+        for tag in accumulator.Tags()["scalars"]
     }
 
 
@@ -69,9 +70,9 @@ def test_tensorboard_draws_the_curve_of_the_report(tmp_path: Path) -> None:
             expected.setdefault("train/tokens", []).append((row["step"], row["tokens"]))
     for row in result.quality:
         expected.setdefault(f"eval/{row['metric']}", []).append((row["step"], pytest.approx(row["value"])))
-    found = drawn(tmp_path)
-    rates, lengths = found.pop("train/learning_rate"), found.pop("train/grad_norm")
-    assert found == expected
+    points_by_tag = drawn(tmp_path)
+    rates, lengths = points_by_tag.pop("train/learning_rate"), points_by_tag.pop("train/grad_norm")
+    assert points_by_tag == expected
     assert (
         [step for step, _ in rates]
         == [step for step, _ in lengths]
@@ -102,9 +103,9 @@ def test_a_continued_training_is_drawn_as_one_that_was_never_interrupted(
     time.sleep(1.1)  # TensorBoard's files are read in the order of their names, which tell the second
     result = trained(tmp_path / "cut")
     assert (result.curve, result.quality) == (expected.curve, expected.quality)
-    found = drawn(tmp_path / "cut")
-    assert found == drawn(tmp_path / "whole")
-    assert all(len(points) == len(dict(points)) for points in found.values()), "a step is drawn twice"
+    points_by_tag = drawn(tmp_path / "cut")
+    assert points_by_tag == drawn(tmp_path / "whole")
+    assert all(len(points) == len(dict(points)) for points in points_by_tag.values()), "a step is drawn twice"
 
 
 def test_without_trackers_nothing_is_written(tmp_path: Path) -> None:
@@ -127,18 +128,18 @@ def test_of_several_processes_the_first_writes(tmp_path: Path) -> None:
 def test_a_tracker_named_is_told_the_same_curve_by_the_trainers_own_integration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[dict[str, float]] = []
+    logged: list[dict[str, float]] = []
 
     class Recorder(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
-            told.append({**(logs or {}), "step": state.global_step})
+            logged.append({**(logs or {}), "step": state.global_step})
             assert args.run_name == tmp_path.name
 
     monkeypatch.setitem(integration_utils.INTEGRATION_TO_CALLBACK, "wandb", Recorder)
     result = trained(tmp_path, trackers=("wandb",))
     losses = [(row["step"], row["loss"]) for row in result.curve if row["part"] == "training"]
-    assert [(row["step"], row["loss"]) for row in told if "loss" in row] == losses
-    assert [row["eval_ndcg@10"] for row in told if "eval_loss" in row] == [0.25] * 3
+    assert [(row["step"], row["loss"]) for row in logged if "loss" in row] == losses
+    assert [row["eval_ndcg@10"] for row in logged if "eval_loss" in row] == [0.25] * 3
     assert not (tmp_path / TRACKING_FOLDER).exists()
     assert by_name(("wandb", "tensorboard", "mlflow", "wandb")) == ["wandb", "mlflow"]
 

@@ -48,8 +48,8 @@ def trained(
     contrary: bool = False,
     **settings: Any,
 ) -> tuple[Backbone, TrainingResult]:
-    """`contrary`: validation runs the other way round, so that the better the model learns, the worse it does
-    there."""
+    """`contrary`: validation lessons run backwards, so that the better the model learns, the worse it
+    does there."""
     backbone = backbone or new()
     lessons = [lesson(backbone, start, 2 + start % 3) for start in range(48)]
     chosen = TrainingSettings(
@@ -62,8 +62,9 @@ def trained(
             **settings,
         }
     )
-    asked = [lesson(backbone, start, 2 + start % 3, step=-1 if contrary else 1) for start in range(16)]
-    validation: dict[str, Sequence[Encoded]] = {"retrieval": asked[:12], "rating": asked[12:]}
+    direction = -1 if contrary else 1
+    reviews = [lesson(backbone, start, 2 + start % 3, step=direction) for start in range(16)]
+    validation: dict[str, Sequence[Encoded]] = {"retrieval": reviews[:12], "rating": reviews[12:]}
     return backbone, train(backbone, [lessons] * chosen.epochs, validation, folder, chosen, 0, on_step)
 
 
@@ -184,12 +185,12 @@ def test_resume_is_exact_with_every_setting_that_large_models_need(
 
 def watch_gradients(backbone: Backbone) -> dict[int, torch.Tensor]:
     """Weight number -> its gradient when it was last added to."""
-    found: dict[int, torch.Tensor] = {}
+    gradients: dict[int, torch.Tensor] = {}
     for number, weight in enumerate(backbone.model.parameters()):
         weight.register_post_accumulate_grad_hook(
-            lambda weight, number=number: found.update({number: weight.grad.clone()})
+            lambda weight, number=number: gradients.update({number: weight.grad.clone()})
         )
-    return found
+    return gradients
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -208,22 +209,24 @@ def test_small_batches_accumulated_have_the_gradient_of_one_large_batch(family: 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_last_step_of_fewer_batches_gives_each_target_the_same_weight(family: str, tmp_path: Path) -> None:
-    backbone, slopes = new(family), list[float]()
+    backbone, gradients = new(family), list[float]()
     original = backbone.loss
 
     def watched(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         loss = original(batch)
         if loss.requires_grad:
-            loss.register_hook(lambda slope: slopes.append(float(slope)))
+            loss.register_hook(lambda gradient: gradients.append(float(gradient)))
         return loss
 
     backbone.loss = watched  # type: ignore[method-assign]
     _, result = trained(tmp_path, backbone, epochs=1, gradient_accumulation=4)
-    assert len(slopes) % 4 and result.steps == len(slopes) // 4 + 1, "choose sizes that leave batches over"
-    assert slopes == pytest.approx([slopes[0]] * len(slopes))
+    assert len(gradients) % 4 and result.steps == len(gradients) // 4 + 1, (
+        "choose sizes that leave batches over"
+    )
+    assert gradients == pytest.approx([gradients[0]] * len(gradients))
 
 
-def test_checkpointing_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
+def test_gradient_checkpointing_changes_nothing_that_is_learnt(tmp_path: Path) -> None:
     plain, _ = trained(tmp_path / "plain", new(dropout=0.2), epochs=1)
     checkpointed, _ = trained(
         tmp_path / "checkpointed", new(dropout=0.2), epochs=1, gradient_checkpointing=True
@@ -239,14 +242,13 @@ def test_the_loss_in_the_curve_is_per_target_however_many_batches_a_step_has(tmp
             tmp_path / str(accumulated), epochs=1, gradient_accumulation=accumulated, learning_rate=1e-9
         )
         losses.append([row["loss"] for row in result.curve if row["part"] == "training"])
-    assert losses[0][0] == pytest.approx(
-        losses[1][0], rel=0.05
-    )  # an untrained model's loss, whatever the batches
+    # an untrained model's loss, whatever the batches
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.05)
 
 
 @pytest.mark.parametrize("back", [1, 0])
 def test_the_patience_used_up_survives_an_interruption(back: int, tmp_path: Path) -> None:
-    """Cut one validation before early stopping, and right behind the checkpoint at which it stopped."""
+    """Cut one validation before early stopping, and right after the checkpoint at which it stopped."""
     settings: dict[str, Any] = {"contrary": True, "epochs": 20, "validations": 20, "patience": 3}
     whole, expected = trained(tmp_path / "whole", **settings)
     assert expected.stopped_early
@@ -266,7 +268,7 @@ def test_the_patience_used_up_survives_an_interruption(back: int, tmp_path: Path
     assert result.stopped_early and result.steps == expected.steps and same(resumed, whole)
 
 
-def test_a_finished_training_asked_for_again_gives_the_same_weights(tmp_path: Path) -> None:
+def test_a_finished_training_started_again_gives_the_same_weights(tmp_path: Path) -> None:
     first, _ = trained(tmp_path, epochs=2)
     again, result = trained(tmp_path, epochs=2)
     assert result.resumed_from == result.steps and same(first, again)
@@ -285,7 +287,9 @@ def test_whole_and_spread_checkpoints_do_not_continue_each_other(
             match=r"hold weights whole, and this launch holds them spread over processes; .*--out",
         ):
             trained(tmp_path, epochs=2)
+    # as several processes write it: an optimiser of another name, and no hashes
     (checkpoint / "optimizer.pt").rename(checkpoint / "optimizer.bin")
+    (checkpoint / "files.json").unlink()
     with pytest.raises(
         SettingsError, match="hold weights spread over processes, and this launch holds them whole"
     ):
@@ -303,21 +307,21 @@ def test_a_folder_may_move_between_two_parts_of_a_training(tmp_path: Path) -> No
     assert same(moved, whole)
 
 
-def test_the_caller_is_told_of_every_step(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
-    _, result = trained(tmp_path, on_step=lambda *step: told.append(step), epochs=1)
-    assert [step[:2] for step in told] == [(number, result.steps) for number in range(result.steps + 1)]
-    assert "loss" in told[-1][2]
+def test_every_step_is_reported(tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
+    _, result = trained(tmp_path, on_step=lambda *step: calls.append(step), epochs=1)
+    assert [step[:2] for step in calls] == [(number, result.steps) for number in range(result.steps + 1)]
+    assert "loss" in calls[-1][2]
 
 
-def test_a_training_that_stops_early_is_told_with_the_total_of_its_first_step(tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
+def test_a_training_that_stops_early_is_reported_with_the_total_of_its_first_step(tmp_path: Path) -> None:
+    calls: list[tuple[int, int, str]] = []
     settings: dict[str, Any] = {"contrary": True, "epochs": 20, "validations": 20, "patience": 1}
-    _, result = trained(tmp_path, on_step=lambda *step: told.append(step), **settings)
-    steps = told[0][1]
-    assert result.steps < steps and {of for _, of, _ in told} == {steps}
-    assert [step[0] for step in told] == [*range(result.steps + 1), steps]
-    assert told[-1][2] == f"stopped early, after step {result.steps}"
+    _, result = trained(tmp_path, on_step=lambda *step: calls.append(step), **settings)
+    steps = calls[0][1]
+    assert result.steps < steps and {of for _, of, _ in calls} == {steps}
+    assert [step[0] for step in calls] == [*range(result.steps + 1), steps]
+    assert calls[-1][2] == f"stopped early, after step {result.steps}"
 
 
 def test_a_loss_that_is_no_number_names_the_remedy(tmp_path: Path) -> None:

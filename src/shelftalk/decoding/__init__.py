@@ -4,8 +4,7 @@
     decoder = ConstrainedDecoder(model, tokenizer, ["red scarf", "blue hat"])
     decoder.top(["I bought gloves. Next:"], k=1)
 
-The names are looked up when they are asked for, since torch comes with them and the settings of this package
-load without it.
+The names are imported on access, since they load torch and the settings of this package must load without it.
 """
 
 from __future__ import annotations

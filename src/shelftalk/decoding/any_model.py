@@ -1,5 +1,5 @@
-"""A transformers model that the caller has opened, wrapped as a backbone: unchanged, or refused in a
-sentence."""
+"""A transformers model that the caller has loaded, wrapped as a backbone, or refused where it is
+not supported."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from shelftalk.models.text_encoder import Encoded
 ATTENTIONS = ("eager", "sdpa", "shelftalk_fp32")
 """Implementations of attention that take a mask of any shape, which a tree of tokens needs."""
 PROBE_TOKENS = 4
-"""Tokens on which a model is tried when it is wrapped."""
+"""Tokens on which a model is checked when it is wrapped."""
 TOLERANCE = {torch.float64: 1e-2, torch.float32: 1e-2}
 """By how many nats a search may differ from the model's own forward pass, by the precision of the weights."""
 TOLERANCE_IN_HALF = 0.5
@@ -36,14 +36,16 @@ def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int
     """
     if not isinstance(model, PreTrainedModel):
         raise SettingsError(
-            f"a {type(model).__name__} is no transformers model; give the model inside (of a PeftModel, get_base_model())."
+            f"a {type(model).__name__} is no transformers model; give the model inside (of a PeftModel, "
+            "get_base_model())."
         )
     name = model.config.name_or_path or type(model).__name__
     _check_supported(model, name)
     attention = model.config._attn_implementation
     if attention not in ATTENTIONS:
         raise SettingsError(
-            f'the model "{name}" attends by "{attention}", which takes no mask of a tree; call model.set_attn_implementation("sdpa") first.'
+            f'the model "{name}" attends by "{attention}", which takes no mask of a tree; call '
+            'model.set_attn_implementation("sdpa") first.'
         )
     if tokenizer.pad_token_id is None:  # a copy gets one: nothing attends to it
         tokenizer = copy.deepcopy(tokenizer)
@@ -77,17 +79,16 @@ def check_agreement(backbone: Backbone, name: np.ndarray) -> None:
         parents, tokens = (
             torch.tensor([row], device=backbone.device) for row in ([-1, -1, 1], [second, first, second])
         )
-        in_tree = prefilled.extend(parents, tokens)[
-            0, 2
-        ]  # in the cache, the other branch stands between it and the prompt
+        # node 2, whose path is nodes 1 and 2: in the cache, node 0 lies between the prompt and them
+        in_tree = prefilled.extend(parents, tokens)[0, 2]
         in_forward = _forward_logits(backbone, prompt, [first, second]).float().log_softmax(-1)
     difference = float((in_forward - in_tree).abs().max())
     if not np.isfinite(difference):
         raise overflow()
     if difference > TOLERANCE.get(model.dtype, TOLERANCE_IN_HALF):
         raise SettingsError(
-            f"searched as a tree, a {type(model).__name__} differs from its own forward pass (by {difference:.2f} nats), so it is not "
-            "supported; use TrieLogitsProcessor with its own generate."
+            f"searched as a tree, a {type(model).__name__} differs from its own forward pass (by "
+            f"{difference:.2f} nats), so it is not supported; use TrieLogitsProcessor with its own generate."
         )
 
 
@@ -107,12 +108,12 @@ def _forward_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[
 
 
 def _check_supported(model: PreTrainedModel, name: str) -> None:
-    """Raises SettingsError as `read_config` does, and for a decoder-only model whose parts have other
-    names."""
+    """Raises SettingsError as `read_config` does, and for a decoder-only model whose parts have
+    other names."""
     config: PreTrainedConfig = model.config
     check_supported(config, name)
     if not config.is_encoder_decoder and not (hasattr(model, "model") and hasattr(model, "lm_head")):
         raise SettingsError(
-            f'the model "{name}" ("{config.model_type}") has other parts than `model` and `lm_head`, which is not supported; use '
-            "TrieLogitsProcessor with its own generate."
+            f'the model "{name}" ("{config.model_type}") has other parts than `model` and `lm_head`, which '
+            "is not supported; use TrieLogitsProcessor with its own generate."
         )

@@ -7,8 +7,8 @@ beam after each further token is then known, and it is *replayed* step by step w
 result is that of the plain search. Requests do not wait for each other: one with many tails to decode does so
 over some calls while the others go on, so that the rectangles which the model reads are full.
 
-Example: names "red scarf", "red hat" and "blue cap" (a token per word), two beams, log-probabilities in
-brackets.
+Example: names "red scarf", "red hat" and "blue cap" (a token per word), two beams,
+log-probabilities in brackets.
 
     step 1   expand the root   red [-1.0], blue [-0.9]: both stay
              decode            red: its state; blue, a leaf: log p(cap | blue) is -2.0, its replay [-2.9]
@@ -99,8 +99,8 @@ def beam_search(
 
 
 class _BeamSearch:
-    """One search: the running beams, those that are finished, the states of inner beams and the replay of
-    leaves."""
+    """One search: the running beams, those that are finished, the states of inner beams and the replay
+    of leaves."""
 
     def __init__(
         self, tree: DecodedTree, trie: Trie, exclusions: Exclusions, beams: int, retire: bool

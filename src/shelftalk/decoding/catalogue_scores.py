@@ -86,18 +86,18 @@ class _Walk:
 
         # Inner nodes: decoded later, the last branch first.
         inner = np.flatnonzero(~is_leaf)
-        parts = (inner[part] for part in _parts(np.ones(len(inner), np.int64), self.tokens_per_call))
-        return [_Branch(self.tree.num_nodes, child[part], parents[part], scores[:, part]) for part in parts]
+        chunks = (inner[chunk] for chunk in _chunks(np.ones(len(inner), np.int64), self.tokens_per_call))
+        return [_Branch(self.tree.num_nodes, child[some], parents[some], scores[:, some]) for some in chunks]
 
     def _score_tails(self, leaves: np.ndarray, parents: np.ndarray, scores: np.ndarray) -> None:
-        """Item scores of the leaves [N], of which scores [R, N] are given, part by part."""
+        """Item scores of the leaves [N], of which scores [R, N] are given, chunk by chunk."""
         all_tails = self.trie.tails(leaves)
-        for part in _parts(all_tails.lengths, self.tokens_per_call):
-            tails = slices(all_tails.values, all_tails.offsets[part], all_tails.offsets[part + 1])
-            row, parent, tokens = self._for_all_requests(parents[part], self.trie.tokens_to(leaves[part]))
-            everywhere = tails.take(np.tile(np.arange(len(part)), self.requests))
-            added = self.tree.score_tails(row, parent, tokens, everywhere).reshape(self.requests, len(part))
-            self.item_scores[:, self.trie.items_at(leaves[part])] = scores[:, part] + added
+        for chunk in _chunks(all_tails.lengths, self.tokens_per_call):
+            tails = slices(all_tails.values, all_tails.offsets[chunk], all_tails.offsets[chunk + 1])
+            row, parent, tokens = self._for_all_requests(parents[chunk], self.trie.tokens_to(leaves[chunk]))
+            tails = tails.take(np.tile(np.arange(len(chunk)), self.requests))
+            added = self.tree.score_tails(row, parent, tokens, tails).reshape(self.requests, len(chunk))
+            self.item_scores[:, self.trie.items_at(leaves[chunk])] = scores[:, chunk] + added
 
     def _for_all_requests(self, *columns: np.ndarray) -> tuple[np.ndarray, ...]:
         """The row of the batch, and each column [N], for every request in turn: [R * N] each."""
@@ -105,9 +105,9 @@ class _Walk:
         return row, *(np.tile(column, self.requests) for column in columns)
 
 
-def _parts(lengths: np.ndarray, tokens_per_call: int) -> Iterator[np.ndarray]:
-    """Indices in order, cut so that no part is longer than `tokens_per_call` altogether unless one alone is:
-    [3, 2, 9, 1] with 5 -> [0, 1], [2], [3]."""
+def _chunks(lengths: np.ndarray, tokens_per_call: int) -> Iterator[np.ndarray]:
+    """Indices in order, in chunks of at most `tokens_per_call` tokens; a longer one is a chunk of its own:
+    lengths [3, 2, 9, 1] with 5 -> [0, 1], [2], [3]."""
     start, total = 0, 0
     for index, length in enumerate(lengths.tolist()):
         if index > start and total + length > tokens_per_call:

@@ -223,7 +223,8 @@ def first_that_fit(row: np.ndarray, length: np.ndarray, max_tokens: int) -> np.n
 def overflow() -> SettingsError:
     """The error for a model whose states are more than its precision holds."""
     return SettingsError(
-        "a log-probability of the model is not finite, so its states overflow; open it in bfloat16 or float32."
+        "a log-probability of the model is not finite, so its states overflow; open it in bfloat16 or "
+        "float32."
     )
 
 

@@ -12,7 +12,7 @@ has the mask [False, True, True], which leaves out item 0:
     single, sorted keys   [1]             ranks 0 : 2 -> 1 - 0 = 1 more
     below "a"             2 items, 2 excluded: not allowed; below the root 3 items, 2 excluded: allowed
 
-Legend: R requests, G distinct masks, N nodes or items asked about, I items.
+Legend: R requests, G distinct masks, N queried nodes or items, I items.
 """
 
 from __future__ import annotations
@@ -47,9 +47,8 @@ class Exclusions:
         self._removed = np.sort(trie.ranks_of(trie.removed))
         _check_masks(trie, self.requests, masks, mask_index)
         self._mask_index = np.full(self.requests, -1) if mask_index is None else np.asarray(mask_index)
-        self._masked_before = _cumulative(
-            trie, masks
-        )  # [G, I + 1] items of lower rank that are masked or removed
+        # [G, I + 1] items of lower rank that are masked or removed
+        self._masked_before = _cumulative(trie, masks)
         rows = excluded if isinstance(excluded, Ragged) else ragged(excluded)
         _check_numbers(trie, rows.values)
         self._keys = self._single_keys(rows.row_ids, trie.ranks_of(rows.values))
@@ -127,8 +126,8 @@ def _check_masks(trie: Trie, requests: int, masks: np.ndarray | None, mask_index
     )
     if not together or int(np.max(mask_index, initial=-1)) >= len(masks):  # type: ignore[arg-type]
         raise BadValue(
-            f"masks are [G, {trie.items}] bool and `mask_index` [{requests}] of their numbers, or -1; give both in "
-            "this shape, or none."
+            f"masks are [G, {trie.items}] bool and `mask_index` [{requests}] of their numbers, or -1; give "
+            "both in this shape, or none."
         )
 
 

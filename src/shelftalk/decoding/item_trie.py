@@ -16,7 +16,7 @@ and scarf 4:
     3      red hat         2      2    5 : 5      1 : 2    item 2   []
     4      red scarf       4      2    5 : 5      2 : 3    item 0   []
 
-Legend: M nodes, I items, N nodes or items asked about, P tokens of all tails.
+Legend: M nodes, I items, N queried nodes or items, P tokens of all tails.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ ARRAY_FILES = "{}.npy"
 
 
 class Trie(Protocol):
-    """The methods of a trie that searches and scorers call: of an ItemTrie, or a LiveTrie over one. See
-    ItemTrie."""
+    """The methods of a trie that searches and scorers call: of an ItemTrie, or a LiveTrie over one.
+    See ItemTrie."""
 
     @property
     def root(self) -> int: ...
@@ -119,8 +119,7 @@ class ItemTrie:
         """Tokens of the longest name."""
         return int((self._leaf_depths() + np.diff(self.tail_bounds)).max())
 
-    # --- lookups by whole arrays of nodes
-    # --------------------------------------------------------------------
+    # --- lookups by whole arrays of nodes ----------------------------------------------------------------
 
     def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """([C], [C]) for `nodes` [N]: the index into `nodes` that each child comes from, and the child; by
@@ -168,8 +167,7 @@ class ItemTrie:
         """[N] the rank of each item number."""
         return self.rank[items].astype(np.int64)
 
-    # --- whole names
-    # -----------------------------------------------------------------------------------------
+    # --- whole names -------------------------------------------------------------------------------------
 
     def names(self, items: np.ndarray) -> Ragged:
         """[N] the token sequence of each item."""
@@ -190,8 +188,7 @@ class ItemTrie:
             node = np.where(below_root, self.parent[node], self.root)
         return depths
 
-    # --- files
-    # -----------------------------------------------------------------------------------------------
+    # --- files -------------------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """One .npy file per array in a new or empty folder."""

@@ -44,8 +44,8 @@ class _Node:
 
 
 class LiveTrie:
-    """`base` with the names `added` as items I, I + 1, ... and the items `removed` excluded from every
-    search.
+    """`base` with the names `added` as items I, I + 1, ... and the items `removed` excluded from
+    every search.
 
     Has the methods of an ItemTrie that searches and scorers call, so they take either. Immutable as that is:
     `with_names`, `without` and `with_restored` give another one that shares the old arrays, and a server
@@ -102,7 +102,7 @@ class LiveTrie:
         """Number of items, removed ones included."""
         return self.base.items + len(self.added)
 
-    # --- lookups (see ItemTrie) ----------------------------------------------------------------------------
+    # --- lookups (see ItemTrie) --------------------------------------------------------------------------
 
     def children(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         new = nodes >= len(self.base)
@@ -174,7 +174,7 @@ class LiveTrie:
         new = nodes >= len(self.base)
         return new, np.where(new, self.base.root, nodes)
 
-    # --- making the copies ---------------------------------------------------------------------------------
+    # --- making the copies -------------------------------------------------------------------------------
 
     def _insert(self, at: int | _Node, name: tuple[int, ...], depth: int, item: int) -> _Node:
         """The node at `depth` of the name's path, changed to hold the name below it."""
@@ -211,8 +211,8 @@ class LiveTrie:
         """Make an inner node of a leaf, with its item one token further down."""
         if not node.tail:
             raise DuplicateName(
-                f"the name of item {node.item} is the beginning of added item {by}'s; close every name with an "
-                "end token."
+                f"the name of item {node.item} is the beginning of added item {by}'s; close every name with "
+                "an end token."
             )
         node.children[node.tail[0]] = _Node(item=node.item, tail=node.tail[1:], old=node.old)
         node.item, node.tail = -1, ()

@@ -10,8 +10,8 @@ Example: names "red scarf", "red hat" and "blue cap" (a token per word). What ea
     blue cap             at that leaf, 1 token into its tail         the end token: the name is whole
     blue hat             outside the trie                            the end token
 
-Legend: N rows of a batch (R prompts, each of them B beams or samples, side by side), G generated tokens, V
-vocabulary.
+Legend: N rows of a batch (R prompts, each of them B beams or samples, side by side), G generated tokens,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ DENSE = 64
 
 
 class TrieLogitsProcessor(LogitsProcessor):
-    """Leaves to each row the tokens that go on with a name of `trie`, and after a whole name the token `end`
-    alone.
+    """Leaves to each row the tokens that go on with a name of `trie`, and after a whole name the
+    token `end` alone.
 
     `prompt_length`: columns of `input_ids` before what is generated: the width of the padded prompts of a
     decoder-only model, 1 for an encoder-decoder (its start token). `exclusions`: what each prompt may not be
     given, or one row for all of them; rows of a batch are assigned evenly to its prompts, as `generate` does.
 
     A row that has left the trie, as transformers' beams of the score -inf do where there are fewer names than
-    beams, is given `end` alone. Nothing is kept between calls: a row's node is found from its tokens, one
+    beams, is given `end` alone. Nothing is kept between calls: a row's node is computed from its tokens, one
     step down for all rows at once, by binary search.
 
     Raises NothingLeft where all names are excluded for a prompt, SettingsError where rows and prompts do not
@@ -63,8 +63,8 @@ class TrieLogitsProcessor(LogitsProcessor):
             )
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        """[N, V]: the scores of the tokens that may follow `input_ids` [N, prompt_length + G], -inf for all
-        others."""
+        """[N, V]: the scores of the tokens that may follow `input_ids` [N, prompt_length + G], -inf for
+        all others."""
         sets, set_index = self._allowed_sets(input_ids[:, self.prompt_length :].cpu().numpy())
         if sets.lengths[set_index].sum() * DENSE > scores.numel():
             return _masked(scores, sets, set_index)
@@ -89,9 +89,8 @@ class TrieLogitsProcessor(LogitsProcessor):
 
         # At an inner node: the children below which an item is allowed, once per pair of prompt and node.
         inner = np.flatnonzero((node != OUTSIDE) & ~self._at_leaf(node))
-        pairs, pair = np.unique(
-            self._requests(rows)[inner] * len(self.trie) + node[inner], return_inverse=True
-        )
+        keys = self._requests(rows)[inner] * len(self.trie) + node[inner]
+        pairs, pair = np.unique(keys, return_inverse=True)
         after_inner = self._allowed_children(*np.divmod(pairs, len(self.trie)))
 
         # Elsewhere, and where nothing is allowed: one token for each row.
@@ -116,20 +115,18 @@ class TrieLogitsProcessor(LogitsProcessor):
         whole = leaf[tail_position[leaf] >= tail_lengths]
         items, length = np.full(len(node), -1), np.full(len(node), generated.shape[1])
         items[whole] = self.trie.items_at(node[whole])
-        length[leaf] += (
-            tail_lengths - tail_position[leaf]
-        )  # tokens of the name, without what fills up the sequence
+        length[leaf] += tail_lengths - tail_position[leaf]  # tokens of the name, without padding
         excluded = self.exclusions.excludes(self._requests(len(node)), np.maximum(items, 0))
         filler = np.zeros(len(node), bool)
         if scores is not None:
-            filler = (
-                scores.cpu().numpy() < FILLER_SCORE / np.maximum(1, length).astype(float) ** length_penalty
-            )
+            penalty = np.maximum(1, length).astype(float) ** length_penalty
+            filler = scores.cpu().numpy() < FILLER_SCORE / penalty
         if (illegal := ((items < 0) | excluded) & ~filler).any():
             row = int(illegal.argmax())
             raise IllegalMove(
                 f"sequence {row} is no name that may be given: {generated[row].tolist()}; pass `scores` of a "
-                "beam search, and see that `generate` runs with this processor and the settings of `generation_config`."
+                "beam search, and see that `generate` runs with this processor and the settings of "
+                "`generation_config`."
             )
         return np.where(filler, -1, items)
 
@@ -143,8 +140,8 @@ class TrieLogitsProcessor(LogitsProcessor):
         return token
 
     def _allowed_children(self, request: np.ndarray, node: np.ndarray) -> Ragged:
-        """[N] the tokens to the children of each node below which the request beside it may be given an
-        item."""
+        """[N] the tokens to the children of each node below which the request beside it may be
+        given an item."""
         origin, child = self.trie.children(node)
         allowed = self.exclusions.allows_below(request[origin], child)
         counts = np.bincount(origin[allowed], minlength=len(node))
@@ -159,8 +156,8 @@ class TrieLogitsProcessor(LogitsProcessor):
         requests = self.exclusions.requests
         if rows % requests:
             raise SettingsError(
-                f"{rows} rows cannot be divided among the {requests} prompts of `exclusions`; make it for the "
-                "prompts of this batch."
+                f"{rows} rows cannot be divided among the {requests} prompts of `exclusions`; make it for "
+                "the prompts of this batch."
             )
         return np.arange(rows) // (rows // requests)
 
@@ -220,9 +217,8 @@ class _IsolatedConfig(GenerationConfig):
     def update(
         self, defaults_only: bool = False, allow_custom_entries: bool = False, **settings: Any
     ) -> dict[str, Any]:
-        from_checkpoint = (
-            defaults_only and allow_custom_entries
-        )  # how `generate` passes the model's own settings, and those alone
+        # `generate` passes the model's own settings in this way, and nothing else
+        from_checkpoint = defaults_only and allow_custom_entries
         return {} if from_checkpoint else super().update(defaults_only, allow_custom_entries, **settings)
 
 

@@ -1,6 +1,13 @@
 """The exact log-probability of given items: all candidates of a request at once, over their shared prefixes.
 
-Legend: R requests, C candidates, N prefixes of all requests; scores in nats.
+Example: the candidates "red scarf", "red hat" and "blue cap" of a catalogue without others (a token per
+word). The inner node "red" is decoded once and gives the log-probabilities of "scarf" and "hat"; the prompt
+gives those of "red" and of the leaf "blue", whose tail "cap" is decoded and cropped again:
+
+    log p(red scarf) = log p(red) + log p(scarf | red)
+    log p(blue cap)  = log p(blue) + log p(cap | blue)        the second term from the tail
+
+Legend: R requests, C candidates, N prefixes of all requests, L leaves of all requests; scores in nats.
 """
 
 from __future__ import annotations
@@ -15,20 +22,19 @@ from shelftalk.decoding.item_trie import Trie
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, rank_within_row
 
-TAILS_AT_ONCE = 512
-"""Tokens of tails that are said behind a prompt at once; tails do not need each other, so they are forgotten
-in between."""
+TAIL_TOKENS_PER_CALL = 512
+"""Tokens of tails that are decoded after a prompt at once; they are cropped again, since no tail
+needs another."""
 CANDIDATES_AT_ONCE = 512
-"""Candidates of a request that share their prefixes; what a tree of tokens costs grows with the square of its
-nodes."""
+"""Candidates of a request that share their prefixes: the cost of a tree of tokens grows with the square of
+its nodes."""
 
 
 def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.ndarray:
-    """[R, C] float64: the log-probability of each candidate's whole name behind each prompt.
+    """[R, C] float64: the log-probability of each candidate's whole name after each prompt.
 
-    `candidates` [R, C] item numbers; -1 fills up a shorter row and scores -inf. The prefixes that a request's
-    candidates share are said once, however many candidates share them (once for every CANDIDATES_AT_ONCE of
-    them in the order of the trie).
+    `candidates` [R, C] item numbers; -1 pads a shorter row and scores -inf. A prefix that several candidates
+    of a request share is decoded once (once for every CANDIDATES_AT_ONCE of them in the order of the trie).
     """
     tree = DecodedTree(prefilled)
     scores = np.full(candidates.shape, -np.inf)
@@ -39,42 +45,40 @@ def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.
         request, position = np.nonzero(np.take_along_axis(candidates, columns, 1) >= 0)
         if len(request):
             chosen = request, columns[request, position]
-            scores[chosen] = _scored(tree, trie, request, trie.leaves_of(candidates[chosen]))
+            scores[chosen] = _score_leaves(tree, trie, request, trie.leaves_of(candidates[chosen]))
             tree.crop(0)
     return scores
 
 
 def candidate_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """[R, C] rows of item numbers, at least one, filled up by -1."""
+    """[R, C] at least one row of item numbers, padded with -1."""
     table = np.full((len(rows), max(map(len, rows))), -1)
     for number, row in enumerate(rows):
         table[number, : len(row)] = row
     return table
 
 
-def _scored(tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
-    """[leaves] the log-probability of each name; requests ascend."""
+def _score_leaves(tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+    """[L] the log-probability of each leaf's whole name; requests ascend."""
     prefixes = _Prefixes(tree, trie, request, leaf)
-    totals = prefixes.worth(request, leaf)
+    scores = prefixes.log_probs(request, leaf)
     tails = trie.tails(leaf)
-    long = np.flatnonzero(tails.lengths > 0)
-    if len(long):
-        totals[long] += _tail_scores(
-            tree,
-            trie,
-            request[long],
-            leaf[long],
-            prefixes.behind(request[long], leaf[long]),
-            tails.take(long),
-        )
-    return totals
+    has_tail = np.flatnonzero(tails.lengths > 0)
+    if len(has_tail):
+        request, leaf, tails = request[has_tail], leaf[has_tail], tails.take(has_tail)
+        scores[has_tail] += _tail_scores(tree, trie, request, leaf, prefixes.parents(request, leaf), tails)
+    return scores
 
 
 class _Prefixes:
-    """The inner nodes above some leaves of each request, each said once. Keys are request * nodes + node,
-    ascending; a parent's number is lower than its children's, so parents come first."""
+    """The inner nodes above some leaves of each request, each decoded once.
+
+    `keys` [N] are request * nodes + trie node, ascending. A parent has a lower number than its children, so
+    parents come first; `above` [N] is the index of each prefix's parent in `keys`, -1 for the prompt.
+    """
 
     def __init__(self, tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
+        # Collect the inner nodes, one level up per round.
         self.trie, self.nodes = trie, len(trie)
         keys, node = [np.zeros(0, np.int64)], trie.parents(leaf)
         while (inner := trie.parents(node) >= 0).any():
@@ -82,61 +86,65 @@ class _Prefixes:
             node = np.where(inner, trie.parents(node), node)
         self.keys = np.unique(np.concatenate(keys))
         row, node = np.divmod(self.keys, self.nodes)
-        above = self._positions(row, trie.parents(node))  # [N] -1 for the prompt
+        self.above = self._index(row, trie.parents(node))
+
+        # Decode them all in one call.
         self.tree_nodes, states = np.zeros(0, np.int64), tree.prompt_states
         if len(row):
-            parent = np.where(above < 0, PROMPT, rank_within_row(row)[above])
+            parent = np.where(self.above < 0, PROMPT, rank_within_row(row)[self.above])
             decoded = tree.decode(row, parent, Ragged(trie.tokens_to(node), np.arange(len(row) + 1)))
             self.tree_nodes, states = decoded.nodes.values, torch.cat([tree.prompt_states, decoded.states])
-        self.tree, self.states, self.prompts = tree, states, len(tree.prompt_states)
-        self.step = self._steps(row, node)
-        self.above = above
 
-    def worth(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
-        """[nodes] the log-probability of the paths down to nodes whose parents are among the prefixes."""
-        total, at = self._steps(request, node), self._positions(request, self.trie.parents(node))
-        while (inner := at >= 0).any():
-            total[inner] += self.step[at[inner]]
-            at = np.where(inner, self.above[at], at)
+        # Score the last token of each.
+        self.tree, self.states, self.prompts = tree, states, len(tree.prompt_states)
+        self.last_log_probs = self._last_log_probs(row, node)
+
+    def log_probs(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """[L] the log-probability of the path to each node, whose parent is a prefix or the prompt."""
+        total, index = self._last_log_probs(request, node), self._index(request, self.trie.parents(node))
+        while (inner := index >= 0).any():
+            total[inner] += self.last_log_probs[index[inner]]
+            index = np.where(inner, self.above[index], index)
         return total
 
-    def behind(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
-        """[nodes] the tree node of each node's parent."""
-        at = self._positions(request, self.trie.parents(node))
-        return (
-            np.where(at < 0, PROMPT, self.tree_nodes[at])
-            if len(self.tree_nodes)
-            else np.full(len(at), PROMPT)
-        )
+    def parents(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """[L] the tree node of each node's parent."""
+        index = self._index(request, self.trie.parents(node))
+        if not len(self.tree_nodes):
+            return np.full(len(index), PROMPT)
+        return np.where(index < 0, PROMPT, self.tree_nodes[index])
 
-    def _positions(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
-        """The place of each prefix in `keys`; -1 for a root."""
+    def _index(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """The index of each prefix in `keys`; -1 for the root."""
         if not len(self.keys):
             return np.full(len(node), -1)
         root = self.trie.parents(node) < 0
         return np.where(root, -1, np.searchsorted(self.keys, request * self.nodes + node))
 
-    def _steps(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
-        """[nodes] the log-probability of the token that leads to each node after the state of its parent."""
-        above = self._positions(request, self.trie.parents(node))
-        owner = np.where(above < 0, request, self.prompts + above)
-        order = np.argsort(owner, kind="stable")
-        found = np.empty(len(node))
-        found[order] = self.tree.log_probs(self.states, owner[order], self.trie.tokens_to(node)[order])
-        return found
+    def _last_log_probs(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        """The log-probability of each node's token after the state of its parent."""
+        above = self._index(request, self.trie.parents(node))
+        state_index = np.where(above < 0, request, self.prompts + above)
+        order = np.argsort(state_index, kind="stable")
+        log_probs = np.empty(len(node))
+        log_probs[order] = self.tree.log_probs(
+            self.states, state_index[order], self.trie.tokens_to(node)[order]
+        )
+        return log_probs
 
 
 def _tail_scores(
-    tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray, behind: np.ndarray, tails: Ragged
+    tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray, parent: np.ndarray, tails: Ragged
 ) -> np.ndarray:
-    """[leaves] the log-probability of each tail behind its leaf; requests ascend, no tail is empty."""
+    """[L] the log-probability of each tail after its leaf, whose parent is the tree node `parent`; requests
+    ascend, no tail is empty. Call n decodes the tails that start among the tokens n * TAIL_TOKENS_PER_CALL
+    and on of their request."""
     before = np.cumsum(tails.lengths) - tails.lengths
-    part = (
-        before - before[np.searchsorted(request, request)]
-    ) // TAILS_AT_ONCE  # counted within each request
-    totals = np.empty(len(leaf))
-    for number in range(int(part.max()) + 1):
-        here = np.flatnonzero(part == number)
-        rows = tails.take(here)
-        totals[here] = tree.score_tails(request[here], behind[here], trie.tokens_to(leaf[here]), rows)
-    return totals
+    before_in_request = before - before[np.searchsorted(request, request)]
+    call = before_in_request // TAIL_TOKENS_PER_CALL
+    scores = np.empty(len(leaf))
+    for number in range(int(call.max()) + 1):
+        some = np.flatnonzero(call == number)
+        tokens = trie.tokens_to(leaf[some])
+        scores[some] = tree.score_tails(request[some], parent[some], tokens, tails.take(some))
+    return scores

@@ -1,7 +1,7 @@
-"""How often beams miss the true top of a model: the same prompts answered by exact search and by beams of
-several widths.
+"""How often a beam search misses the true top k of a model: the same prompts searched exactly and with
+several numbers of beams.
 
-Legend: R requests, K places; scores in nats.
+Legend: R requests, K positions of a list; scores in nats.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shelftalk.decoding.top_items import TopItems
 from shelftalk.records import Request
 
 TIE = 1e-4
-"""Nats within which two scores are the same: products of another shape round otherwise."""
+"""Nats within which two scores are equal: matrix products of another shape round differently."""
 
 
 def search_error(
@@ -29,49 +29,48 @@ def search_error(
     k: int,
     limit: int = MEASURED_LIMIT,
 ) -> pl.DataFrame:
-    """A row per request and way to search, in the order of the requests: by each of `beams` (at least k are
-    used, as in `recommend`), pruned by "replay", and by `model.settings.beams` with "retire". By
-    log-probability, whatever `model.settings.length_penalty` is.
+    """A row per request and search, in the order of the requests: with each of `beams` (at least k are used,
+    as in `recommend`) and "replay", and with `model.settings.beams` and "retire". By log-probability,
+    whatever `model.settings.length_penalty` is.
 
-    Columns: user; beams; finish; proven, whether the exact search came to an end before it had read `limit`
-    tokens behind the prompt (else its answer is only the best found so far, and the two columns that follow
-    compare with that); missing, how many of the true top k the beams lack, items that share the last place
-    not counted; shortfall, by how many nats the beams' last item is behind the true last, 0 where that is
-    rounding; tokens, how many the exact search read behind the prompt.
+    Columns: user; beams; finish; proven, whether the exact search ended before it had decoded `limit` tokens
+    after the prompt (else its result is only the best so far, with which the next two columns compare);
+    missing, how many of the true top k the beam search lacks, items that tie with the last one not counted;
+    shortfall, by how many nats the beam search's last item is below the true last, 0 where that is rounding;
+    tokens, how many the exact search decoded after the prompt.
     """
     replayed = sorted({max(k, width) for width in beams})
-    ways: list[tuple[int, Finish]] = [
+    searches: list[tuple[int, Finish]] = [
         *((width, "replay") for width in replayed),
         (max(k, model.settings.beams), "retire"),
     ]
-    parts = []
-    for positions, prefilled, exclusions in model.read(requests):
+    tables: list[pl.DataFrame] = []
+    for positions, prefilled, exclusions in model.prefilled_batches(requests):
         exact = exact_top(prefilled, model.trie, exclusions, k, limit=limit)
-        for width, finish in ways:
-            found = beam_search(prefilled, model.trie, exclusions, width, finish=finish)
-            missing, shortfall = _compared(exact, found)
+        for width, finish in searches:
+            top = beam_search(prefilled, model.trie, exclusions, width, finish=finish)
+            missing, shortfall = _compared(exact, top)
             columns = {
-                "place": positions,
+                "request": positions,
                 "proven": exact.proven,
                 "missing": missing,
                 "shortfall": shortfall,
                 "tokens": exact.tokens_decoded,
             }
-            parts.append(pl.DataFrame(columns).with_columns(beams=pl.lit(width), finish=pl.lit(finish)))
+            tables.append(pl.DataFrame(columns).with_columns(beams=pl.lit(width), finish=pl.lit(finish)))
     users = pl.Series("user", [request.user for request in requests], dtype=pl.String)
-    parts = [part for share in model.processes.all_gather(parts) for part in share]
-    table = pl.concat(parts).sort("place", maintain_order=True)
-    return table.select(
-        users.gather(table["place"]), "beams", "finish", "proven", "missing", "shortfall", "tokens"
-    )
+    table = pl.concat([table for shard in model.processes.all_gather(tables) for table in shard])
+    table = table.sort("request", maintain_order=True)
+    names = ("beams", "finish", "proven", "missing", "shortfall", "tokens")
+    return table.select(users.gather(table["request"]), *names)
 
 
-def _compared(exact: ExactTopItems, found: TopItems) -> tuple[np.ndarray, np.ndarray]:
-    """[R] items of the true top that are missing, and [R] nats by which the last one found falls short."""
-    wanted = (exact.items >= 0).sum(axis=1)  # fewer than K where fewer are left
-    rows, last = np.arange(len(wanted)), np.maximum(wanted - 1, 0)
-    worst = found.scores[rows, last]
-    listed = (exact.items[:, :, None] == found.items[:, None, : exact.items.shape[1]]).any(axis=2)  # [R, K]
+def _compared(exact: ExactTopItems, top: TopItems) -> tuple[np.ndarray, np.ndarray]:
+    """[R] items of the true top that are missing in `top`, and [R] nats by which its last one falls short."""
+    length = (exact.items >= 0).sum(axis=1)  # fewer than K where fewer are left
+    rows, last = np.arange(len(length)), np.maximum(length - 1, 0)
+    worst = top.scores[rows, last]
+    listed = (exact.items[:, :, None] == top.items[:, None, : exact.items.shape[1]]).any(axis=2)  # [R, K]
     lost = ~listed & (exact.items >= 0) & (exact.scores > worst[:, None] + TIE)
-    behind = np.subtract(exact.scores[rows, last], worst, out=np.zeros(len(wanted)), where=wanted > 0)
-    return lost.sum(axis=1), np.where(behind > TIE, behind, 0.0)
+    shortfall = np.subtract(exact.scores[rows, last], worst, out=np.zeros(len(length)), where=length > 0)
+    return lost.sum(axis=1), np.where(shortfall > TIE, shortfall, 0.0)

@@ -27,8 +27,7 @@ from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import Finish
 from shelftalk.decoding.top_items import TopItems
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, UnknownItem
-from shelftalk.models.decoder_only import DecoderOnly
-from shelftalk.models.text_encoder import Encoded
+from shelftalk.models.text_encoder import Encoded, TextEncoder
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, hstack, ragged
 from shelftalk.records import Segment
@@ -43,18 +42,18 @@ class ConstrainedDecoder:
     `model`: a transformers model, decoder-only with full attention or of the T5 family, on the device and in
     the precision that it is in. `tokenizer`: its own. `strings`: what may be generated, each once.
 
-    A string is tokenised on its own, with `prefix` before it (" " where the answer goes on in the prompt's
-    line, so that "hat" has the tokens that " hat" has after a text), and is never read as a special token,
-    whatever it holds. It is closed by the token `end`, the tokenizer's end token by default: so one string
-    may begin another, and scores include that the string ends there.
+    A string is tokenised on its own, with `prefix` before it (" " where it continues the prompt's last line,
+    so that "hat" has the tokens that " hat" has within a text), and never yields a special token, whatever it
+    holds. It ends in the token `end`, the tokenizer's end token by default: so one string may begin another,
+    and scores include that the string ends there.
 
     A prompt is a text, tokenised as the tokenizer does by default, or a list of token ids (of a chat
-    template, say). An empty one is the tokenizer's begin token. Prompts of like length are answered together,
-    `batch_size` at once; `on_batch` is called with (done, all) prompts.
+    template, say). An empty one is the tokenizer's begin token. Prompts of similar length share a batch of
+    `batch_size`; `on_batch` is called with (done, all) prompts.
 
     Raises SettingsError for a model that is not supported, BadValue for a list without strings or a string
-    without tokens, DuplicateName for two strings of the same tokens. Asking raises BadValue for a prompt that
-    is too long for the model's positions.
+    without tokens, DuplicateName for two strings of the same tokens. `top`, `rank` and `log_probs` raise
+    BadValue for a prompt that is too long for the model's positions.
     """
 
     def __init__(
@@ -69,18 +68,15 @@ class ConstrainedDecoder:
         on_batch: Callable[[int, int], None] | None = None,
     ) -> None:
         if batch_size < 1:
-            raise SettingsError(
-                "a batch of less than one prompt cannot be answered; give batch_size=1 or more."
-            )
+            raise SettingsError("a batch holds at least one prompt; give batch_size=1 or more.")
         self.prefix, self.end = prefix, _end(tokenizer, end)
         self.batch_size, self.on_batch = batch_size, on_batch
         trie = string_trie(tokenizer, strings, prefix, self.end)
         self.trie: Trie = trie
         self._texts = list(strings)
         self._number = {text: number for number, text in enumerate(self._texts)}
-        self._lengths = trie.names(
-            np.arange(len(self._texts))
-        ).lengths  # [N] tokens of each string and its end
+        # [N] tokens of each string and its end
+        self._lengths = trie.names(np.arange(len(self._texts))).lengths
         self._backbone = wrapped(model, tokenizer, self.end)
         check_agreement(self._backbone, trie.names(np.array([0]))[0])
 
@@ -103,9 +99,8 @@ class ConstrainedDecoder:
             try:
                 trie = trie.with_names([rows[row].tolist() for row in range(len(rows))])
             except DuplicateName:
-                raise _same_tokens(
-                    self._backbone.tokenizer, [*self._texts, *new], self.prefix, self.end
-                ) from None
+                texts = [*self._texts, *new]
+                raise _same_tokens(self._backbone.tokenizer, texts, self.prefix, self.end) from None
             self._lengths = np.concatenate([self._lengths, rows.lengths])
         self._number |= {text: number for number, text in enumerate(new, len(self._texts))}
         self._texts += new
@@ -155,11 +150,12 @@ class ConstrainedDecoder:
         return results
 
     def rank(self, prompts: Sequence[Prompt], candidates: Sequence[Sequence[str]]) -> list[Scored]:
-        """For each prompt its own candidates, strings of the list, and their exact log-probabilities, best
-        first."""
+        """For each prompt its own candidates, strings of the list, and their exact log-probabilities,
+        best first."""
         if len(candidates) != len(prompts):
             raise BadValue(
-                f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per prompt."
+                f"{len(prompts)} prompts have {len(candidates)} lists of candidates; give one list per "
+                "prompt."
             )
         rows = [self._numbers(row, live=True) for row in candidates]
         results: list[Scored] = [[] for _ in prompts]
@@ -174,7 +170,7 @@ class ConstrainedDecoder:
 
     def log_probs(self, prompts: Sequence[Prompt], strings: Sequence[str] | None = None) -> np.ndarray:
         """[R, S] float64: the exact log-probability of each of `strings`, by default of all `strings` of the
-        list, whose shared prefixes are read once for each prompt."""
+        list, whose shared prefixes are decoded once after each prompt."""
         numbers = self._live if strings is None else np.array(self._numbers(strings, live=True), np.int64)
         scores = np.zeros((len(prompts), len(numbers)))
         with eval_mode(self._backbone.model):
@@ -185,8 +181,7 @@ class ConstrainedDecoder:
                     scores[batch] = score_items(prefilled, self.trie, np.tile(numbers, (len(batch), 1)))
         return scores
 
-    # --- texts and numbers
-    # -----------------------------------------------------------------------------------------------------
+    # --- texts and numbers -------------------------------------------------------------------------------
 
     @property
     def _live(self) -> np.ndarray:
@@ -202,7 +197,8 @@ class ConstrainedDecoder:
         for text in strings:
             if text not in self._number or self._number[text] in removed:
                 raise UnknownItem(
-                    f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it out.'
+                    f'"{_short(text)}" is not among the strings of this decoder; add it first or leave it '
+                    "out."
                 )
         return [self._number[text] for text in strings]
 
@@ -218,7 +214,8 @@ class ConstrainedDecoder:
             return [[] for _ in range(prompts)]
         if len(excluded) != prompts or any(isinstance(row, str) for row in excluded):
             raise BadValue(
-                "`excluded` must hold one list of strings per prompt; give an empty list to a prompt that excludes none."
+                "`excluded` must hold one list of strings per prompt; give an empty list to a prompt that "
+                "excludes none."
             )
         return [self._numbers(row, live=False) for row in excluded]
 
@@ -232,14 +229,14 @@ class ConstrainedDecoder:
             allowed = np.isin(live, self._numbers(allowed, live=False)) if texts else np.array(allowed)
         if allowed.dtype != bool or allowed.shape not in ((len(live),), (prompts, len(live))):
             raise BadValue(
-                f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, {len(live)}]."
+                f"`allowed` must be strings or a bool mask of the shape [{len(live)}] or [{prompts}, "
+                f"{len(live)}]."
             )
         masks = np.zeros((len(np.atleast_2d(allowed)), len(self._texts)), bool)
         masks[:, live] = allowed
         return masks
 
-    # --- prompts
-    # ---------------------------------------------------------------------------------------------------------------
+    # --- prompts -----------------------------------------------------------------------------------------
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[Encoded]:
         if isinstance(prompts, str):
@@ -248,21 +245,22 @@ class ConstrainedDecoder:
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         ids = iter(self._backbone.tokenizer(texts, return_attention_mask=False)["input_ids"] if texts else [])
         rows = [list(next(ids)) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-        opened = [self._as_prompt(row) for row in rows]
-        self._check_room(max(map(len, opened), default=0))
-        return [encoded(row) for row in opened]
+        rows = [self._as_prompt(row) for row in rows]
+        self._check_length(max(map(len, rows), default=0))
+        return [encoded(row) for row in rows]
 
-    def _check_room(self, prompt: int) -> None:
+    def _check_length(self, prompt: int) -> None:
         """Raises BadValue where a prompt of so many tokens and the longest string are more than the model has
         positions for."""
         positions = self._backbone.positions
         if positions is None:
             return
-        string = int(self._lengths[self._live].max(initial=1)) - 1  # nothing is read behind the end token
+        string = int(self._lengths[self._live].max(initial=1)) - 1  # the end token is not read
         if prompt + string > positions:
             raise BadValue(
-                f"a prompt has {prompt} tokens and the longest string {string}, and this model has positions for {positions}; shorten the "
-                f"prompt to {max(0, positions - string)} tokens, leave long strings out, or choose a model with more positions."
+                f"a prompt has {prompt} tokens and the longest string {string}, and this model has positions "
+                f"for {positions}; shorten the prompt to {max(0, positions - string)} tokens, leave long "
+                "strings out, or choose a model with more positions."
             )
 
     def _as_prompt(self, ids: list[int]) -> list[int]:
@@ -273,13 +271,14 @@ class ConstrainedDecoder:
             return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
         if not ids and tokenizer.bos_token_id is None:
             raise BadValue(
-                "an empty prompt leaves this model nothing to read, since its tokenizer has no begin token; write something in it."
+                "an empty prompt leaves this model nothing to read, since its tokenizer has no begin token; "
+                "write something in it."
             )
         return ids or [tokenizer.bos_token_id]
 
     def _batches(self, prompts: Sequence[Prompt]) -> Iterator[tuple[np.ndarray, Prefilled]]:
-        """Indices of the prompts of each batch, and these prefilled: prompts of like length together, so that
-        little is padding."""
+        """Indices of the prompts of each batch, and these prefilled: prompts of similar length together, so
+        that little is padding."""
         ids = self._encoded(prompts)
         order = np.argsort([-len(row) for row in ids], kind="stable")
         for start in range(0, len(order), self.batch_size):
@@ -309,10 +308,7 @@ def string_trie(
 
 def _names(tokenizer: PreTrainedTokenizerBase, strings: Sequence[str], prefix: str, end: int) -> Ragged:
     """[S] the tokens of each string, then the end token."""
-    reader = DecoderOnly(
-        None, tokenizer
-    )  # reads text in the same way for every family, without asking a model
-    rows = reader.encode_names([[Segment(prefix + text)] for text in strings])
+    rows = TextEncoder(tokenizer).encode_names([[Segment(prefix + text)] for text in strings])
     if not rows.lengths.all():
         text = strings[int(rows.lengths.argmin())]
         raise BadValue(f'"{_short(text)}" has no token in this tokenizer; leave it out.')
@@ -349,12 +345,13 @@ def _check_prompts(prompts: Sequence[Prompt], vocabulary: int) -> None:
             raise BadValue(f"{prompt!r} is no prompt; give a text or a list of token ids.")
         if not isinstance(prompt, str) and len(prompt) and not 0 <= min(prompt) <= max(prompt) < vocabulary:
             raise BadValue(
-                f"a prompt holds a token id that this model does not have (0 to {vocabulary - 1}); use its own tokenizer."
+                f"a prompt holds a token id that this model does not have (0 to {vocabulary - 1}); use its "
+                "own tokenizer."
             )
 
 
 def _check_list(strings: Sequence[str]) -> None:
-    """Raises BadValue for a text in place of a list, which would be read as a list of its letters."""
+    """Raises BadValue for a text in place of a list, which would be a list of its letters."""
     if isinstance(strings, str):
         raise BadValue("one string was given in place of a list of strings; put it in a list.")
 
@@ -368,7 +365,8 @@ def _same_tokens(
         other = seen.setdefault(rows[number].tobytes(), text)
         if other != text:
             return DuplicateName(
-                f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; tell them apart.'
+                f'"{_short(other)}" and "{_short(text)}" are the same tokens to this tokenizer; change one '
+                "of them, or leave it out."
             )
     raise AssertionError("names that end in one token begin each other only where they are equal")
 
@@ -382,8 +380,7 @@ def _end(tokenizer: PreTrainedTokenizerBase, end: int | None) -> int:
     return int(token)
 
 
-# --- searching
-# -------------------------------------------------------------------------------------------------------------------
+# --- searching -------------------------------------------------------------------------------------------
 
 
 def _check_search(
@@ -419,8 +416,8 @@ def _proven_top(prefilled: Prefilled, trie: Trie, exclusions: Exclusions, k: int
     top = exact_top(prefilled, trie, exclusions, k, limit=limit)
     if not top.proven.all():
         raise SettingsError(
-            f"the exact search decoded {limit} tokens after {int((~top.proven).sum())} of {len(top.proven)} prompts without coming to an "
-            'end; raise exact_limit or choose search="beam".'
+            f"the exact search decoded {limit} tokens after {int((~top.proven).sum())} of {len(top.proven)} "
+            'prompts without coming to an end; raise exact_limit or choose search="beam".'
         )
     return top
 

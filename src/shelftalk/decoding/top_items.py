@@ -13,8 +13,8 @@ from shelftalk.ragged import rank_within_row
 
 @dataclass(frozen=True, eq=False)
 class TopItems:
-    """`items` [R, k] int64, best first, -1 after the last; `scores` [R, k] float64 nats, -inf after the
-    last."""
+    """`items` [R, k] int64, best first, -1 after the last; `scores` [R, k] float64 nats, -inf
+    after the last."""
 
     items: np.ndarray
     scores: np.ndarray
@@ -37,8 +37,8 @@ def top_items(
     valid = len(distinct) == len(items) and (items >= 0).all() and np.isfinite(scores).all()
     if not valid or exclusions.excludes(request, items).any():
         raise IllegalMove(
-            "a search returned an item twice, an excluded one, or one without a score; please report this as a "
-            "defect."
+            "a search returned an item twice, an excluded one, or one without a score; please report this as "
+            "a defect."
         )
     best = top_k_per_row(request, scores, items, k)
     row, rank = request[best], rank_within_row(request[best])

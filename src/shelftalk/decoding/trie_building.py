@@ -81,8 +81,8 @@ def _split(
     position = offsets[names] + depth
     if (ended := position >= offsets[names + 1]).any():
         raise DuplicateName(
-            f"the tokens of item {names[ended.argmax()]} are the beginning of another item's name, or the whole of "
-            "it; close every name with an end token and tell equal names apart."
+            f"the tokens of item {names[ended.argmax()]} are the beginning of another item's name, or the "
+            "whole of it; close every name with an end token and tell equal names apart."
         )
 
     # One sort for all groups: by group, then by token.

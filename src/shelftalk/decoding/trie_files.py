@@ -65,8 +65,8 @@ def _check_lengths(arrays: Mapping[str, np.ndarray], nodes: int, items: int) -> 
 
 
 def _check_tree(token: np.ndarray, parent: np.ndarray, first_child: np.ndarray) -> None:
-    """Numbered breadth first, so that every parent stands before its children: there is no cycle, and one
-    root."""
+    """Numbered breadth first, so that every parent stands before its children: there is no cycle,
+    and one root."""
     nodes = len(token)
     _must(parent[0] == -1 and token[0] == -1, "its first node is no root")
     _must(

@@ -18,7 +18,8 @@ NAME = "shelftalk_fp32"
 
 
 def use_full_precision_attention(model: PreTrainedModel) -> None:
-    """Make a model on the processor attend in fp32. Nothing about it is saved with the model."""
+    """Make a model on the processor compute its attention in fp32. Nothing of this is saved with
+    the model."""
     AttentionInterface.register(NAME, _attend)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)
@@ -30,17 +31,18 @@ def _attend(
     key: torch.Tensor,
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    **more: Any,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """[B, heads, T, d] each; the mask is additive or boolean."""
-    more = {name: _full(given) for name, given in more.items()}  # T5 brings its relative positions here
+    # T5's relative positions are among the options
+    options = {name: _full(value) for name, value in options.items()}
     with torch.autocast(query.device.type, enabled=False):
         attended, _ = sdpa_attention_forward(
-            module, query.float(), key.float(), value.float(), _full(attention_mask), **more
+            module, query.float(), key.float(), value.float(), _full(attention_mask), **options
         )
     return attended.to(value.dtype), None
 
 
-def _full(given: Any) -> Any:
+def _full(value: Any) -> Any:
     """Floating-point tensors in fp32; everything else as it is."""
-    return given.float() if isinstance(given, torch.Tensor) and given.is_floating_point() else given
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

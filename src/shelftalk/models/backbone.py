@@ -1,5 +1,5 @@
-"""THE BORDER: plain text above, tensors below. The only package that calls a tokenizer or knows ids, start
-tokens, padding.
+"""THE BORDER: plain text above, tensors below. No other package calls a tokenizer or handles ids, start
+tokens and padding. Here is the model; its tokenizer is that of `text_encoder.py`.
 
 Legend: B samples, T tokens, L labels (tokens that bear loss), R requests, N nodes, V vocabulary, H hidden
 width. Log-probabilities are in nats.
@@ -31,30 +31,28 @@ from shelftalk.tasks.samples import Samples
 LENGTH_STEP = 32
 """Samples whose lengths round up to the same multiple of this count as of one length, on every machine."""
 LARGEST_TABLE = 2**24
-"""Numbers in one table of log-probabilities [states, V] where only some of them are asked for."""
+"""Numbers in one table of log-probabilities [states, V] where only some of them are needed."""
 NOT_COUNTED = -100
 
 
 @dataclass(frozen=True)
 class Padding:
-    """Batches are padded to a multiple of `length` tokens, and their labels filled up to a multiple of
-    `labels`."""
+    """Batches are padded to a multiple of `length` tokens, their labels to a multiple of `labels`."""
 
     length: int
     labels: int
 
 
 FEW_SHAPES = Padding(LENGTH_STEP, 256)
-"""For half precision: the processor's library builds and keeps a kernel for every new shape, which took two
-thirds of a step and gigabytes of memory when every batch had a shape of its own. GPUs like round shapes
-too."""
+"""For half precision: the processor's library builds and keeps a kernel for every new shape, which took
+two thirds of a step and gigabytes of memory when every batch had a shape of its own. GPUs prefer round
+shapes too."""
 TIGHT = Padding(8, 16)
-"""For full precision on a processor, whose kernels fit any shape: padding was a tenth of the work of a
-step."""
+"""For full precision on a processor, whose kernels fit any shape: padding was a tenth of a step's work."""
 
 
 class Backbone(ABC):
-    """A language model and its tokenizer behind text: encode, loss, prefill, extend.
+    """A language model and its text encoder: text -> ids, loss, prefill, log-probabilities.
 
     Invariant, which one exam checks for every backbone: a sample's loss equals minus the sum of the step
     log-probabilities along its targets.
@@ -77,8 +75,7 @@ class Backbone(ABC):
             use_full_precision_attention(model)
         self.text_encoder = TextEncoder(tokenizer)
 
-    # --- text -> ids
-    # -------------------------------------------------------------------------------------------------
+    # --- text -> ids (see TextEncoder) -------------------------------------------------------------------
 
     def encode(self, segments: Sequence[Segment]) -> Encoded:
         """See TextEncoder.encode."""
@@ -96,50 +93,46 @@ class Backbone(ABC):
         """See TextEncoder.tokens."""
         return self.text_encoder.tokens(text, symbols)
 
-    # --- where symbols start
-    # -----------------------------------------------------------------------------------------
+    # --- where symbols start -----------------------------------------------------------------------------
 
     @torch.no_grad()
     def start_symbols_from(self, symbols: Sequence[str], vectors: np.ndarray, spread: float) -> None:
-        """Move the embeddings of `symbols` to where `vectors` [S, D] put them, so that alike symbols begin
-        alike.
+        """Add `vectors` [S, D] to the embeddings of `symbols`, so that similar symbols start close
+        to each other.
 
-        The vectors are turned to their principal axes, cut to the model's width, scaled to `spread` times the
-        spread of its embeddings and added to what is there. Output embeddings follow where they are tied.
+        The vectors are projected on their principal axes, cut to the model's width and scaled to `spread`
+        times the standard deviation of the embeddings. Output embeddings follow where they are tied.
         """
         centred = vectors - vectors.mean(axis=0)
         _, _, axes = np.linalg.svd(centred, full_matrices=False)
         embeddings = self.model.get_input_embeddings().weight
-        turned = centred @ axes[: embeddings.shape[1]].T  # [S, min(D, H)]
+        projected = centred @ axes[: embeddings.shape[1]].T  # [S, min(D, H)]
         rows = [self.text_encoder.symbol_ids[symbol] for symbol in symbols]
-        turned *= spread * float(embeddings[rows].std()) / max(float(turned.std()), 1e-9)
-        embeddings[rows, : turned.shape[1]] += torch.from_numpy(turned).to(embeddings)
+        projected *= spread * float(embeddings[rows].std()) / max(float(projected.std()), 1e-9)
+        embeddings[rows, : projected.shape[1]] += torch.from_numpy(projected).to(embeddings)
 
     @torch.no_grad()
     def start_symbols_from_texts(self, texts: Mapping[str, Sequence[str]]) -> None:
-        """Start each symbol where its texts are: at the mean of their tokens' embeddings, over all its texts.
+        """Set each symbol's embedding to the mean of the embeddings of its texts' tokens.
 
         `texts`: symbol -> what it stands for, such as the titles of the items whose names hold it. A symbol
-        without a text stays where it is. Rows of an output layer of its own (FLAN-T5's) begin at the mean of
-        the same tokens' rows.
+        without a text keeps its embedding. An output layer of its own (FLAN-T5's) is set from its own rows.
         """
         layers = (self.model.get_input_embeddings(), self.model.get_output_embeddings())
-        matrices = {
-            layer.weight.data_ptr(): layer.weight for layer in layers
-        }.values()  # one where they are tied
-        before = [weight.clone() for weight in matrices]
-        for symbol, written in texts.items():
-            tokens = [token for text in written for token in self.tokens(text, symbols=False)]
+        # one matrix where they are tied
+        matrices = {layer.weight.data_ptr(): layer.weight for layer in layers}.values()
+        originals = [weight.clone() for weight in matrices]
+        for symbol, symbol_texts in texts.items():
+            tokens = [token for text in symbol_texts for token in self.tokens(text, symbols=False)]
             if tokens:
-                for weight, known in zip(matrices, before, strict=True):
-                    weight[self.text_encoder.symbol_ids[symbol]] = known[tokens].mean(dim=0)
+                for weight, original in zip(matrices, originals, strict=True):
+                    weight[self.text_encoder.symbol_ids[symbol]] = original[tokens].mean(dim=0)
 
-    # --- ids -> tensors
-    # ----------------------------------------------------------------------------------------------
+    # --- ids -> tensors ----------------------------------------------------------------------------------
 
     @abstractmethod
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """A training batch: padded tensors with the place of every label."""
+        """A training batch: padded tensors with the position of every label."""
 
     @abstractmethod
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -147,10 +140,9 @@ class Backbone(ABC):
 
     @abstractmethod
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
-        """Read the prompts once."""
+        """Run the model over the prompts once."""
 
-    # --- states -> log-probabilities
-    # ---------------------------------------------------------------------------------
+    # --- states -> log-probabilities ---------------------------------------------------------------------
 
     @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -166,33 +158,32 @@ class Backbone(ABC):
         """[C] float32: the log-probability of `tokens[c]` after `states[owner[c]]`, for states [X, H] and
         ascending owners.
 
-        The vocabulary is met by so many states at a time that no table is larger than LARGEST_TABLE numbers.
+        Logits are computed for so many states at a time that no table is larger than LARGEST_TABLE numbers.
         """
-        asked, owner = owner.unique_consecutive(return_inverse=True)
+        needed, owner = owner.unique_consecutive(return_inverse=True)
         size = max(1, LARGEST_TABLE // self.model.get_output_embeddings().weight.shape[0])
-        starts = range(0, len(asked), size)
-        bounds = torch.searchsorted(owner, torch.tensor([*starts, len(asked)], device=owner.device)).tolist()
-        found = torch.empty(len(owner), device=states.device)
+        starts = range(0, len(needed), size)
+        bounds = torch.searchsorted(owner, torch.tensor([*starts, len(needed)], device=owner.device)).tolist()
+        log_probs = torch.empty(len(owner), device=states.device)
         for start, first, stop in zip(starts, bounds, bounds[1:], strict=False):
-            logits = self._exact_logits(states[asked[start : start + size]])  # [size, V]
-            position = owner[first:stop] - start
-            found[first:stop] = logits[position, tokens[first:stop]] - logits.logsumexp(-1)[position]
-        return found
+            logits = self._exact_logits(states[needed[start : start + size]])  # [size, V]
+            row = owner[first:stop] - start
+            log_probs[first:stop] = logits[row, tokens[first:stop]] - logits.logsumexp(-1)[row]
+        return log_probs
 
     def _exact_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """[..., V] float32, in the weights' own precision: bf16 would make neighbours in a ranking equal."""
+        """[..., V] float32, in the weights' own precision: bf16 would make neighbouring scores equal."""
         with torch.autocast(self.device.type, enabled=False):
             return self.logits(states.to(self.model.dtype)).float()
 
-    # --- the whole
-    # ---------------------------------------------------------------------------------------------------
+    # --- loss, precision, files --------------------------------------------------------------------------
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Minus the sum of the label log-probabilities, in nats."""
         return -self.label_log_probs(batch).sum()
 
     def precision(self) -> AbstractContextManager:
-        """bf16 or fp16 products where the backbone was asked to use them, else full precision."""
+        """Autocast to bf16 or fp16 where the backbone was made for it, else full precision."""
         if self.fp16:
             return torch.autocast(self.device.type, torch.float16)
         return torch.autocast(self.device.type, torch.bfloat16) if self.bf16 else nullcontext()
@@ -204,7 +195,7 @@ class Backbone(ABC):
 
     @property
     def padding(self) -> Padding:
-        """To what lengths batches and labels are filled up."""
+        """The multiples to which batches and labels are padded."""
         return TIGHT if self.full_precision_on_cpu else FEW_SHAPES
 
     @property
@@ -218,7 +209,7 @@ class Backbone(ABC):
 
     @cached_property
     def positions(self) -> int | None:
-        """Tokens that the model can read at once at all, None without such a limit (see position_limit)."""
+        """The most tokens that the model can read at once, None without such a limit (see position_limit)."""
         return position_limit(self.model)
 
     @property
@@ -229,7 +220,7 @@ class Backbone(ABC):
         """Weights as safetensors and the tokenizer: a folder that transformers opens."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        # weights are made for their owner alone, and a service may be another user
+        # safetensors gives its files to their owner alone, and a service may run as another user
         for weights in folder.glob("*.safetensors"):
             shutil.copymode(folder / "config.json", weights)
 
@@ -237,28 +228,27 @@ class Backbone(ABC):
 def padded(
     rows: Sequence[np.ndarray], pad: int, step: int, left: bool = False, most: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """[B, T] int64 ids and [B, T] bool of what is real. T is a multiple of `step`, but no more than
-    `most`."""
+    """[B, T] int64 ids and [B, T] bool, true where a token is real. T is a multiple of `step`, at
+    most `most`."""
     longest = max(len(row) for row in rows)
     width = rounded_up(longest, step)
     width = width if most is None else max(longest, min(width, most))
     ids = np.full((len(rows), width), pad, np.int64)
     real = np.zeros((len(rows), width), bool)
     for number, row in enumerate(rows):
-        position = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[number, position] = row
-        real[number, position] = True
+        columns = slice(width - len(row), width) if left else slice(0, len(row))
+        ids[number, columns] = row
+        real[number, columns] = True
     return torch.from_numpy(ids), torch.from_numpy(real)
 
 
 def padded_labels(
     positions: torch.Tensor, labels: torch.Tensor, step: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Places and labels filled up to a multiple of `step` by labels that are not counted."""
-    missing = rounded_up(len(labels), step) - len(labels)
-    return torch.nn.functional.pad(positions, (0, missing)), torch.nn.functional.pad(
-        labels, (0, missing), value=NOT_COUNTED
-    )
+    """Positions and labels padded to a multiple of `step` with labels that are not counted."""
+    missing = (0, rounded_up(len(labels), step) - len(labels))
+    pad = torch.nn.functional.pad
+    return pad(positions, missing), pad(labels, missing, value=NOT_COUNTED)
 
 
 def rounded_up(length: int, step: int) -> int:
@@ -267,7 +257,7 @@ def rounded_up(length: int, step: int) -> int:
 
 
 def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """[L] log-probability of each label that counts: logits and labels may be filled up (see
+    """[L] log-probability of each label that is counted; logits and labels may be padded (see
     padded_labels)."""
     log_probs: torch.Tensor = LabelScores.apply(logits, labels.clamp(min=0))
     return log_probs[labels != NOT_COUNTED]

@@ -21,44 +21,40 @@ class DecoderOnly(Backbone):
     family = "decoder-only"
 
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """`input_ids` [B, T], padded on the right, where a causal model needs no mask; `label_places` [L]
+        """`input_ids` [B, T], padded on the right, where a causal model needs no mask; `label_positions` [L]
         index into B * T: the token *before* each label; `labels` [L]. Where several samples share a row,
         `position_ids` [B, T] too."""
-        ids, _ = padded(
-            [sample.ids for sample in samples], self.pad, self.padding.length, most=self.positions
-        )
-        loss, _ = padded(
-            [sample.bears_loss for sample in samples], 0, self.padding.length, most=self.positions
-        )
+        step, most = self.padding.length, self.positions
+        ids, _ = padded([sample.ids for sample in samples], self.pad, step, most=most)
+        loss, _ = padded([sample.bears_loss for sample in samples], 0, step, most=most)
         for row, sample in enumerate(samples):
-            loss[row, list(sample.starts)] = 0  # nothing stands before a first token
+            loss[row, list(sample.starts)] = 0  # no token precedes a first one
         positions = loss.flatten().nonzero().squeeze(1)
         label_positions, labels = padded_labels(positions - 1, ids.flatten()[positions], self.padding.labels)
-        batch = {"input_ids": ids, "label_places": label_positions, "labels": labels}
+        batch = {"input_ids": ids, "label_positions": label_positions, "labels": labels}
         if any(len(sample.starts) > 1 for sample in samples):
             batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
         return batch
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        read = batch["label_places"]
-        with self.precision(), self._last_layer_at(read, batch["labels"] != NOT_COUNTED):
-            # transformers reads from positions that start anew, if there is neither mask nor cache, that a
-            # token sees its sample alone
+        positions = batch["label_positions"]
+        with self.precision(), self._last_layer_at(positions, batch["labels"] != NOT_COUNTED):
+            # with neither mask nor cache, transformers keeps samples of one row apart where their positions
+            # restart
             inputs = {
                 "input_ids": batch["input_ids"],
                 "position_ids": batch.get("position_ids"),
                 "use_cache": False,
             }
             hidden = self.model.model(**inputs).last_hidden_state  # [B, T, H]
-            spoken = hidden.flatten(0, 1)[read]  # [L, H]: the vocabulary is met only where there is a label
-            return picked_log_probs(self.model.lm_head(spoken), batch["labels"])
+            states = hidden.flatten(0, 1)[positions]  # [L, H]: logits are computed at labels alone
+            return picked_log_probs(self.model.lm_head(states), batch["labels"])
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
-        """Prompts padded on the left, so that all of them end at one place."""
-        ids, real = padded(
-            [prompt.ids for prompt in prompts], self.pad, self.padding.length, left=True, most=self.positions
-        )
+        """Prompts padded on the left, so that all of them end in the last column."""
+        rows = [prompt.ids for prompt in prompts]
+        ids, real = padded(rows, self.pad, self.padding.length, left=True, most=self.positions)
         ids, real = ids.to(self.device), real.to(self.device)
         positions = (real.cumsum(1) - 1).clamp(min=0)
         cache = new_cache()
@@ -67,29 +63,21 @@ class DecoderOnly(Backbone):
             hidden = self.model.model(
                 ids, attention_mask=real.long(), position_ids=positions, past_key_values=cache, use_cache=True
             ).last_hidden_state
-        return _Tree(
-            self,
-            real,
-            hidden[:, -1],
-            TokenTree.empty(len(real), real.device, cache, prompt_length=real.shape[1]),
-        )
+        roots = TokenTree.empty(len(real), real.device, cache, prompt_length=real.shape[1])
+        return _Tree(self, real, hidden[:, -1], roots)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)
 
     def _last_layer_at(self, positions: torch.Tensor, counted: torch.Tensor) -> AbstractContextManager:
-        """Inside, nothing is computed in vain by the last layer (see computed_at). In full precision on a
-        processor alone, where it was an eighth of a step; and not where layers are computed again on the way
-        back, when this is over."""
-        layers: Any = getattr(
-            self.model.model, "layers", None
-        )  # Llama and its like; other families keep theirs elsewhere
+        """Inside, the last layer's feed-forward block computes `positions` alone (see computed_at). Only in
+        full precision on a processor, where it saves an eighth of a step; and not with gradient
+        checkpointing, which computes the layer again in the backward pass, outside of this."""
+        layers: Any = getattr(self.model.model, "layers", None)  # as Llama and similar models name them
         block = getattr(layers[-1], "mlp", None) if layers else None
-        if (
-            block is None
-            or not self.full_precision_on_cpu
-            or getattr(layers[-1], "gradient_checkpointing", False)
-        ):
+        if block is None or not self.full_precision_on_cpu:
+            return nullcontext()
+        if getattr(layers[-1], "gradient_checkpointing", False):
             return nullcontext()
         return computed_at(block, positions, counted)
 
@@ -104,8 +92,8 @@ def _restarting_positions(starts: Sequence[tuple[int, ...]], width: int) -> torc
 
 
 class _Tree(Prefilled):
-    """Nodes stand in the key-value cache after their prompt and attend to their ancestors alone: nothing is
-    copied per beam."""
+    """Nodes are entries of the key-value cache after their prompt and attend to their ancestors alone:
+    nothing is copied per beam."""
 
     backbone: DecoderOnly
 
@@ -137,5 +125,5 @@ class _Tree(Prefilled):
             ).last_hidden_state
 
     def select(self, rows: torch.Tensor) -> _Tree:
-        """A copy of the cache; meant for the few moments when requests leave."""
+        """Copies the cache; meant for the few moments when requests are finished."""
         return _Tree(self.backbone, self.real[rows], self.states[rows], self.tree.select(rows))

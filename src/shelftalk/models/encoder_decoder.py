@@ -20,40 +20,31 @@ class EncoderDecoder(Backbone):
     family = "encoder-decoder"
 
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `attention_mask` [B, S]; `decoder_input_ids` [B, D], shifted right behind the start
-        token; `label_places` [L] index into B * D; `labels` [L]."""
-        cuts, step = [sample.prompt_length for sample in samples], self.padding.length
-        source, real = padded(
-            [self._source(sample.ids[:cut]) for sample, cut in zip(samples, cuts, strict=True)],
-            self.pad,
-            step,
-        )
-        target, _ = padded(
-            [sample.ids[cut:] for sample, cut in zip(samples, cuts, strict=True)], self.pad, step
-        )
-        loss, _ = padded(
-            [sample.bears_loss[cut:] for sample, cut in zip(samples, cuts, strict=True)], 0, step
-        )
+        """`input_ids`, `attention_mask` [B, S]; `decoder_input_ids` [B, D], shifted right after the start
+        token; `label_positions` [L] index into B * D; `labels` [L]."""
+        step, with_cuts = self.padding.length, [(sample, sample.prompt_length) for sample in samples]
+        sources = [self._source(sample.ids[:cut]) for sample, cut in with_cuts]
+        source, real = padded(sources, self.pad, step)
+        target, _ = padded([sample.ids[cut:] for sample, cut in with_cuts], self.pad, step)
+        loss, _ = padded([sample.bears_loss[cut:] for sample, cut in with_cuts], 0, step)
         positions = loss.flatten().nonzero().squeeze(1)
         label_positions, labels = padded_labels(positions, target.flatten()[positions], self.padding.labels)
+        start = torch.full_like(target[:, :1], self._start)
         return {
             "input_ids": source,
             "attention_mask": real.long(),
-            "decoder_input_ids": torch.cat(
-                [torch.full_like(target[:, :1], self._start), target[:, :-1]], dim=1
-            ),
-            "label_places": label_positions,
+            "decoder_input_ids": torch.cat([start, target[:, :-1]], dim=1),
+            "label_positions": label_positions,
             "labels": labels,
         }
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         with self.precision():
-            encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
-            hidden = self._decode(
-                encoded.last_hidden_state, batch["attention_mask"], batch["decoder_input_ids"]
-            )  # [B, D, H]
-            spoken = hidden.flatten(0, 1)[batch["label_places"]]  # [L, H]
-            return picked_log_probs(self.logits(spoken), batch["labels"])
+            mask = batch["attention_mask"]
+            encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+            hidden = self._decode(encoded, mask, batch["decoder_input_ids"])  # [B, D, H]
+            states = hidden.flatten(0, 1)[batch["label_positions"]]  # [L, H]
+            return picked_log_probs(self.logits(states), batch["labels"])
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
@@ -62,9 +53,8 @@ class EncoderDecoder(Backbone):
         source, mask = source.to(self.device), real.long().to(self.device)
         with self.precision():
             encoded = self.model.encoder(input_ids=source, attention_mask=mask).last_hidden_state
-        return _Tree.of_sources(
-            self, encoded, additive_mask(real.to(self.device)[:, None, None], encoded.dtype)
-        )
+        bias = additive_mask(real.to(self.device)[:, None, None], encoded.dtype)
+        return _Tree.of_sources(self, encoded, bias)
 
     def _source(self, ids: np.ndarray) -> np.ndarray:
         """T5 closes a source with </s>; an empty one would leave nothing to attend to."""
@@ -81,19 +71,18 @@ class EncoderDecoder(Backbone):
         ).last_hidden_state
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        if (
-            self.model.config.scale_decoder_outputs
-        ):  # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
+        # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
+        if self.model.config.scale_decoder_outputs:
             states = states * self.model.model_dim**-0.5
         return self.model.lm_head(states)
 
 
 class _Tree(Prefilled):
-    """Nodes stand in the decoder's own cache after the start token and attend to their ancestors alone; each
-    source's keys and values are made once for all of them.
+    """Nodes are entries of the decoder's own cache after the start token and attend to their ancestors alone;
+    each source's keys and values are computed once for all of them.
 
-    T5 hears distances through a bias on its attention, which its decoder works out from entries of the cache.
-    In a tree those are not depths, so the blocks are called one by one with a bias by depth.
+    T5 knows distances by a bias on its attention, which its decoder computes from positions in the cache. In
+    a tree those are not depths, so the blocks are called one by one with a bias by depth.
     """
 
     backbone: EncoderDecoder
@@ -114,7 +103,7 @@ class _Tree(Prefilled):
 
     @classmethod
     def of_sources(cls, backbone: EncoderDecoder, encoded: torch.Tensor, source: torch.Tensor) -> _Tree:
-        """Nothing but the start token has been read."""
+        """The start token alone has been decoded."""
         cache = EncoderDecoderCache(new_cache(), new_cache())
         roots = TokenTree.empty(len(encoded), encoded.device, cache.self_attention_cache, prompt_length=1)
         tree = cls(backbone, encoded, source, cache, roots)
@@ -127,7 +116,7 @@ class _Tree(Prefilled):
         return self._read(tokens, self.tree.extend(parents))
 
     def select(self, rows: torch.Tensor) -> _Tree:
-        """A copy of the caches; meant for the few moments when requests leave."""
+        """Copies the caches; meant for the few moments when requests are finished."""
         tree = self.tree.select(rows)
         cache = EncoderDecoderCache(tree.cache, select_rows(self.cache.cross_attention_cache, rows))
         selected = _Tree(self.backbone, self.encoded[rows], self.source[rows], cache, tree)
@@ -158,8 +147,7 @@ class _Tree(Prefilled):
         depth = self.tree.depth
         steps = (depth[:, -visible.shape[1] :, None] - depth[:, None, :]).clamp(min=0)  # [R, N, K]
         attention = self.backbone.model.decoder.block[0].layer[0].SelfAttention
-        table = attention.compute_bias(int(depth.max()) + 1, 1)[
-            0, :, :, 0
-        ]  # [heads, D]: D queries over the first key
+        # [heads, D]: D queries over the first key
+        table = attention.compute_bias(int(depth.max()) + 1, 1)[0, :, :, 0]
         bias = table[:, steps].transpose(0, 1)
         return bias.masked_fill(~visible[:, None], torch.finfo(bias.dtype).min)

@@ -1,5 +1,5 @@
-"""A GGUF file in place of a model's folder: where it is, who can read it, and what transformers leaves out of
-its tokenizer."""
+"""A GGUF file in place of a model's folder: finding it, the package that reads it, and the pre-tokenizer that
+transformers does not take from it."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from shelftalk.errors import MissingFile, SettingsError
 
 AS_GPT2 = ("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4")
-"""Ways of cutting text before its bytes are merged ("tokenizer.ggml.pre") for which GPT-2's, which
-transformers falls back to, is right."""
+"""Pre-tokenizers ("tokenizer.ggml.pre") that are GPT-2's, which transformers falls back to."""
 DIGITS_APART = ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b")
-"""Those that set every digit apart first (llama.cpp, src/llama-vocab.cpp), which transformers does not know: "  7" is " ", " ", "7"
-to them, but of GPT-2's way comes " ", " 7", and the model has never seen such a beginning."""
+"""Those that split off every digit first (llama.cpp, src/llama-vocab.cpp), which transformers does not know:
+"  7" is " ", " ", "7" to them, but " ", " 7" to GPT-2's, which the model was not trained on."""
 
 
 def gguf_file(name: str) -> Path | None:
-    """The GGUF file that a model's name means: itself, or the only one of a folder without a config.json;
-    None where it means none.
+    """The GGUF file of that name, or the only one in a folder of that name without a config.json; else None.
 
     Raises MissingFile where there is no such file, and SettingsError where the folder holds several.
     """
@@ -32,12 +30,11 @@ def gguf_file(name: str) -> Path | None:
         return path
     if not path.is_dir() or (path / "config.json").exists():
         return None
-    found = sorted(path.glob("*.gguf"))
-    if len(found) > 1:
-        raise SettingsError(
-            f'"{name}" holds several GGUF files; set pretrained.name to one of {", ".join(file.name for file in found)}.'
-        )
-    return found[0] if found else None
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise SettingsError(f'"{name}" holds several GGUF files; set pretrained.name to one of {names}.')
+    return files[0] if files else None
 
 
 def check_reader() -> None:
@@ -49,31 +46,30 @@ def check_reader() -> None:
 
 
 def fix_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> None:
-    """Cut text as the model's own tokenizer did, where transformers does not know how the file says it.
+    """Give the tokenizer the pre-tokenizer that the file names, where transformers does not.
 
-    Raises SettingsError where neither does, since a tokenizer that cuts otherwise would make another model of
-    it in silence.
+    Raises SettingsError for one that neither transformers nor this file implements: with another one the
+    model would get other tokens than in its training, without any error.
     """
-    way = _pre_tokenizer(file)
-    if way in DIGITS_APART:
-        bytes_of_words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    name = _pre_tokenizer(file)
+    if name in DIGITS_APART:
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)
         digits = pre_tokenizers.Digits(individual_digits=True)
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, bytes_of_words])
-    elif way not in (*AS_GPT2, *_known_to_transformers(), None):
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
+    elif name not in (*AS_GPT2, *_known_to_transformers(), None):
         raise SettingsError(
-            f'"{file.name}" cuts text in the way "{way}", which transformers does not know; fetch the model as a folder with its own '
-            "tokenizer.json and set pretrained.name to that."
+            f'"{file.name}" has the pre-tokenizer "{name}", which transformers does not know; fetch the '
+            "model as a folder with its own tokenizer.json and set pretrained.name to that."
         )
 
 
 def _pre_tokenizer(file: Path) -> str | None:
-    """What the file says of it; None for a vocabulary of pieces (SentencePiece), which needs none."""
-    from transformers.integrations.gguf import (
-        read_gguf_metadata,
-    )  # tells it at once; the package gguf takes seconds
+    """The file's name of it; None for a vocabulary of pieces (SentencePiece), which needs none."""
+    # reads the header alone, where the package gguf takes seconds
+    from transformers.integrations.gguf import read_gguf_metadata
 
-    known, _ = read_gguf_metadata(str(file))
-    return known.get("tokenizer.ggml.pre", "default") if known["tokenizer.ggml.model"] == "gpt2" else None
+    fields, _ = read_gguf_metadata(str(file))
+    return fields.get("tokenizer.ggml.pre", "default") if fields["tokenizer.ggml.model"] == "gpt2" else None
 
 
 def _known_to_transformers() -> tuple[str, ...]:

@@ -1,5 +1,5 @@
-"""The nano backbone: tokenizer and weights from scratch, for a machine without GPU or network, in both
-families."""
+"""The nano backbone: tokenizer and weights from scratch, for a machine without GPU or network, in
+both families."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def build_nano(
     bf16: bool = False,
     fp16: bool = False,
 ) -> Backbone:
-    """A backbone with random weights and a tokenizer made of `texts`, which knows `symbols` as single
-    tokens."""
+    """A backbone with random weights and a tokenizer trained on `texts`, with each of `symbols` as
+    one token."""
     tokenizer = train_tokenizer(texts, symbols, settings.vocabulary)
     torch.manual_seed(seed)
     if settings.family == "decoder-only":
@@ -43,18 +43,13 @@ def build_nano(
 
 
 def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
-    """Byte-level BPE, so that any text has tokens; a rating like " 4.5" can become one piece."""
+    """Byte-level BPE, so that any text has tokens; a rating such as " 4.5" can become one piece."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(
-                Regex(r" ?\d+\.\d+|\d+| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s"), behavior="isolated"
-            ),
-            pre_tokenizers.ByteLevel(
-                add_prefix_space=False, use_regex=False
-            ),  # its own would cut " 4.5" in three
-        ]
-    )
+    words = Regex(r" ?\d+\.\d+|\d+| ?\p{L}+| ?[^\s\p{L}\d]+|\s+(?!\S)|\s")
+    split = pre_tokenizers.Split(words, behavior="isolated")
+    # without its own regex, which would split " 4.5" into three
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary,

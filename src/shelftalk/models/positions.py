@@ -1,4 +1,4 @@
-"""How many tokens a model has positions for, where that is a limit and not a habit."""
+"""How many tokens a model can read at once, where its architecture limits that."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ _NAMES = ("embed_positions", "position_embeddings", "position_embedding", "wpe")
 
 
 def position_limit(model: PreTrainedModel) -> int | None:
-    """Tokens that the model can read at once at all: the rows of its table of learned positions (OPT, XGLM).
-    None where positions are worked out, as rotary and relative ones are: such a model reads on, though beyond
-    its `max_position_embeddings` it was not trained."""
+    """The rows of the model's table of learned positions (OPT, XGLM): it cannot read more tokens than these.
+    None where positions are computed, as rotary and relative ones are: such a model can read more tokens than
+    its `max_position_embeddings`, though it was not trained to."""
     tables = (
-        module.num_embeddings - int(getattr(module, "offset", 0))  # OPT's first rows are no positions
+        module.num_embeddings - int(getattr(module, "offset", 0))  # OPT's first two rows are no positions
         for name, module in model.named_modules()
         if isinstance(module, torch.nn.Embedding) and name.rpartition(".")[2] in _NAMES
     )

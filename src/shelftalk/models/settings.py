@@ -10,8 +10,8 @@ from shelftalk.settings import Role, Settings
 
 Precision = Literal["auto", "bf16", "fp32", "fp16"]
 FP16_ON_T5 = (
-    "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and 23918); "
-    'set training.precision = "bf16" or "fp32"'
+    "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and "
+    '23918); set training.precision = "bf16" or "fp32"'
 )
 
 
@@ -42,7 +42,8 @@ class PretrainedSettings(Settings):
     def _adapters_need_a_model(self) -> PretrainedSettings:
         if self.adaptation == "lora" and not self.name:
             raise ValueError(
-                'adapters are trained beside a pretrained model; set pretrained.name, or pretrained.adaptation = "full"'
+                "adapters are trained beside a pretrained model; set pretrained.name, or "
+                'pretrained.adaptation = "full"'
             )
         return self
 
@@ -54,8 +55,8 @@ class NanoSettings(Settings):
     family: Annotated[Literal["decoder-only", "encoder-decoder"], Role(changes_loss=True)] = "decoder-only"
     """One text read from left to right (Llama), or source and target (T5)."""
     vocabulary: Annotated[int, Role(changes_loss=True)] = Field(2000, ge=300, le=100_000)
-    """Pieces of text in the tokenizer, made from catalogue and wordings; symbols of item names come on
-    top."""
+    """Pieces of text in the tokenizer, made from catalogue and templates; symbols of item names are
+    added to them."""
     width: int = Field(128, ge=16)
     """Width of the hidden states; an even multiple of `heads`."""
     layers: int = Field(4, ge=1)
@@ -66,15 +67,15 @@ class NanoSettings(Settings):
     """Share dropped in training: of attention weights (decoder-only) or of all activations
     (encoder-decoder)."""
     symbol_spread: float = Field(5.0, gt=0)
-    """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random ones'
-    spread."""
+    """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random
+    ones' spread."""
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> NanoSettings:
         if self.width % (2 * self.heads):
-            even = self.heads * 2
-            remedy = (
-                f"set nano.width to a multiple of {even}, or nano.heads so that twice of it divides the width"
+            twice = 2 * self.heads
+            raise ValueError(
+                f"the width {self.width} is no multiple of {twice}, twice the heads; set nano.width to a "
+                f"multiple of {twice}, or nano.heads so that twice of it divides the width"
             )
-            raise ValueError(f"the width {self.width} is no multiple of {even}, twice the heads; {remedy}")
         return self

@@ -1,4 +1,12 @@
-"""Text -> token ids, for a tokenizer alone: every backbone has one, and what needs no weights uses it by itself.
+"""Segments of text -> token ids. It needs a tokenizer and no weights: every backbone holds one, and names can
+be tokenised, and checked, before a model is loaded.
+
+Example, with the symbols <a_1> and <b_0> in the vocabulary:
+
+    segment                                      ids          bears_loss
+    Segment("Next: ")                            [41, 7, 5]   [F, F, F]
+    Segment("<a_1><b_0>", True, symbols=True)    [903, 911]   [T, T]
+    encoded together                             [41, 7, 5, 903, 911]
 
 Legend: T tokens, I items.
 """
@@ -18,16 +26,16 @@ from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
-REMEMBERED = 200_000
-"""Texts whose tokens are remembered; more would take memory without end on random spans."""
+CACHE_SIZE = 200_000
+"""Texts whose tokens are cached; without a limit, texts that never recur would fill the memory."""
 
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
     """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool.
 
-    Several samples may stand in one, which a decoder-only backbone trains as if each stood alone: `starts`
-    are the places of their first tokens, ascending from 0.
+    Several samples may share one row, which a decoder-only backbone trains as if each stood alone: `starts`
+    are the positions of their first tokens, ascending from 0.
     """
 
     ids: np.ndarray
@@ -44,14 +52,19 @@ class Encoded:
 
 
 class TextEncoder:
-    """Segments of text and symbols as token ids. Free text never yields a symbol or a control token, whatever it holds.
+    """Tokenises segments of free text and of symbols.
 
-    Symbols that the tokenizer learns after the first call are not known.
+    Invariants: each segment is tokenised on its own, so that encode([a, b]) is encode([a]) followed by
+    encode([b]) and an item has the same tokens in every prompt; each symbol is one token; free text never
+    yields the id of a symbol or control token, whatever it holds. `encode`, `encode_samples` and
+    `encode_names` give the same tokens.
+
+    The vocabulary is read at the first call: add all symbols to the tokenizer before it.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
-        self._known: dict[tuple[str, bool], list[int]] = {}
+        self._cache: dict[tuple[str, bool], list[int]] = {}
 
     @cached_property
     def symbol_ids(self) -> dict[str, int]:
@@ -62,16 +75,23 @@ class TextEncoder:
     def _free_text(self) -> FreeText:
         return FreeText(self.tokenizer)
 
-    def _of_symbols(self, run: str) -> list[int]:
-        return [self.symbol_ids[symbol] for symbol in split_symbols(run)]
+    def has_symbols(self, symbols: Sequence[str]) -> bool:
+        """Whether each of the symbols is one token of the vocabulary."""
+        return self.symbol_ids.keys() >= set(symbols)
+
+    def tokens(self, text: str, symbols: bool) -> list[int]:
+        """Token ids of one segment's text: free text, or (`symbols`) a run of symbols. Cached, since items
+        and templates recur. Raises KeyError for a symbol that is not in the vocabulary."""
+        cached = self._cache.get((text, symbols))
+        if cached is None:
+            cached = self._symbol_tokens(text) if symbols else self._free_text.ids(text)
+            if len(self._cache) < CACHE_SIZE:
+                self._cache[text, symbols] = cached
+        return cached
 
     def encode(self, segments: Sequence[Segment]) -> Encoded:
-        """Token ids of the segments, each tokenised on its own, so that an item has the same tokens wherever
-        it stands.
-
-        Free text never yields a symbol or control token, whatever it holds. Raises KeyError for a symbol that
-        is not in the vocabulary.
-        """
+        """The segments of one sample, in their order. Raises KeyError for a symbol that is not in
+        the vocabulary."""
         ids: list[int] = []
         loss: list[bool] = []
         for segment in segments:
@@ -93,34 +113,27 @@ class TextEncoder:
         ]
 
     def encode_names(self, names: Sequence[Sequence[Segment]]) -> Ragged:
-        """[I] the token ids (int32) of each name, as `encode` gives them, for a whole catalogue: free texts
-        go to the tokenizer in batches, which it divides among the processor's cores."""
-        pieces = dict.fromkeys((segment.text, segment.symbols) for name in names for segment in name)
-        ordered = sorted(pieces, key=lambda piece: piece[1])  # free texts first
-        free = [text for text, symbols in ordered if not symbols]
-        symbols = ragged(self._of_symbols(text) for text, symbols in ordered if symbols)
-        rows = vstack([self._free_text.batch(free), Ragged(symbols.values.astype(np.int32), symbols.offsets)])
-        number = {piece: position for position, piece in enumerate(ordered)}
-        positions = ragged([number[segment.text, segment.symbols] for segment in name] for name in names)
-        tokens = rows.take(positions.values)
-        return Ragged(tokens.values, tokens.merge_rows(positions.offsets).offsets)
+        """[I] rows of int32 token ids: each name as `encode` gives it, for a whole catalogue. Free text goes
+        to the tokenizer in batches, which it divides among the processor's cores."""
+        # Every distinct piece once: free text first, then runs of symbols.
+        distinct = dict.fromkeys((segment.text, segment.symbols) for name in names for segment in name)
+        pieces = sorted(distinct, key=lambda piece: piece[1])
+        free = self._free_text.batch([text for text, symbols in pieces if not symbols])
+        symbols = ragged(self._symbol_tokens(text) for text, symbols in pieces if symbols)
+        tokens = vstack([free, Ragged(symbols.values.astype(np.int32), symbols.offsets)])
 
-    def tokens(self, text: str, symbols: bool) -> list[int]:
-        """Token ids of one segment's text; remembered, since items and wordings recur."""
-        known = self._known.get((text, symbols))
-        if known is None:
-            known = self._of_symbols(text) if symbols else self._free_text.ids(text)
-            if len(self._known) < REMEMBERED:
-                self._known[text, symbols] = known
-        return known
-
-    def knows(self, symbols: Sequence[str]) -> bool:
-        """Whether each of the symbols is one token of the vocabulary."""
-        return self.symbol_ids.keys() >= set(symbols)
+        # Each name is the tokens of its pieces, one after another.
+        row = {piece: number for number, piece in enumerate(pieces)}
+        rows = ragged([row[segment.text, segment.symbols] for segment in name] for name in names)
+        tokens = tokens.take(rows.values)
+        return Ragged(tokens.values, tokens.merge_rows(rows.offsets).offsets)
 
     def show(self, encoded: Encoded) -> list[tuple[str, bool]]:
-        """Each token as text, and whether it bears loss."""
+        """[T] each token as text, and whether it bears loss."""
         return [
             (self.tokenizer.decode([token]), bool(loss))
             for token, loss in zip(encoded.ids, encoded.bears_loss, strict=True)
         ]
+
+    def _symbol_tokens(self, text: str) -> list[int]:
+        return [self.symbol_ids[symbol] for symbol in split_symbols(text)]

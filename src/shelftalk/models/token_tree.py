@@ -1,5 +1,5 @@
-"""Prompts that have been read, the tree of tokens decoded after each of them, and the key-value cache of that
-tree.
+"""Prompts that have been read, the tree of tokens decoded after each of them, and the key-value cache
+of that tree.
 
 A node is one token after the prompt or after another node, and attends to the prompt and to its own ancestors
 alone. Example: after one prompt, "red" (node 0), then "scarf" (1) and "hat" (2) both after "red", decoded
@@ -60,14 +60,14 @@ class Prefilled(ABC):
         """
 
     def crop(self, nodes: int) -> None:
-        """Trim tree and cache to the first `nodes` nodes of every request: the next node decoded has that
-        number."""
+        """Trim tree and cache to the first `nodes` nodes of every request: the next node decoded has
+        that number."""
         self.tree.crop(nodes)
 
     @abstractmethod
     def select(self, rows: torch.Tensor) -> Prefilled:
-        """The same with the requests `rows` [R'] only (repeats allowed). Either can be decoded on without the
-        other."""
+        """The same with the requests `rows` [R'] only (repeats allowed). Either can be decoded on without
+        the other."""
 
 
 @dataclass(eq=False)
@@ -96,9 +96,8 @@ class TokenTree:
         entry = torch.arange(before, self.parent.shape[1], device=parents.device).expand(parents.shape)
         mask = torch.zeros(*parents.shape, self.parent.shape[1], dtype=torch.bool, device=parents.device)
         mask[:, :, 0] = True
-        while (
-            entry.any()
-        ):  # one step up per round, for all requests and nodes at once, until all are at the root
+        # one step up per round, for all requests and nodes at once, until all are at the root
+        while entry.any():
             mask.scatter_(2, entry[:, :, None], True)
             entry = self.parent.gather(1, entry)
         self.depth = torch.cat([self.depth, mask.sum(2) - 1], dim=1)
@@ -108,15 +107,13 @@ class TokenTree:
         """Keep the first `nodes` nodes, in the tree and in every layer of the cache."""
         self.parent, self.depth = self.parent[:, : nodes + 1], self.depth[:, : nodes + 1]
         for layer in self.cache.layers:
-            layer.crop(
-                min(0, self.prompt_length + nodes - layer.get_seq_length())
-            )  # negative: how many entries to drop
+            # a negative number: how many entries to drop
+            layer.crop(min(0, self.prompt_length + nodes - layer.get_seq_length()))
 
     def select(self, rows: torch.Tensor) -> TokenTree:
         """The trees of the requests `rows` [R'], with a cache of their own."""
-        return TokenTree(
-            self.parent[rows], self.depth[rows], select_rows(self.cache, rows), self.prompt_length
-        )
+        cache = select_rows(self.cache, rows)
+        return TokenTree(self.parent[rows], self.depth[rows], cache, self.prompt_length)
 
 
 class PreallocatedLayer(DynamicLayer):
@@ -134,9 +131,8 @@ class PreallocatedLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append to what is there; returns views of all of it."""
-        if (
-            not self.is_initialized
-        ):  # a prompt, after which perhaps nothing is ever decoded: no spare capacity yet
+        # The prompt: no spare capacity yet, since perhaps nothing is decoded after it.
+        if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
             return self.keys, self.values
@@ -170,8 +166,7 @@ def select_rows(cache: Cache, rows: torch.Tensor) -> Cache:
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """0 where a key is visible, the smallest number where not: a mask that every implementation of attention
-    takes."""
-    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill_(
-        ~visible, torch.finfo(dtype).min
-    )
+    """0 where a key is visible, the smallest number where not: a mask that every implementation of
+    attention takes."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill_(~visible, torch.finfo(dtype).min)

@@ -1,5 +1,5 @@
-"""Whether weights, config and tokenizer of a folder go together: asked before memory is taken for them, and
-once they are there."""
+"""Checks that weights, config and tokenizer of a folder go together: before memory is allocated for them, and
+after they are loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REPEATED = (
     "num_local_experts",
     "n_routed_experts",
 )
-"""Numbers in a config that say how often a part with weights of its own is repeated."""
+"""Numbers in a config of layers or experts, each with weights of its own."""
 LONGEST_HEADER = 100_000_000
 """Bytes; the format allows no more."""
 
@@ -27,16 +27,16 @@ def check_size(folder: Path, built: PreTrainedModel) -> None:
     """`built`: the model of the config on the meta device. Raises ValueError where the weights in the folder
     are more or fewer."""
     weights = {name for name, _ in built.named_parameters(remove_duplicate=False)}
-    kept = (value.numel() for name, value in built.state_dict().items() if name not in weights)
-    wanted = sum(weight.numel() for weight in built.parameters()) + sum(kept)
-    there = sum(prod(shape) for path in weight_files(folder) for shape in shapes(path).values())
-    if wanted != there:
-        raise ValueError(f"config.json describes {wanted:,} weights, and there are {there:,}")
+    buffers = (value.numel() for name, value in built.state_dict().items() if name not in weights)
+    described = sum(weight.numel() for weight in built.parameters()) + sum(buffers)
+    stored = sum(prod(shape) for path in weight_files(folder) for shape in shapes(path).values())
+    if described != stored:
+        raise ValueError(f"config.json describes {described:,} weights, and there are {stored:,}")
 
 
 def check_repeats(folder: Path, config: PreTrainedConfig) -> None:
-    """Raises ValueError where a config repeats a part more often than there are weights: to build it even
-    without them takes long."""
+    """Raises ValueError where a config has more layers or experts than there are weights: to build such a
+    model takes long even on the meta device."""
     tensors = sum(len(shapes(path)) for path in weight_files(folder))
     for name in REPEATED:
         number = getattr(config, name, None) or 0
@@ -58,7 +58,7 @@ def check_loaded(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold a folder's weights: one, or those that its index names. Raises ValueError for a
-    name that leads elsewhere."""
+    name outside the folder."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists() or not index.exists():
         return [folder / "model.safetensors"]
@@ -70,8 +70,8 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of each weight of a safetensors file, from its header alone. Raises ValueError or
-    OSError."""
+    """Name -> shape of each weight of a safetensors file, from its header alone. Raises ValueError
+    or OSError."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(LONGEST_HEADER, path.stat().st_size):

@@ -86,7 +86,7 @@ class Nouns(_Fact):
 
 
 class PriorWeight(_Fact):
-    """The weight of a prior that validation chose, see decoding.prior.Chosen."""
+    """The weight of a prior that validation chose, see decoding.prior.ChosenWeight."""
 
     task: Literal["retrieval", "ranking", "rating"]
     """What it is for."""

@@ -64,7 +64,7 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
     """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with
     ratings, `rate` and `ratings`, for any history of catalogue items.
 
-    Its answers are those of the run's "aligned" on the same machine; `model.searching(beams=80)` asks
+    Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` asks
     otherwise. `precision` of its matrix products: by default that of the training, or fp32 where this machine
     does not have it. Nothing but the folder is read, and none of its files can name code that is run. Raises
     MissingFile; UnreadableFile where a file is damaged or makes no sense; AnotherExperiment where a file is
@@ -90,11 +90,11 @@ def with_prior(
     weights were chosen for. Raises SettingsError where they were chosen for another, or none were, and else
     as `open_recommender` does.
     """
-    from shelftalk.decoding.prior import AlignedWithPrior, Chosen
+    from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
 
     folder = Path(folder)
     facts = read_facts(folder)
-    weights: dict[str, Chosen] = {row.task: Chosen(**row.model_dump()) for row in facts.weights}
+    weights: dict[str, ChosenWeight] = {row.task: ChosenWeight(**row.model_dump()) for row in facts.weights}
     given: dict[str, Prior | Rater] = {
         "retrieval": prior,
         "ranking": prior,
@@ -191,7 +191,7 @@ def _try(model: LanguageModelRecommender) -> None:
     """Ask one question of each kind: a config can be well formed and no model. Raises what asking raises."""
     some = model.index.item_ids[0]
     asked = Request("", (some,), candidates=(some,), item=some)
-    model.searching(search="beam", beams=1).recommend([asked], 1)
+    model.with_settings(search="beam", beams=1).recommend([asked], 1)
     if "ranking" in model.tasks:
         model.rank([asked])
     if "rating" in model.tasks and not np.isfinite(model.rate([asked])).all():

@@ -1,4 +1,4 @@
-"""The exam of the border: what every backbone must pass. Needs torch.
+"""The exam of backbones: what each of them must pass. Needs torch.
 
     class TestMyBackbone(BackboneExam):
         def build(self, texts, symbols):
@@ -23,7 +23,8 @@ from shelftalk.models import backbone as backbone_module
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.free_text import TEXT_WORDS
 from shelftalk.models.text_encoder import Encoded
-from shelftalk.records import Segment
+from shelftalk.records import Sample, Segment
+from shelftalk.tasks.samples import Tables, samples_of
 from shelftalk.testing.worlds import EVIL_TEXTS
 
 SYMBOLS = ("<a_0>", "<a_1>", "<a_2>", "<b_0>", "<b_1>", "<extra_id_0>", "<extra_id_1>", "<i_7>")
@@ -38,14 +39,13 @@ SAMPLES: tuple[tuple[Segment, ...], ...] = (
     (Segment("Films:\n"), *LINE, Segment("<a_2><b_1>", True, symbols=True)),
     (Segment("A person's ratings:\n"), *LINE, *LINE, Segment(": and now"), Segment(" 4.5", True)),
     (Segment("Oldest first:\n"), *LINE, Segment("Bold lamps No. 2 and more", True), Segment("\n", True)),
-    (  # loss in several places, free text between them
+    (  # loss in several segments, free text between them
         Segment("Hidden:\n"),
-        *(
-            Segment("<extra_id_0>", symbols=True),
-            Segment("<a_0><b_1>", True, symbols=True),
-            Segment(" Calm boots\n"),
-        ),
-        *(Segment("<extra_id_1>", symbols=True), Segment("<i_7>", True, symbols=True)),
+        Segment("<extra_id_0>", symbols=True),
+        Segment("<a_0><b_1>", True, symbols=True),
+        Segment(" Calm boots\n"),
+        Segment("<extra_id_1>", symbols=True),
+        Segment("<i_7>", True, symbols=True),
     ),
 )
 """Prompts and targets of different lengths and kinds."""
@@ -68,9 +68,9 @@ class BackboneExam:
     """What opens the saved tokenizer."""
 
     def build(self, texts: Sequence[str], symbols: Sequence[str]) -> Backbone:
-        """Override: a small backbone in full precision whose vocabulary holds `symbols`; `texts` are there to
-        make a tokenizer of."""
-        raise NotImplementedError("an exam needs a build(texts, symbols) that returns what is examined")
+        """Override: a small backbone in full precision whose vocabulary holds `symbols`; `texts` are for
+        training a tokenizer."""
+        raise NotImplementedError("an exam needs a build(texts, symbols) that returns a backbone")
 
     @property
     def built(self) -> Backbone:
@@ -81,19 +81,26 @@ class BackboneExam:
     def samples(self) -> list[Encoded]:
         return [self.built.encode(segments) for segments in SAMPLES]
 
-    # --- text -> ids
-    # -------------------------------------------------------------------------------------------------
+    # --- text -> ids -------------------------------------------------------------------------------------
 
     def test_a_sample_is_encoded_segment_by_segment(self) -> None:
         for segments in SAMPLES:
-            encoded, parts = (
-                self.built.encode(segments),
-                [self.built.encode([segment]) for segment in segments],
-            )
-            assert encoded.ids.tolist() == [token for part in parts for token in part.ids.tolist()]
-            assert encoded.bears_loss.tolist() == [
-                s.bears_loss for s, p in zip(segments, parts, strict=True) for _ in p.ids
-            ]
+            encoded = self.built.encode(segments)
+            alone = [self.built.encode([segment]) for segment in segments]
+            assert encoded.ids.tolist() == [token for part in alone for token in part.ids.tolist()]
+            losses = [[segment.bears_loss] * len(part) for segment, part in zip(segments, alone, strict=True)]
+            assert encoded.bears_loss.tolist() == [loss for row in losses for loss in row]
+
+    def test_names_and_many_samples_are_encoded_as_one_by_one(self) -> None:
+        names = self.built.encode_names(SAMPLES)
+        assert [names[row].tolist() for row in range(len(names))] == [s.ids.tolist() for s in self.samples]
+        tables = Tables([], [])
+        records = [Sample("task", "template", "", (), segments) for segments in SAMPLES]
+        for many, one in zip(
+            self.built.encode_samples(samples_of(records, tables)), self.samples, strict=True
+        ):
+            assert many.ids.tolist() == one.ids.tolist()
+            assert many.bears_loss.tolist() == one.bears_loss.tolist()
 
     def test_each_symbol_is_one_token_of_its_own(self) -> None:
         ids = self.built.encode([Segment("".join(SYMBOLS), symbols=True)]).ids.tolist()
@@ -106,21 +113,14 @@ class BackboneExam:
     def test_no_text_becomes_a_symbol_or_a_control_token(self) -> None:
         tokenizer = self.built.tokenizer
         added = tokenizer.get_added_vocab()
-        kept = {*tokenizer.all_special_ids, *added.values()} - {
-            tokenizer.unk_token_id,
-            *(added.get(word) for word in TEXT_WORDS),
-        }
-        words = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(kept)]
-        wide = [word.translate(FULL_WIDTH) for word in words]  # which a tokenizer may make plain again
-        broken = [f"{word[0]}\x01{word[1:]}" for word in words]  # by what a tokenizer may leave out
-        for text in (
-            *EVIL_TEXTS,
-            *words,
-            *wide,
-            *broken,
-            *(f"x{word}y {word} {word}{word}" for word in words),
-        ):
-            assert not kept.intersection(self.built.tokens(text, symbols=False)), text
+        allowed = {tokenizer.unk_token_id, *(added.get(word) for word in TEXT_WORDS)}
+        forbidden = {*tokenizer.all_special_ids, *added.values()} - allowed
+        words = [str(tokenizer.convert_ids_to_tokens(token)) for token in sorted(forbidden)]
+        wide = [word.translate(FULL_WIDTH) for word in words]  # a tokenizer may normalise these
+        broken = [f"{word[0]}\x01{word[1:]}" for word in words]  # and drop this control character
+        repeated = [f"x{word}y {word} {word}{word}" for word in words]
+        for text in (*EVIL_TEXTS, *words, *wide, *broken, *repeated):
+            assert not forbidden.intersection(self.built.tokens(text, symbols=False)), text
 
     def test_line_breaks_have_tokens(self) -> None:
         assert self.built.tokens("\n", symbols=False)
@@ -128,20 +128,18 @@ class BackboneExam:
     def test_a_text_of_ten_thousand_characters_is_encoded(self) -> None:
         assert len(self.built.tokens("many words " * 910, symbols=False)) > 910
 
-    def test_what_is_shown_says_which_tokens_bear_loss(self) -> None:
+    def test_shown_tokens_are_marked_where_they_bear_loss(self) -> None:
         shown = self.built.text_encoder.show(self.samples[0])
         assert [loss for _, loss in shown] == self.samples[0].bears_loss.tolist()
         assert [token.strip() for token, loss in shown if loss] == ["<a_2>", "<b_1>"]
 
-    # --- loss and steps
-    # ----------------------------------------------------------------------------------------------
+    # --- loss and steps ----------------------------------------------------------------------------------
 
     def test_a_samples_loss_is_minus_the_sum_of_its_step_log_probabilities(self) -> None:
         for sample in self.samples:
             loss = float(self.built.loss(self.built.collate([sample])).detach())
-            assert loss == pytest.approx(
-                -float(self.steps([sample])[0].sum()), abs=self.tolerance * len(sample)
-            )
+            expected = -float(self.steps([sample])[0].sum())
+            assert loss == pytest.approx(expected, abs=self.tolerance * len(sample))
 
     def test_each_label_of_a_batch_has_the_log_probability_of_its_step(self) -> None:
         labels = torch.cat(self.steps(self.samples))
@@ -150,39 +148,34 @@ class BackboneExam:
     def test_padding_does_not_change_a_loss(self) -> None:
         alone = [self.built.label_log_probs(self.built.collate([sample])) for sample in self.samples]
         for order in ([0, 1, 2, 3], [3, 2, 1, 0], [2, 2, 0]):
-            together = self.built.label_log_probs(
-                self.built.collate([self.samples[number] for number in order])
-            )
+            batch = self.built.collate([self.samples[number] for number in order])
+            together = self.built.label_log_probs(batch)
             self.check_close(together, torch.cat([alone[number] for number in order]))
 
-    def test_a_loss_teaches(self) -> None:
+    def test_a_loss_has_a_gradient(self) -> None:
         batch = self.built.collate(self.samples)
         self.built.model.zero_grad()
         self.built.loss(batch).backward()
-        slopes = [
-            float(weight.grad.abs().sum())
-            for weight in self.built.model.parameters()
-            if weight.grad is not None
-        ]
+        gradients = (weight.grad for weight in self.built.model.parameters())
+        sizes = [float(gradient.abs().sum()) for gradient in gradients if gradient is not None]
         self.built.model.zero_grad()
-        assert slopes and np.isfinite(slopes).all() and max(slopes) > 0
+        assert sizes and np.isfinite(sizes).all() and max(sizes) > 0
 
     def test_log_probabilities_sum_to_one(self) -> None:
         prefilled = self.built.prefill(self.prompts())
-        grown = prefilled.extend(torch.full((4, 1), -1), torch.full((4, 1), 5))
-        for log_probs in (prefilled.log_probs, grown):
+        extended = prefilled.extend(torch.full((4, 1), -1), torch.full((4, 1), 5))
+        for log_probs in (prefilled.log_probs, extended):
             assert log_probs.dtype == torch.float32
             assert torch.allclose(log_probs.exp().sum(-1), torch.ones(1), atol=1e-3)
 
-    # --- prompts and trees
-    # -------------------------------------------------------------------------------------------
+    # --- prompts and trees -------------------------------------------------------------------------------
 
-    def test_a_prompt_is_answered_alike_alone_and_in_a_batch(self) -> None:
+    def test_a_prompt_has_the_same_log_probabilities_alone_and_in_a_batch(self) -> None:
         together = self.built.prefill(self.prompts()).log_probs
         alone = [self.built.prefill([prompt]).log_probs for prompt in self.prompts()]
         self.check_close(together, torch.cat(alone))
 
-    def test_a_chain_grown_at_once_is_the_chain_grown_step_by_step(self) -> None:
+    def test_a_chain_decoded_at_once_is_the_chain_decoded_step_by_step(self) -> None:
         tokens = torch.tensor([[5, 9, 7, 5], [8, 6, 5, 9], [7, 7, 7, 7], [9, 8, 7, 6]])
         chain = torch.arange(-1, 3).repeat(4, 1)
         at_once = self.built.prefill(self.prompts()).extend(chain, tokens)
@@ -190,9 +183,8 @@ class BackboneExam:
         steps = [prefilled.extend(chain[:, n : n + 1], tokens[:, n : n + 1]) for n in range(4)]
         self.check_close(torch.cat(steps, dim=1), at_once)
 
-    def test_branches_of_a_tree_do_not_see_each_other(self) -> None:
-        # two requests with trees of different shape, over three calls; every node is checked against its path
-        # alone
+    def test_branches_of_a_tree_do_not_attend_to_each_other(self) -> None:
+        # two requests with trees of different shape, over three calls; every node is compared with its path
         calls = [
             ([[-1, -1, 0], [-1, 0, 1]], [[5, 6, 7], [8, 9, 5]]),
             ([[2, 1], [-1, 0]], [[6, 8], [6, 6]]),
@@ -200,35 +192,32 @@ class BackboneExam:
         ]
         prompts = self.prompts()[:2]
         prefilled = self.built.prefill(prompts)
-        found = torch.cat(
-            [prefilled.extend(torch.tensor(p), torch.tensor(t)) for p, t in calls], dim=1
-        )  # [R, N, V]
+        extended = [
+            prefilled.extend(torch.tensor(parents), torch.tensor(tokens)) for parents, tokens in calls
+        ]
+        log_probs = torch.cat(extended, dim=1)  # [R, N, V]
         for row, prompt in enumerate(prompts):
             parents = [node for call, _ in calls for node in call[row]]
             tokens = [token for _, call in calls for token in call[row]]
             for node in range(len(tokens)):
-                self.check_close(found[row, node], self.after(prompt, path_of(node, parents, tokens)))
+                self.check_close(log_probs[row, node], self.after(prompt, path_of(node, parents, tokens)))
 
     def test_selected_requests_go_on_where_they_were(self) -> None:
         tokens = torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]])
         parents = torch.tensor([[-1, 0]] * 4)
-        rows, more = torch.tensor([3, 1, 1]), torch.tensor([[9, 8], [5, 6], [7, 9]])
-        behind = torch.tensor([[1, -1], [0, 1], [2, 0]])
-        behind[2] = torch.tensor([0, 1])
+        rows, more_tokens = torch.tensor([3, 1, 1]), torch.tensor([[9, 8], [5, 6], [7, 9]])
+        more_parents = torch.tensor([[1, -1], [0, 1], [0, 1]])
         prefilled = self.built.prefill(self.prompts())
         prefilled.extend(parents, tokens)
         chosen = prefilled.select(rows)
         self.check_close(chosen.log_probs, prefilled.log_probs[rows])
-        found = chosen.extend(behind, more)
+        log_probs = chosen.extend(more_parents, more_tokens)
         for position, row in enumerate(rows.tolist()):
-            both = (
-                [*parents[row].tolist(), *behind[position].tolist()],
-                [*tokens[row].tolist(), *more[position].tolist()],
-            )
+            all_parents = [*parents[row].tolist(), *more_parents[position].tolist()]
+            all_tokens = [*tokens[row].tolist(), *more_tokens[position].tolist()]
             for node in (2, 3):
-                self.check_close(
-                    found[position, node - 2], self.after(self.prompts()[row], path_of(node, *both))
-                )
+                path = path_of(node, all_parents, all_tokens)
+                self.check_close(log_probs[position, node - 2], self.after(self.prompts()[row], path))
 
     def test_a_selection_leaves_the_others_alone(self) -> None:
         first = torch.full((4, 1), -1), torch.tensor([[5], [6], [7], [8]])
@@ -242,19 +231,19 @@ class BackboneExam:
         self.check_close(prefilled.extend(*then), expected)
 
     def test_a_tree_of_three_hundred_nodes_is_its_paths(self) -> None:
-        # chains of 20 behind nodes of any call, and single nodes behind any node of their own call
+        # chains of 20 after nodes of any call, and single nodes after any node of their own call
         draw = np.random.default_rng(0)
         prompts = self.prompts()[:2]
         prefilled = self.built.prefill(prompts)
         parents, tokens = np.zeros((2, 0), np.int64), np.zeros((2, 0), np.int64)
-        found: list[torch.Tensor] = []
+        log_probs: list[torch.Tensor] = []
         for before in (0, 100, 200):
-            behind = np.tile(np.arange(before - 1, before + 99), (2, 1))
-            behind[:, :60:20] = draw.integers(-1, before, size=(2, 3)) if before else -1
-            behind[:, 60:] = draw.integers(-1, np.arange(before + 60, before + 100), size=(2, 40))
-            said = draw.integers(5, 60, size=(2, 100))
-            parents, tokens = np.hstack([parents, behind]), np.hstack([tokens, said])
-            found.append(prefilled.extend(torch.from_numpy(behind), torch.from_numpy(said)))
+            new_parents = np.tile(np.arange(before - 1, before + 99), (2, 1))
+            new_parents[:, :60:20] = draw.integers(-1, before, size=(2, 3)) if before else -1
+            new_parents[:, 60:] = draw.integers(-1, np.arange(before + 60, before + 100), size=(2, 40))
+            new_tokens = draw.integers(5, 60, size=(2, 100))
+            parents, tokens = np.hstack([parents, new_parents]), np.hstack([tokens, new_tokens])
+            log_probs.append(prefilled.extend(torch.from_numpy(new_parents), torch.from_numpy(new_tokens)))
         for row, prompt in enumerate(prompts):
             nodes = draw.choice(300, size=12, replace=False).tolist()
             paths = [path_of(node, parents[row].tolist(), tokens[row].tolist()) for node in nodes]
@@ -264,15 +253,13 @@ class BackboneExam:
             alone = self.built.prefill([prompt]).select(torch.zeros(len(paths), dtype=torch.int64))
             following = alone.extend(torch.arange(-1, chains.shape[1] - 1).repeat(len(paths), 1), chains)
             for position, (node, path) in enumerate(zip(nodes, paths, strict=True)):
-                self.check_close(found[node // 100][row, node % 100], following[position, len(path) - 1])
+                self.check_close(log_probs[node // 100][row, node % 100], following[position, len(path) - 1])
 
-    def test_what_was_cropped_leaves_no_trace(self) -> None:
+    def test_cropped_nodes_have_no_effect(self) -> None:
         tokens = torch.tensor([[5, 9, 7], [8, 6, 5], [7, 7, 7], [9, 8, 7]])
         parents = torch.tensor([[-1, 0, 0]] * 4)
-        again = (
-            torch.tensor([[1, 3], [-1, 2], [0, 3], [1, -1]]),
-            torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]]),
-        )  # 3 is a new node
+        again_parents = torch.tensor([[1, 3], [-1, 2], [0, 3], [1, -1]])  # 3 is a new node
+        again = again_parents, torch.tensor([[5, 6], [7, 8], [9, 5], [6, 7]])
         untouched, cropped = self.built.prefill(self.prompts()), self.built.prefill(self.prompts())
         untouched.extend(parents, tokens)
         cropped.extend(parents, tokens)
@@ -282,59 +269,46 @@ class BackboneExam:
         cropped.crop(7)  # there are no such nodes
         self.check_close(cropped.extend(*again), untouched.extend(*again))
         cropped.crop(0)
-        self.check_close(
-            cropped.extend(parents, tokens + 1),
-            self.built.prefill(self.prompts()).extend(parents, tokens + 1),
-        )
+        fresh = self.built.prefill(self.prompts())
+        self.check_close(cropped.extend(parents, tokens + 1), fresh.extend(parents, tokens + 1))
 
-    # --- states and log-probabilities
-    # --------------------------------------------------------------------------------
+    # --- states and log-probabilities --------------------------------------------------------------------
 
     def test_log_probabilities_are_the_output_layer_over_the_states(self) -> None:
         tokens, parents = torch.tensor([[5, 9], [8, 6], [7, 7], [9, 8]]), torch.tensor([[-1, 0]] * 4)
         prefilled = self.built.prefill(self.prompts())
         states = prefilled.decode(parents, tokens)
         assert states.shape == (4, 2, prefilled.states.shape[1])
-        self.check_close(
-            self.built.log_probs(states), self.built.prefill(self.prompts()).extend(parents, tokens)
-        )
+        expected = self.built.prefill(self.prompts()).extend(parents, tokens)
+        self.check_close(self.built.log_probs(states), expected)
         self.check_close(self.built.log_probs(prefilled.states), prefilled.log_probs)
 
     def test_single_log_probabilities_are_those_of_the_table(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        states = (
-            self.built.prefill(self.prompts())
-            .decode(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4))
-            .flatten(0, 1)
-        )
+        prefilled = self.built.prefill(self.prompts())
+        states = prefilled.decode(torch.tensor([[-1, 0]] * 4), torch.tensor([[5, 9]] * 4)).flatten(0, 1)
         table = self.built.log_probs(states)  # [8, V]
         owner, tokens = torch.tensor([0, 0, 1, 3, 3, 3, 6, 7]), torch.tensor([5, 9, 5, 0, 7, 7, 60, 8])
         for largest in (1, 3 * table.shape[1], 2**26):  # one state at a time, three, all
             monkeypatch.setattr(backbone_module, "LARGEST_TABLE", largest)
             for number in (len(owner), 1, 0):
-                found = self.built.log_probs_of(states, owner[:number], tokens[:number])
-                assert found.dtype == torch.float32
-                self.check_close(found, table[owner[:number], tokens[:number]])
+                log_probs = self.built.log_probs_of(states, owner[:number], tokens[:number])
+                assert log_probs.dtype == torch.float32
+                self.check_close(log_probs, table[owner[:number], tokens[:number]])
 
-    # --- files and precision
-    # -----------------------------------------------------------------------------------------
+    # --- files and precision -----------------------------------------------------------------------------
 
-    def test_what_was_saved_opens_with_transformers_and_says_the_same(self, tmp_path: Path) -> None:
+    def test_a_saved_backbone_opens_with_transformers_and_computes_the_same(self, tmp_path: Path) -> None:
         self.built.save(tmp_path)
         opener = AutoModelForCausalLM if self.built.family == "decoder-only" else AutoModelForSeq2SeqLM
-        backbone = type(self.built)(
-            opener.from_pretrained(tmp_path).eval(), self.tokenizer_type.from_pretrained(tmp_path)
-        )
-        assert [e.ids.tolist() for e in map(backbone.encode, SAMPLES)] == [
-            e.ids.tolist() for e in self.samples
-        ]
-        assert [backbone.tokens(text, False) for text in EVIL_TEXTS] == [
-            self.built.tokens(text, False) for text in EVIL_TEXTS
-        ]
-        batch = self.built.collate(self.samples)
-        self.check_close(backbone.label_log_probs(batch), self.built.label_log_probs(batch))
-        self.check_close(
-            backbone.prefill(self.prompts()).log_probs, self.built.prefill(self.prompts()).log_probs
-        )
+        tokenizer = self.tokenizer_type.from_pretrained(tmp_path)
+        opened = type(self.built)(opener.from_pretrained(tmp_path).eval(), tokenizer)
+        for segments, sample in zip(SAMPLES, self.samples, strict=True):
+            assert opened.encode(segments).ids.tolist() == sample.ids.tolist()
+        for text in EVIL_TEXTS:
+            assert opened.tokens(text, symbols=False) == self.built.tokens(text, symbols=False)
+        batch, prompts = self.built.collate(self.samples), self.prompts()
+        self.check_close(opened.label_log_probs(batch), self.built.label_log_probs(batch))
+        self.check_close(opened.prefill(prompts).log_probs, self.built.prefill(prompts).log_probs)
 
     def test_bf16_keeps_losses_and_steps_together(self) -> None:
         bf16 = type(self.built)(self.built.model, self.built.tokenizer, bf16=True)
@@ -345,15 +319,14 @@ class BackboneExam:
         for other in (labels, steps):  # bf16 keeps 8 bits of a number
             assert torch.allclose(other, exact, rtol=0.02, atol=0.05)
 
-    # --- helpers
-    # -----------------------------------------------------------------------------------------------------
+    # --- helpers -----------------------------------------------------------------------------------------
 
     def prompts(self) -> list[Encoded]:
         return [head(sample, sample.prompt_length) for sample in self.samples]
 
     def steps(self, samples: Sequence[Encoded], backbone: Backbone | None = None) -> list[torch.Tensor]:
-        """Per sample the step log-probabilities of its labels, all prompts read as one batch and grown step
-        by step."""
+        """Per sample the step log-probabilities of its labels, all prompts read as one batch and extended
+        step by step."""
         backbone = backbone or self.built
         tails = [sample.ids[sample.prompt_length :] for sample in samples]
         tokens = torch.zeros(len(samples), max(map(len, tails)), dtype=torch.int64)
@@ -362,14 +335,15 @@ class BackboneExam:
         prefilled = backbone.prefill([head(sample, sample.prompt_length) for sample in samples])
         following = [prefilled.log_probs]
         for step in range(tokens.shape[1] - 1):
-            grown = prefilled.extend(torch.full((len(samples), 1), step - 1), tokens[:, step : step + 1])
-            following.append(grown[:, 0])
-        said = torch.stack(following, dim=1).gather(2, tokens[:, :, None])[:, :, 0]  # [R, N]
+            parents = torch.full((len(samples), 1), step - 1)
+            following.append(prefilled.extend(parents, tokens[:, step : step + 1])[:, 0])
+        log_probs = torch.stack(following, dim=1).gather(2, tokens[:, :, None])[:, :, 0]  # [R, N]
         losses = [torch.from_numpy(sample.bears_loss[sample.prompt_length :]) for sample in samples]
-        return [said[row, : len(loss)][loss] for row, loss in enumerate(losses)]
+        return [log_probs[row, : len(loss)][loss] for row, loss in enumerate(losses)]
 
     def after(self, prompt: Encoded, path: Sequence[int]) -> torch.Tensor:
-        """[V] what may follow the tokens of `path` behind the prompt, read alone and as one chain."""
+        """[V] the log-probabilities after the prompt and the tokens of `path`, decoded alone and as
+        one chain."""
         chain = torch.arange(-1, len(path) - 1)[None]
         return self.built.prefill([prompt]).extend(chain, torch.tensor([list(path)]))[0, -1]
 
@@ -384,7 +358,7 @@ def head(sample: Encoded, length: int) -> Encoded:
 
 
 def path_of(node: int, parents: Sequence[int], tokens: Sequence[int]) -> list[int]:
-    """The tokens from behind the prompt to the node."""
+    """The tokens from the first after the prompt to the node."""
     path: list[int] = []
     while node >= 0:
         path.append(tokens[node])

@@ -24,7 +24,7 @@ FLAN_T5_BASE = {"d_model": 768, "d_ff": 2048, "num_layers": 12, "num_decoder_lay
 FLAN_T5_XL = {"d_model": 2048, "d_ff": 5120, "num_layers": 24, "num_decoder_layers": 24, "num_heads": 32}
 """2,849,757,184 weights."""
 SMALL = {"d_model": 32, "d_ff": 48, "d_kv": 8, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
-"""The same shape, shrunken."""
+"""The same architecture in small."""
 VOCABULARY = 32128
 _CONTROL = ("<pad>", "</s>", "<unk>")
 
@@ -36,8 +36,8 @@ def save_flan_t5(
     vocabulary: int = VOCABULARY,
     pieces: int = 1000,
 ) -> Path:
-    """Write config.json, as google/flan-t5-* have it but for `sizes` and `vocabulary`, and a tokenizer of at
-    most `pieces` pieces made of `texts`. There are no weights: ask for random ones. Returns the folder."""
+    """Write config.json, that of google/flan-t5-* but for `sizes` and `vocabulary`, and a tokenizer of at
+    most `pieces` pieces, trained on `texts`. There are no weights: set random_weights. Returns the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "architectures": ["T5ForConditionalGeneration"],
@@ -72,7 +72,7 @@ def nmt_nfkc() -> bytes:
 
 
 def _pieces(texts: Iterable[str], number: int) -> list[tuple[str, float]]:
-    """Pieces of words with their log-probabilities, as SentencePiece finds them."""
+    """Pieces of words with their log-probabilities, trained as SentencePiece does."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
@@ -80,5 +80,5 @@ def _pieces(texts: Iterable[str], number: int) -> list[tuple[str, float]]:
     tokenizer.train_from_iterator(
         texts, trainers.UnigramTrainer(vocab_size=number, unk_token="<unk>", show_progress=False)
     )
-    found = json.loads(tokenizer.to_str())["model"]["vocab"]
-    return [(piece, score) for piece, score in found if piece not in _CONTROL]
+    vocab = json.loads(tokenizer.to_str())["model"]["vocab"]
+    return [(piece, score) for piece, score in vocab if piece not in _CONTROL]

@@ -1,7 +1,7 @@
 """Samples as training batches: one fixed order of steps, known before the first one is taken.
 
-Samples of like length share a batch, so that little is padding; the batches of an epoch come in seeded order.
-Nothing depends on workers or on how often a run was resumed. Legend: B samples, T tokens.
+Samples of similar length share a batch, so that little is padding; the batches of an epoch come in seeded
+order. Nothing depends on workers or on how often a run was resumed.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What one batch, or one training step, reads: real tokens, those of them that bear loss, and tokens with
-    padding."""
+    """What one batch, or one training step, reads: real tokens, those of them that bear loss, and tokens
+    with padding."""
 
     tokens: int
     targets: int
@@ -32,8 +32,7 @@ class StepCounts:
 
 
 class Epochs(Sequence[Sequence[Encoded]]):
-    """Epochs that are read when they are asked for. The last one is kept, so that memory holds one however
-    many there are."""
+    """Epochs that are read on access. Only the last one read is kept in memory."""
 
     def __init__(self, read: Callable[[int], Sequence[Encoded]], number: int) -> None:
         """`read` returns the samples of an epoch by its number, the same ones every time."""
@@ -53,19 +52,19 @@ class Epochs(Sequence[Sequence[Encoded]]):
             return [self[number] for number in range(*epoch.indices(self._number))]
         number = range(self._number)[epoch]  # raises IndexError, and counts from the end, as a list does
         if self._last[0] != number:
-            self._last = (-1, ())  # before the next one is there
+            self._last = (-1, ())  # freed before the next one is read
             self._last = (number, self._read(number))
         return self._last[1]
 
 
 class Steps(TorchDataset):
-    """Step number -> batch of tensors, over all epochs: a plain map, so that a resumed run skips by number
-    alone.
+    """Step number -> batch of tensors, over all epochs: a map-style data set, so that a resumed run skips
+    steps by their number.
 
-    Every epoch is looked at once to plan the steps, and again when its turn comes; what is kept of it is
-    where its samples go. With `row_tokens` short samples share rows of so many tokens (see packing.py);
-    raises SettingsError for an encoder-decoder. The steps are the same for any number of `processes`, each of
-    which is given its share of every batch.
+    Every epoch is read once to plan the steps, of which the positions of its samples are kept, and again when
+    it is trained. With `row_tokens` short samples share rows of so many tokens (see packing.py); raises
+    SettingsError for an encoder-decoder. The steps are the same for any number of `processes`, each of which
+    gets its share of every batch.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Steps(TorchDataset):
         self._backbone = backbone
         self._epochs = epochs
         self._processes = processes
-        self._batches: list[tuple[int, list[list[int]]]] = []  # (epoch, rows of places)
+        self._batches: list[tuple[int, list[list[int]]]] = []  # (epoch, rows of sample positions)
         self._counts: list[StepCounts] = []
         self.epoch_ends: list[int] = []
         for number in range(len(epochs)):
@@ -98,11 +97,8 @@ class Steps(TorchDataset):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        return share_of(
-            [side_by_side([samples[position] for position in row]) for row in rows],
-            self._backbone,
-            self._processes,
-        )
+        batch = [side_by_side([samples[position] for position in row]) for row in rows]
+        return share_of(batch, self._backbone, self._processes)
 
     def samples(self, step: int) -> list[Encoded]:
         """The samples of one step."""
@@ -116,8 +112,8 @@ class Steps(TorchDataset):
 
 
 def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: World) -> dict[str, torch.Tensor]:
-    """The rows of a batch that are this process's, collated. Where it has none it reads the first one without
-    any label that counts: all processes must take every step."""
+    """The rows of a batch that are this process's, collated. Where it has none it reads the first row with no
+    label counted, since all processes must take every step."""
     mine = processes.shard(batch)
     tensors = backbone.collate(mine or batch[:1])
     if not mine:
@@ -126,8 +122,8 @@ def share_of(batch: Sequence[Encoded], backbone: Backbone, processes: World) -> 
 
 
 def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[int]]:
-    """Places of the samples in batches of at most `batch_tokens` tokens with padding (a longer sample stands
-    alone).
+    """Positions of the samples in batches of at most `batch_tokens` tokens with padding; a longer sample is a
+    batch of its own.
 
     From the longest down, each batch as full as its longest sample allows, so that few shapes occur.
     """
@@ -148,11 +144,9 @@ def _batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
 def _epoch_batches(
     samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int, row_tokens: int
 ) -> list[list[list[int]]]:
-    """Batches of rows of places, in seeded order."""
+    """Batches of rows of sample positions, in seeded order."""
     lengths = [len(sample) for sample in samples]
-    rows = (
-        packed_rows(lengths, row_tokens) if row_tokens else [[position] for position in range(len(samples))]
-    )
+    rows = packed_rows(lengths, row_tokens) if row_tokens else [[number] for number in range(len(samples))]
     batches = _batches_of([sum(lengths[position] for position in row) for row in rows], batch_tokens)
     order = seeds.generator(seed, "batch order", epoch).permutation(len(batches))
     return [[rows[row] for row in batches[number]] for number in order.tolist()]

@@ -1,5 +1,5 @@
-"""As many samples as a budget of tokens takes: epoch after epoch, the last one cut. For trainings that must
-read the same number."""
+"""The first samples of a mixture that fill a budget of tokens: epoch after epoch, the last one cut. For
+trainings that must read the same number of tokens."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.models.text_encoder import Encoded
     from shelftalk.tasks.samples import Samples
 
-AT_ONCE = 2000
-"""Samples encoded at once: what lies behind the cut need not be."""
+ENCODED_AT_ONCE = 2000
+"""Samples encoded at once: those after the cut need not be."""
 
 
 class Epoch(NamedTuple):
@@ -28,7 +28,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class Budgeted:
-    """Encoded samples by epoch, and what they cost."""
+    """Encoded samples by epoch, and their numbers of tokens."""
 
     epochs: list[list[Encoded]]
     tokens_by_task: dict[str, int]
@@ -54,29 +54,29 @@ class Budgeted:
 def first_tokens(epoch: Callable[[int], Epoch], budget: int) -> Budgeted:
     """Whole samples of epochs 0, 1, ... until their tokens, prompts and targets together, reach `budget`.
 
-    Two trainings with one budget so differ by less than one sample. Raises SettingsError for an epoch without
-    samples.
+    Two trainings with one budget so differ by less than one sample. Raises SettingsError for an epoch
+    without samples.
     """
     epochs: list[list[Encoded]] = []
     by_task: dict[str, int] = {}
-    left, seen = budget, 0.0
+    left, epochs_seen = budget, 0.0
     while left > 0:
         tasks, samples = epoch(len(epochs))
         if not tasks:
             raise SettingsError("the mixture has no samples for this data; switch another task on.")
         taken: list[Encoded] = []
-        for task, sample in zip(tasks, samples, strict=False):  # what is encoded ends where the budget does
+        for task, sample in zip(tasks, samples, strict=False):  # lazy: encoded no further than the budget
             taken.append(sample)
             by_task[task] = by_task.get(task, 0) + len(sample)
             left -= len(sample)
             if left <= 0:
                 break
         epochs.append(taken)
-        seen += len(taken) / len(tasks)
-    return Budgeted(epochs, by_task, seen)
+        epochs_seen += len(taken) / len(tasks)
+    return Budgeted(epochs, by_task, epochs_seen)
 
 
 def encoded_epoch(samples: Samples, backbone: Backbone) -> Epoch:
-    """The samples in their order, encoded some at a time and no further than they are asked for."""
-    parts = (samples[start : start + AT_ONCE] for start in range(0, len(samples), AT_ONCE))
-    return Epoch(samples.tasks(), itertools.chain.from_iterable(map(backbone.encode_samples, parts)))
+    """The samples in their order, encoded lazily, some at a time."""
+    batches = (samples[start : start + ENCODED_AT_ONCE] for start in range(0, len(samples), ENCODED_AT_ONCE))
+    return Epoch(samples.tasks(), itertools.chain.from_iterable(map(backbone.encode_samples, batches)))

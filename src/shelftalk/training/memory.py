@@ -1,4 +1,4 @@
-"""Memory that a training frees and asks for again at every step."""
+"""Memory that a training frees and allocates again at every step."""
 
 from __future__ import annotations
 
@@ -10,20 +10,17 @@ from contextlib import contextmanager
 # numbers of glibc's mallopt(3)
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _NEVER = -1
-_MMAP_USUALLY, _MMAPS_USUALLY = (
-    2**25,
-    65536,
-)  # where glibc's own threshold ends in a process that takes and frees large blocks
+# glibc's own limits: the highest value of its dynamic threshold, and the number of mapped blocks
+_MMAP_USUALLY, _MMAPS_USUALLY = 2**25, 65536
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Inside, memory that is freed stays with the process and serves what comes next; at the end all that is
-    free goes back.
+    """Inside, freed memory stays with the process and is used again; at the end all that is free is returned.
 
-    glibc takes large blocks from the system and returns them at once, the end of its heap too, so that every
-    step of a training meets its activations and gradients as fresh pages, each of which the system clears
-    first; `python -m benchmarks training` measures what that costs. Under another C library nothing changes.
+    glibc maps large blocks from the system and returns them when they are freed, the end of its heap too, so
+    that every step of a training gets its activations and gradients in fresh pages, each of which the system
+    clears first; `python -m benchmarks training` measures the cost. Under another C library nothing changes.
     """
     if platform.libc_ver()[0] != "glibc":
         yield

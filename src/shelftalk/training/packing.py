@@ -1,7 +1,11 @@
 """Short samples side by side in one row, each trained as if it stood alone (decoder-only).
 
-Length buckets (batching.py) leave a tenth to a fifth of a batch to padding; full rows leave a few hundredths,
-and pay for it with an attention mask per row. Legend: N samples, T tokens.
+With length buckets (batching.py) a tenth to a fifth of a batch is padding; with full rows a few hundredths,
+at the price of an attention mask per row. Example, in rows of 10 tokens:
+
+    lengths [7, 3, 5, 4]    rows [[0, 1], [2, 3]]: sample 1 goes where it leaves the least space
+
+Legend: N samples.
 """
 
 from __future__ import annotations
@@ -18,27 +22,27 @@ NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set
 
 
 def packed_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
-    """Places of samples of `lengths` [N] in rows of at most `row_tokens` tokens (a longer sample stands
-    alone).
+    """Positions of the samples of `lengths` [N] in rows of at most `row_tokens` tokens; a longer sample is a
+    row of its own.
 
-    Best fit, the longest first: each sample goes where it leaves the least room (Johnson et al., SIAM J.
+    Best fit, the longest first: each sample goes where it leaves the least space (Johnson et al., SIAM J.
     Comput. 3, 1974).
     """
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # (tokens left, row), ascending, of the rows that are not full
+    space: list[tuple[int, int]] = []  # (tokens left, row), ascending, of the rows that are not full
     for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
-        tightest = bisect_left(room, (lengths[position], 0))
-        left, row = room.pop(tightest) if tightest < len(room) else (row_tokens, len(rows))
+        tightest = bisect_left(space, (lengths[position], 0))
+        left, row = space.pop(tightest) if tightest < len(space) else (row_tokens, len(rows))
         if row == len(rows):
             rows.append([])
         rows[row].append(position)
         if left > lengths[position]:
-            insort(room, (left - lengths[position], row))
+            insort(space, (left - lengths[position], row))
     return rows
 
 
 def side_by_side(samples: Sequence[Encoded]) -> Encoded:
-    """One row of several samples; the first token of each bears no loss, since nothing stands before it."""
+    """One row of several samples; the first token of each bears no loss, since no token precedes it."""
     if len(samples) == 1:
         return samples[0]
     starts = tuple(accumulate((len(sample) for sample in samples[:-1]), initial=0))

@@ -1,4 +1,4 @@
-"""Asking a model in the middle of its training, so that the training does not notice."""
+"""Recommendation quality measured in the middle of a training, without any effect on the training."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-Quality = Callable[[], Mapping[str, float]]
-"""Asks the model as it stands; metric -> value, of which more is better."""
+MeasureQuality = Callable[[], Mapping[str, float]]
+"""Evaluates the model with its current weights: metric -> value, higher is better."""
 
 
-def quality_of(model: torch.nn.Module, quality: Quality | None) -> dict[str, float]:
-    """What `quality` measures of `model` now; nothing where there is none."""
-    if quality is None:
+def measured_quality(model: torch.nn.Module, measure: MeasureQuality | None) -> dict[str, float]:
+    """What `measure` returns for the current weights of `model`; nothing where it is None."""
+    if measure is None:
         return {}
-    with no_op(model):
-        return dict(quality())
+    with evaluation_mode(model):
+        return dict(measure())
 
 
 @contextmanager
-def no_op(model: torch.nn.Module) -> Iterator[None]:
-    """Without dropout and gradients; then mode and random states are what they were, whoever drew from
-    them."""
+def evaluation_mode(model: torch.nn.Module) -> Iterator[None]:
+    """Without dropout and gradients; afterwards the model's mode and all random states are as before."""
     training, python, arrays = model.training, random.getstate(), np.random.get_state()
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     model.eval()

@@ -14,7 +14,7 @@ from shelftalk.settings import Role, Settings
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 BY_LOSS = "loss"
-"""What `best_by` says where no metric is named."""
+"""The value of `best_by` for the validation loss."""
 _BUDGETED = Role(tunable=False, why="its place is taken by tuning.tokens", budgeted=True)
 
 
@@ -23,19 +23,19 @@ class TrainingSettings(Settings):
 
     role = Role(stages=("train",), tunable=True)
     epochs: Annotated[int, Role(stages=("write", "train")).within(_BUDGETED)] = Field(4, ge=1)
-    """Epochs of the mixture, each with fresh wordings, windows, masks and negatives."""
+    """Epochs of the mixture, each with fresh templates, windows, masks and negatives."""
     max_steps: Annotated[int, _BUDGETED] = Field(0, ge=0)
     """Stop after this many steps; 0: after the epochs."""
     batch_tokens: int = Field(4096, ge=64)
     """Tokens read at once, padding included."""
     row_tokens: int = Field(0, ge=0)
-    """Short samples share rows of so many tokens, each seeing itself alone (decoder-only); 0: a row for each
-    sample, next to others of like length, which is faster on a processor."""
+    """Short samples share rows of so many tokens, each attending to itself alone (decoder-only); 0: a row for
+    each sample, next to others of like length, which is faster on a processor."""
     gradient_accumulation: int = Field(1, ge=1)
     """Batches whose gradients are added up to one step, for a large step on a small memory."""
     gradient_checkpointing: bool = False
-    """Keep only what enters each layer and compute the rest again on the way back: about a third slower, far
-    less memory."""
+    """Keep only the input of each layer and compute the rest again in the backward pass: about a third
+    slower, far less memory."""
     optimizer: Literal["adamw", "adafactor"] = "adamw"
     """AdamW keeps two numbers for each weight, Adafactor one for each row and column of a matrix (Shazeer and
     Stern, ICML 2018)."""
@@ -64,8 +64,8 @@ class TrainingSettings(Settings):
     candidates are scored after the retrieval prompt (decoding.ranking_prompt)."""
     validation_users: int = Field(0, ge=0)
     """Users whose lists are made at every validation, on the validation part and drawn once by seed:
-    recommendation quality beside the loss; 0: none. It costs what `shelftalk recommend` costs for so many
-    users."""
+    recommendation quality beside the loss; 0: none. It costs what `shelftalk recommend` costs for so
+    many users."""
     best_by: str = BY_LOSS
     """What chooses the best checkpoint and stops training early: "loss", or a metric of retrieval such as
     "ndcg@10", which needs `validation_users`."""
@@ -74,18 +74,20 @@ class TrainingSettings(Settings):
     ] = Field(3, ge=1)
     """Validations in a row without a new best after which training stops early."""
     precision: Precision = "auto"
-    """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware, else
-    fp32. Weights are fp32 in any case. fp16 needs a GPU and is refused for T5, whose activations overflow
-    it."""
+    """What matrix products are computed in; auto: bf16 where the processor or GPU has it in hardware,
+    else fp32. Weights are fp32 in any case. fp16 needs a GPU and is refused for T5, whose activations
+    overflow it."""
     trackers: Annotated[tuple[Tracker, ...], Role(stages=())] = ("tensorboard",)
-    """Who draws the curve while a run is trained: "tensorboard" in the run's folder, "mlflow" and "wandb"
-    where their own environment variables say; (): nobody. May change in a folder that holds a training."""
+    """Trackers that record the curve during a training: "tensorboard" in the run's folder, "mlflow"
+    and "wandb" where their own environment variables name; (): none. May change in a folder that holds
+    a training."""
 
     @model_validator(mode="after")
     def _quality_is_measured(self) -> TrainingSettings:
         if self.best_by != BY_LOSS and not self.validation_users:
             raise ValueError(
-                f'best_by = "{self.best_by}" needs lists to measure; set training.validation_users = 200 or so'
+                f'best_by = "{self.best_by}" is measured on lists of validation users; set '
+                "training.validation_users = 200 or so"
             )
         return self
 
@@ -93,32 +95,29 @@ class TrainingSettings(Settings):
 def refused_where_spread(settings: TrainingSettings, adapters: bool) -> str:
     """Why such a training cannot run where weights are spread over processes (FSDP, DeepSpeed), in a sentence
     with the remedy; "" where it can."""
-    remedies = [
-        ("adapters cannot be trained", 'pretrained.adaptation = "full"', adapters),
-        (
-            "lists cannot be asked for during the training",
-            "training.validation_users = 0",
-            settings.validation_users > 0,
-        ),
-        (
-            "Adafactor cannot sum whole rows",
-            'training.optimizer = "adamw"',
-            settings.optimizer == "adafactor",
-        ),
-    ]
-    if not (asked := [(why, remedy) for why, remedy, given in remedies if given]):
+    refusals: list[tuple[str, str]] = []
+    if adapters:
+        refusals += [("adapters cannot be trained", 'pretrained.adaptation = "full"')]
+    if settings.validation_users > 0:
+        refusals += [("lists cannot be made during the training", "training.validation_users = 0")]
+    if settings.optimizer == "adafactor":
+        refusals += [("Adafactor cannot sum whole rows", 'training.optimizer = "adamw"')]
+    if not refusals:
         return ""
-    reasons, changes = (" and ".join(words) for words in zip(*asked, strict=True))
-    return f"where weights are spread over processes (FSDP, DeepSpeed), {reasons}; set {changes}, or start it with torchrun alone."
+    reasons, changes = (" and ".join(words) for words in zip(*refusals, strict=True))
+    return (
+        f"where weights are spread over processes (FSDP, DeepSpeed), {reasons}; set {changes}, or start it "
+        "with torchrun alone."
+    )
 
 
 def check_trackers(trackers: Iterable[Tracker]) -> None:
     """Raises SettingsError for a tracker whose package is not installed."""
     for name in trackers:
-        found = find_spec(name)
-        if (
-            found is None or found.origin is None
-        ):  # a folder of that name, which some trackers write, is no package
+        package = find_spec(name)
+        # a folder of that name, which some trackers write, is found too, without an origin
+        if package is None or package.origin is None:
             raise SettingsError(
-                f'training.trackers names "{name}", which is not installed; run `pip install {name}` or take it out of the list.'
+                f'training.trackers names "{name}", which is not installed; run `pip install {name}` or take '
+                "it out of the list."
             )

@@ -1,5 +1,4 @@
-"""Who is told of a training while it goes on: the Trainer's own integrations, with TensorBoard's files in the
-run's folder."""
+"""Experiment trackers: the Trainer's own integrations, with TensorBoard's files in the run's folder."""
 
 from __future__ import annotations
 
@@ -14,9 +13,9 @@ from transformers.integrations import TensorBoardCallback
 from shelftalk.training.settings import Tracker
 
 
-class _InFolder(TensorBoardCallback):
-    """TensorBoard's files in a folder, where a training that is continued takes back what it had told of
-    steps it does again."""
+class _TensorBoardInFolder(TensorBoardCallback):
+    """TensorBoard's files in a folder, where a resumed training purges its events of steps that
+    it repeats."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
@@ -30,7 +29,7 @@ class _InFolder(TensorBoardCallback):
 
 def own_callbacks(trackers: Iterable[Tracker], folder: Path) -> list[TrainerCallback]:
     """TensorBoard, where it is among the trackers, writing into `folder`."""
-    return [_InFolder(folder)] if "tensorboard" in trackers else []
+    return [_TensorBoardInFolder(folder)] if "tensorboard" in trackers else []
 
 
 def by_name(trackers: Iterable[Tracker]) -> list[str]:

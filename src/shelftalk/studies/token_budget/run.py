@@ -17,7 +17,7 @@ import psutil
 
 from shelftalk import stages
 from shelftalk.data.splitting import Part
-from shelftalk.decoding.workload import Ask, Asking, costs
+from shelftalk.decoding.workload import PlannedCall, WorkloadProgress, request_costs
 from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import TUNABLE, Experiment
 from shelftalk.fine_tuning import validation_quality
@@ -156,16 +156,16 @@ def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecor
         from shelftalk.decoding.language_model import LanguageModelRecommender
         from shelftalk.models.pretrained import load_backbone
 
-        asking = Asking(lambda done, total, about: progress("ask", done, total, about))
+        workload = WorkloadProgress(lambda done, total, about: progress("ask", done, total, about))
         found = run.parts
         backbone = load_backbone(run.folder.model, run.seeded.training.precision)
         model = LanguageModelRecommender(
-            backbone, found.index, found.served, run.seeded.decoding, on_batch=asking
+            backbone, found.index, found.served, run.seeded.decoding, on_batch=workload
         )
 
         def announce(asked: Mapping[Task, Sequence[Request]]) -> None:
-            cost = costs(model, asked)
-            asking.expect([Ask(task, len(requests), cost[task]) for task, requests in asked.items()])
+            cost = request_costs(model, asked)
+            workload.plan([PlannedCall(task, len(requests), cost[task]) for task, requests in asked.items()])
 
         return measure(model, run.folder, found, questions, announce)
 
