@@ -9,8 +9,16 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from shelftalk import parts
-from shelftalk.errors import MissingFile, SettingsError, ShelftalkError, UnknownPart, UnknownSetting
-from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.errors import (
+    ChangedFile,
+    MissingFile,
+    SettingsError,
+    ShelftalkError,
+    UnknownPart,
+    UnknownSetting,
+)
+from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
+from shelftalk.runtime.run_folder import RunFolder
 
 
 def loaded(tmp_path: Path, text: str, **overrides: Any) -> Experiment:
@@ -138,3 +146,18 @@ def test_fp16_with_a_t5_is_refused_by_its_name_before_anything_is_fetched():
         load_experiment(
             None, {"pretrained": {"name": "google/flan-t5-xl"}, "training": {"precision": "fp16"}}
         )
+
+
+def test_an_edited_experiment_of_a_run_folder_is_never_ignored_or_overwritten(tmp_path: Path) -> None:
+    """It may be run in its own folder, where nothing of the edit is lost."""
+    folder, ran = RunFolder(tmp_path), load_experiment()
+    save_experiment(ran, folder)
+    edited = load_experiment(overrides={"decoding": {"beams": 33}})
+    folder.experiment.write_text(edited.toml())
+    for given in (None, ran):
+        with pytest.raises(ChangedFile, match=r"was edited .*\(in decoding\.beams\); undo that or remove it"):
+            saved_experiment(folder, given)
+    for given in (edited, edited.model_copy(update={"models": ("popularity",)})):
+        assert saved_experiment(folder, given) == ran
+    folder.experiment.unlink()
+    assert saved_experiment(folder) == saved_experiment(folder, edited) == ran

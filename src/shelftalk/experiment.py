@@ -29,7 +29,7 @@ from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
 from shelftalk.recommender import ALIGNED
-from shelftalk.runtime.run_folder import RunFolder, beside, read_signed, write_signed
+from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_signed, write_signed
 from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
@@ -249,32 +249,56 @@ def name_of_file(path: str | Path, setting: str = "name") -> str:
 
 
 def save_experiment(experiment: Experiment, folder: RunFolder) -> None:
-    """Write experiment.toml for people, and before it a copy that shows when it is damaged."""
-    write_signed(folder.signed_experiment, {"experiment": experiment.model_dump(mode="json")})
+    """Write experiment.toml for people, and then a copy that shows when it is damaged."""
     with beside(folder.experiment) as part:
         part.write_text(experiment.toml(), encoding="utf-8")
+    write_signed(folder.signed_experiment, {"experiment": experiment.model_dump(mode="json")})
 
 
-def saved_experiment(folder: RunFolder) -> Experiment:
-    """The experiment of a run folder, from whichever of the two files is whole.
+def saved_experiment(folder: RunFolder, given: Experiment | None = None) -> Experiment:
+    """The experiment of a run folder, from whichever of its two files is whole.
 
-    Raises MissingFile where there is none, and ChangedFile where none can be read."""
+    `given`: the experiment that is about to be saved there; experiment.toml may have been edited into it.
+    Raises MissingFile where there is none, and ChangedFile where none can be read or experiment.toml was
+    edited.
+    """
+    signed = _signed_experiment(folder)
     try:
-        return validated(Experiment, read_signed(folder.signed_experiment)["experiment"], "")
-    except (OSError, ValueError, KeyError, TypeError, SettingsError):
-        pass  # gone, damaged or of an earlier version
-    try:
-        return load_experiment(folder.experiment)
-    except (MissingFile, NotADirectoryError):
-        raise MissingFile(
-            f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run '
-            "again."
-        ) from None
-    except (OSError, SettingsError) as error:
+        shown = load_experiment(folder.experiment)
+    except (OSError, MissingFile, SettingsError) as error:
+        if signed is not None:
+            return signed
+        if isinstance(error, MissingFile | NotADirectoryError):
+            raise MissingFile(
+                f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run '
+                "again."
+            ) from None
         raise ChangedFile(
             f'"{folder.experiment}" is damaged, or of an earlier version ({error}); copy the experiment file '
             "of the run there, or correct that setting in a copy and run it in another folder."
         ) from error
+    if signed is not None and (edited := _edited(signed, shown, given)):
+        raise ChangedFile(
+            f'"{folder.experiment}" was edited after the run began (in {", ".join(edited[:3])}); undo that or '
+            "remove it, and the run has its own settings again, or run the edited file with another --out."
+        )
+    return signed or shown
+
+
+def _signed_experiment(folder: RunFolder) -> Experiment | None:
+    """None where the signed copy is gone, damaged or of an earlier version."""
+    try:
+        return validated(Experiment, read_signed(folder.signed_experiment)["experiment"], "")
+    except (OSError, ValueError, KeyError, TypeError, SettingsError):
+        return None
+
+
+def _edited(signed: Experiment, shown: Experiment, given: Experiment | None) -> list[str]:
+    """The settings that experiment.toml shows otherwise than the run and, if any, the given experiment."""
+    ran, file = (experiment.model_dump(mode="json") for experiment in (signed, shown))
+    edited = differing(ran, file)
+    kept = differing(file, given.model_dump(mode="json")) if given else edited
+    return [name for name in edited if name in kept]
 
 
 def read_toml(path: str | Path, kind: str) -> dict[str, Any]:

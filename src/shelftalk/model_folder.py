@@ -28,23 +28,23 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
 TRIE_FOLDER = "item_trie"
 """In a model folder: the item names as the model's tokens."""
 CHECKED_NAMES = 100
-"""About how many names of a kept trie are compared with the index when a model is opened."""
+"""About how many names of a saved trie are compared with the index when a model is opened."""
 MODEL_FACTS = "shelftalk.json"
 """In a model folder: what the model was trained with (see ModelFacts)."""
 
 
 class ModelFacts(Settings):
-    """shelftalk.json of a run's model/: what the model was trained with, and is asked with wherever the files
-    of that are today."""
+    """shelftalk.json of a run's model/: the prompts that the model was trained with and is always used with,
+    even if their files have changed since."""
 
     split: str
     """SHA-256 of the split."""
     scheme: str = ""
-    """What the items' names are."""
+    """The index scheme of the items' names."""
     templates: dict[str, tuple[Template, ...]]
     """By task."""
     prompts: dict[str, Any] = {}
-    """The other settings that prompts depend on, see `prompt_settings`; none in models of version 0.1.0."""
+    """The other settings that prompts depend on, see `prompt_settings`; empty in models of version 0.1.0."""
 
 
 def save_recommender(
@@ -55,8 +55,8 @@ def save_recommender(
     split: Split,
     experiment: Experiment,
 ) -> None:
-    """Write what makes a recommender of a language model: item index and trie, templates, split hash and the settings
-    of its prompts, beside its weights."""
+    """Write what a language model needs to be a recommender, beside its weights: item index and trie,
+    templates, split hash and the settings of its prompts."""
     from shelftalk.decoding.item_trie import trie_of
 
     index.save(folder / "item_index.parquet")
@@ -69,10 +69,10 @@ def save_recommender(
 
 
 def prompt_settings(experiment: Experiment) -> dict[str, Any]:
-    """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and how each
-    served task is asked."""
-    unread = {"weight", "templates"}  # how much a task is trained, and where its templates were
-    tasks = {name: experiment.tasks[name].model_dump(mode="json", exclude=unread) for name in parts.SERVED}
+    """What the prompts of a trained model depend on beside its templates: nouns, texts of items, and the
+    settings of each served task."""
+    excluded = {"weight", "templates"}  # how much a task is trained, and where its templates were
+    tasks = {name: experiment.tasks[name].model_dump(mode="json", exclude=excluded) for name in parts.SERVED}
     return {
         "nouns": asdict(experiment.data.nouns),
         "text": experiment.text.model_dump(mode="json"),
@@ -81,8 +81,8 @@ def prompt_settings(experiment: Experiment) -> dict[str, Any]:
 
 
 def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams: int) -> None:
-    """A generation_config.json for `generate` with the trie's logits processor; nothing in it is a released
-    model's own."""
+    """Write a generation_config.json for `generate` with the trie's logits processor, without the settings of
+    a released model."""
     from shelftalk.decoding.logits_processor import generation_config
 
     end = backbone.tokenizer.eos_token_id
@@ -92,14 +92,13 @@ def save_generation_settings(folder: Path, backbone: Backbone, trie: Trie, beams
 
 
 def read_model_facts(folder: Path) -> ModelFacts:
-    """What the model of a run was trained with. Raises MissingFile, or UnreadableFile where the file does not
-    say."""
+    """What the model of a run was trained with. Raises MissingFile, or UnreadableFile for a damaged file."""
     facts = folder / MODEL_FACTS
     try:
         return ModelFacts.model_validate_json(facts.read_bytes())
     except FileNotFoundError:
         raise MissingFile(
-            f'"{folder}" holds no trained model; run `shelftalk train` first or mend the path.'
+            f'"{folder}" holds no trained model; run `shelftalk train` first or correct the path.'
         ) from None
     except (OSError, ValidationError):
         raise UnreadableFile(f'"{facts}" is damaged; {redo_training(folder)}.') from None
@@ -107,11 +106,12 @@ def read_model_facts(folder: Path) -> ModelFacts:
 
 def check_model(folder: Path, split: Split, experiment: Experiment) -> None:
     """Raises AnotherExperiment where the model was trained on another split than the run's or with other
-    settings of its prompts, and MissingFile or UnreadableFile where the folder does not say on which."""
+    settings of its prompts, and MissingFile or UnreadableFile as `read_model_facts` does."""
     facts = read_model_facts(folder)
     if facts.split != split.fingerprint():
         raise AnotherExperiment(
-            f'the model in "{folder}" was trained on another split of the data; train again or choose another --out.'
+            f'the model in "{folder}" was trained on another split of the data; train again or choose another'
+            " --out."
         )
     now = prompt_settings(experiment)
     if differs := differing(_shared(facts.prompts, now), _shared(now, facts.prompts)):
@@ -122,8 +122,8 @@ def check_model(folder: Path, split: Split, experiment: Experiment) -> None:
 
 
 def _shared(table: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """What of a table the other has too: a setting that came with a later version asks older models as
-    before."""
+    """The entries of a table whose keys the other has too: an older model lacks settings
+    of later versions."""
     both = {key: (value, other[key]) for key, value in table.items() if key in other}
     tables = {key: isinstance(one, dict) and isinstance(two, dict) for key, (one, two) in both.items()}
     return {key: _shared(one, two) if tables[key] else one for key, (one, two) in both.items()}
@@ -138,27 +138,24 @@ def redo_training(model: Path) -> str:
 
 
 def check_trie(trie: ItemTrie, folder: Path, backbone: Backbone, index: ItemIndex) -> None:
-    """Raises AnotherExperiment where the trie of `folder` holds other names than the index (see
-    `holds_names`)."""
+    """Raises AnotherExperiment where the trie of `folder` holds other names than the
+    index (see `holds_names`)."""
     if not holds_names(trie, backbone, index):
         raise AnotherExperiment(
-            f'"{folder}" holds the names of another item index; delete that folder, and its trie is made anew.'
+            f'"{folder}" holds the names of another item index; delete that folder, and its trie is built '
+            "again."
         )
 
 
 def holds_names(trie: ItemTrie, backbone: Backbone, index: ItemIndex) -> bool:
-    """Whether the trie holds the index's names as the backbone reads them, by their number and by a few of
-    them."""
+    """Whether the trie holds the index's names as the backbone reads them, by their number and by a
+    few of them."""
     if trie.items != len(index.item_ids) or not backbone.text_encoder.has_symbols(index.vocabulary):
         return False
-    if (
-        int(max(trie.token.max(), trie.tail.max(initial=-1)))
-        >= backbone.model.get_input_embeddings().weight.shape[0]
-    ):
+    vocabulary = backbone.model.get_input_embeddings().weight.shape[0]
+    if int(max(trie.token.max(), trie.tail.max(initial=-1))) >= vocabulary:
         return False
     rows = range(0, len(index.item_ids), max(1, len(index.item_ids) // CHECKED_NAMES))
-    wanted, kept = (
-        backbone.encode_names([index.segments(index.item_ids[row]) for row in rows]),
-        trie.names(np.array(rows)),
-    )
-    return np.array_equal(kept.offsets, wanted.offsets) and np.array_equal(kept.values, wanted.values)
+    expected = backbone.encode_names([index.segments(index.item_ids[row]) for row in rows])
+    saved = trie.names(np.array(rows))
+    return np.array_equal(saved.offsets, expected.offsets) and np.array_equal(saved.values, expected.values)

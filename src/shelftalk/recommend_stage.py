@@ -161,8 +161,8 @@ def _calls_of_measurements(run: Run, cost: Mapping[TaskName, int]) -> list[Plann
     split, experiment = run.split, run.experiment
     calls: list[PlannedCall] = []
     for task in _tasks_with_held_out_templates(run):
-        requests, _ = held_out_templates.drawn(split, task, experiment.seed)
-        calls += [PlannedCall("other wordings", len(requests), cost.get(task, 1))] * len(held_out_templates.WORDINGS)
+        requests, _ = held_out_templates.sampled_requests(split, task, experiment.seed)
+        calls += [PlannedCall("other wordings", len(requests), cost.get(task, 1))] * len(held_out_templates.TEMPLATES)
     # an exact search, and one by the settings' own beams with either way to finish
     searches = len(MEASURED_BEAMS) + 3
     users = min(experiment.evaluation.search_error_users, len(split.retrieval_requests("validation")[0]))
@@ -188,10 +188,10 @@ def _measure_held_out_templates(run: Run) -> None:
     if tasks := _tasks_with_held_out_templates(run):
         models = {
             wording: model.with_template(held_out=wording == "held out")
-            for wording in held_out_templates.WORDINGS
+            for wording in held_out_templates.TEMPLATES
         }
         with beside(path) as part:
-            held_out_templates.ask(models, tasks, run.split, run.experiment.seed).write_parquet(part)
+            held_out_templates.evaluate(models, tasks, run.split, run.experiment.seed).write_parquet(part)
 
 
 def _measure_search_error(run: Run) -> None:

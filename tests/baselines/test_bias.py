@@ -30,8 +30,8 @@ class TestBias(RaterExam):
 
 
 def hand_made_split() -> Split:
-    """Visible ratings: u1 a 5, u1 b 3, u2 a 4; validation: u2 b. The last two events of each user have no
-    rating."""
+    """Visible ratings: u1 a 5, u1 b 3, u2 a 4; validation: u2 b. The last two events of each user
+    have no rating."""
     rows = [("u1", "a", 5.0), ("u1", "b", 3.0), ("u2", "a", 4.0), ("u2", "b", 1.0)]
     rows += [(user, item, None) for user in ("u1", "u2") for item in "xy"]
     events = pl.DataFrame(

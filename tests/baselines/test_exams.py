@@ -1,4 +1,4 @@
-"""The exams themselves: each broken promise is found by the check that is named for it."""
+"""The exams themselves: each broken promise fails the check that is named for it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from shelftalk.baselines.popularity import Popularity, fit_popularity
 from shelftalk.data.splitting import Split
 from shelftalk.records import Filter, Ranking, Request
-from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, may_come_back
+from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, eligible_items
 
 Spoil = Callable[[Split, Sequence[Request], list[Ranking]], list[Ranking]]
 
@@ -99,11 +99,11 @@ class Careless:
 
 
 def _kept(request: Request, answer: Ranking) -> Ranking:
-    """What may come back, looked at only when all is found."""
+    """The eligible items, filtered only after the search."""
     kept = [
         (item, score)
         for item, score in zip(answer.items, answer.scores, strict=True)
-        if item in may_come_back(request)
+        if item in eligible_items(request)
     ]
     return Ranking(answer.user, tuple(item for item, _ in kept), tuple(score for _, score in kept))
 
@@ -121,7 +121,7 @@ def with_the_first_filter(requests: Sequence[Request]) -> list[Request]:
 
 
 def with_anything_where_nothing_is_left(requests: Sequence[Request]) -> list[Request]:
-    return [request if may_come_back(request) else replace(request, filter=None) for request in requests]
+    return [request if eligible_items(request) else replace(request, filter=None) for request in requests]
 
 
 def with_known_labels(requests: Sequence[Request]) -> list[Request]:
@@ -149,7 +149,7 @@ def with_known_labels(requests: Sequence[Request]) -> list[Request]:
             False,
             RecommenderExam.test_a_request_that_leaves_nothing_gets_an_empty_ranking,
         ),
-        (with_known_labels, False, RecommenderExam.test_strangers_in_a_request_are_named),
+        (with_known_labels, False, RecommenderExam.test_unknown_items_in_a_request_are_named),
     ],
 )
 def test_a_recommender_that_misreads_its_requests_fails_its_check(

@@ -72,9 +72,9 @@ def test_ranking_reads_the_same_scores_as_retrieval():
 
 
 def test_an_empty_history_gets_the_popular_items():
-    asked = [Request("u", ())]
-    (knn,) = fit_item_knn(exam_split(), FIXED, seed=0).recommend(asked, 20)
-    (popular,) = fit_popularity(exam_split()).recommend(asked, 20)
+    requests = [Request("u", ())]
+    (knn,) = fit_item_knn(exam_split(), FIXED, seed=0).recommend(requests, 20)
+    (popular,) = fit_popularity(exam_split()).recommend(requests, 20)
     assert knn.items == popular.items and set(knn.scores) == {0.0}
 
 
@@ -102,9 +102,8 @@ def test_the_validation_ndcg_is_that_of_its_own_recommendations():
         1 / np.log2(items.index(truth) + 2) if truth in items else 0.0
         for items, truth in zip(lists, truths, strict=True)
     ]
-    assert model.validation_ndcg == pytest.approx(
-        np.mean(gains), abs=0.02
-    )  # ties: mean rank there, popularity here
+    # ties: mean rank there, popularity here
+    assert model.validation_ndcg == pytest.approx(np.mean(gains), abs=0.02)
 
 
 def test_the_choice_does_not_look_at_the_test_items():
@@ -140,9 +139,8 @@ def test_a_catalogue_without_titles_or_any_text_is_recommended_from():
 
 def test_an_item_outside_the_catalogue_is_named():
     model = fit_item_knn(exam_split(), FIXED, seed=0)
-    long = Request(
-        "u", ("nowhere", *exam_split().dataset.item_ids[:20])
-    )  # further back than the recipe looks
+    # further back than the recipe looks
+    long = Request("u", ("nowhere", *exam_split().dataset.item_ids[:20]))
     with pytest.raises(UnknownItem, match='"nowhere" in the request of user "u"'):
         model.recommend([long], 5)
 

@@ -21,7 +21,7 @@ class TestPopularityRanks(RankerExam):
         return fit_popularity(split)
 
 
-def test_scores_are_training_counts_and_ties_stand_in_catalogue_order():
+def test_scores_are_training_counts_and_ties_are_in_catalogue_order():
     split = exam_split()
     catalogue = split.dataset.item_ids
     (ranking,) = fit_popularity(split).recommend([Request("u", ())], len(catalogue))

@@ -24,7 +24,7 @@ from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import ServedTask
-from shelftalk.testing.exams import STRANGER, RankerExam, RaterExam, RecommenderExam, exam_split
+from shelftalk.testing.exams import UNKNOWN_USER, RankerExam, RaterExam, RecommenderExam, exam_split
 from shelftalk.testing.task_exams import exam_context, exam_index
 
 SETTINGS = DecodingSettings(beams=20, batch_size=8)
@@ -157,7 +157,7 @@ def test_a_rating_is_the_expected_value_over_the_rating_texts_and_not_the_likeli
 
 
 def test_more_items_than_beams_can_be_asked_for(model: LanguageModelRecommender):
-    (ranking,) = model.recommend([Request(STRANGER, ())], 50)
+    (ranking,) = model.recommend([Request(UNKNOWN_USER, ())], 50)
     assert len(set(ranking.items)) == 50
 
 
@@ -190,7 +190,7 @@ def test_a_wording_that_training_never_saw_can_be_asked(model: LanguageModelReco
     ],
 )
 def test_an_item_of_another_catalogue_is_refused(model: LanguageModelRecommender, method: str, where: str):
-    request = Request(STRANGER, ("i1",), candidates=("i2", "i3"), item="i4")
+    request = Request(UNKNOWN_USER, ("i1",), candidates=("i2", "i3"), item="i4")
     request = replace(request, **{where: "i-of-another" if where == "item" else ("i-of-another",)})
     with pytest.raises(UnknownItem, match="i-of-another"):
         model.recommend([request], 3) if method == "recommend" else getattr(model, method)([request])

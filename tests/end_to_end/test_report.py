@@ -13,7 +13,7 @@ import pytest
 from shelftalk import parts
 from shelftalk.experiment import Experiment
 from shelftalk.report.content import CHANGE, ReportContent
-from shelftalk.report.from_run import ADDED_UP, content_of
+from shelftalk.report.from_run import SUMMED_LOSS, content_of
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
 from shelftalk.runs import Run
@@ -33,7 +33,7 @@ def test_the_page_is_one_file_without_any_reference_to_the_outside(finished: Run
         "results",
         "people",
         "slices",
-        "wordings",
+        "templates",
         "search",
         "caveats",
         "training",
@@ -68,34 +68,34 @@ def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(
     content: ReportContent, tiny: Experiment
 ) -> None:
     assert {point.part for point in content.curves if point.task == "all"} == {"training"}
-    assert {point.task for point in content.curves if point.part == "validation"} == {*parts.SERVED, ADDED_UP}
+    assert {point.task for point in content.curves if point.part == "validation"} == {*parts.SERVED, SUMMED_LOSS}
     by_task = {
         point.task: point.loss
         for point in content.curves
         if point.step == content.best_step and point.part == "validation"
     }
-    assert by_task[ADDED_UP] == pytest.approx(sum(by_task[task] for task in tiny.training.judged_by))
-    assert by_task[ADDED_UP] == min(point.loss for point in content.curves if point.task == ADDED_UP)
+    assert by_task[SUMMED_LOSS] == pytest.approx(sum(by_task[task] for task in tiny.training.judged_by))
+    assert by_task[SUMMED_LOSS] == min(point.loss for point in content.curves if point.task == SUMMED_LOSS)
 
 
-def test_both_kinds_of_template_are_measured_on_the_validation_part(content: ReportContent) -> None:
+def test_seen_and_held_out_templates_are_evaluated_on_the_validation_part(content: ReportContent) -> None:
     expected = [
-        (f"{task} (validation part)", wording)
+        (f"{task} (validation part)", templates)
         for task in parts.SERVED
-        for wording in ("seen", "held out", CHANGE)
+        for templates in ("seen", "held out", CHANGE)
     ]
-    assert [(row.task, row.wording) for row in content.wording] == expected
-    assert {row.n for row in content.wording if not row.task.startswith("rating")} == {30}
-    seen, held_out, change = (dict(row.metrics) for row in content.wording[-3:])
+    assert [(row.task, row.templates) for row in content.held_out_templates] == expected
+    assert {row.n for row in content.held_out_templates if not row.task.startswith("rating")} == {30}
+    seen, held_out, change = (dict(row.metrics) for row in content.held_out_templates[-3:])
     assert change == pytest.approx({metric: held_out[metric] - seen[metric] for metric in seen})
     assert all(
         low <= row.metrics[metric] <= high
-        for row in content.wording
+        for row in content.held_out_templates
         for metric, (low, high) in row.intervals.items()
     )
     assert (
-        "behind the retrieval prompt" in content.template_note
-        and "no held-out wording" not in content.template_note
+        "after the retrieval prompt" in content.held_out_templates_note
+        and "no held-out template" not in content.held_out_templates_note
     )
 
 
@@ -103,7 +103,7 @@ def test_both_kinds_of_template_are_measured_on_the_validation_part(content: Rep
     ("left", "sentence"),
     [(2, "for rating: the templates of rating"), (0, "for retrieval and ranking and rating:")],
 )
-def test_tasks_without_a_held_out_wording_are_named(
+def test_tasks_without_a_held_out_template_are_named(
     finished: RunFolder, tiny: Experiment, tmp_path: Path, left: int, sentence: str
 ) -> None:
     copy = RunFolder(Path(shutil.copytree(finished.path, tmp_path / "run")))
@@ -115,10 +115,10 @@ def test_tasks_without_a_held_out_wording_are_named(
     sign_anew(copy, "recommend.aligned")
     content = content_of(Run(copy, tiny))
     assert (
-        "There is no held-out wording " + sentence in content.template_note
-        and len(content.wording) == 3 * left
+        "There is no held-out template " + sentence in content.held_out_templates_note
+        and len(content.held_out_templates) == 3 * left
     )
-    assert content.template_note in render_markdown(content) and 'id="wordings"' in render_html(content)
+    assert content.held_out_templates_note in render_markdown(content) and 'id="templates"' in render_html(content)
 
 
 def test_beams_are_held_against_the_true_top_of_the_same_users(
@@ -167,7 +167,7 @@ def test_model_and_stages_are_described_from_the_manifests(
         content.model["parameters"] == train.facts["parameters"]
         and content.model["tokens read"] == train.facts["tokens"]
     )
-    expected = [f"ask {name}" for name in parts.MODELS]
+    expected = [f"recommend {name}" for name in parts.MODELS]
     assert [stage.name for stage in content.stages] == [
         "prepare",
         "index",

@@ -1,5 +1,5 @@
-"""All models side by side: what metrics.json holds, which pairs are compared, and that the test part is what
-is measured."""
+"""All models side by side: what metrics.json holds, which pairs are compared, and that the test part
+is what is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
-from shelftalk.evaluation.comparison import COMPARED, Comparison, compare, evaluated, requests_of
+from shelftalk.evaluation.comparison import COMPARED, Comparison, compare, per_user_table, requests_of
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
@@ -67,7 +67,7 @@ def test_metrics_and_intervals_are_those_of_the_test_parts_tables(
     requests, truths = requests_of(split, task, "test")
     assert set(compared.metrics[task]) == {name + end for name in answers[task] for end in ("", ".ci")}
     for name, given in answers[task].items():
-        frame = evaluated(task, given, requests, truths, split)
+        frame = per_user_table(task, given, requests, truths, split)
         kept = compared.tables[task].filter(model=name).drop("model")
         assert kept.equals(frame) and list(compared.tables[task].columns)[0] == "model"
         assert compared.metrics[task][name] == summarise(frame, task)
@@ -92,13 +92,13 @@ def test_every_model_is_compared_with_each_that_follows_it_in_the_metrics_laid_d
     expected = [(task, *pair, metric) for task in TASKS for metric in COMPARED[task] for pair in pairs[task]]
     assert table.select("task", "first", "second", "metric").rows() == expected
     frames = {name: compared.tables["ranking"].filter(model=name) for name in ("popular", "knowing")}
-    found = paired_difference(frames["popular"], frames["knowing"], "ndcg@10", RESAMPLES, seed=SEED)
+    difference = paired_difference(frames["popular"], frames["knowing"], "ndcg@10", RESAMPLES, seed=SEED)
     row = table.row(by_predicate=(pl.col("task") == "ranking") & (pl.col("metric") == "ndcg@10"), named=True)
-    assert {name: row[name] for name in ("value", "low", "high", "p", "n")} == vars(found)
-    assert found.high < 0 and found.n == 25
+    assert {name: row[name] for name in ("value", "low", "high", "p", "n")} == vars(difference)
+    assert difference.high < 0 and difference.n == 25
 
 
-def test_slices_stand_in_one_table_by_task(split: Split, answers: Any, compared: Comparison):
+def test_slices_are_in_one_table_by_task(split: Split, answers: Any, compared: Comparison):
     popularity = dict(zip(split.dataset.item_ids, split.popularity.tolist(), strict=True))
     for task in TASKS:
         table = compared.tables[task]

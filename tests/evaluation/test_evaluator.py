@@ -1,5 +1,5 @@
-"""The evaluator: answers are checked, ties take their mean rank, and every number comes back out of the
-table."""
+"""The evaluator: answers are checked, ties take their mean rank, and every number comes back out
+of the table."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from shelftalk.evaluation.metrics import RANK_METRICS, metric_names
 from shelftalk.records import Ranking, Request
 
 CATALOGUE = [f"i{number}" for number in range(30)]
-ASKED = Request("u", ("i0", "i1"))
+REQUEST = Request("u", ("i0", "i1"))
 ANSWER = Ranking("u", tuple(CATALOGUE[2:22]), tuple(range(20, 0, -1)))
 
 
-def test_a_retrieval_row_holds_the_place_in_the_list():
-    requests = [ASKED, replace(ASKED, user="v")]
+def test_a_retrieval_row_holds_the_position_in_the_list():
+    requests = [REQUEST, replace(REQUEST, user="v")]
     frame = evaluate_retrieval([ANSWER, replace(ANSWER, user="v")], requests, ["i4", "i25"], CATALOGUE)
     assert frame.columns == ["user", "item", "rank", "history_length", *metric_names("retrieval")]
     assert frame["user"].to_list() == ["u", "v"] and frame["item"].to_list() == ["i4", "i25"]
@@ -50,8 +50,8 @@ def test_a_retrieval_row_holds_the_place_in_the_list():
 WRONG = {
     "names an item twice": replace(ANSWER, items=("i2", "i2", *ANSWER.items[2:])),
     "not in the catalogue": replace(ANSWER, items=("elsewhere", *ANSWER.items[1:])),
-    "of its own history": replace(ANSWER, items=("i1", *ANSWER.items[1:])),
-    "holds 19 items where 20": replace(ANSWER, items=ANSWER.items[:19], scores=ANSWER.scores[:19]),
+    "which is in its history": replace(ANSWER, items=("i1", *ANSWER.items[1:])),
+    "holds 19 items and not 20": replace(ANSWER, items=ANSWER.items[:19], scores=ANSWER.scores[:19]),
     "increase along the list": replace(ANSWER, scores=(*ANSWER.scores[:18], 1.0, 2.0)),
     "is not a number": replace(ANSWER, scores=(float("nan"), *ANSWER.scores[1:])),
     "keep the order": replace(ANSWER, user="v"),
@@ -61,29 +61,29 @@ WRONG = {
 @pytest.mark.parametrize("message", WRONG)
 def test_a_broken_retrieval_answer_is_refused(message: str):
     with pytest.raises(InvalidAnswer, match=message):
-        evaluate_retrieval([WRONG[message]], [ASKED], ["i4"], CATALOGUE)
+        evaluate_retrieval([WRONG[message]], [REQUEST], ["i4"], CATALOGUE)
 
 
 def test_a_missing_answer_is_refused():
     with pytest.raises(InvalidAnswer, match="0 rankings for 1 requests"):
-        evaluate_retrieval([], [ASKED], ["i4"], CATALOGUE)
+        evaluate_retrieval([], [REQUEST], ["i4"], CATALOGUE)
 
 
 def test_a_single_score_that_is_no_number_is_refused():
-    asked = Request("u", tuple(CATALOGUE[1:]))
+    request = Request("u", tuple(CATALOGUE[1:]))
     with pytest.raises(InvalidAnswer, match="is not a number"):
-        evaluate_retrieval([Ranking("u", ("i0",), (float("nan"),))], [asked], ["i0"], CATALOGUE)
+        evaluate_retrieval([Ranking("u", ("i0",), (float("nan"),))], [request], ["i0"], CATALOGUE)
 
 
 def test_a_list_may_be_short_where_no_more_is_left():
-    asked = Request("u", tuple(CATALOGUE[:25]))
+    request = Request("u", tuple(CATALOGUE[:25]))
     answer = Ranking("u", tuple(CATALOGUE[25:]), (5, 4, 3, 2, 1))
-    assert evaluate_retrieval([answer], [asked], ["i26"], CATALOGUE)["rank"].to_list() == [2.0]
+    assert evaluate_retrieval([answer], [request], ["i26"], CATALOGUE)["rank"].to_list() == [2.0]
 
 
 def test_lists_too_short_for_the_metrics_are_refused():
     with pytest.raises(ValueError, match="lists of 20, not of 10"):
-        evaluate_retrieval([ANSWER], [ASKED], ["i4"], CATALOGUE, k=10)
+        evaluate_retrieval([ANSWER], [REQUEST], ["i4"], CATALOGUE, k=10)
 
 
 def test_equal_candidates_share_their_mean_rank():
@@ -117,7 +117,7 @@ def test_a_ranking_of_anything_but_the_candidates_is_refused(items: tuple[str, .
 
 
 def test_a_truth_outside_the_candidates_is_refused():
-    with pytest.raises(ValueError, match='do not hold the item "z"'):
+    with pytest.raises(ValueError, match='do not hold the relevant item "z"'):
         evaluate_ranking([Ranking("u", ("a",), (1,))], [Request("u", (), candidates=("a",))], ["z"])
 
 

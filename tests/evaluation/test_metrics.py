@@ -31,6 +31,7 @@ def test_recall_is_one_up_to_k():
 
 
 def test_ndcg_is_the_logarithmic_discount_up_to_k():
+    # 1 / log2(2, 3, 4, 6, 6.5, 11)
     expected = [
         1,
         0.6309298,
@@ -42,7 +43,7 @@ def test_ndcg_is_the_logarithmic_discount_up_to_k():
         0,
         0,
         0,
-    ]  # 1 / log2(2, 3, 4, 6, 6.5, 11)
+    ]
     assert ndcg(RANKS, 10).tolist() == pytest.approx(expected, abs=1e-6)
 
 

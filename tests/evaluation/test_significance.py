@@ -47,16 +47,18 @@ def test_p_agrees_with_scipys_sign_flips():
     expected = stats.permutation_test(
         (a,), np.mean, permutation_type="samples", n_resamples=20_000, rng=2
     ).pvalue
-    found = paired_difference(ranking_frame(a), ranking_frame(np.zeros(150)), "ndcg@10", permutations=20_000)
+    difference = paired_difference(
+        ranking_frame(a), ranking_frame(np.zeros(150)), "ndcg@10", permutations=20_000
+    )
     assert 0.01 < expected < 0.9
-    assert found.p == pytest.approx(expected, abs=0.015)
+    assert difference.p == pytest.approx(expected, abs=0.015)
 
 
 def test_p_is_exact_in_size_for_a_handful_of_users():
-    found = paired_difference(
+    difference = paired_difference(
         ranking_frame(np.ones(5)), ranking_frame(np.zeros(5)), "hr@1", permutations=40_000
     )
-    assert found.p == pytest.approx(2 / 2**5, abs=0.005)  # only all signs equal is as extreme
+    assert difference.p == pytest.approx(2 / 2**5, abs=0.005)  # only all signs equal is as extreme
 
 
 def test_an_rmse_difference_agrees_with_exchanging_whole_users_by_hand():
@@ -70,12 +72,12 @@ def test_an_rmse_difference_agrees_with_exchanging_whole_users_by_hand():
         return float(np.sqrt(np.mean(first**2)) - np.sqrt(np.mean(second**2)))
 
     all_gaps = np.array([gap((i, j, k)) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
-    found = paired_difference(
+    difference = paired_difference(
         rating_frame(users, errors[0]), rating_frame(users, errors[1]), "rmse", permutations=40_000
     )
-    assert found.value == pytest.approx(all_gaps[0])
-    assert found.n == 3
-    assert found.p == pytest.approx(np.mean(np.abs(all_gaps) >= abs(all_gaps[0]) - 1e-12), abs=0.01)
+    assert difference.value == pytest.approx(all_gaps[0])
+    assert difference.n == 3
+    assert difference.p == pytest.approx(np.mean(np.abs(all_gaps) >= abs(all_gaps[0]) - 1e-12), abs=0.01)
 
 
 def test_equal_models_differ_by_nothing():
@@ -114,7 +116,7 @@ def test_chunks_leave_no_resample_out(monkeypatch: pytest.MonkeyPatch):
     assert in_chunks[1].p == at_once[1].p
 
 
-def test_models_side_by_side_have_the_intervals_that_each_has_alone():
+def test_models_side_by_side_have_the_same_intervals_as_one_by_one():
     frames = {name: ranking_frame(RNG.random(40)) for name in ("one", "two", "three")}
     together = intervals_side_by_side(frames, ["hr@1", "ndcg@10"], 500, seed=4)
     for name, frame in frames.items():

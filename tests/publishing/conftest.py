@@ -24,8 +24,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     torch.set_num_threads(1)
     position = tmp_path_factory.mktemp("publishing")
     world = save_world(tiny_world(users=30, items=50), position / "secret-place" / "shop-data")
-    wordings = position / "secret-place" / "own.toml"
-    wordings.write_text(
+    templates = position / "secret-place" / "own.toml"
+    templates.write_text(
         '[[template]]\nname = "own"\nsource = "After these {nouns}:\\n{history}"\ntarget = "{item}"\n'
     )
     changes = {
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         "evaluation": {"search_error_users": 0, "held_out_templates": False},
     }
     file = write_experiment(
-        position / "tiny.toml", world, tasks={"retrieval": {"templates": str(wordings)}}, **changes
+        position / "tiny.toml", world, tasks={"retrieval": {"templates": str(templates)}}, **changes
     )
     folder = RunFolder(position / "run")
     stages.run_all(folder, load_experiment(file))

@@ -29,21 +29,21 @@ def test_the_front_matter_holds_the_models_own_figures(run: RunFolder, published
     assert data.library_name == "transformers" and "recommendation" in data.tags
     assert data.get("license") is None and data.get("base_model") is None and data.model_name == "tiny"
     metrics = json.loads(run.metrics.read_text())
-    told = {(result.task_type, result.metric_type): result for result in data.eval_results}
+    results = {(result.task_type, result.metric_type): result for result in data.eval_results}
     shown = {
         (task, metric): value
         for task in metrics
         for metric, value in metrics[task]["aligned"].items()
         if metric != "ndcg@1"
     }
-    assert {key: result.metric_value for key, result in told.items()} == pytest.approx(shown, abs=1e-6)
-    for (task, metric), result in told.items():
+    assert {key: result.metric_value for key, result in results.items()} == pytest.approx(shown, abs=1e-6)
+    for (task, metric), result in results.items():
         low, high = metrics[task]["aligned.ci"][metric]
         assert result.metric_name.endswith(f"95 % interval [{figure(low)}, {figure(high)}]")
         assert result.dataset_name == "shop-data"
 
 
-def test_the_card_tells_data_protocol_limits_and_versions(published: Path) -> None:
+def test_the_card_has_data_protocol_limits_and_versions(published: Path) -> None:
     card = (published / "README.md").read_text("utf-8")
     headings = [
         "Use",
@@ -56,13 +56,13 @@ def test_the_card_tells_data_protocol_limits_and_versions(published: Path) -> No
         "Versions",
     ]
     assert re.findall(r"^## (.*)", card, re.MULTILINE) == headings
-    for said in (
+    for sentence in (
         "Each user's last interaction is the test",
         "Leave-one-out lets a model learn",
         "SHA-256 of items.parquet",
         "transformers |",
     ):
-        assert said in card
+        assert sentence in card
     assert MOVIELENS not in card
 
 

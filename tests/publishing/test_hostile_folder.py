@@ -1,5 +1,5 @@
-"""A published folder from outside is hostile: it opens as what it says, or not at all in one sentence, and
-runs nothing.
+"""A published folder from outside is hostile: it opens as what it claims to be, or is refused in one
+sentence, and runs no code.
 
 SHELFTALK_FUZZ=5000 tries so many damages of every file in place of a few.
 """
@@ -23,7 +23,7 @@ import tomli_w
 
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, ShelftalkError, UnreadableFile
 from shelftalk.publishing import open_recommender
-from shelftalk.publishing.contents import ALWAYS, Facts, hashes
+from shelftalk.publishing.contents import REQUIRED, Facts, hashes
 from shelftalk.publishing.opening import with_prior
 from shelftalk.records import Request
 
@@ -32,11 +32,13 @@ TRIES = int(os.environ.get("SHELFTALK_FUZZ", "4"))
 SECONDS = 60.0
 """More than opening a tiny folder takes on the busiest machine; an endless loop takes longer."""
 FILES = (
-    "shelftalk.json", *ALWAYS, "model.safetensors", "tokenizer.json", "templates/retrieval.toml", "templates/ranking.toml",
+    "shelftalk.json", *REQUIRED, "model.safetensors", "tokenizer.json", "templates/retrieval.toml",
+    "templates/ranking.toml",
     "templates/rating.toml",
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
-    None, True, -1, 0, 3, 10**12, -(10**30), 1e308, float("nan"), "", "x", "planted:Thing", "../../../etc/passwd", [], {}, [[]], {"a": {}},
+    None, True, -1, 0, 3, 10**12, -(10**30), 1e308, float("nan"), "", "x", "planted:Thing",
+    "../../../etc/passwd", [], {}, [[]], {"a": {}},
 )  # fmt: skip
 
 
@@ -58,8 +60,8 @@ def with_json(path: Path, **changes: Any) -> None:
 
 
 def check_sentence(error: BaseException) -> None:
-    said = str(error)
-    assert said and "\n" not in said and said.endswith(".") and "shelftalk-" not in said, said
+    message = str(error)
+    assert message and "\n" not in message and message.endswith(".") and "shelftalk-" not in message, message
 
 
 def opened_or_refused(folder: Path) -> bool:
@@ -69,14 +71,14 @@ def opened_or_refused(folder: Path) -> bool:
     try:
         model = open_recommender(folder)
         some = model.index.item_ids[:3]
-        asked = Request("anyone", some, ratings=(1.0, None, 5.0), candidates=some, item=some[0])
+        request = Request("anyone", some, ratings=(1.0, None, 5.0), candidates=some, item=some[0])
         for ranking in (
-            *model.recommend([asked], 5),
-            *(model.rank([asked]) if "ranking" in model.tasks else ()),
+            *model.recommend([request], 5),
+            *(model.rank([request]) if "ranking" in model.tasks else ()),
         ):
             assert set(ranking.items) <= set(model.index.item_ids) and np.isfinite(ranking.scores).all()
         if "rating" in model.tasks:
-            assert np.isfinite(model.rate([asked])).all()
+            assert np.isfinite(model.rate([request])).all()
     except ShelftalkError as error:
         check_sentence(error)
         return False
@@ -118,14 +120,14 @@ def test_an_experiment_that_names_code_everywhere_opens_without_it(
     settings["prior"] |= {"model": "planted:Thing", "rating_model": "planted:Thing"}
     settings["tasks"]["planted:Thing"] = {"weight": 1.0}
     (folder / "experiment.toml").write_text(tomli_w.dumps(settings))
-    asked = Request("anyone", ())
-    assert open_recommender(signed(folder)).recommend([asked], 5) == open_recommender(published).recommend(
-        [asked], 5
+    request = Request("anyone", ())
+    assert open_recommender(signed(folder)).recommend([request], 5) == open_recommender(published).recommend(
+        [request], 5
     )
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["a kind that transformers has", "a kind of its own"])
-def test_an_auto_map_neither_runs_nor_asks(
+def test_an_auto_map_neither_runs_nor_prompts(
     known: bool, copied: Copied, planted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = copied()
@@ -145,8 +147,8 @@ def test_an_auto_map_neither_runs_nor_asks(
 
 
 def test_what_is_not_listed_is_not_read(copied: Copied, published: Path) -> None:
-    """An adapter's configuration would lead transformers to another model, vectors of symbols to another
-    file."""
+    """An adapter's configuration would lead transformers to another model, vectors of symbols
+    to another file."""
     folder = copied()
     for name in (
         "adapter_config.json",
@@ -159,11 +161,13 @@ def test_what_is_not_listed_is_not_read(copied: Copied, published: Path) -> None
     facts = json.loads((folder / "shelftalk.json").read_text())
     del facts["files"]["generation_config.json"]
     (folder / "shelftalk.json").write_text(json.dumps(facts))
-    asked = Request("anyone", ())
-    assert open_recommender(folder).recommend([asked], 5) == open_recommender(published).recommend([asked], 5)
+    request = Request("anyone", ())
+    assert open_recommender(folder).recommend([request], 5) == open_recommender(published).recommend(
+        [request], 5
+    )
 
 
-@pytest.mark.parametrize("name", [*ALWAYS, "model.safetensors", "templates/retrieval.toml"])
+@pytest.mark.parametrize("name", [*REQUIRED, "model.safetensors", "templates/retrieval.toml"])
 def test_a_file_whose_hash_is_left_out_is_refused(name: str, copied: Copied) -> None:
     folder = copied()
     facts = json.loads((folder / "shelftalk.json").read_text())
@@ -216,9 +220,9 @@ def test_the_links_of_a_hubs_cache_are_followed(published: Path, tmp_path: Path)
         link = snapshot / path.relative_to(published)
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(os.path.relpath(blobs / str(number), link.parent))
-    asked = Request("anyone", ())
-    assert open_recommender(snapshot).recommend([asked], 5) == open_recommender(published).recommend(
-        [asked], 5
+    request = Request("anyone", ())
+    assert open_recommender(snapshot).recommend([request], 5) == open_recommender(published).recommend(
+        [request], 5
     )
 
 
@@ -277,12 +281,14 @@ def test_tables_that_do_not_go_together_are_refused(copied: Copied) -> None:
             open_recommender(signed(folder))
 
 
-def test_a_config_that_asks_for_more_than_there_is_is_refused_at_once(copied: Copied) -> None:
+def test_a_config_that_needs_more_than_there_is_is_refused_at_once(copied: Copied) -> None:
     folder = copied()
     before = (folder / "config.json").read_bytes()
     changes: tuple[dict[str, Any], ...] = (
-        {"num_hidden_layers": 10**9}, {"hidden_size": 2**20}, {"vocab_size": 2**30}, {"intermediate_size": -1}, {"model_type": "t5"},
-        {"num_hidden_layers": 0}, {"quantization_config": {"quant_method": "bitsandbytes"}}, {"num_attention_heads": 10**9},
+        {"num_hidden_layers": 10**9}, {"hidden_size": 2**20}, {"vocab_size": 2**30},
+        {"intermediate_size": -1}, {"model_type": "t5"},
+        {"num_hidden_layers": 0}, {"quantization_config": {"quant_method": "bitsandbytes"}},
+        {"num_attention_heads": 10**9},
     )  # fmt: skip
     for change in changes:
         with_json(folder / "config.json", **change)
@@ -417,29 +423,31 @@ def test_whatever_is_written_into_a_file_it_opens_or_is_refused(
         (folder / "shelftalk.json").write_bytes(facts)
 
 
-def test_a_precision_that_is_not_here_is_fp32_or_refused_where_it_is_asked_for(
+def test_a_precision_that_is_not_here_is_fp32_or_refused_where_it_is_requested(
     copied: Copied, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
-    from shelftalk.models import hardware
+    from shelftalk.models import precision as precisions
 
     if torch.cuda.is_available():
         pytest.skip("needs a machine without a GPU")
-    monkeypatch.setattr(hardware, "has_bf16", lambda: False)
+    monkeypatch.setattr(precisions, "has_bf16", lambda: False)
     folder = copied()
     text = (folder / "experiment.toml").read_text()
-    asked, whole = Request("anyone", ()), open_recommender(published, precision="fp32")
+    request, whole = Request("anyone", ()), open_recommender(published, precision="fp32")
     for precision in ("fp16", "bf16"):
         (folder / "experiment.toml").write_text(
             text.replace('precision = "auto"', f'precision = "{precision}"')
         )
         model = open_recommender(signed(folder))
         assert not model.backbone.fp16 and not model.backbone.bf16
-        assert model.recommend([asked], 5) == whole.recommend([asked], 5)
+        assert model.recommend([request], 5) == whole.recommend([request], 5)
         with pytest.raises(
             SettingsError, match=f'has no {precision}; give precision = "fp32", or none'
         ) as caught:
             open_recommender(folder, precision=precision)  # type: ignore[arg-type]
         check_sentence(caught.value)
-        assert open_recommender(folder, precision="fp32").recommend([asked], 5) == whole.recommend([asked], 5)
+        assert open_recommender(folder, precision="fp32").recommend([request], 5) == whole.recommend(
+            [request], 5
+        )

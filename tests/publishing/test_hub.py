@@ -20,8 +20,8 @@ from tests.end_to_end.tiny import call
 
 
 class Hub:
-    """Keeps what is uploaded in a folder; `public`: the repository is there and open to all; `fails`: what it
-    raises."""
+    """Keeps what is uploaded in a folder; `public`: the repository is there and open to all; `fails`:
+    what it raises."""
 
     def __init__(self, position: Path, public: bool = False, fails: Exception | None = None) -> None:
         self.position, self.private, self.fails = position, not public, fails
@@ -82,7 +82,7 @@ def test_a_public_repository_is_met_only_by_those_who_say_public(published: Path
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "message"),
     [
         (refusal(403), "the hub refused .* your token may write there"),
         (OfflineModeIsEnabled("offline mode"), "cannot be reached .*push it again where there is a network"),
@@ -93,13 +93,15 @@ def test_a_public_repository_is_met_only_by_those_who_say_public(published: Path
         ),
     ],
 )
-def test_each_failure_is_one_sentence(error: Exception, said: str, published: Path, tmp_path: Path) -> None:
-    with pytest.raises(HubError, match=said) as caught:
+def test_each_failure_is_one_sentence(
+    error: Exception, message: str, published: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(HubError, match=message) as caught:
         push(published, "owner/model", api=Hub(tmp_path, fails=error))
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_pushes_and_asks_for_a_token_where_there_is_none(
+def test_the_command_pushes_and_requires_a_token(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = Hub(tmp_path / "hub")

@@ -22,20 +22,20 @@ Copied = Callable[[], Path]
 
 
 @pytest.fixture(scope="module")
-def found(run: RunFolder) -> Run:
+def finished(run: RunFolder) -> Run:
     return Run(run, load_experiment(run.experiment))
 
 
-def test_the_folder_alone_answers_as_the_run(run: RunFolder, published: Path, found: Run) -> None:
+def test_the_folder_answers_as_the_run(run: RunFolder, published: Path, finished: Run) -> None:
     away = run.dataset.rename(run.path / "hidden")  # nothing of the run is needed
     try:
         model = open_recommender(published)
     finally:
         away.rename(run.dataset)
     retrieval, ranking, rating = (
-        getattr(found.split, f"{task}_requests")("test")[0] for task in ("retrieval", "ranking", "rating")
+        getattr(finished.split, f"{task}_requests")("test")[0] for task in ("retrieval", "ranking", "rating")
     )
-    theirs = found.language_model
+    theirs = finished.language_model
     assert model.recommend(retrieval, 10) == theirs.recommend(retrieval, 10)
     assert model.rank(ranking) == theirs.rank(ranking)
     assert model.rate(rating) == theirs.rate(rating)
@@ -44,19 +44,21 @@ def test_the_folder_alone_answers_as_the_run(run: RunFolder, published: Path, fo
     assert [list(ranking.items) for ranking in model.recommend(retrieval, len(kept[0]))] == kept
 
 
-def test_a_stranger_a_filter_and_an_empty_history_are_answered(published: Path, run: Run) -> None:
-    model, some = open_recommender(published), run.split.dataset.item_ids
-    brand = next(brand for brand in run.split.dataset.items["brand"] if brand)
+def test_an_unknown_user_a_filter_and_an_empty_history_are_answered(published: Path, finished: Run) -> None:
+    model, some = open_recommender(published), finished.split.dataset.item_ids
+    brand = next(brand for brand in finished.split.dataset.items["brand"] if brand)
     requests = [Request("nobody", ()), Request("nobody", tuple(some[:3]), filter=Filter(brands=(brand,)))]
-    assert model.recommend(requests, 5) == run.language_model.recommend(requests, 5)
+    assert model.recommend(requests, 5) == finished.language_model.recommend(requests, 5)
     with pytest.raises(UnknownItem, match="catalogue"):
         model.recommend([Request("nobody", ("no such item",))], 5)
 
 
-def test_the_wordings_of_the_training_are_asked_whatever_the_package_has(published: Path, run: Run) -> None:
-    request = Request("nobody", tuple(run.split.dataset.item_ids[:2]))
+def test_the_templates_of_the_training_are_used_whatever_the_package_has(
+    published: Path, finished: Run
+) -> None:
+    request = Request("nobody", tuple(finished.split.dataset.item_ids[:2]))
     prompt = open_recommender(published).prompt("retrieval", request)
-    assert prompt == run.language_model.prompt("retrieval", request)
+    assert prompt == finished.language_model.prompt("retrieval", request)
     assert prompt[0].text.startswith("After these items:")
 
 
@@ -98,9 +100,10 @@ def test_a_missing_file_and_a_folder_of_something_else_are_named(
 def test_a_tokenizer_that_reads_names_otherwise_is_refused(
     copied: Copied, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shelftalk.models.backbone import Backbone
+    from shelftalk.models.text_encoder import TextEncoder
 
-    monkeypatch.setattr(Backbone, "_symbol_ids", lambda self, run: [1] * run.count(">"))
+    ids = TextEncoder.symbol_ids.func
+    monkeypatch.setattr(TextEncoder, "symbol_ids", property(lambda encoder: dict.fromkeys(ids(encoder), 1)))
     with pytest.raises(AnotherExperiment, match="other tokens here"):
         open_recommender(copied())
 
@@ -112,11 +115,14 @@ def test_the_card_may_be_edited_and_strange_files_may_lie_beside(copied: Copied)
     assert open_recommender(folder).recommend([Request("nobody", ())], 3)
 
 
-def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Path, run: Run) -> None:
-    combined = run.model("aligned+prior")
-    knn, bias = run.model("item_knn"), run.model("bias")
+def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Path, finished: Run) -> None:
+    combined = finished.model("aligned+prior")
+    knn, bias = finished.model("item_knn"), finished.model("bias")
     ours = with_prior(published, open_recommender(published), knn, bias)
-    requests, rated = run.split.retrieval_requests("test")[0][:5], run.split.rating_requests("test")[0][:5]
+    requests, rated = (
+        finished.split.retrieval_requests("test")[0][:5],
+        finished.split.rating_requests("test")[0][:5],
+    )
     assert ours.weights == combined.weights
     assert ours.recommend(requests, 5) == combined.recommend(requests, 5) and ours.rate(
         rated
@@ -125,9 +131,9 @@ def test_a_prior_joins_by_the_weights_of_the_run_and_no_other_does(published: Pa
         with_prior(published, ours.model, replace(knn, name="mine"))
 
 
-def test_without_weights_a_prior_is_refused(copied: Copied, run: Run) -> None:
+def test_without_weights_a_prior_is_refused(copied: Copied, finished: Run) -> None:
     folder = copied()
     facts = json.loads((folder / "shelftalk.json").read_text())
     (folder / "shelftalk.json").write_text(json.dumps({**facts, "weights": []}))
     with pytest.raises(SettingsError, match="no weight of a prior for retrieval"):
-        with_prior(folder, open_recommender(folder), run.model("item_knn"))
+        with_prior(folder, open_recommender(folder), finished.model("item_knn"))

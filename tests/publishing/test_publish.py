@@ -1,4 +1,4 @@
-"""What `shelftalk publish` puts into a folder, what it tells, what it refuses."""
+"""What `shelftalk publish` puts into a folder, what it prints, what it refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError, Stag
 from shelftalk.experiment import load_experiment, save_experiment, saved_experiment
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing.card import base_model, plain_name
-from shelftalk.publishing.contents import HOLD
+from shelftalk.publishing.contents import FILE_KINDS
 from shelftalk.publishing.publish import publish, without_paths
 from shelftalk.records import Request
 from shelftalk.runs import Run
@@ -27,10 +27,14 @@ from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment
 
 
-def test_the_folder_holds_what_is_told_and_no_user(run: RunFolder, published: Path) -> None:
+def test_the_folder_holds_the_described_files_and_no_user(run: RunFolder, published: Path) -> None:
     files = contents(published)
-    told = {path.relative_to(published).as_posix() for pattern, _ in HOLD for path in published.glob(pattern)}
-    assert told == set(files)
+    described = {
+        path.relative_to(published).as_posix()
+        for pattern, _ in FILE_KINDS
+        for path in published.glob(pattern)
+    }
+    assert described == set(files)
     users = [user.encode() for user in pl.read_parquet(run.dataset / "events.parquet")["user_id"].unique()]
     text = b"".join(
         content
@@ -43,7 +47,7 @@ def test_the_folder_holds_what_is_told_and_no_user(run: RunFolder, published: Pa
     )
 
 
-def test_no_text_of_the_folder_tells_where_anything_lay(published: Path) -> None:
+def test_no_text_of_the_folder_holds_a_path_of_the_machine(published: Path) -> None:
     for name, content in contents(published).items():
         assert b"secret-place" not in content and str(published.parent.parent).encode() not in content, name
 
@@ -65,15 +69,15 @@ def test_generate_stays_inside_the_trie_by_the_folders_own_settings(published: P
     recommender = open_recommender(published)
     prompt = recommender.backbone.encode(recommender.prompt("retrieval", Request("nobody", ()))).ids
     processor = TrieLogitsProcessor(trie, tokenizer.eos_token_id, len(prompt))
-    found = model.generate(
+    generated = model.generate(
         input_ids=torch.from_numpy(prompt[None].astype("int64")),
         logits_processor=LogitsProcessorList([processor]),
     )
-    items = processor.items(found.sequences, found.sequences_scores)
+    items = processor.items(generated.sequences, generated.sequences_scores)
     assert len(set(items.tolist())) == 20 and (items >= 0).all()
 
 
-def test_publishing_again_replaces_the_folder_and_leaves_the_run_alone(
+def test_publishing_again_replaces_the_folder_and_does_not_change_the_run(
     run: RunFolder, tmp_path: Path
 ) -> None:
     copy = RunFolder(Path(shutil.copytree(run.path, tmp_path / "copy")))
@@ -153,9 +157,9 @@ def test_an_encoder_decoder_that_says_titles_and_knows_no_ratings_is_published_t
     run, experiment = RunFolder(tmp_path / "run"), load_experiment(file)
     stages.run_all(run, experiment)
     folder = publish(run.path)
-    requests, _ = (found := Run(run, experiment)).split.retrieval_requests("test")
+    requests, _ = (finished := Run(run, experiment)).split.retrieval_requests("test")
     model = open_recommender(folder)
-    assert model.recommend(requests, 5) == found.language_model.recommend(requests, 5) and set(
+    assert model.recommend(requests, 5) == finished.language_model.recommend(requests, 5) and set(
         model.tasks
     ) == {"retrieval", "ranking"}
     settings = GenerationConfig.from_pretrained(folder)
@@ -163,13 +167,13 @@ def test_an_encoder_decoder_that_says_titles_and_knows_no_ratings_is_published_t
     assert settings.max_new_tokens == model.trie.depth
 
 
-def test_the_command_tells_what_is_in_the_folder(run: RunFolder, tmp_path: Path) -> None:
+def test_the_command_prints_what_is_in_the_folder(run: RunFolder, tmp_path: Path) -> None:
     result = call("publish", run.path, "--to", tmp_path / "model")
     assert result.exit_code == 0, result.output
     assert "model.safetensors" in result.stdout or "*.safetensors" in result.stdout
     assert f"Folder: {tmp_path / 'model'}" in result.stdout
-    told = json.loads(call("publish", run.path, "--to", tmp_path / "model", "--json").stdout)
-    assert told["pushed_to"] is None and sum(row["bytes"] for row in told["files"]) == sum(
+    printed = json.loads(call("publish", run.path, "--to", tmp_path / "model", "--json").stdout)
+    assert printed["pushed_to"] is None and sum(row["bytes"] for row in printed["files"]) == sum(
         map(len, contents(tmp_path / "model").values())
     )
     early = call("publish", tmp_path / "none")

@@ -1,5 +1,5 @@
-"""A model is asked with what it was trained with, wherever the files of that are by now; and a run is only
-read when it is published."""
+"""A model uses the prompts it was trained with, whatever became of their files; and publishing only
+reads the run."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from shelftalk import stages
-from shelftalk.errors import AnotherExperiment, RunError
+from shelftalk.errors import AnotherExperiment, ChangedFile, RunError
 from shelftalk.experiment import load_experiment
 from shelftalk.model_folder import read_model_facts
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing import publish as publishing
 from shelftalk.publishing.publish import publish
 from shelftalk.records import Request
-from shelftalk.runs import Run
+from shelftalk.runs import Run, open_run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment
@@ -90,40 +90,49 @@ def test_templates_changed_between_writing_and_training_are_those_of_the_samples
     assert Run(run, experiment).language_model.prompt("retrieval", ASKED)[0].text.startswith(TRAINED)
 
 
+@pytest.mark.parametrize("undone", [True, False], ids=["undone", "removed"])
 @pytest.mark.parametrize(
-    ("old", "new", "name"),
+    ("old", "new", "name", "setting"),
     [
-        ("max_characters = 60", "max_characters = 7", "text.max_characters"),
-        ("[data]", '[data]\nitems_noun = "books"', "nouns.nouns"),
-        ("show_ratings = true", "show_ratings = false", "tasks.rating.show_ratings"),
+        ("max_characters = 60", "max_characters = 7", "text.max_characters", "text.max_characters"),
+        ("[data]", '[data]\nitems_noun = "books"', "nouns.nouns", "data.items_noun"),
+        (
+            "show_ratings = true",
+            "show_ratings = false",
+            "tasks.rating.show_ratings",
+            "tasks.rating.show_ratings",
+        ),
     ],
 )
 def test_settings_of_prompts_that_were_edited_in_the_run_are_named(
-    old: str, new: str, name: str, copy: RunFolder, tmp_path: Path
+    old: str, new: str, name: str, setting: str, undone: bool, copy: RunFolder, tmp_path: Path
 ) -> None:
+    experiment = open_run(copy.path).experiment
     text = copy.experiment.read_text()
     assert text.count(old) == 1
     copy.experiment.write_text(text.replace(old, new))
-    for work in (
-        lambda: publish(copy.path, tmp_path / "new"),
-        lambda: Run(copy, load_experiment(copy.experiment)).language_model,
-    ):
-        with pytest.raises(
-            AnotherExperiment, match=f"other settings of its prompts .*{name}.*; set them back"
-        ):
-            work()
-    copy.experiment.write_text(text)  # the remedy
+    with pytest.raises(AnotherExperiment, match=f"other settings of its prompts .*{name}.*; set them back"):
+        _ = Run(copy, load_experiment(copy.experiment)).language_model
+    edited = f"was edited after the run began .*{setting}.*; undo that or remove it, .* with another --out"
+    for work in (open_run, lambda path: publish(path, tmp_path / "new")):
+        with pytest.raises(ChangedFile, match=edited):
+            work(copy.path)
+    if undone:
+        copy.experiment.write_text(text)
+    else:
+        copy.experiment.unlink()
     assert open_recommender(publish(copy.path, tmp_path / "new")).recommend([ASKED], 3)
+    assert open_run(copy.path).experiment == experiment
 
 
-def test_a_model_of_an_earlier_version_that_tells_fewer_settings_is_asked_all_the_same(
+def test_a_model_of_an_earlier_version_with_fewer_settings_still_answers(
     copy: RunFolder,
 ) -> None:
     facts = json.loads((copy.model / "shelftalk.json").read_text())
-    told = facts.pop("prompts")
+    prompts = facts.pop("prompts")
     without_one = {
-        **told,
-        "text": {key: value for key, value in told["text"].items() if key != "max_characters"},
+        **prompts,
+        "text": {key: value for key, value in prompts["text"].items() if key != "max_characters"},
     }
     for fewer in ({}, {"prompts": without_one}):
         (copy.model / "shelftalk.json").write_text(json.dumps({**facts, **fewer}))
@@ -131,7 +140,7 @@ def test_a_model_of_an_earlier_version_that_tells_fewer_settings_is_asked_all_th
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are others on Windows")
-def test_everybody_may_read_what_everybody_may_read_elsewhere(run: RunFolder, published: Path) -> None:
+def test_all_files_are_as_readable_as_others(run: RunFolder, published: Path) -> None:
     for folder in (run.model, published):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
         assert set(modes.values()) == {modes["config.json"]}, modes
@@ -153,7 +162,7 @@ def test_a_run_that_may_only_be_read_is_published_elsewhere(copy: RunFolder, tmp
             path.chmod(path.stat().st_mode | stat.S_IWUSR)
 
 
-def test_a_place_that_may_not_be_written_is_one_sentence(
+def test_a_folder_that_may_not_be_written_is_one_sentence(
     run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(path: Path) -> None:

@@ -26,11 +26,16 @@ from shelftalk.report.content import (
 )
 
 FILMS = (
-    "Toy Story (1995)", "Heat (1995)", "Sense and Sensibility (1995)", "Twelve Monkeys (a.k.a. 12 Monkeys) (1995)",
-    "Usual Suspects, The (1995)", "Braveheart (1995)", "Pulp Fiction (1994)", "Shawshank Redemption, The (1994)",
-    "Forrest Gump (1994)", "Speed (1994)", "Jurassic Park (1993)", "Schindler's List (1993)", "Blade Runner (1982)",
-    "Terminator 2: Judgment Day (1991)", "Silence of the Lambs, The (1991)", "Fargo (1996)", "Trainspotting (1996)",
-    "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb (1964)", "Amélie (2001)", "Spirited Away (2001)",
+    "Toy Story (1995)", "Heat (1995)", "Sense and Sensibility (1995)",
+    "Twelve Monkeys (a.k.a. 12 Monkeys) (1995)",
+    "Usual Suspects, The (1995)", "Braveheart (1995)", "Pulp Fiction (1994)",
+    "Shawshank Redemption, The (1994)",
+    "Forrest Gump (1994)", "Speed (1994)", "Jurassic Park (1993)", "Schindler's List (1993)",
+    "Blade Runner (1982)",
+    "Terminator 2: Judgment Day (1991)", "Silence of the Lambs, The (1991)", "Fargo (1996)",
+    "Trainspotting (1996)",
+    "Dr. Strangelove or: How I Learned to Stop Worrying and Love the Bomb (1964)", "Amélie (2001)",
+    "Spirited Away (2001)",
 )  # fmt: skip
 COLUMNS = {
     "retrieval": ("recall@1", "recall@5", "ndcg@5", "recall@10", "ndcg@10", "recall@20", "ndcg@20", "mrr"),
@@ -51,7 +56,8 @@ VALUES = {
         "popularity": (0.0984, 0.3070, 0.2041, 0.4784, 0.2593),
     },
     "rating": {
-        "aligned+prior": (0.8701, 0.6654), "aligned": (0.8894, 0.6802), "bias": (0.8663, 0.6629), "global_mean": (1.0412, 0.8307),
+        "aligned+prior": (0.8701, 0.6654), "aligned": (0.8894, 0.6802), "bias": (0.8663, 0.6629),
+        "global_mean": (1.0412, 0.8307),
     },
 }  # fmt: skip
 BASELINES = {"item_knn", "popularity", "bias", "global_mean"}
@@ -91,7 +97,8 @@ def task_results(task: str, n: int, protocol: str, differences: tuple[Difference
 def tasks() -> tuple[TaskResults, ...]:
     return (
         task_results(
-            "retrieval", 671, "All 3,496 items minus those in the history; leave-one-out by time; train-only.",
+            "retrieval", 671,
+            "All 3,496 items minus those in the history; leave-one-out by time; train-only.",
             (
                 Difference("aligned+prior", "item_knn", "recall@10", 0.0119, 0.0015, 0.0224, 0.026),
                 Difference("aligned", "item_knn", "recall@10", -0.0194, -0.0402, -0.0015, 0.041),
@@ -100,14 +107,16 @@ def tasks() -> tuple[TaskResults, ...]:
             ),
         ),
         task_results(
-            "ranking", 671, "One item that was taken and 99 drawn uniformly from the rest; leave-one-out by time; train-only.",
+            "ranking", 671,
+            "One item taken and 99 drawn uniformly from the rest; leave-one-out by time; train-only.",
             (
                 Difference("aligned+prior", "item_knn", "ndcg@10", 0.0106, -0.0021, 0.0233, 0.101),
                 Difference("aligned", "popularity", "ndcg@10", 0.0926, 0.0693, 0.1159, 0.0002),
             ),
         ),
         task_results(
-            "rating", 9007, "Ratings split 80/10/10, events held out for retrieval taken out of training; train-only.",
+            "rating", 9007,
+            "Ratings split 80/10/10, events held out for retrieval not in training; train-only.",
             (Difference("aligned+prior", "bias", "rmse", 0.0038, 0.0011, 0.0066, 0.006),),
         ),
     )  # fmt: skip
@@ -168,7 +177,8 @@ def samples() -> tuple[ShownSample, ...]:
     return (
         ShownSample("retrieval", "took-then", (
             Segment(f"A person took: {history}.\nWhat does this person take next?\n"),
-            Segment("<a_12><b_7><c_3>", bears_loss=True, symbols=True), Segment(" Trainspotting (1996)", bears_loss=True),
+            Segment("<a_12><b_7><c_3>", bears_loss=True, symbols=True),
+            Segment(" Trainspotting (1996)", bears_loss=True),
         )),
         ShownSample("ranking", "which-of-these", (
             Segment("Taken so far: "), Segment("<a_4><b_9><c_0>", symbols=True),
@@ -176,11 +186,12 @@ def samples() -> tuple[ShownSample, ...]:
             Segment("Speed (1994)", bears_loss=True),
         )),
         ShownSample("rating", "how-many-stars", (
-            Segment("Heat (1995): 4.5 stars. Fargo (1996): 5 stars.\nHow many stars for Blade Runner (1982)? "),
+            Segment("Heat (1995): 4.5 stars. Fargo (1996): 5 stars.\nStars for Blade Runner (1982)? "),
             Segment("4.5", bears_loss=True),
         )),
         ShownSample("masked_items", "fill-in", (
-            Segment("Heat (1995), <mask>, Blade Runner (1982). Hidden: "), Segment("Fargo (1996)", bears_loss=True),
+            Segment("Heat (1995), <mask>, Blade Runner (1982). Hidden: "),
+            Segment("Fargo (1996)", bears_loss=True),
         )),
         ShownSample("masked_language", "spans", (
             Segment("Heat (19<extra_id_0>), Far<extra_id_1> (1996)\n"),
@@ -220,10 +231,13 @@ def full_content() -> ReportContent:
         command="shelftalk run --seed 42",
         data={
             "source": "MovieLens small (bundled)", "users": 671, "items": 3496, "interactions": 90072,
-            "interactions before the filter": 100004, "k-core": "5, iterated", "order": "by time; ties by seeded hash",
+            "interactions before the filter": 100004, "k-core": "5, iterated",
+            "order": "by time; ties by seeded hash",
             "items without a title": 0, "items without a brand": 3496, "ratings": True,
         },
-        machine={"processor": "x86-64, 2 cores", "memory (GB)": 7.7, "bf16": True, "GPU": None, "torch": "2.13.0"},
+        machine={
+            "processor": "x86-64, 2 cores", "memory (GB)": 7.7, "bf16": True, "GPU": None, "torch": "2.13.0",
+        },
         settings='name = "movielens-small"\nseed = 42\n\n[training]\nbatch_size = 32\nsteps = 1500\n',
         left_out=(),
         model={
@@ -232,7 +246,8 @@ def full_content() -> ReportContent:
             "targets trained": 2113408, "peak memory (GB)": 2.84,
         },
         stages=(
-            Stage("prepare", 3.1, skipped=True), Stage("index", 8.4), Stage("write", 21.0), Stage("train", 374.0),
+            Stage("prepare", 3.1, skipped=True), Stage("index", 8.4), Stage("write", 21.0),
+            Stage("train", 374.0),
             Stage("recommend", 96.0), Stage("evaluate", 14.2),
         ),
         tasks=tasks(),
@@ -246,14 +261,21 @@ def full_content() -> ReportContent:
         samples=samples(),
         users=tuple(user(number) for number in range(20)),
         users_note="Twenty people drawn with the run's seed, not picked by their results.",
-        wording=tuple(
-            TemplateRow(task, "aligned", wording, 671, {"ndcg@10": value}, {"ndcg@10": (value - 0.014, value + 0.014)})
-            for task, wording, value in (
+        held_out_templates=tuple(
+            TemplateRow(
+                task, "aligned", templates, 671, {"ndcg@10": value},
+                {"ndcg@10": (value - 0.014, value + 0.014)}
+            )
+            for task, templates, value in (
                 ("retrieval", "seen", 0.0494), ("retrieval", "held out", 0.0461),
                 ("ranking", "seen", 0.3519), ("ranking", "held out", 0.3398),
             )
-        ) + (TemplateRow("ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}),),
-        template_note="At most 671 users were asked.",
+        ) + (
+            TemplateRow(
+                "ranking", "aligned", CHANGE, 671, {"ndcg@10": -0.0121}, {"ndcg@10": (-0.0302, 0.0051)}
+            ),
+        ),
+        held_out_templates_note="At most 671 users were drawn.",
         search_error=(
             SearchErrorRow(10, "replay", 98, 0.3061, 0.0439, 1.25),
             SearchErrorRow(40, "replay", 98, 0.0102, 0.001, 0.0217),
@@ -262,9 +284,13 @@ def full_content() -> ReportContent:
         warnings=("The item index was built from what is held out.",),
         published=(
             PublishedTable(
-                "retrieval", "A well-known data set", "Retrieval, leave-one-out, candidates: all items.", ("recall@10", "ndcg@10"),
+                "retrieval", "A well-known data set", "Retrieval, leave-one-out, candidates: all items.",
+                ("recall@10", "ndcg@10"),
                 (
-                    PublishedRow("item_knn", THIS_RUN, {"recall@10": 0.1118, "ndcg@10": 0.0615}, {"recall@10": (0.0898, 0.1338)}),
+                    PublishedRow(
+                        "item_knn", THIS_RUN, {"recall@10": 0.1118, "ndcg@10": 0.0615},
+                        {"recall@10": (0.0898, 0.1338)},
+                    ),
                     PublishedRow("Elsewhere", "Doe, A Paper, 2024", {"recall@10": 0.0777}),
                 ),
             ),
@@ -275,5 +301,8 @@ def full_content() -> ReportContent:
             "The model is a reconstruction of a published idea, not of its code.",
         ),
         test_evaluations=2,
-        links=(Link("All numbers", "metrics.json"), Link("Per-user values", "evaluation/retrieval aligned.parquet")),
+        links=(
+            Link("All numbers", "metrics.json"),
+            Link("Per-user values", "evaluation/retrieval aligned.parquet"),
+        ),
     )  # fmt: skip

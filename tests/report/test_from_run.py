@@ -1,5 +1,4 @@
-"""What the report says of a run of baselines alone; of a trained model see
-tests/end_to_end/test_report.py."""
+"""The report of a run with baselines only; for a trained model see tests/end_to_end/test_report.py."""
 
 from __future__ import annotations
 
@@ -66,7 +65,7 @@ def test_every_figure_is_the_one_in_metrics_json(content: ReportContent, run: Ru
         assert task.main_metric in task.plotted and set(task.plotted) <= set(task.rows[0].metrics)
 
 
-def test_models_stand_in_the_order_in_which_they_were_named(content: ReportContent) -> None:
+def test_models_are_in_the_order_in_which_they_were_named(content: ReportContent) -> None:
     shown = [[row.model for row in task.rows] for task in content.tasks]
     assert shown == [["popularity", "item_knn"], ["popularity", "item_knn"], ["bias"]]
 
@@ -92,15 +91,15 @@ def test_slices_hold_every_user_once_in_ascending_order(content: ReportContent) 
         assert starts == sorted(starts)
 
 
-def test_nothing_is_told_of_a_model_that_was_not_trained(content: ReportContent) -> None:
-    assert not content.model and not content.curves and not content.samples and not content.wording
+def test_a_model_that_was_not_trained_has_no_section(content: ReportContent) -> None:
+    assert not content.model and not content.curves and not content.samples and not content.held_out_templates
     assert content.best_step is None
     assert not any("nano" in caveat or "2404.00245" in caveat for caveat in content.caveats)
     assert [stage.name for stage in content.stages] == [
         "prepare",
-        "ask popularity",
-        "ask item_knn",
-        "ask bias",
+        "recommend popularity",
+        "recommend item_knn",
+        "recommend bias",
         "evaluate",
     ]
 
@@ -130,7 +129,7 @@ def test_shown_users_are_drawn_by_seed_and_their_lists_are_the_saved_ones(
         assert "u" + user.label.split()[-1] not in user.label  # a running number, never the shop's id
 
 
-def test_what_was_chosen_on_validation_is_told(content: ReportContent) -> None:
+def test_what_was_chosen_on_validation_is_listed(content: ReportContent) -> None:
     assert [sentence.split(":")[0] for sentence in content.chosen] == ["item_knn", "bias"]
 
 
@@ -143,7 +142,7 @@ def test_the_command_runs_the_saved_experiment_into_another_folder(content: Repo
     assert content.command == f"shelftalk run {run.folder.experiment} --out {run.folder.path}-again"
 
 
-def test_data_without_titles_or_ratings_is_told_of_and_shown(tmp_path: Path) -> None:
+def test_data_without_titles_or_ratings_is_reported_and_shown(tmp_path: Path) -> None:
     content = content_of(made(tmp_path, untitled_world))
     assert [task.task for task in content.tasks] == ["retrieval", "ranking"]
     assert len(content.left_out) == 2 and "Rating prediction" in content.left_out[0]
@@ -152,7 +151,7 @@ def test_data_without_titles_or_ratings_is_told_of_and_shown(tmp_path: Path) -> 
     assert "untitled" in render_html(content)
 
 
-def test_raters_alone_have_no_lists_to_show(tmp_path: Path) -> None:
+def test_a_run_of_raters_only_has_no_lists_to_show(tmp_path: Path) -> None:
     content = content_of(made(tmp_path, models=("bias",)))
     assert content.users == () and content.users_note == ""
     assert [task.task for task in content.tasks] == ["rating"] and content.tasks[0].differences == ()
@@ -169,7 +168,7 @@ def test_a_difference_is_turned_so_that_the_language_model_is_judged() -> None:
 
 
 def test_caveats_follow_from_the_run(run: Run) -> None:
-    def told(
+    def warned(
         words: str,
         users: int = 671,
         source: str = "shop",
@@ -180,11 +179,11 @@ def test_caveats_follow_from_the_run(run: Run) -> None:
             words in sentence for sentence in caveats({"users": users, "source": source}, tasks, trained, 99)
         )
 
-    assert told("671 users show little") and not told("show little", users=22_363)
-    assert told("commercial", source="movielens-small (bundled)") and not told("commercial")
-    assert told("2404.00245") and not told("2404.00245", trained=False)
-    assert told("at random, not by time", tasks=("rating",)) and not told("at random, not by time")
-    assert told("over 100 candidates", tasks=("retrieval", "ranking"))
+    assert warned("671 users show little") and not warned("show little", users=22_363)
+    assert warned("commercial", source="movielens-small (bundled)") and not warned("commercial")
+    assert warned("2404.00245") and not warned("2404.00245", trained=False)
+    assert warned("at random, not by time", tasks=("rating",)) and not warned("at random, not by time")
+    assert warned("over 100 candidates", tasks=("retrieval", "ranking"))
     for symbols in (True, False):
         named = caveats({"users": 671, "source": "shop"}, ("retrieval",), True, 99, symbols=symbols)
         assert any("symbols that name items" in sentence for sentence in named) == symbols

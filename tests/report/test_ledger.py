@@ -22,12 +22,12 @@ ROWS = all_published()
 
 
 def figure(dataset: str, model: str, metric: str, task: str = "retrieval") -> float:
-    (found,) = [
+    (match,) = [
         r
         for r in ROWS
         if (r.task, r.model) == (task, model) and dataset in r.dataset.title and r.convention == "train-only"
     ]
-    return found.metrics[metric]
+    return match.metrics[metric]
 
 
 def test_three_figures_are_the_published_ones() -> None:
@@ -45,9 +45,8 @@ def test_every_kind_of_number_is_there() -> None:
     "row", ROWS, ids=lambda row: f"{row.task}, {row.dataset.title}, {row.model}, {row.convention}"
 )
 def test_a_row_is_complete_and_plausible(row) -> None:  # type: ignore[no-untyped-def]
-    assert (
-        row.model and row.metrics and re.search(r"\w{4}", row.source) and len(row.source) <= 120
-    )  # a cell of the report holds 120
+    # a cell of the report holds 120
+    assert row.model and row.metrics and re.search(r"\w{4}", row.source) and len(row.source) <= 120
     assert row.why.endswith(".") and (row.year is None or 2000 < row.year < 2100)
     gains = [(name, value) for name, value in row.metrics.items() if row.task != "rating"]
     assert all(0 < value < 1 for _, value in gains)
@@ -63,7 +62,7 @@ def test_a_row_is_complete_and_plausible(row) -> None:  # type: ignore[no-untype
         assert 0 < row.metrics["mae"] <= row.metrics["rmse"] < 4
 
 
-def test_no_row_stands_twice() -> None:
+def test_no_row_is_listed_twice() -> None:
     keys = [(row.model, row.dataset.title, row.task, row.convention) for row in ROWS]
     assert len(keys) == len(set(keys))
     retrieval = [(row.dataset.title, *row.metrics.items()) for row in ROWS if row.task == "retrieval"]
@@ -76,15 +75,15 @@ def test_the_data_sets_are_recognised_by_their_published_counts() -> None:
     )
     names = [row.model for row in matching(BEAUTY, "retrieval", "train-only")]
     assert len(names) == 13 and {"TIGER", "GRAM", "item_knn, training-free"} <= set(names)
-    assert (
-        matching(TOYS, "retrieval", "train-only") == []
-    )  # counts are known, figures for retrieval are not in the ledger
+    # counts are known, figures for retrieval are not in the ledger
+    assert matching(TOYS, "retrieval", "train-only") == []
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        {"users": 22_362}, {"items": 12_100}, {"interactions": 198_503}, {"events": "another"}, {"users": 35_598},
+        {"users": 22_362}, {"items": 12_100}, {"interactions": 198_503}, {"events": "another"},
+        {"users": 35_598},
     ],
 )  # fmt: skip
 def test_nothing_matches_where_one_count_or_the_split_differs(other: dict[str, object]) -> None:
@@ -105,9 +104,8 @@ def test_ranking_and_rating_figures_from_elsewhere_are_never_printed_beside_ours
         assert matching(facts, "ranking", convention) == matching(facts, "rating", convention) == []  # type: ignore[arg-type]
     elsewhere = [row for row in ROWS if row.task != "retrieval"]
     assert not any(row.comparable for row in elsewhere)
-    assert all(
-        row.candidates != OURS["ranking"] for row in elsewhere
-    )  # so that not even the mark alone keeps them apart
+    # so that not even the mark alone keeps them apart
+    assert all(row.candidates != OURS["ranking"] for row in elsewhere)
 
 
 def test_a_maximum_over_publications_is_no_row_of_a_table() -> None:
@@ -144,7 +142,7 @@ def test_other_shares_of_the_ratings_are_another_split() -> None:
 
 
 @pytest.mark.parametrize(
-    ("position", "value", "said"),
+    ("position", "value", "message"),
     [
         ("metrics", ("recall@5", "hits"), "no metric of retrieval"),
         ("rows", {"TIGER": (0.1,)}, "1 values for 4 metrics"),
@@ -153,8 +151,8 @@ def test_other_shares_of_the_ratings_are_another_split() -> None:
         ("split", "by guess", "Input should be"),
     ],
 )
-def test_a_broken_ledger_is_refused(position: str, value: object, said: str) -> None:
+def test_a_broken_ledger_is_refused(position: str, value: object, message: str) -> None:
     broken = load_ledger().model_dump()
     broken["tables"] = [{**broken["tables"][0], position: value}]
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         Ledger.model_validate(broken)

@@ -5,8 +5,8 @@ from shelftalk.report import numbers
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(0.1234, ".1234"), (0, ".0000"), (0.0, ".0000"), (1.02344, "1.0234"), (0.99999, "1.0000"), (-0.0123, "−.0123"),
-     (-0.00001, ".0000"), (None, "–"), (float("nan"), "–"), (float("inf"), "–")],
+    [(0.1234, ".1234"), (0, ".0000"), (0.0, ".0000"), (1.02344, "1.0234"), (0.99999, "1.0000"),
+     (-0.0123, "−.0123"), (-0.00001, ".0000"), (None, "–"), (float("nan"), "–"), (float("inf"), "–")],
 )  # fmt: skip
 def test_metrics_are_written_in_the_recommender_convention(value, expected: str) -> None:
     assert numbers.figure(value) == expected

@@ -23,7 +23,8 @@ def test_there_is_a_panel_per_plotted_metric_slice_kind_curve_and_one_for_stages
         "Recall@10", "NDCG@10", "MRR", "HR@1", "NDCG@10", "RMSE (lower is better)", "MAE (lower is better)",
         "Retrieval: Recall@10 by item popularity", "Retrieval: Recall@10 by history length",
         "Ranking: NDCG@10 by item popularity", "Ranking: NDCG@10 by history length",
-        "All tasks together", "Retrieval", "Ranking", "Rating", "Masked items", "Masked language", "Time by stage",
+        "All tasks together", "Retrieval", "Ranking", "Rating", "Masked items", "Masked language",
+        "Time by stage",
     ]  # fmt: skip
 
 
@@ -56,7 +57,7 @@ def test_a_plot_shows_the_values_where_they_are(content: ReportContent) -> None:
     assert len(positions) == 2 and positions[0] < positions[1]
 
 
-def test_a_model_without_the_metric_has_no_dot_and_a_metric_of_nobody_no_panel(
+def test_a_model_without_the_metric_has_no_dot_and_a_metric_of_no_model_no_panel(
     content: ReportContent,
 ) -> None:
     rows = (ModelRow("has", {"mrr": 0.0}), ModelRow("lacks", {}), ModelRow("nan", {"mrr": float("nan")}))
@@ -84,21 +85,24 @@ def test_quality_during_training_is_drawn_metric_by_metric_where_it_was_measured
     values = {"ndcg@10": (0.01, 0.05, 0.04), "recall@10": (0.02, 0.11, 0.09)}
     points = tuple(
         QualityPoint(step, 10 * step, metric, value)
-        for position, step in enumerate((10, 20, 30)) for metric, value in ((name, values[name][position]) for name in values)
+        for position, step in enumerate((10, 20, 30)) for metric,
+        value in ((name, values[name][position]) for name in values)
     )  # fmt: skip
-    asked = replace(content, quality=points, best_step=20)
-    assert [panel.heading for panel in plots.quality_panels(asked)] == [
+    measured = replace(content, quality=points, best_step=20)
+    assert [panel.heading for panel in plots.quality_panels(measured)] == [
         "NDCG@10, validation",
         "Recall@10, validation",
     ]
     for panel, figures in zip(
-        plots.quality_panels(asked), ((".0100", ".0500", ".0400"), (".0200", ".1100", ".0900")), strict=True
+        plots.quality_panels(measured),
+        ((".0100", ".0500", ".0400"), (".0200", ".1100", ".0900")),
+        strict=True,
     ):
         assert panel.svg.count('aria-roledescription="point"') == 3 and all(
             figure in panel.svg for figure in figures
         )
         assert "kept: step 20" in panel.svg
-    assert "Recommendation quality during training" in render_html(asked)
+    assert "Recommendation quality during training" in render_html(measured)
     assert plots.quality_panels(
         content
     ) == [] and "Recommendation quality during training" not in render_html(content)

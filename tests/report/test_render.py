@@ -61,7 +61,7 @@ def html(content: ReportContent) -> str:
 
 
 def evil_content(content: ReportContent) -> ReportContent:
-    """Every place that can hold foreign text holds each of the evil texts."""
+    """Every field that can hold untrusted text holds each of the hostile texts."""
     users = tuple(
         ShownUser(
             "Person 1", (evil, "Heat"), 3, "aligned", (Recommendation(evil, -1.0, hit=True),), evil, 1, 50
@@ -77,8 +77,10 @@ def evil_content(content: ReportContent) -> ReportContent:
     )
     slices = tuple(replace(row, model=EVIL[0], slice=EVIL[1], kind=EVIL[2]) for row in content.slices[:3])
     return replace(
-        content, title=EVIL[0], users=users, samples=samples, tasks=(replace(task, rows=rows), *content.tasks[1:]), slices=slices,
-        data={evil: evil for evil in EVIL}, settings=EVIL[4], command=EVIL[0], caveats=EVIL, left_out=EVIL[:1], warnings=EVIL,
+        content, title=EVIL[0], users=users, samples=samples,
+        tasks=(replace(task, rows=rows), *content.tasks[1:]), slices=slices,
+        data={evil: evil for evil in EVIL}, settings=EVIL[4], command=EVIL[0], caveats=EVIL,
+        left_out=EVIL[:1], warnings=EVIL,
     )  # fmt: skip
 
 
@@ -87,8 +89,10 @@ def only_baselines(content: ReportContent) -> ReportContent:
     task = content.tasks[0]
     rows = tuple(row for row in task.rows if row.baseline)
     return replace(
-        content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None, samples=(), wording=(),
-        users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="", template_note="",
+        content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None,
+        samples=(), held_out_templates=(),
+        users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="",
+        held_out_templates_note="",
         search_error=(), search_error_note="",
     )  # fmt: skip
 
@@ -109,7 +113,8 @@ def test_every_part_of_a_full_report_is_on_the_page(html: str) -> None:
         "movielens-small", "seed 42", "Retrieval", "Ranking", "Rating", ".1237", "[.1017, .1457]", "+.0119",
         "weight 0.35 of item_knn", "by item popularity", "held out", "Learning curves", "step 1,250",
         "6 min 14 s", "Pairwise preference", "Person 20",
-        "… and 52 earlier", "not among the 50 listed", "evaluated 2 times", "shelftalk run --seed 42", "batch_size = 32",
+        "… and 52 earlier", "not among the 50 listed", "evaluated 2 times", "shelftalk run --seed 42",
+        "batch_size = 32",
         "3,512,064", "metrics.json", "Twenty people drawn",
     ):  # fmt: skip
         assert expected in text, expected
@@ -118,8 +123,10 @@ def test_every_part_of_a_full_report_is_on_the_page(html: str) -> None:
 def test_every_part_but_the_plots_is_in_the_markdown(content: ReportContent) -> None:
     markdown = render_markdown(content)
     for expected in (
-        "# movielens-small", "### Retrieval", "### Ranking", "### Rating", "**.1237**", "+.0119", "weight 0.35",
-        "by item popularity", "held out", "6 min 14 s", "⟦4.5⟧", "### Person 20", "**← taken next**", "evaluated 2 times",
+        "# movielens-small", "### Retrieval", "### Ranking", "### Rating", "**.1237**", "+.0119",
+        "weight 0.35",
+        "by item popularity", "held out", "6 min 14 s", "⟦4.5⟧", "### Person 20", "**← taken next**",
+        "evaluated 2 times",
         "shelftalk run --seed 42", "evaluation/retrieval%20aligned.parquet",
     ):  # fmt: skip
         assert expected in markdown, expected
@@ -141,34 +148,33 @@ def test_loss_bearing_parts_are_marked_and_symbols_boxed(html: str) -> None:
     assert '<bdi class="symbols">&lt;a_4&gt;' in html  # a symbol that bears no loss
 
 
-def test_a_warning_stands_above_the_result_in_red(content: ReportContent, html: str) -> None:
+def test_a_warning_is_above_the_result_in_red(content: ReportContent, html: str) -> None:
     sentence, markdown = content.warnings[0], render_markdown(content)
     boxes = [attributes for tag, attributes in Page(html).elements if attributes.get("class") == "warning"]
     assert [box["role"] for box in boxes] == ["alert"]
-    assert html.index("<h1>") < html.index(sentence) < html.index('class="lede"')
+    assert html.index("<h1>") < html.index(sentence) < html.index('class="summary"')
     assert markdown.index("# ") < markdown.index(f"> **Warning:** {sentence}") < markdown.index("Retrieval:")
     assert json.loads(render_json(content))["warnings"] == [sentence]
     without = replace(content, warnings=())
     assert 'class="warning"' not in render_html(without) and "Warning" not in render_markdown(without)
 
 
-def test_published_numbers_stand_beside_ours_with_their_source(content: ReportContent, html: str) -> None:
+def test_published_numbers_are_shown_with_their_source(content: ReportContent, html: str) -> None:
     line = "| Elsewhere | .0777 | – | Doe, A Paper, 2024 |"
     assert line in render_markdown(content) and "Doe, A Paper, 2024" in "".join(Page(html).text)
-    assert (
-        "best" not in html[html.index('id="published"') : html.index('id="people"')]
-    )  # nothing is paired, so nothing is marked
+    # nothing is paired, so nothing is marked
+    assert "best" not in html[html.index('id="published"') : html.index('id="people"')]
     none = replace(content, published=(), published_note="There are none.")
     assert "There are none." in render_html(none) and "There are none." in render_markdown(none)
     assert "Elsewhere" not in render_html(none)
 
 
-def test_the_change_between_wordings_is_signed(content: ReportContent, html: str) -> None:
+def test_the_change_between_templates_is_signed(content: ReportContent, html: str) -> None:
     assert "| held out − seen | 671 | −.0121 \\[−.0302, +.0051\\] |" in render_markdown(content)
     assert "−.0121<small>[−.0302, +.0051]</small>" in html and "At most 671 users" in html
 
 
-def test_beams_stand_against_the_true_top_with_shares_in_percent(content: ReportContent, html: str) -> None:
+def test_search_error_is_shown_in_percent(content: ReportContent, html: str) -> None:
     assert "| 10 | replay | 98 | 30.6 % | 4.4 % | 1.25 |" in render_markdown(content)
     section = html[html.index('id="search"') :]
     assert "100 users answered by beams and by exact search." in section and "30.6 %" in section
@@ -176,7 +182,7 @@ def test_beams_stand_against_the_true_top_with_shares_in_percent(content: Report
     assert "## Search" not in render_markdown(unmeasured) and "#search" not in render_html(unmeasured)
 
 
-def test_a_left_out_task_is_said_with_its_reason(content: ReportContent) -> None:
+def test_a_left_out_task_is_listed_with_its_reason(content: ReportContent) -> None:
     sentence = "Rating prediction is left out: the interactions have no ratings."
     left = replace(content, tasks=content.tasks[:2], left_out=(sentence,))
     page = render_html(left)
@@ -184,7 +190,7 @@ def test_a_left_out_task_is_said_with_its_reason(content: ReportContent) -> None
     assert 'id="rating"' not in page
 
 
-def test_a_run_of_baselines_alone_has_no_empty_sections(content: ReportContent) -> None:
+def test_a_run_of_baselines_only_has_no_empty_sections(content: ReportContent) -> None:
     baselines = only_baselines(content)
     identifiers = {
         attributes["id"] for tag, attributes in Page(render_html(baselines)).elements if tag == "section"
@@ -230,7 +236,7 @@ def test_the_page_refers_to_nothing_outside_and_runs_nothing(content: ReportCont
     ]
 
 
-def test_evil_titles_are_shown_as_text(content: ReportContent) -> None:
+def test_hostile_titles_are_shown_as_text(content: ReportContent) -> None:
     html = render_html(evil_content(content))
     text = "".join(Page(html).text)
     assert EVIL[0] in text and EVIL[1] in text and EVIL[3] in text
@@ -245,13 +251,13 @@ def test_a_title_of_ten_thousand_characters_is_cut(content: ReportContent) -> No
         assert "x" * 119 + "…" in rendered and "x" * 120 not in rendered
 
 
-def test_right_to_left_titles_cannot_turn_what_stands_around_them(content: ReportContent) -> None:
+def test_right_to_left_titles_cannot_reorder_the_text_around_them(content: ReportContent) -> None:
     evil = evil_content(content)
     assert f"<bdi>{EVIL[6]}</bdi>" in render_html(evil)
-    assert f"Took next: \u2068{EVIL[6]}\u2069 (place" in render_markdown(evil)
+    assert f"Took next: \u2068{EVIL[6]}\u2069 (position" in render_markdown(evil)
 
 
-def test_markdown_tables_keep_their_columns_whatever_stands_in_them(content: ReportContent) -> None:
+def test_markdown_tables_keep_their_columns_whatever_the_cells_hold(content: ReportContent) -> None:
     for shown in (content, evil_content(content)):
         widths = table_widths(outside_code(render_markdown(shown)))
         assert len(widths) >= 10 and all(len(width) == 1 for width in widths)
@@ -294,7 +300,7 @@ def test_the_report_is_written_as_three_whole_files(
     assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
 
 
-def test_evil_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Path) -> None:
+def test_hostile_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Path) -> None:
     evil = evil_content(content)
     whole = replace(
         evil, users=evil.users[:5], samples=evil.samples[:5], data={}, caveats=(), tasks=(), warnings=()
@@ -307,7 +313,7 @@ def test_evil_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Pat
     )
 
 
-def test_a_full_disk_is_said_and_the_old_report_stays(
+def test_a_full_disk_is_reported_and_the_old_report_stays(
     content: ReportContent, tmp_path: Path, monkeypatch
 ) -> None:
     before = write_report(only_baselines(content), tmp_path).read_bytes()
@@ -328,5 +334,8 @@ def test_the_same_record_gives_the_same_bytes(content: ReportContent, html: str)
 
 @pytest.mark.parametrize("module", ["shelftalk", "shelftalk.report", "shelftalk.report.render"])
 def test_importing_starts_no_javascript_engine_and_no_torch(module: str) -> None:
-    script = f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('vl_convert', 'torch', 'transformers')))"
+    script = (
+        f"import sys, {module}; sys.exit(any(name in sys.modules for name in ('vl_convert', 'torch', "
+        "'transformers')))"
+    )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -349,12 +349,12 @@ def publish(
     names, catalogue texts, templates, settings and a model card."""
 
     def work() -> None:
-        from shelftalk.publishing.contents import told
+        from shelftalk.publishing.contents import describe_folder
         from shelftalk.publishing.hub import push as push_folder
         from shelftalk.publishing.publish import publish as publish_run
 
         folder = publish_run(run, to, push)
-        typer.echo(told(folder, push_folder(folder, push, public) if push else None, as_json))
+        typer.echo(describe_folder(folder, push_folder(folder, push, public) if push else None, as_json))
 
     _guarded(work)
 

@@ -1,11 +1,11 @@
-"""Rating baselines without a history: the mean of all ratings, and how far users and items lie from it.
+"""Rating baselines that ignore the history: the mean of all ratings, and the biases of users and items.
 
     estimate(u, i) = mu + b_i + b_u
     b_i = sum over the item's ratings of (r - mu)       / (n_i + item_damping)
     b_u = sum over the user's ratings of (r - mu - b_i) / (n_u + user_damping)
 
-From Koren, "Factor in the neighbors", ACM TKDD 4(1), 2010, section 2.1. All ratings read are
-`split.visible_rating`.
+From Koren, "Factor in the neighbors", ACM TKDD 4(1), 2010, section 2.1. All ratings
+read are `split.visible_rating`.
 
 Legend: I items, U users, E events.
 """
@@ -56,8 +56,7 @@ class GlobalMean:
 class Bias:
     """Mean plus item bias plus user bias, clipped to `scale`, the lowest and highest visible rating.
 
-    `item_bias` holds every catalogue item, 0 for one without a visible rating; `user_bias` the users with
-    one.
+    `item_bias` has every catalogue item, 0 for one without a visible rating; `user_bias` the users with one.
     """
 
     mean: float
@@ -84,8 +83,8 @@ class Bias:
         ]
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
-        """One estimate per request; the user bias of an unknown user comes from the ratings in the request's
-        history.
+        """One estimate per request; the user bias of an unknown user comes from the ratings in
+        the request's history.
 
         Raises UnknownItem as every rater does.
         """
@@ -105,8 +104,8 @@ class Bias:
             for item, rating in zip(request.history, request.ratings, strict=True)
             if rating is not None
         ]
-        above = sum(rating - self.mean - self.item_bias[item] for item, rating in rated)
-        return above / (len(rated) + self.user_damping)
+        deviation = sum(rating - self.mean - self.item_bias[item] for item, rating in rated)
+        return deviation / (len(rated) + self.user_damping)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,12 +118,12 @@ class _Ratings:
 
 
 def fit_global_mean(split: Split, settings: Settings | None = None, seed: int = 0) -> GlobalMean:
-    """Average the visible ratings. Nothing is set and nothing is drawn. Raises NothingLeft where there are none."""
+    """Average the visible ratings; no settings, nothing random. Raises NothingLeft where there are none."""
     return GlobalMean(float(_visible(split).values.mean()), frozenset(split.dataset.item_ids))
 
 
 def fit_bias(split: Split, settings: BiasSettings, seed: int = 0) -> Bias:
-    """Fit both biases to the visible ratings and choose the damping by validation RMSE. Nothing is drawn.
+    """Fit both biases to the visible ratings and choose the damping by validation RMSE. Nothing is random.
 
     Raises NothingLeft where there are no visible or no validation ratings.
     """
@@ -153,9 +152,9 @@ def _biases(
     ratings: _Ratings, mean: float, damping: tuple[float, float], sizes: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """[I] item and [U] user biases; 0 where there is no rating."""
-    rest = ratings.values - mean
-    item_bias = _damped_mean(ratings.items, rest, damping[0], sizes[0])
-    user_bias = _damped_mean(ratings.users, rest - item_bias[ratings.items], damping[1], sizes[1])
+    residual = ratings.values - mean
+    item_bias = _damped_mean(ratings.items, residual, damping[0], sizes[0])
+    user_bias = _damped_mean(ratings.users, residual - item_bias[ratings.items], damping[1], sizes[1])
     return item_bias, user_bias
 
 
@@ -168,7 +167,8 @@ def _visible(split: Split) -> _Ratings:
     ratings = _select(split, ~np.isnan(split.visible_rating))
     if not len(ratings.values):
         raise NothingLeft(
-            "the data holds no rating that a model may see; leave the rating task out or give a rating column."
+            "the data holds no rating that a model may see; leave the rating task out or give a rating "
+            "column."
         )
     return ratings
 

@@ -1,10 +1,11 @@
-"""item_knn: what is like the last few items of the history, by text and by who took both. Nothing is trained.
+"""item_knn: the items most similar to the last few of the history, by text and co-occurrence.
+Nothing is trained.
 
     similarity(i, j) = w text(i, j) + (1 - w) co_occurrence(i, j)
-    score(j)         = sum over the last n items of the history, age 0 the latest: decay^age similarity(item, j)
+    score(j)         = sum over the last n history items i, age 0 the latest: decay^age similarity(i, j)
 
-In the spirit of STAR (Lee et al., arXiv 2410.16458). The three settings w, decay and n are chosen on
-validation.
+In the spirit of STAR (Lee et al., arXiv 2410.16458). The three settings w, decay and n are
+chosen on validation.
 
 Legend: R requests, I items, F text features, V validation users.
 """
@@ -45,8 +46,7 @@ class ItemKnnSettings(Settings):
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
     """Most recent training events of one user that count in co-occurrence; its memory is their square."""
     validation_users: int = Field(5000, ge=1)
-    """Validation users at most, drawn by seed; more of them choose more steadily and cost time in
-    proportion."""
+    """Validation users at most, drawn by seed; with more of them the choice varies less and takes longer."""
 
 
 class Recipe(NamedTuple):
@@ -59,11 +59,9 @@ class Recipe(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ItemKnn:
-    """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the recipe that was best on
-    validation.
+    """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the best recipe on validation.
 
-    Equal scores, which is all of them for an empty history, stand in the order of popularity (see
-    ScoredCatalogue).
+    Equal scores (all of them for an empty history) are in the order of popularity, see ScoredCatalogue.
     """
 
     catalogue: ScoredCatalogue
@@ -74,7 +72,7 @@ class ItemKnn:
     ordered: bool = True
     """Whether histories have an order."""
     not_counted: tuple[str, ...] = ()
-    """A sentence where co-occurrence counts a part of long histories alone."""
+    """A sentence where co-occurrence counts only a part of long histories."""
     name: str = "item_knn"
 
     def describe(self) -> dict[str, float]:
@@ -84,16 +82,16 @@ class ItemKnn:
     def selection(self) -> list[str]:
         """What was chosen on validation, as a sentence, after what was not counted."""
         weight, decay, length = self.recipe
-        reach = f"decay {decay:g} over the last {length} items" if self.ordered else "all items alike"
+        history = f"decay {decay:g} over the last {length} items" if self.ordered else "all items alike"
         chosen = (
-            f"{self.name}: text weight {weight:g}, {reach} (validation ndcg@10 {self.validation_ndcg:.4f})."
+            f"{self.name}: text weight {weight:g}, {history} (validation ndcg@10 {self.validation_ndcg:.4f})."
         )
         return [*self.not_counted, chosen]
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
-        """[R, I] float32, 0 for what is unlike the whole history; the history itself is not excluded.
+        """[R, I] float32, 0 for items with no similarity to the history, which is not excluded itself.
 
-        The result alone takes 4 R I bytes: ask in batches. Raises UnknownItem for an id outside the
+        The result takes 4 R I bytes: score in batches. Raises UnknownItem for an id outside the
         catalogue.
         """
         scores = np.empty((len(requests), len(self.catalogue.item_ids)), np.float32)
@@ -106,8 +104,7 @@ class ItemKnn:
         return scores
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best items of those that may come back. Raises UnknownItem and UnknownLabel as every
-        recommender does."""
+        """The k best eligible items. Raises UnknownItem and UnknownLabel as every recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
@@ -119,82 +116,78 @@ def history_weights(
     requests: Sequence[Request], catalogue: ScoredCatalogue, decay: float, max_history: int
 ) -> csr_matrix:
     """[R, I] float32: decay^age of the last `max_history` items of each history, age 0 the latest."""
-    rows = [
-        catalogue.rows(request.history[-max_history:], request.user)[::-1] for request in requests
-    ]  # latest first
+    # latest first
+    rows = [catalogue.rows(request.history[-max_history:], request.user)[::-1] for request in requests]
     lengths = [len(row) for row in rows]
     columns = np.array([column for row in rows for column in row], np.int64)
     powers = decay ** np.arange(max(lengths, default=0))
     values = np.concatenate([powers[:length] for length in lengths]) if lengths else powers
-    of_request = np.repeat(np.arange(len(rows)), lengths)
-    return csr_matrix(
-        (values.astype(np.float32), (of_request, columns)), (len(rows), len(catalogue.item_ids))
-    )
+    request_rows = np.repeat(np.arange(len(rows)), lengths)
+    shape = (len(rows), len(catalogue.item_ids))
+    return csr_matrix((values.astype(np.float32), (request_rows, columns)), shape)
 
 
 def text_scores(weights: csr_matrix, text: csr_matrix) -> np.ndarray:
-    """[R, I] float32: weights text text^T, without the [I, I] product and over the features of these
-    histories only."""
-    wanted = csr_matrix(weights @ text)  # [R, F]
-    features = np.unique(wanted.indices)
-    return np.ascontiguousarray((text[:, features] @ wanted[:, features].T.toarray()).T)
+    """[R, I] float32: weights text text^T, without the [I, I] product and over the features of
+    these histories only."""
+    profiles = csr_matrix(weights @ text)  # [R, F]
+    features = np.unique(profiles.indices)
+    return np.ascontiguousarray((text[:, features] @ profiles[:, features].T.toarray()).T)
 
 
-def co_occurrence_scores(weights: csr_matrix, together: csr_matrix) -> np.ndarray:
-    """[R, I] float32: weights together."""
-    return (weights @ together).toarray()
+def co_occurrence_scores(weights: csr_matrix, counts: csr_matrix) -> np.ndarray:
+    """[R, I] float32: weights counts."""
+    return (weights @ counts).toarray()
 
 
-def mix(text: np.ndarray, together: np.ndarray, text_weight: float) -> np.ndarray:
-    """[R, I] float32: the two kinds of scores in one."""
-    return np.float32(text_weight) * text + np.float32(1.0 - text_weight) * together
+def mix(text: np.ndarray, co_occurrence: np.ndarray, text_weight: float) -> np.ndarray:
+    """[R, I] float32: w text + (1 - w) co_occurrence."""
+    return np.float32(text_weight) * text + np.float32(1.0 - text_weight) * co_occurrence
 
 
 def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
-    """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation, over all
-    items.
+    """Measure both similarities on the training part and choose the recipe by NDCG@10 on validation,
+    over all items.
 
-    The first of equally good recipes is taken, in the order of the settings. Where histories have no order
-    none of their items is older than another: all of them count alike, and the text weight alone is chosen.
+    Of equally good recipes the first is taken, in the order of the settings. Where histories have no order,
+    all their items count alike and only the text weight is chosen.
     """
     longest = max(1, int(np.diff(split.dataset.bounds).max()))
-    reaches = [*product(settings.max_history, settings.decay)] if split.dataset.ordered else [(longest, 1.0)]
+    windows = [*product(settings.max_history, settings.decay)] if split.dataset.ordered else [(longest, 1.0)]
     catalogue, text = scored_catalogue(split), text_vectors(split.dataset.items)
-    together = co_occurrence(split, settings.co_occurrence_events)
+    counts = co_occurrence(split, settings.co_occurrence_events)
     requests, truths = _validation(split, settings, seed)
     totals: dict[Recipe, float] = defaultdict(float)
     start = 0
     for batch in catalogue.batches(requests):
-        wanted = catalogue.rows(truths[start : start + len(batch)], "")
+        targets = catalogue.rows(truths[start : start + len(batch)], "")
         seen = [catalogue.rows(request.history, request.user) for request in batch]
         start += len(batch)
-        for max_history, decay in reaches:
+        for max_history, decay in windows:
             weights = history_weights(batch, catalogue, decay, max_history)
-            parts = text_scores(weights, text), co_occurrence_scores(weights, together)
+            parts = text_scores(weights, text), co_occurrence_scores(weights, counts)
             for share in settings.text_weight:
-                totals[Recipe(share, decay, max_history)] += _ndcg_sum(mix(*parts, share), seen, wanted)
+                totals[Recipe(share, decay, max_history)] += _ndcg_sum(mix(*parts, share), seen, targets)
     best = max(totals, key=totals.__getitem__)
     left_out = not_counted(split, settings.co_occurrence_events, "baselines.item_knn.co_occurrence_events")
     ndcg = totals[best] / len(requests)
-    return ItemKnn(catalogue, text, together, best, ndcg, split.dataset.ordered, tuple(left_out))
+    return ItemKnn(catalogue, text, counts, best, ndcg, split.dataset.ordered, tuple(left_out))
 
 
 def _validation(split: Split, settings: ItemKnnSettings, seed: int) -> tuple[list[Request], list[str]]:
     """Validation requests and truths of at most `validation_users` users."""
     requests, truths = split.retrieval_requests("validation")
-    users = seeds.generator(seed, "item_knn validation users").permutation(len(requests))[
-        : settings.validation_users
-    ]
-    return [requests[user] for user in users], [truths[user] for user in users]
+    order = seeds.generator(seed, "item_knn validation users").permutation(len(requests))
+    drawn = order[: settings.validation_users]
+    return [requests[user] for user in drawn], [truths[user] for user in drawn]
 
 
-def _ndcg_sum(scores: np.ndarray, seen: list[list[int]], wanted: list[int]) -> float:
-    """Sum over requests of NDCG@10 of the wanted rows, seen rows out, equal scores at their mean rank.
-    Changes `scores`."""
+def _ndcg_sum(scores: np.ndarray, seen: list[list[int]], targets: list[int]) -> float:
+    """Sum over requests of the NDCG@10 of the target items, seen items excluded, equal scores at their mean
+    rank. Changes `scores`."""
     rows = np.arange(len(scores))
-    scores[
-        np.repeat(rows, [len(columns) for columns in seen]), np.concatenate(seen).astype(np.int64)
-    ] = -np.inf
-    truth = scores[rows, wanted][:, None]
+    seen_rows = np.repeat(rows, [len(columns) for columns in seen])
+    scores[seen_rows, np.concatenate(seen).astype(np.int64)] = -np.inf
+    truth = scores[rows, targets][:, None]
     rank = 1 + np.count_nonzero(scores > truth, axis=1) + (np.count_nonzero(scores == truth, axis=1) - 1) / 2
     return float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0).sum())

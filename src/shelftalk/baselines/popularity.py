@@ -1,4 +1,4 @@
-"""Popularity: the same list for everyone, most training events first, less what the history holds.
+"""Popularity: the same list for everyone, most training events first, without the items of the history.
 
 Legend: R requests, I items.
 """
@@ -18,8 +18,8 @@ from shelftalk.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class Popularity:
-    """Scores an item by `counts` [I] float32, its training events. Equal counts stand in catalogue order, a
-    seeded hash."""
+    """Scores an item by `counts` [I] float32, its training events. Equal counts are in catalogue order, which
+    is a seeded hash."""
 
     catalogue: ScoredCatalogue
     counts: np.ndarray
@@ -30,8 +30,8 @@ class Popularity:
         return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k most popular items of those that may come back. Raises UnknownItem and UnknownLabel as every
-        recommender does."""
+        """The k most popular eligible items. Raises UnknownItem and UnknownLabel as
+        every recommender does."""
         return self.catalogue.recommend(self.scores, requests, k)
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
@@ -40,5 +40,5 @@ class Popularity:
 
 
 def fit_popularity(split: Split, settings: Settings | None = None, seed: int = 0) -> Popularity:
-    """Count the training events of each item. Nothing is set and nothing is drawn."""
+    """Count the training events of each item. No settings, nothing random."""
     return Popularity(scored_catalogue(split), split.popularity.astype(np.float32))

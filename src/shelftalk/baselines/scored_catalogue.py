@@ -1,4 +1,4 @@
-"""From a score for every item to rankings: what all baselines that score the whole catalogue have in common.
+"""From a score for every item to rankings: what all baselines that score the whole catalogue share.
 
 Legend: R requests, I items.
 """
@@ -20,8 +20,7 @@ from shelftalk.records import Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
 CELLS = 1_000_000
-"""Scores computed at a time, whatever the number of requests: 4 MB of float32, so that they stay in the
-processor's cache."""
+"""Scores computed at a time, whatever the number of requests: 4 MB of float32, which fit into the cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +28,8 @@ class ScoredCatalogue:
     """The catalogue, and the order in which equal scores are listed.
 
     `items`: the catalogue frame of a Dataset. `tie_order` [I] catalogue rows: most training events first,
-    then catalogue order. It decides among equal scores only, like an infinitesimal share of popularity; for a
-    request whose scores are all equal it is the whole ranking.
+    then catalogue order. It decides among equal scores only; for a request whose scores are all equal it is
+    the whole ranking.
     """
 
     items: pl.DataFrame
@@ -48,7 +47,7 @@ class ScoredCatalogue:
 
     @cached_property
     def tie_position(self) -> np.ndarray:
-        """[I] where a catalogue row stands in `tie_order`."""
+        """[I] the position of a catalogue row in `tie_order`."""
         return np.argsort(self.tie_order)
 
     def rows(self, items: Sequence[str], user: str) -> list[int]:
@@ -62,13 +61,13 @@ class ScoredCatalogue:
             ) from None
 
     def batches(self, requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
-        """The requests in order, so many at a time that their scores fit into CELLS."""
+        """The requests in order, as many at a time as have at most CELLS scores."""
         size = max(1, CELLS // max(1, len(self.item_ids)))
         return (requests[start : start + size] for start in range(0, len(requests), size))
 
     def recommend(self, score: Score, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The best min(k, what is left) of what passes each request's filter, less its history and excluded
-        items."""
+        """The k best items that pass each request's filter, without its history and excluded items; fewer
+        where fewer are left."""
         check_k(k)
         check_items(requests, self.row_of, "retrieval")
         rankings: list[Ranking] = []
@@ -77,9 +76,8 @@ class ScoredCatalogue:
             for request, row in zip(batch, scores, strict=True):
                 if request.filter is not None:
                     row[~allowed(self.items, request.filter)[self.tie_order]] = -np.inf
-                row[
-                    self.tie_position[self.rows((*request.history, *request.excluded), request.user)]
-                ] = -np.inf
+                excluded = self.rows((*request.history, *request.excluded), request.user)
+                row[self.tie_position[excluded]] = -np.inf
             rankings += [self._best(request.user, row, k) for request, row in zip(batch, scores, strict=True)]
         return rankings
 
@@ -94,7 +92,7 @@ class ScoredCatalogue:
         return rankings
 
     def _best(self, user: str, scores: np.ndarray, k: int) -> Ranking:
-        """`scores` [I] in tie order, -inf where excluded. A stable sort keeps that order among equals."""
+        """`scores` [I] in tie order, -inf where excluded. A stable sort keeps that order for ties."""
         k = min(k, len(scores))
         threshold = np.partition(scores, len(scores) - k)[len(scores) - k] if k else np.inf
         at_least = np.flatnonzero((scores >= threshold) & (scores > -np.inf))

@@ -1,10 +1,10 @@
-"""All models of a run side by side: per-user tables, metrics with intervals, slices and paired
-differences."""
+"""All models of a run compared: per-user tables, metrics with intervals, slices and paired differences."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import polars as pl
@@ -12,18 +12,19 @@ import polars as pl
 from shelftalk.data.splitting import Part, Split
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, evaluate_retrieval, summarise
-from shelftalk.evaluation.metrics import Task, metric_names
+from shelftalk.evaluation.metrics import metric_names
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.evaluation.slices import slices_of_models
+from shelftalk.recommender import TaskName
 from shelftalk.records import Request
 
-COMPARED: dict[Task, tuple[str, ...]] = {
+COMPARED: dict[TaskName, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"),
     "ranking": ("ndcg@10", "hr@1"),
     "rating": ("rmse",),
 }
-"""The metrics of each task in which models are compared pairwise, the main one first; fixed before any result
-was seen."""
+"""The metrics of each task in which models are compared pairwise, the main one first; fixed before any
+result was seen."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ class Comparison:
     tables: dict[str, pl.DataFrame]
 
 
-def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: int, seed: int) -> Comparison:
-    """Measure the test part's answers, task -> model -> rankings or estimates in the order of the split's
-    requests.
+def compare(
+    split: Split, answers: Mapping[TaskName, Mapping[str, Any]], resamples: int, seed: int
+) -> Comparison:
+    """Measure the test part's answers, task -> model -> rankings or estimates in the order of
+    the split's requests.
 
     Raises InvalidAnswer for a ranking that holds what it must not, and SettingsError where no model answered
     any task.
@@ -47,11 +50,14 @@ def compare(split: Split, answers: Mapping[Task, Mapping[str, Any]], resamples: 
     slices: list[pl.DataFrame] = []
     differences: list[dict[str, Any]] = []
     popularity = dict(zip(split.dataset.item_ids, split.popularity.tolist(), strict=True))
-    for task, of_models in answers.items():
-        if not of_models:
+    for task, by_model in answers.items():
+        if not by_model:
             continue
         requests, truths = requests_of(split, task, "test")
-        frames = {name: evaluated(task, given, requests, truths, split) for name, given in of_models.items()}
+        frames = {
+            name: per_user_table(task, answered, requests, truths, split)
+            for name, answered in by_model.items()
+        }
         metrics[task] = {}
         intervals = intervals_side_by_side(frames, metric_names(task), resamples, seed)
         for name, frame in frames.items():
@@ -78,35 +84,35 @@ _DIFFERENCE = (
 )
 
 
-def requests_of(split: Split, task: Task, part: Part) -> tuple[list[Request], list[Any]]:
-    """What the part asks of a task, and the truths."""
+def requests_of(split: Split, task: TaskName, part: Part) -> tuple[list[Request], list[Any]]:
+    """The task's requests in a part of the split, and their truths."""
     if task == "rating":
         return split.rating_requests(part)
     return split.ranking_requests(part) if task == "ranking" else split.retrieval_requests(part)
 
 
-def evaluated(
-    task: Task, given: Any, requests: Sequence[Request], truths: Sequence[Any], split: Split
+def per_user_table(
+    task: TaskName, answers: Any, requests: Sequence[Request], truths: Sequence[Any], split: Split
 ) -> pl.DataFrame:
     """The per-user (or per-rating) table of the answers. Raises InvalidAnswer."""
     if task == "rating":
-        return evaluate_rating(given, requests, truths)
+        return evaluate_rating(answers, requests, truths)
     if task == "ranking":
-        return evaluate_ranking(given, requests, truths)
-    return evaluate_retrieval(given, requests, truths, split.dataset.item_ids)
+        return evaluate_ranking(answers, requests, truths)
+    return evaluate_retrieval(answers, requests, truths, split.dataset.item_ids)
 
 
 def _differences(
-    task: Task, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int
+    task: TaskName, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Every model against every one that stands behind it in the experiment's list."""
-    names = list(frames)
-    pairs = [(first, second) for position, first in enumerate(names) for second in names[position + 1 :]]
+    """Every model against every later one of the experiment's list."""
+    pairs = list(combinations(frames, 2))
     rows = []
     for metric in COMPARED[task]:
         for first, second in pairs:
-            found = paired_difference(frames[first], frames[second], metric, resamples, seed=seed)
-            rows.append({"task": task, "first": first, "second": second, "metric": metric, **asdict(found)})
+            difference = paired_difference(frames[first], frames[second], metric, resamples, seed=seed)
+            names = {"task": task, "first": first, "second": second, "metric": metric}
+            rows.append({**names, **asdict(difference)})
     return rows
 
 

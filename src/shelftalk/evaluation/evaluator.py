@@ -1,9 +1,9 @@
-"""One evaluator for every model: answers in, one row per user (or rating) out, from which every number can be
-recomputed.
+"""One evaluator for every model: answers in, one row per user (or rating) out, from which every metric
+can be recomputed.
 
-Answers are checked here, whoever gave them. Retrieval ranks are places in the returned list, whose order the
-recommender decided; ranking reads the scores, so that equal scores share their mean rank and no order of a
-file can flatter a model.
+Answers are checked here, whichever model gave them. Retrieval ranks are positions in the returned list, whose
+order the recommender decided; ranking reads the scores, so that equal scores share their mean rank and no
+order of a file can favour a model.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import polars as pl
 
 from shelftalk.errors import ShelftalkError
-from shelftalk.evaluation.metrics import LIST_LENGTH, RANK_METRICS, RATING_COLUMNS, RATING_METRICS, Task
+from shelftalk.evaluation.metrics import LIST_LENGTH, RANK_METRICS, RATING_COLUMNS, RATING_METRICS
+from shelftalk.recommender import TaskName
 from shelftalk.records import Ranking, Request
 
 
 class InvalidAnswer(ShelftalkError):
-    """A recommender broke the promises of shelftalk.recommender; the message names the user and the
-    promise."""
+    """An answer that the protocols of shelftalk.recommender do not allow; the message names the user."""
 
 
 def evaluate_retrieval(
@@ -34,16 +34,16 @@ def evaluate_retrieval(
     """One row per request: user, item (the truth), rank (Float64, null where not in the list),
     history_length, the metrics.
 
-    `k` is what the recommender was asked for, at least 20. Raises InvalidAnswer unless each ranking holds
-    min(k, what is left) distinct catalogue items outside its request's history, with scores that never
-    increase.
+    `k` is the list length that the recommender was given, at least 20. Raises InvalidAnswer unless each
+    ranking holds min(k, what is left) distinct catalogue items outside its request's history, with scores
+    that never increase.
     """
     if k < LIST_LENGTH:
         raise ValueError(f"the retrieval metrics need lists of {LIST_LENGTH}, not of {k}")
     _check_aligned(rankings, requests, truths)
-    known = frozenset(catalogue)
+    known_items = frozenset(catalogue)
     for ranking, request in zip(rankings, requests, strict=True):
-        _check_retrieval(ranking, request, known, k)
+        _check_retrieval(ranking, request, known_items, k)
     ranks = [_position(ranking.items, truth) for ranking, truth in zip(rankings, truths, strict=True)]
     return _rank_frame(np.array(ranks, np.float64), requests, truths, "retrieval")
 
@@ -60,11 +60,11 @@ def evaluate_ranking(
     for ranking, request, truth in zip(rankings, requests, truths, strict=True):
         if truth not in request.candidates:
             raise ValueError(
-                f'the candidates of user "{request.user}" do not hold the item "{truth}" to be found'
+                f'the candidates of user "{request.user}" do not hold the relevant item "{truth}"'
             )
         if sorted(ranking.items) != sorted(request.candidates):
             raise InvalidAnswer(
-                f'the ranking of user "{request.user}" is not made of its candidates, each once; mend rank().'
+                f'the ranking of user "{request.user}" is not made of its candidates, each once; fix rank().'
             )
         _check_scores(ranking)
     ranks = [mean_rank(ranking, truth) for ranking, truth in zip(rankings, truths, strict=True)]
@@ -80,12 +80,13 @@ def evaluate_rating(
     """
     if not len(estimates) == len(requests) == len(truths):
         raise InvalidAnswer(
-            f"{len(estimates)} estimates for {len(requests)} requests and {len(truths)} ratings; give one each."
+            f"{len(estimates)} estimates for {len(requests)} requests and {len(truths)} ratings; give one "
+            "each."
         )
     for estimate, request in zip(estimates, requests, strict=True):
         if not np.isfinite(estimate):
             raise InvalidAnswer(
-                f'the estimate for user "{request.user}" and item "{request.item}" is {estimate}; mend rate().'
+                f'the estimate for user "{request.user}" and item "{request.item}" is {estimate}; fix rate().'
             )
     error = pl.col("estimate") - pl.col("truth")
     return pl.DataFrame(
@@ -100,7 +101,7 @@ def evaluate_rating(
     ).with_columns(squared_error=error**2, absolute_error=error.abs())
 
 
-def summarise(frame: pl.DataFrame, task: Task) -> dict[str, float]:
+def summarise(frame: pl.DataFrame, task: TaskName) -> dict[str, float]:
     """Every metric of the task, recomputed from the ranks or errors of a saved frame. Raises ValueError for
     an empty one."""
     if frame.is_empty():
@@ -122,7 +123,7 @@ def mean_rank(ranking: Ranking, item: str) -> float:
 
 
 def _rank_frame(
-    ranks: np.ndarray, requests: Sequence[Request], truths: Sequence[str], task: Task
+    ranks: np.ndarray, requests: Sequence[Request], truths: Sequence[str], task: TaskName
 ) -> pl.DataFrame:
     """`ranks` [n], inf where the truth is not in the list."""
     return pl.DataFrame(
@@ -153,33 +154,32 @@ def _check_aligned(rankings: Sequence[Ranking], requests: Sequence[Request], tru
     for ranking, request in zip(rankings, requests, strict=True):
         if ranking.user != request.user:
             raise InvalidAnswer(
-                f'user "{request.user}" asked, "{ranking.user}" is answered; keep the order of the requests.'
+                f'the request of user "{request.user}" got an answer for "{ranking.user}"; keep the order of '
+                "the requests."
             )
 
 
-def _check_retrieval(ranking: Ranking, request: Request, known: frozenset[str], k: int) -> None:
-    who = f'the list of user "{request.user}"'
+def _check_retrieval(ranking: Ranking, request: Request, known_items: frozenset[str], k: int) -> None:
+    subject = f'the list of user "{request.user}"'
     items = set(ranking.items)
     if len(items) < len(ranking.items):
-        raise InvalidAnswer(f"{who} names an item twice; mend its recommend().")
-    if unknown := sorted(items - known):
+        raise InvalidAnswer(f"{subject} names an item twice; fix its recommend().")
+    if unknown := sorted(items - known_items):
         raise InvalidAnswer(
-            f'{who} holds "{unknown[0]}", which is not in the catalogue; mend its recommend().'
+            f'{subject} holds "{unknown[0]}", which is not in the catalogue; fix its recommend().'
         )
     if seen := sorted(items.intersection(request.history)):
-        raise InvalidAnswer(f'{who} holds "{seen[0]}" of its own history; mend its recommend().')
-    wanted = min(k, len(known) - len(known.intersection(request.history)))
-    if len(items) != wanted:
-        raise InvalidAnswer(
-            f"{who} holds {len(items)} items where {wanted} were asked for and left; mend its recommend()."
-        )
+        raise InvalidAnswer(f'{subject} holds "{seen[0]}", which is in its history; fix its recommend().')
+    expected = min(k, len(known_items) - len(known_items.intersection(request.history)))
+    if len(items) != expected:
+        raise InvalidAnswer(f"{subject} holds {len(items)} items and not {expected}; fix its recommend().")
     _check_scores(ranking)
 
 
 def _check_scores(ranking: Ranking) -> None:
     scores = ranking.scores
     if any(score != score for score in scores):
-        raise InvalidAnswer(f'a score of user "{ranking.user}" is not a number; mend the recommender.')
+        raise InvalidAnswer(f'a score of user "{ranking.user}" is not a number; fix the recommender.')
     if not all(better >= worse for better, worse in pairwise(scores)):
         raise InvalidAnswer(
             f'the scores of user "{ranking.user}" increase along the list; sort by score, best first.'

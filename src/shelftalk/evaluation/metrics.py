@@ -1,9 +1,9 @@
-"""Metrics as functions of the rank of the one relevant item (retrieval, ranking) or of estimates (rating).
+"""Metrics as functions of the rank of the one relevant item (retrieval, ranking) or of errors (rating).
 
 The best rank is 1; inf stands for "not in the list". Where equal scores make a rank ambiguous, the rank is
-the mean over all orders of the equals and may end in .5. Such a rank is read as it is: a hit at k needs rank
-<= k, and the discount of NDCG takes the fraction. So ten equal scores, mean rank 5.5, are no hit at 5 and one
-at 10: having no preference earns neither the best nor the worst case.
+the mean over all orders of the ties and may end in .5. It is used as it is: a hit at k needs rank <= k, and
+the discount of NDCG takes the fraction. So ten equal scores, mean rank 5.5, are no hit at 5 and one at 10:
+a model without a preference gets neither the best nor the worst case.
 
 Legend: n users (or ratings).
 """
@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal
 
 import numpy as np
 
-Task = Literal["retrieval", "ranking", "rating"]
+from shelftalk.recommender import TaskName
+
 LIST_LENGTH = 20
 """Items that a retrieval list must hold for the metrics below."""
 
 
 def recall(ranks: np.ndarray, k: int) -> np.ndarray:
-    """Recall@k = HR@k = 1 if rank <= k else 0: with one relevant item, recall and hit rate are the same. [n]
-    -> [n]"""
+    """Recall@k = HR@k = 1 if rank <= k else 0, [n] -> [n]: with one relevant item both are the same."""
     return (ranks <= k).astype(np.float64)
 
 
@@ -66,6 +65,6 @@ RATING_COLUMNS = {"rmse": "squared_error", "mae": "absolute_error"}
 """The column of the per-rating table that each rating metric reads."""
 
 
-def metric_names(task: Task) -> list[str]:
+def metric_names(task: TaskName) -> list[str]:
     """The metrics of a task, in the order of its tables."""
     return list(RATING_METRICS if task == "rating" else RANK_METRICS[task])

@@ -1,9 +1,9 @@
-"""Is a difference more than chance? Percentile bootstrap intervals and a paired randomisation test, both over
-users.
+"""Is a difference more than chance? Percentile bootstrap intervals and a paired randomisation test,
+both over users.
 
-Users are what was sampled, so users are what is resampled: all ratings of a user go together. Every metric
-here is f(sum over users of numerator / sum over users of count), with f the square root for RMSE and the
-identity otherwise.
+Users are what was sampled, so users are what is resampled: all ratings of a user go together. Every
+metric here is f(sum over users of numerator / sum over users of count), with f the square root for RMSE
+and the identity otherwise.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile intervals). Smucker,
 Allan, Carterette, "A comparison of statistical significance tests for information retrieval evaluation", CIKM
@@ -22,13 +22,13 @@ import numpy as np
 import polars as pl
 
 from shelftalk import seeds
-from shelftalk.evaluation.metrics import RATING_COLUMNS, Task, metric_names
+from shelftalk.evaluation.metrics import RATING_COLUMNS, metric_names
+from shelftalk.recommender import TaskName
 
 CELLS = 4_000_000
 """Random weights held at a time: 32 MB of float64."""
 ROUNDING = 1e-12
-"""Differences closer than this are one difference; metrics are sums of few distinct values, so that exact
-ties are common."""
+"""Differences closer than this are equal; metrics are sums of few distinct values, so ties are common."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Difference:
 
 
 def bootstrap_intervals(
-    frame: pl.DataFrame, task: Task, resamples: int = 2000, seed: int = 0
+    frame: pl.DataFrame, task: TaskName, resamples: int = 2000, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
     """The 95 % percentile interval (low, high) of each metric of the task, by resampling users.
 
@@ -71,10 +71,10 @@ def intervals_side_by_side(
         [metrics_of_sums(w @ sums, w @ counts, [name for _, name in columns]) for w in weights]
     )  # [B, models * M]
     low, high = np.percentile(values, [2.5, 97.5], axis=0)
-    found: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in frames}
+    intervals: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in frames}
     for position, (model, name) in enumerate(columns):
-        found[model][name] = (float(low[position]), float(high[position]))
-    return found
+        intervals[model][name] = (float(low[position]), float(high[position]))
+    return intervals
 
 
 def paired_difference(
@@ -97,8 +97,8 @@ def paired_difference(
     value = float(_gap(both.sum(axis=0, keepdims=True), counts.sum(keepdims=True), metric)[0])
     rng = seeds.generator(seed, "paired bootstrap", metric)
     weights = bootstrap_weights(len(counts), resamples, rng)
-    spread = np.concatenate([_gap(w @ both, w @ counts, metric) for w in weights])  # [B]
-    low, high = np.percentile(spread, [2.5, 97.5])
+    resampled = np.concatenate([_gap(w @ both, w @ counts, metric) for w in weights])  # [B]
+    low, high = np.percentile(resampled, [2.5, 97.5])
     p = _randomisation_p(
         both, float(counts.sum()), metric, permutations, seeds.generator(seed, "randomisation", metric)
     )
@@ -110,7 +110,7 @@ def _randomisation_p(
 ) -> float:
     """Two-sided p of the observed gap among gaps with a and b exchanged, each user by a fair coin.
 
-    Users on whom a and b agree change nothing by the exchange, so no coin is thrown for them.
+    Users on whom a and b agree change nothing by the exchange, so they are left out.
     """
     half_gap = (both[:, 0] - both[:, 1]) / 2
     half_gap = half_gap[half_gap != 0]
@@ -119,8 +119,8 @@ def _randomisation_p(
     as_large = 0
     for rows in _chunks(permutations, len(half_gap)):
         signs = rng.integers(0, 2, (rows, len(half_gap)), dtype=np.int8) * 2.0 - 1.0  # [rows, U]
-        moved = signs @ half_gap
-        gaps = _gap(np.stack([middle + moved, middle - moved], axis=1), np.full(rows, total), metric)
+        shift = signs @ half_gap
+        gaps = _gap(np.stack([middle + shift, middle - shift], axis=1), np.full(rows, total), metric)
         as_large += int((np.abs(gaps) >= observed - ROUNDING).sum())
     return (as_large + 1) / (permutations + 1)
 

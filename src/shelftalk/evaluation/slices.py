@@ -8,17 +8,17 @@ import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.evaluation.metrics import Task
 from shelftalk.evaluation.significance import intervals_side_by_side
+from shelftalk.recommender import TaskName
 
 HISTORY_STARTS = (0, 5, 10, 20, 50, 100)
 """First history length of each bin."""
 NEVER_SEEN = "never seen"
 
 
-def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task) -> pl.DataFrame:
-    """One row per slice that holds a row of `frame`: slice_kind, slice, users (distinct), and the task's
-    metrics.
+def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: TaskName) -> pl.DataFrame:
+    """One row per slice that holds a row of `frame`: slice_kind, slice, users (distinct), and
+    the task's metrics.
 
     `popularity` counts the training events of every catalogue item. The items seen in training are cut into
     thirds by their count, equal counts together, and items never seen are a slice of their own; so slices are
@@ -35,33 +35,33 @@ def slice_metrics(frame: pl.DataFrame, popularity: Mapping[str, int], task: Task
 def slices_of_models(
     frames: Mapping[str, pl.DataFrame],
     popularity: Mapping[str, int],
-    task: Task,
+    task: TaskName,
     bounded: Sequence[str],
     resamples: int,
     seed: int,
 ) -> pl.DataFrame:
-    """`slice_metrics` of every model, with `METRIC.low` and `METRIC.high`, the 95 % interval, for the metrics
-    of `bounded`.
+    """`slice_metrics` of every model, with `METRIC.low` and `METRIC.high`, the 95 % interval, for the
+    metrics of `bounded`.
 
-    All frames hold the same requests in the same order. A slice in which no user differs from another, such
-    as one without a single hit, has nothing to resample: its ends are null.
+    All frames hold the same requests in the same order. A slice in which all users are alike, such as one
+    without a single hit, has no interval: its ends are null.
     """
     tables = {model: slice_metrics(frame, popularity, task) for model, frame in frames.items()}
-    cut = [_sliced(frame, popularity) for frame in frames.values()]
-    found: list[dict[str, object]] = []
-    for parts in zip(*cut, strict=True):
+    sliced = [_sliced(frame, popularity) for frame in frames.values()]
+    bounds: list[dict[str, object]] = []
+    for parts in zip(*sliced, strict=True):
         kind, label, _ = parts[0]
-        of_models = {model: part for model, (_, _, part) in zip(frames, parts, strict=True)}
-        intervals = intervals_side_by_side(of_models, [*bounded], resamples, seed)
+        by_model = {model: part for model, (_, _, part) in zip(frames, parts, strict=True)}
+        intervals = intervals_side_by_side(by_model, [*bounded], resamples, seed)
         for model in frames:
             ends = {metric: _ends(intervals[model][metric]) for metric in bounded}
-            found.append({"model": model, "slice_kind": kind, "slice": label, **_flat(ends)})
+            bounds.append({"model": model, "slice_kind": kind, "slice": label, **_flat(ends)})
     measured = pl.concat(
         [table.select(pl.lit(model).alias("model"), pl.all()) for model, table in tables.items()]
     )
     schema = {f"{metric}.{end}": pl.Float64 for metric in bounded for end in ("low", "high")}
     return measured.join(
-        pl.DataFrame(found, schema_overrides=schema),
+        pl.DataFrame(bounds, schema_overrides=schema),
         on=["model", "slice_kind", "slice"],
         how="left",
         maintain_order="left",
@@ -85,7 +85,8 @@ def _sliced(frame: pl.DataFrame, popularity: Mapping[str, int]) -> Iterator[tupl
     """Kind, label and rows of every slice that holds a row."""
     if unknown := sorted(set(frame["item"]) - popularity.keys()):
         raise ValueError(
-            f'item "{unknown[0]}" was evaluated but has no training count; give the counts of the whole catalogue'
+            f'item "{unknown[0]}" was evaluated but has no training count; give the counts of the whole '
+            "catalogue"
         )
     counts = (
         frame.select(pl.col("item").replace_strict(popularity, return_dtype=pl.Int64)).to_series().to_numpy()
@@ -99,8 +100,8 @@ def _sliced(frame: pl.DataFrame, popularity: Mapping[str, int]) -> Iterator[tupl
 
 
 def popularity_starts(popularity: Mapping[str, int]) -> tuple[int, ...]:
-    """First training count of each slice: 0, 1, and where the second and last third of the seen items
-    begin."""
+    """First training count of each slice: 0, 1, and where the second and last third of the
+    seen items begin."""
     seen = np.sort([count for count in popularity.values() if count > 0])
     cuts = [int(seen[len(seen) * third // 3]) for third in (1, 2)] if len(seen) else []
     return tuple(sorted({0, 1, *cuts}))

@@ -1,4 +1,4 @@
-"""A finished run as one folder that is a recommender by itself, with a card; opened, or pushed to a hub.
+"""A finished run as one self-contained recommender folder with a model card; opened, or pushed to a hub.
 
 from shelftalk.publishing import open_recommender
 model = open_recommender("runs/my-shop/published")

@@ -1,4 +1,4 @@
-"""The model card: what the report says about a run, for those who meet the model without it."""
+"""The model card: the report of a run in short, for users of the model who do not have the run."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from shelftalk.experiment import Experiment
 from shelftalk.recommender import ALIGNED
 from shelftalk.report import numbers, tables
 from shelftalk.report.content import Fact, ModelRow, ReportContent, TaskResults
-from shelftalk.report.headline import headline
 from shelftalk.report.markdown import escaped, markdown_table
+from shelftalk.report.summary import summary
 from shelftalk.report.tables import Cell, Table
 
-"""The model that a published folder is."""
 VERSIONS = ("shelftalk", "python", "torch", "transformers", "tokenizers")
-FOLDER_HOLDS = (
-    "Weights, tokenizer, item names, settings and wordings, and the catalogue's ids and texts (`catalogue.parquet`), which prompts and "
-    "filters need. No history and no id of any user. What a training has seen can be partly read out of its weights."
+CONTENTS = (
+    "Weights, tokenizer, item names, settings and templates, and the catalogue's ids and texts "
+    "(`catalogue.parquet`), which prompts and filters need. No history and no id of any user. What a "
+    "training has seen can be partly read out of its weights."
 )
 LICENCE = (
-    "None is named here, since it is not shelftalk's to give: add `license:` to the first lines of this page. The texts of the items "
-    "belong to whoever made the catalogue, and terms of the data may bind the model too."
+    "None is named here, since it is not shelftalk's to give: add `license:` to the first lines of this page."
+    " The texts of the items belong to whoever made the catalogue, and terms of the data may bind the model "
+    "too."
 )
-MOVIELENS = "MovieLens may not be redistributed, nor used commercially, without permission: see its terms before this folder is given away."
+MOVIELENS = (
+    "MovieLens may not be redistributed, nor used commercially, without permission: see its terms before this"
+    " folder is given away."
+)
 USE = """\
 ```python
 {imported}from shelftalk.publishing import open_recommender
@@ -33,11 +37,11 @@ from shelftalk.records import Request
 model = open_recommender({folder})
 model.recommend([Request("anyone", history={history})], k=10)
 ```"""
-WHOSE = (
-    'This folder answers as "aligned" in the tables below. "aligned+prior", where it stands there, needs its priors beside, which stand '
-    "on who took what and are no part of this folder."
+WHICH_MODEL = (
+    'This folder answers as "aligned" in the tables below. "aligned+prior", where it is listed, also needs '
+    "its priors, which depend on the interactions and are not part of this folder."
 )
-CATALOGUE_ALONE = "It knows the items of its catalogue and no others."
+CATALOGUE_ONLY = "It recommends only the items of its catalogue."
 
 
 def model_card(
@@ -47,11 +51,10 @@ def model_card(
     folder: str,
     repository: str | None = None,
 ) -> str:
-    """README.md of a published folder: the front matter of a hub, then data, protocol, figures with
-    intervals, limits and use.
+    """README.md of a published folder: front matter for a hub, then use, results, limits, data and model.
 
-    `history`: some item ids for the example, which opens the `folder`, or fetches the `repository` of a hub
-    where one is named.
+    `history`: some item ids for the example, which opens `folder`, or downloads `repository` from a hub where
+    one is named.
     """
     opened = f"huggingface_hub.snapshot_download({repository!r})" if repository else repr(folder)
     example = USE.format(
@@ -60,31 +63,33 @@ def model_card(
         history=repr(tuple(history)),
     )
     backbone = {
-        "backbone": str(content.model["backbone"]).replace(
-            experiment.pretrained.name, plain_name(experiment.pretrained.name)
+        "backbone": (
+            str(content.model["backbone"]).replace(
+                experiment.pretrained.name, plain_name(experiment.pretrained.name)
+            )
         )
     }
     sections = (
         [
             f"# {escaped(content.title)}",
             *(f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings),
-            _opening(content),
+            _introduction(content),
         ],
         ["## Use", example],
         [
             "## Results",
-            WHOSE,
-            escaped(headline(content), 2000),
+            WHICH_MODEL,
+            escaped(summary(content), 2000),
             *(block for task in content.tasks for block in _task(task)),
         ],
-        ["## Limits", _bullets([CATALOGUE_ALONE, *content.left_out, *tables.caveats(content)])],
+        ["## Limits", _bullets([CATALOGUE_ONLY, *content.left_out, *tables.caveats(content)])],
         ["## Data", _facts(content.data), *([MOVIELENS] if experiment.data.bundled_name else [])],
         [
             "## The model",
             _facts({**content.model, **backbone}),
             *([_bullets(content.chosen)] if content.chosen else []),
         ],
-        ["## What is in this folder", FOLDER_HOLDS],
+        ["## What is in this folder", CONTENTS],
         ["## Licence", LICENCE],
         [
             "## Versions",
@@ -96,22 +101,21 @@ def model_card(
 
 
 def base_model(experiment: Experiment) -> str | None:
-    """The hub's name of what training began with; None for the nano model, random weights, or a model from a
-    folder or file."""
+    """The hub's name of the model that training started from; None for the nano model, random weights, or a
+    model from a folder or file."""
     name = experiment.pretrained.name
     return name if name and not experiment.pretrained.random_weights and plain_name(name) == name else None
 
 
 def plain_name(name: str) -> str:
-    """A path of this machine as its last part alone; anything else, such as the name of a model on a hub, as
-    it is."""
+    """Only the last part of a path of this machine; anything else, such as the name of a model on
+    a hub, unchanged."""
     path = Path(name)
     return path.name if path.is_absolute() or path.exists() or name.startswith((".", "~")) else name
 
 
 def _front_matter(content: ReportContent, experiment: Experiment) -> str:
-    """The data set is named with the results and not under `datasets:`, where only names of the hub may
-    stand."""
+    """The data set is named with the results and not under `datasets:`, which takes only names of the hub."""
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
@@ -124,7 +128,7 @@ def _front_matter(content: ReportContent, experiment: Experiment) -> str:
 
 
 def _results(content: ReportContent, task: TaskResults) -> list[Any]:
-    """The figures of the model that the folder is, for the model index; their names carry the intervals."""
+    """The figures of the published model for the model index; their names include the intervals."""
     from huggingface_hub import EvalResult
 
     return [
@@ -133,11 +137,11 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
             task_name=task.task,
             dataset_type=numbers.shorten(_source(content)),
             dataset_name=numbers.shorten(_source(content)),
-            dataset_split="test"
-            if content.scheme == "leave_one_out"
-            else f"test of a {content.scheme} split",
+            dataset_split=(
+                "test" if content.scheme == "leave_one_out" else f"test of a {content.scheme} split"
+            ),
             metric_type=metric,
-            metric_name=_named(row, metric),
+            metric_name=_name_with_interval(row, metric),
             metric_value=round(value, 6),
         )
         for row in task.rows
@@ -147,15 +151,16 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
     ]
 
 
-def _named(row: ModelRow, metric: str) -> str:
+def _name_with_interval(row: ModelRow, metric: str) -> str:
     ends = numbers.interval(row.intervals.get(metric))
     return numbers.metric_name(metric) + (f", 95 % interval {ends}" if ends else "")
 
 
-def _opening(content: ReportContent) -> str:
+def _introduction(content: ReportContent) -> str:
     return (
-        f"A language model that recommends: it answers with items of one catalogue and with nothing else. Made by shelftalk "
-        f"{content.version}, seed {content.seed}, from {escaped(_source(content))}; this card was written by the program on {content.when}."
+        "A language model that recommends: it answers with items of one catalogue and with nothing else. "
+        f"Made by shelftalk {content.version}, seed {content.seed}, from {escaped(_source(content))}; this "
+        f"card was written by the program on {content.when}."
     )
 
 

@@ -1,5 +1,5 @@
-"""What a published folder holds, and what of it is believed: nothing but the files that are listed with their
-hashes, and of the facts only what has the right form. A folder from outside is hostile until then.
+"""What a published folder holds, and how it is checked: only files that are listed with their hashes are
+read, and facts must have the right form. A folder from outside is untrusted until then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,16 +20,17 @@ from shelftalk import __version__
 from shelftalk.decoding.trie_files import ARRAYS
 from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
 from shelftalk.model_folder import TRIE_FOLDER
+from shelftalk.recommender import TaskName
 
 FACTS = "shelftalk.json"
-"""Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that answers
-depend on."""
+"""Split hash, tasks, nouns, rating scale, prior weights, and the SHA-256 of every other file that
+answers depend on."""
 CARD = "README.md"
 EXPERIMENT = "experiment.toml"
 INDEX = "item_index.parquet"
 CATALOGUE = "catalogue.parquet"
 TEMPLATES = "templates"
-HOLD = (
+FILE_KINDS = (
     ("*.safetensors", "weights"),
     ("config.json", "architecture"),
     ("generation_config.json", "settings of `generate` inside the item trie"),
@@ -37,13 +38,13 @@ HOLD = (
     (INDEX, "item names"),
     ("item_trie/*", "item names as the model's tokens"),
     (CATALOGUE, "item ids and texts"),
-    (f"{TEMPLATES}/*", "wordings"),
+    (f"{TEMPLATES}/*", "prompt templates"),
     (EXPERIMENT, "every setting, paths left out"),
     (FACTS, "split hash, rating scale, prior weights, hashes of the files"),
     (CARD, "the model card"),
 )
-"""Pattern -> what such a file holds, for people."""
-ALWAYS = (
+"""Pattern -> a description of such files."""
+REQUIRED = (
     "config.json",
     "tokenizer_config.json",
     INDEX,
@@ -51,23 +52,22 @@ ALWAYS = (
     EXPERIMENT,
     *(f"{TRIE_FOLDER}/{name}.npy" for name in ARRAYS),
 )
-"""What every folder lists, beside weights and the templates of its tasks; opening reads these and a
+"""Files that every folder lists, beside weights and templates; opening reads these and the
 tokenizer's other files."""
 WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 WEIGHTS_INDEX = "model.safetensors.index.json"
 TOKENIZER = (
-    "tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt",
-    "spiece.model", "sentencepiece.bpe.model",
+    "tokenizer.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json",
+    "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
-"""Files of a tokenizer, which are read where they are listed."""
+"""Further files of a tokenizer, read if they are listed."""
 LARGEST_FACTS = 10_000_000
-"""Bytes of shelftalk.json; a few thousand are usual."""
-FETCH = "fetch the folder again as a whole, or publish the run again"
+"""Most bytes of shelftalk.json; a few thousand are usual."""
+FETCH_AGAIN = "fetch the folder again as a whole, or publish the run again"
 
 
 class _Fact(BaseModel):
-    """A fact that this version does not know may be one that answers depend on, so it is refused and not
-    passed over."""
+    """Answers may depend on a fact that this version does not know, so it is refused and not ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -86,32 +86,32 @@ class Nouns(_Fact):
 
 
 class PriorWeight(_Fact):
-    """The weight of a prior that validation chose, see decoding.prior.ChosenWeight."""
+    """The weight of a prior as chosen on validation, see decoding.prior.ChosenWeight."""
 
-    task: Literal["retrieval", "ranking", "rating"]
-    """What it is for."""
+    task: TaskName
+    """The task that it is used for."""
     weight: float = Field(ge=0, le=1)
     """Share of the prior."""
     metric: str
-    """What it was chosen by."""
+    """The metric that it was chosen by."""
     value: float = Field(allow_inf_nan=False)
-    """The figure that it reached on validation."""
+    """The metric's value on validation."""
     prior: str
     """The name of the prior."""
 
 
 class Facts(_Fact):
-    """shelftalk.json. No fact names code: a task is one of the built-in ones, whatever the run was made
-    with."""
+    """shelftalk.json. No fact names code: a task is one of the built-in ones, whatever the run
+    was made with."""
 
     shelftalk: str
     """The version that wrote the folder."""
     split: str
     """SHA-256 of the split that the model was trained on."""
     scheme: str
-    """What the items' names are, in words; nothing is looked up by it."""
-    tasks: tuple[Literal["retrieval", "ranking", "rating"], ...] = Field(min_length=1)
-    """What the model is asked."""
+    """The index scheme, as a label: nothing is looked up by it."""
+    tasks: tuple[TaskName, ...] = Field(min_length=1)
+    """The tasks that the model answers."""
     words: Nouns
     """The nouns of its prompts."""
     ratings: tuple[
@@ -122,12 +122,12 @@ class Facts(_Fact):
     ]
     """Rating value, ascending, and its text; none for data without ratings."""
     weights: tuple[PriorWeight, ...]
-    """What validation chose for "aligned+prior"."""
+    """The weights that validation chose for "aligned+prior"."""
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
     """Path inside the folder -> SHA-256."""
 
     @model_validator(mode="after")
-    def _belong_together(self) -> Self:
+    def _consistent(self) -> Self:
         values, texts = [value for value, _ in self.ratings], [text for _, text in self.ratings]
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError("a task is named twice")
@@ -137,33 +137,33 @@ class Facts(_Fact):
             raise ValueError("there are ratings without the task, or the task without ratings")
         if wrong := [name for name in self.files if not _plain(name)]:
             raise ValueError(f"files names {wrong[0]!r}, which is no path inside the folder")
-        if missing := [name for name in self.needed if name not in self.files]:
-            raise ValueError(f'files lacks "{missing[0]}", whose hash every folder tells')
+        if missing := [name for name in self.required if name not in self.files]:
+            raise ValueError(f'files lacks "{missing[0]}", whose hash every folder lists')
         return self
 
     @property
-    def needed(self) -> tuple[str, ...]:
-        """The files that must be listed, by our rule and not by the folder's word."""
+    def required(self) -> tuple[str, ...]:
+        """The files that must be listed, by our rules and not by the folder's own list."""
         weights = tuple(name for name in self.files if WEIGHTS.fullmatch(name)) or ("model.safetensors",)
         shards = (WEIGHTS_INDEX,) if "model.safetensors" not in weights else ()
-        return (*ALWAYS, *weights, *shards, *(f"{TEMPLATES}/{task}.toml" for task in self.tasks))
+        return (*REQUIRED, *weights, *shards, *(f"{TEMPLATES}/{task}.toml" for task in self.tasks))
 
     @property
-    def read(self) -> tuple[str, ...]:
+    def files_read(self) -> tuple[str, ...]:
         """The files that opening reads."""
-        return (*self.needed, *(name for name in TOKENIZER if name in self.files))
+        return (*self.required, *(name for name in TOKENIZER if name in self.files))
 
 
 def hashes(folder: Path) -> dict[str, str]:
-    """Path inside the folder -> SHA-256, for every file but the card, which may be edited, and the facts that
-    hold this."""
-    found = sorted(path for path in folder.rglob("*") if path.is_file())
-    named = {path.relative_to(folder).as_posix(): path for path in found}
-    return {name: _hash(path) for name, path in named.items() if name not in (FACTS, CARD)}
+    """Path inside the folder -> SHA-256, for every file but the card, which may be edited, and the facts,
+    which list these hashes."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    by_name = {path.relative_to(folder).as_posix(): path for path in paths}
+    return {name: _hash(path) for name, path in by_name.items() if name not in (FACTS, CARD)}
 
 
 def is_published(folder: Path) -> bool | None:
-    """Whether the folder was made by `shelftalk publish`, as the model/ of a run was not; None where that
+    """Whether the folder was made by `shelftalk publish` (the model/ of a run was not); None where it
     cannot be read."""
     try:
         facts = json.loads(_text(folder / FACTS))
@@ -177,35 +177,36 @@ def read_facts(folder: Path) -> Facts:
 
     Raises MissingFile where the folder or a file of it is not there, UnreadableFile where the facts are not
     of their form or a file is elsewhere, and AnotherExperiment where a file is another one: weights, item
-    names and templates of different trainings answer without an error, and wrongly. Whoever writes a folder
-    writes its hashes too: they tell of accidents, not of intentions.
+    names and templates of different trainings give wrong answers without an error. Whoever writes a folder
+    also writes its hashes: they detect accidents, not attacks.
     """
     facts = _facts(folder)
-    for name, wanted in facts.files.items():
+    for name, expected in facts.files.items():
         path = _inside(folder, name)
-        with reading(f'"{name}" in "{folder}" cannot be read', FETCH):
-            if _hash(path) != wanted:
+        with reading(f'"{name}" in "{folder}" cannot be read', FETCH_AGAIN):
+            if _hash(path) != expected:
                 raise AnotherExperiment(
-                    f'"{name}" in "{folder}" is not the file that this model was published with; {FETCH}.'
+                    f'"{name}" in "{folder}" is not the file that this model was published with; '
+                    f"{FETCH_AGAIN}."
                 )
     return facts
 
 
 @contextmanager
-def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
-    """A folder with the files that opening reads and nothing else, as long as the block lasts: no library
-    finds there what is not listed, such as an adapter's configuration that names another model. Messages of
-    the block name the folder itself."""
-    with TemporaryDirectory(prefix="shelftalk-") as position:
-        for name in facts.read:
-            target = Path(position, name)
+def only_files_read(folder: Path, facts: Facts) -> Iterator[Path]:
+    """A temporary folder with the files that opening reads and no others, so that no library finds an
+    unlisted one, such as an adapter's configuration that names another model. Messages of the block
+    name the folder itself."""
+    with TemporaryDirectory(prefix="shelftalk-") as temporary:
+        for name in facts.files_read:
+            target = Path(temporary, name)
             target.parent.mkdir(exist_ok=True)
             _link(_inside(folder, name), target)
         try:
-            yield Path(position)
+            yield Path(temporary)
         except Exception as error:
             error.args = tuple(
-                part.replace(position, str(folder)) if isinstance(part, str) else part for part in error.args
+                part.replace(temporary, str(folder)) if isinstance(part, str) else part for part in error.args
             )
             raise
 
@@ -213,7 +214,7 @@ def only_what_is_read(folder: Path, facts: Facts) -> Iterator[Path]:
 def _facts(folder: Path) -> Facts:
     if not (folder / FACTS).exists():
         raise MissingFile(
-            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.'
+            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or correct the path.'
         )
     try:
         return Facts.model_validate_json(_text(folder / FACTS))
@@ -222,51 +223,52 @@ def _facts(folder: Path) -> Facts:
         where = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
             raise UnreadableFile(
-                f'"{folder / FACTS}" holds "{where}", which shelftalk {__version__} does not know; install a later version, or {FETCH}.'
+                f'"{folder / FACTS}" holds "{where}", which shelftalk {__version__} does not know; install a '
+                f"later version, or {FETCH_AGAIN}."
             ) from None
         reason = f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
     except (OSError, ValueError) as error:
         reason = str(error)
     if is_published(folder) is False:
         raise MissingFile(
-            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or mend the path.'
+            f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or correct the path.'
         )
-    raise UnreadableFile(f'"{folder / FACTS}" is damaged ({reason}); {FETCH}.')
+    raise UnreadableFile(f'"{folder / FACTS}" is damaged ({reason}); {FETCH_AGAIN}.')
 
 
 def _text(path: Path) -> str:
     if not path.is_file():
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     if path.stat().st_size > LARGEST_FACTS:
         raise ValueError(f"it is larger than {LARGEST_FACTS:,} bytes")
     return path.read_text("utf-8")
 
 
 def _plain(name: str) -> bool:
-    """Whether a name is a path that leads downwards on every system: no root, drive, "..", backslash or empty
-    part."""
+    """Whether a name is a relative path inside the folder on every system: no root, drive, "..", backslash
+    or empty part."""
     return not set(name) & set("\\:\0") and not {"", ".", ".."} & set(name.split("/"))
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """The file itself, behind the links by which the cache of a hub names it. Raises MissingFile, and
-    UnreadableFile for a link that leads anywhere else and for what is no plain file: a device or a pipe would
-    be read for ever."""
+    """The file itself, after the links of a hub's cache are resolved. Raises MissingFile, and
+    UnreadableFile for a link that leads elsewhere and for anything but a plain file: a device or a pipe
+    would be read for ever."""
     root = folder.resolve()
     try:
         path = (folder / name).resolve(strict=True)
     except (OSError, RuntimeError):
-        raise MissingFile(f'"{name}" is missing in "{folder}"; {FETCH}.') from None
-    cache = root.parent.parent / "blobs"  # snapshots/REVISION/NAME leads there
+        raise MissingFile(f'"{name}" is missing in "{folder}"; {FETCH_AGAIN}.') from None
+    cache = root.parent.parent / "blobs"  # snapshots/REVISION/NAME links there
     if not (path.is_relative_to(root) or path.is_relative_to(cache)) or not path.is_file():
-        raise UnreadableFile(f'"{name}" in "{folder}" is no file of that folder; {FETCH}.')
+        raise UnreadableFile(f'"{name}" in "{folder}" is no file of that folder; {FETCH_AGAIN}.')
     return path
 
 
 def _link(path: Path, target: Path) -> None:
     try:
         target.symlink_to(path)
-    except OSError:  # not every system lets everybody make links
+    except OSError:  # not every system lets every user make links
         shutil.copyfile(path, target)
 
 
@@ -275,11 +277,11 @@ def _hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def told(folder: Path, address: str | None, as_json: bool) -> str:
-    """What is in the folder, files of one kind in one row, and where it was pushed to; `as_json`: as one JSON
-    object."""
-    sizes = {pattern: sum(path.stat().st_size for path in folder.glob(pattern)) for pattern, _ in HOLD}
-    rows = [(pattern, sizes[pattern], what) for pattern, what in HOLD if sizes[pattern]]
+def describe_folder(folder: Path, address: str | None, as_json: bool) -> str:
+    """The contents of the folder, a row per kind of file, and where it was pushed to; `as_json`: as
+    one JSON object."""
+    sizes = {pattern: sum(path.stat().st_size for path in folder.glob(pattern)) for pattern, _ in FILE_KINDS}
+    rows = [(pattern, sizes[pattern], what) for pattern, what in FILE_KINDS if sizes[pattern]]
     if as_json:
         files = [{"files": pattern, "bytes": size, "holds": what} for pattern, size, what in rows]
         return json.dumps({"folder": str(folder), "pushed_to": address, "files": files}, indent=1)

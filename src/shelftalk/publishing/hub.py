@@ -1,4 +1,4 @@
-"""A published folder to a hub, private unless it is said otherwise."""
+"""Push a published folder to a hub, private unless `public`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from shelftalk.publishing.contents import CARD, FACTS, read_facts
 def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     """Upload a published folder as the model repository `name` ("owner/model"); returns its address.
 
-    `api`: a huggingface_hub.HfApi, by default one with the token that `hf auth login` or HF_TOKEN gave. A
+    `api`: a huggingface_hub.HfApi, by default one with the token of `hf auth login` or HF_TOKEN. A
     repository that is new is private unless `public`; one that is public already is refused unless `public`,
-    since what the folder tells of a shop would be read by all. Raises HubError without a token or network,
-    for a name that cannot be, and where the hub refuses; and as `read_facts` does.
+    since everyone could read what the folder holds of a shop. Raises HubError without a token or network,
+    for an invalid name, and where the hub refuses; and as `read_facts` does.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
-    uploaded = [*read_facts(folder).files, FACTS, CARD]  # what else lies in the folder is nobody's business
+    uploaded = [*read_facts(folder).files, FACTS, CARD]  # and no other file of the folder
     api = api or HfApi(token=_token())
     try:
         address = str(api.create_repo(name, private=not public, exist_ok=True))
         if not public and not api.repo_info(name).private:
             raise HubError(
-                f'the repository "{name}" is public; add --public if everyone may read this model, or choose another name.'
+                f'the repository "{name}" is public; add --public if everyone may read this model, or choose '
+                "another name."
             )
         api.upload_folder(
             repo_id=name, folder_path=folder, allow_patterns=uploaded, commit_message="shelftalk publish"
@@ -41,7 +42,8 @@ def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
         ) from None
     except (HTTPError, OSError) as error:
         raise HubError(
-            f'the hub cannot be reached ({_line(error)}); the folder "{folder}" is whole: push it again where there is a network.'
+            f'the hub cannot be reached ({_line(error)}); the folder "{folder}" is whole: push it again where'
+            " there is a network."
         ) from None
     return address
 

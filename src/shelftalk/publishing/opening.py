@@ -1,6 +1,6 @@
 """A published folder as a recommender: no run folder, no training data, the same answers.
 
-What opening promises of a folder from outside stands in docs/how-to.md, "What opening a folder promises".
+What opening guarantees for an untrusted folder is in docs/how-to.md, "What opening a folder promises".
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from shelftalk.models.settings import Precision
 from shelftalk.publishing.contents import (
     CATALOGUE,
     EXPERIMENT,
-    FETCH,
+    FETCH_AGAIN,
     INDEX,
     TEMPLATES,
     Facts,
-    only_what_is_read,
+    only_files_read,
     read_facts,
 )
 from shelftalk.recommender import Rater
@@ -49,8 +49,7 @@ if TYPE_CHECKING:  # torch is loaded when a folder is opened
 
 @dataclass(frozen=True)
 class PublishedContext(TaskContext):
-    """What prompts are made of where there is a catalogue and no events: the rating texts are those of the
-    training."""
+    """The context of prompts with a catalogue and no events: the rating texts are those of the training."""
 
     scale: Mapping[float, str] | None = None
 
@@ -64,18 +63,18 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
     """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with
     ratings, `rate` and `ratings`, for any history of catalogue items.
 
-    Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` asks
-    otherwise. `precision` of its matrix products: by default that of the training, or fp32 where this machine
-    does not have it. Nothing but the folder is read, and none of its files can name code that is run. Raises
-    MissingFile; UnreadableFile where a file is damaged or makes no sense; AnotherExperiment where a file is
-    not the one that was published, or where this tokenizer reads the item names otherwise than the one that
-    wrote the trie; SettingsError for a precision that this machine does not have.
+    Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` changes the
+    search. `precision` of its matrix products: by default that of the training, or fp32 where this machine
+    lacks it. Nothing but the folder is read, and none of its files can name code that is run. Raises
+    MissingFile; UnreadableFile where a file is damaged or invalid; AnotherExperiment where a file is not the
+    one that was published, or where this tokenizer splits the item names otherwise than the one that wrote
+    the trie; SettingsError for a precision that this machine lacks.
     """
     folder = Path(folder)
     facts = read_facts(folder)
-    with _read(folder), only_what_is_read(folder, facts) as files:
+    with _read(folder), only_files_read(folder, facts) as files:
         model = _recommender(files, facts, precision)
-        _try(model)
+        _check_answers(model)
     if precision not in (None, "auto", "fp32") and not getattr(model.backbone, precision):
         raise SettingsError(f'this machine or model has no {precision}; give precision = "fp32", or none.')
     return model
@@ -86,41 +85,43 @@ def with_prior(
 ) -> AlignedWithPrior:
     """`model`, opened from `folder`, combined with a prior by the weights that its run chose on validation.
 
-    A prior stands on who took what, so no folder holds one: fit it where the data is, under the name that the
-    weights were chosen for. Raises SettingsError where they were chosen for another, or none were, and else
-    as `open_recommender` does.
+    A prior depends on the interactions, so no folder holds one: fit it where the data is, under the name that
+    the weights were chosen for. Raises SettingsError where they were chosen for another, or none were, and
+    otherwise as `open_recommender` does.
     """
     from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
 
     folder = Path(folder)
     facts = read_facts(folder)
     weights: dict[str, ChosenWeight] = {row.task: ChosenWeight(**row.model_dump()) for row in facts.weights}
-    given: dict[str, Prior | Rater] = {
+    priors: dict[str, Prior | Rater] = {
         "retrieval": prior,
         "ranking": prior,
         **({"rating": rating_prior} if rating_prior is not None else {}),
     }
-    for task, its_prior in given.items():
+    for task, its_prior in priors.items():
         if task not in weights:
             raise SettingsError(
-                f'"{folder}" has no weight of a prior for {task}; evaluate "aligned+prior" in its run and publish again.'
+                f'"{folder}" has no weight of a prior for {task}; evaluate "aligned+prior" in its run and '
+                "publish again."
             )
         if weights[task].prior != its_prior.name:
             raise SettingsError(
-                f'the weight for {task} was chosen for the prior "{weights[task].prior}", not for "{its_prior.name}"; give that one, '
-                "or evaluate the run with the other and publish again."
+                f'the weight for {task} was chosen for the prior "{weights[task].prior}", not for '
+                f'"{its_prior.name}"; give that one, or evaluate the run with the other and publish again.'
             )
-    with _read(folder), only_what_is_read(folder, facts) as files:
+    with _read(folder), only_files_read(folder, facts) as files:
         settings = _section(PriorSettings, read_toml(files / EXPERIMENT, "experiment"), "prior")
-    return AlignedWithPrior(model, prior, rating_prior, settings, {task: weights[task] for task in given})
+    return AlignedWithPrior(model, prior, rating_prior, settings, {task: weights[task] for task in priors})
 
 
 def _read(folder: Path) -> AbstractContextManager[None]:
-    return reading(f'"{folder}" cannot be opened', FETCH)
+    return reading(f'"{folder}" cannot be opened', FETCH_AGAIN)
 
 
 def _recommender(files: Path, facts: Facts, precision: Precision | None) -> LanguageModelRecommender:
-    """From the verified files of a folder. What is small and bounds the rest comes first."""
+    """From the verified files of a folder. The trie comes first: it is small, and its size
+    limits the others."""
     from shelftalk.decoding.item_trie import open_trie
     from shelftalk.decoding.language_model import LanguageModelRecommender
     from shelftalk.models.pretrained import load_backbone
@@ -139,7 +140,7 @@ def _recommender(files: Path, facts: Facts, precision: Precision | None) -> Lang
 
 
 def _check_rows(path: Path, items: int) -> None:
-    """Raises ValueError for a table of another length, by its footer alone: a few bytes can stand for any
+    """Raises ValueError for a table of another length, by its footer only: a few bytes can decompress to any
     number of rows."""
     rows = pl.scan_parquet(path, glob=False).select(pl.len()).collect().item()
     if rows != items:
@@ -149,12 +150,12 @@ def _check_rows(path: Path, items: int) -> None:
 def _served(
     files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemIndex
 ) -> dict[str, ServedTask]:
-    """The tasks that the model is asked, with the templates that it was trained with."""
+    """The served tasks, with the templates that the model was trained with."""
     items = pl.read_parquet(files / CATALOGUE, glob=False)
     if items.schema != pl.Schema(ITEM_COLUMNS) or items.drop("price").null_count().sum_horizontal().item():
         raise ValueError(f"{CATALOGUE} is no catalogue")
     if items["item_id"].to_list() != list(index.item_ids):
-        raise ValueError(f"{CATALOGUE} and {INDEX} hold other items")
+        raise ValueError(f"{CATALOGUE} and {INDEX} hold different items")
     catalogue = Dataset(items, pl.DataFrame(schema=EVENT_COLUMNS))
     nothing = np.zeros(0, np.uint8)
     text = ItemText(catalogue, index, _section(TextSettings, settings, "text"))
@@ -173,26 +174,27 @@ def _served(
 
 
 def _section(kind: Any, settings: Mapping[str, Any], name: str) -> Any:
-    """One section of the folder's experiment; the others do not matter to answers, so a later version may
-    know them no more."""
+    """One section of the folder's experiment; the others do not affect answers, so a later version
+    may drop them."""
     return validated(kind, settings.get(name, {}), name, EXPERIMENT)
 
 
 def _check_names(trie: ItemTrie, index: ItemIndex, backbone: Backbone, files: Path) -> None:
-    """Raises AnotherExperiment where index, trie and tokenizer do not go together."""
+    """Raises AnotherExperiment where index, trie and tokenizer do not match."""
     if not holds_names(trie, backbone, index):
         raise AnotherExperiment(
-            f'the item names of "{files}" have other tokens here than where the model was trained; install the versions that its card '
-            "names, or publish the run again."
+            f'the item names of "{files}" have other tokens here than where the model was trained; install '
+            "the versions that its card names, or publish the run again."
         )
 
 
-def _try(model: LanguageModelRecommender) -> None:
-    """Ask one question of each kind: a config can be well formed and no model. Raises what asking raises."""
-    some = model.index.item_ids[0]
-    asked = Request("", (some,), candidates=(some,), item=some)
-    model.with_settings(search="beam", beams=1).recommend([asked], 1)
+def _check_answers(model: LanguageModelRecommender) -> None:
+    """Answer one request per task, since a well-formed config can still be no working model. Raises
+    as they do."""
+    item = model.index.item_ids[0]
+    request = Request("", (item,), candidates=(item,), item=item)
+    model.with_settings(search="beam", beams=1).recommend([request], 1)
     if "ranking" in model.tasks:
-        model.rank([asked])
-    if "rating" in model.tasks and not np.isfinite(model.rate([asked])).all():
-        raise ValueError("its estimates are no numbers")
+        model.rank([request])
+    if "rating" in model.tasks and not np.isfinite(model.rate([request])).all():
+        raise ValueError("its estimates are not numbers")

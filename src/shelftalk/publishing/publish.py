@@ -1,4 +1,4 @@
-"""From a finished run to a folder that stands alone: assembled beside, opened once, renamed into place."""
+"""From a finished run to a self-contained folder: assembled under another name, opened once, renamed."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ SHOWN_ITEMS = 2
 def publish(run: Path, to: Path | None = None, repository: str | None = None) -> Path:
     """Assemble the published folder of a finished run, RUN/published by default, and return its path.
 
-    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained or
-    refitted, and the run is left as it is. The folder is opened before it gets its name, so what stands there
-    works. Raises StageMissing where the model is not there or its figures are not, SettingsError where
-    prompts name users, and AnotherExperiment where model and run do not belong together or `to` holds
-    something else than a published model.
+    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained
+    or refitted, and the run is not changed. The folder is opened before it gets its name, so a published
+    folder works. Raises StageMissing where the model or its figures are missing, SettingsError where
+    prompts name users, and AnotherExperiment where model and run do not match or `to` holds something else
+    than a published model.
     """
     folder, to = RunFolder(run), to or run / "published"
     _check_target(to)
     _check_figures(folder)
-    found = Run(folder, saved_experiment(folder))
-    _check_run(found)
+    finished = Run(folder, saved_experiment(folder))
+    _check_run(finished)
     try:
         with space_needed(to.absolute()), alone_beside(to, "another --to"), beside(to) as part:
-            _fill(part, found)
-            _write_card(part, found, to.name, repository)
+            _fill(part, finished)
+            _write_card(part, finished, to.name, repository)
             open_recommender(part)
     except PermissionError as error:
         raise RunError(
@@ -63,9 +63,9 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
 
 
 def _fill(part: Path, run: Run) -> None:
-    """Everything but the card, the facts with the hashes last."""
+    """Write everything but the card, the facts with the hashes last."""
     part.mkdir()
-    # contents alone: a run may be read-only, and what is published may be read by others
+    # contents only, not permissions: a run may be read-only, and others may read what is published
     for path in sorted(run.folder.model.iterdir()):
         if path.is_file() and path.name not in (FACTS, VECTORS_FILE):
             shutil.copyfile(path, part / path.name)
@@ -102,14 +102,13 @@ def _facts(run: Run, served: Sequence[str]) -> Mapping[str, Any]:
         "tasks": served,
         "words": asdict(run.context.nouns),
         "ratings": list(run.context.rating_texts.items()) if "rating" in served else [],
-        "weights": prior.facts.get("weights", [])
-        if prior
-        else [],  # runs of version 0.1.0 tell them in sentences alone
+        # runs of version 0.1.0 have them only in sentences
+        "weights": prior.facts.get("weights", []) if prior else [],
     }
 
 
 def without_paths(experiment: Experiment) -> Experiment:
-    """The experiment with the last part of every path of this machine: a published folder tells nobody how a
+    """The experiment with only the last part of every path, so that a published folder does not show how a
     disk is laid out."""
     data = {
         key: Path(value).name
@@ -132,23 +131,23 @@ def without_paths(experiment: Experiment) -> Experiment:
 
 
 def _check_figures(folder: RunFolder) -> None:
-    """Raises StageMissing where the run has no figures of its model as it is now."""
-    evaluated, asked = folder.needed("evaluate"), f"recommend.{ALIGNED}"
+    """Raises StageMissing where the run has no figures of its present model."""
+    evaluated, stage = folder.needed("evaluate"), f"recommend.{ALIGNED}"
     folder.needed("train")
-    if evaluated.inputs["recommend"].get(asked) != folder.needed(asked).fingerprint:
+    if evaluated.inputs["recommend"].get(stage) != folder.needed(stage).fingerprint:
         raise StageMissing(
-            f'the figures in "{folder.path}" are not those of its model as it is now; run `shelftalk run` again with "{ALIGNED}" among '
-            "the models, then publish."
+            f'the figures in "{folder.path}" are not those of its present model; run `shelftalk run` '
+            f'again with "{ALIGNED}" among the models, then publish.'
         )
 
 
 def _check_run(run: Run) -> None:
-    """Raises where the model is not the one of this run's index, or could not be asked without the users of
-    its training."""
+    """Raises where the model does not belong to this run's index, or its prompts need the users
+    of the training."""
     if run.experiment.text.user_ids:
         raise SettingsError(
-            "the prompts of this run name users (text.user_ids = true), and a published folder holds none; train with "
-            "text.user_ids = false to publish a model."
+            "the prompts of this run name users (text.user_ids = true), and a published folder holds none; "
+            "train with text.user_ids = false to publish a model."
         )
     with reading(f'"{run.folder.model / INDEX}" cannot be read', redo_training(run.folder.model)):
         trained = ItemIndex.load(run.folder.model / INDEX)
@@ -158,14 +157,14 @@ def _check_run(run: Run) -> None:
         run.index.words,
     ):
         raise AnotherExperiment(
-            f'the items of the model in "{run.folder.model}" have other names than those of "{run.folder.item_index}"; '
-            "run `shelftalk train` again before publishing."
+            f'the items of the model in "{run.folder.model}" have other names than those of '
+            f'"{run.folder.item_index}"; run `shelftalk train` again before publishing.'
         )
 
 
 def _check_target(to: Path) -> None:
-    """Raises AnotherExperiment where something stands that is no published model: the folder is replaced as a
-    whole."""
+    """Raises AnotherExperiment where `to` holds anything but a published model, since it is replaced
+    as a whole."""
     if to.exists() and not is_published(to) and not (to.is_dir() and not any(to.iterdir())):
         raise AnotherExperiment(
             f'"{to}" is there and is no published model; choose another --to, or remove it.'

@@ -1,8 +1,9 @@
-"""What a report says: one plain record, filled from a run folder by the report stage and by hand in tests.
+"""The content of a report: one plain record, filled from a run folder by the report stage and by
+hand in tests.
 
 Every value is a number, a string or a tuple or mapping of them, so the record goes to JSON and back. A number
-that was not measured is None; NaN and infinities are treated alike. Item lines and sample texts are untrusted
-and given as they are: whoever renders the record escapes them.
+that was not measured is None; NaN and infinities are treated the same. Item lines and sample texts are
+untrusted and unescaped here: whoever renders the record escapes them.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ class ModelRow:
     """One model's figures on one task."""
 
     model: str
-    """Its name, such as "aligned+prior" or "item_knn"; a name that ends in "@refit" is kept out of
-    comparisons."""
+    """Its name, such as "aligned+prior" or "item_knn"; a name that ends in "@refit" is kept
+    out of comparisons."""
     metrics: Metrics
     """Metric name, such as "recall@10", to its value on the test part."""
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     """Metric name to the ends of its 95 % interval; a metric may be missing."""
     baseline: bool = False
-    """Whether it is a conventional model that the language model is held against; plots draw it in grey."""
+    """Whether it is a conventional model that the language model is compared with; plots draw it in grey."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Difference:
     """Two models on the same users (or ratings), paired: the mean of the first minus the second."""
 
     first: str
-    """The model that is judged."""
+    """The model of interest."""
     second: str
-    """The model that it is held against."""
+    """The model that it is compared with."""
     metric: str
     """The metric that is compared."""
     value: float | None
@@ -62,18 +63,17 @@ class TaskResults:
     rows: tuple[ModelRow, ...]
     """The models, in the order in which tables and plots show them."""
     main_metric: str
-    """The metric of the headline, chosen before the results were seen."""
+    """The metric of the summary, chosen before the results were seen."""
     plotted: tuple[str, ...]
-    """The metrics that get a plot; the others stand in the table alone."""
+    """The metrics that get a plot; the others are only in the table."""
     n: int
     """How many users (or ratings) each figure is a mean over."""
     unit: str
     """What is counted by `n`: "users" or "ratings"."""
     protocol: str
-    """A sentence that names candidates, split and convention (train-only)."""
+    """A sentence on candidates, split and convention (train-only)."""
     differences: tuple[Difference, ...] = ()
-    """Paired comparisons; the first one on the main metric makes the headline, so put what matters most
-    first."""
+    """Paired comparisons, the most important first: the first one on the main metric makes the summary."""
     lower_is_better: tuple[str, ...] = ("rmse", "mae")
     """The metrics that are errors."""
 
@@ -128,7 +128,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class QualityPoint:
-    """Recommendation quality at one validation, of the users who are asked during training."""
+    """Recommendation quality at one validation, over the users evaluated during training."""
 
     step: int
     """Optimizer steps done."""
@@ -147,9 +147,9 @@ class ShownSample:
     task: str
     """The kind of sample."""
     template: str
-    """Name of the wording."""
+    """Name of the template."""
     segments: tuple[Segment, ...]
-    """The text in order; each segment says whether it bears loss and whether it is made of symbols."""
+    """The text in order; each segment with whether it bears loss and whether it consists of symbols."""
 
 
 @dataclass(frozen=True)
@@ -161,12 +161,12 @@ class Recommendation:
     score: float | None
     """The model's score; higher is better."""
     hit: bool = False
-    """Whether it is the item that the user really took."""
+    """Whether it is the item that the user took."""
 
 
 @dataclass(frozen=True)
 class ShownUser:
-    """One user: what they took, what the model proposes, what they took next."""
+    """One user: their history, the model's recommendations, and what they took next."""
 
     label: str
     """A running number, never the shop's id."""
@@ -181,11 +181,11 @@ class ShownUser:
     truth: str
     """The item line of what the user took next."""
     rank: int | None
-    """Place of the truth in the model's list, from 1; None where it is not in it."""
+    """Position of the truth in the model's list, from 1; None where it is not in it."""
     listed: int
-    """Length of the list in which the truth was looked for."""
+    """Length of the list that was searched for the truth."""
     ordered: bool = True
-    """Whether the history has an order, so that one can speak of what was taken earlier and next."""
+    """Whether the history has an order, so that "earlier" and "next" mean something."""
 
 
 CHANGE = "held out − seen"
@@ -193,13 +193,13 @@ CHANGE = "held out − seen"
 
 @dataclass(frozen=True)
 class TemplateRow:
-    """One model asked in wordings it was trained on, or in wordings held out."""
+    """One model with templates it was trained on, or with templates held out."""
 
     task: str
     """The task's name."""
     model: str
     """The model's name."""
-    wording: str
+    templates: str
     """Either "seen" or "held out", or CHANGE: the held-out figure minus the seen one, on the same users."""
     n: int
     """Users (or ratings)."""
@@ -211,12 +211,12 @@ class TemplateRow:
 
 @dataclass(frozen=True)
 class SearchErrorRow:
-    """How often one way to search misses the model's true top 10."""
+    """How often a beam search misses the model's true top 10."""
 
     beams: int
     """Its width."""
     finish: str
-    """What happens to a beam that stands for one item, as in the settings of decoding."""
+    """How a beam is finished that has one item left, as in the settings of decoding."""
     n: int
     """Requests whose true top 10 is known."""
     differing: float
@@ -224,7 +224,7 @@ class SearchErrorRow:
     missing: float
     """Mean share of the true top 10 that is missing."""
     shortfall: float
-    """Most nats by which a tenth item was behind the true tenth."""
+    """Largest gap in nats between a tenth item and the true tenth."""
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class PublishedRow:
     model: str
     """Its name."""
     source: str
-    """Where the figure stands; THIS_RUN for one of ours."""
+    """Where the figure was published; THIS_RUN for one of ours."""
     metrics: Metrics
     """Metric name to value; a publication may lack some."""
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
@@ -246,14 +246,14 @@ THIS_RUN = "this run"
 
 @dataclass(frozen=True)
 class PublishedTable:
-    """Ours beside theirs: one task, one data set, one convention."""
+    """This run beside publications: one task, one data set, one convention."""
 
     task: str
     """The task's name."""
     dataset: str
     """The data set as publications name it."""
     protocol: str
-    """A sentence that names what all rows share."""
+    """A sentence on what all rows share."""
     metrics: tuple[str, ...]
     """The columns."""
     rows: tuple[PublishedRow, ...]
@@ -272,8 +272,7 @@ class Link:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """Everything that the report says. Only the first six fields are needed; what is empty gets no
-    section."""
+    """The whole report. Only the first six fields are required; what is empty gets no section."""
 
     title: str
     """Name of the experiment."""
@@ -286,22 +285,21 @@ class ReportContent:
     command: str
     """The command line that makes this run again."""
     data: Mapping[str, Fact]
-    """Facts of the data by label: source, users, items, interactions before and after the filter, tie rule
-    ..."""
+    """Facts of the data by label: source, users, items, interactions before and after the filter,
+    tie rule ..."""
     data_notes: tuple[str, ...] = ()
-    """A sentence for each kind of value that is not what it looks like, or was not kept as it is, when the
-    data was read."""
+    """A sentence for each kind of value that looks like another, or was changed, when the data was read."""
     machine: Mapping[str, Fact] = field(default_factory=dict)
     """Facts of the machine by label: processor, cores, memory ..."""
     settings: str = ""
     """The resolved experiment file, as TOML text."""
     scheme: Scheme = "leave_one_out"
-    """How events were divided; a random split is said beside every figure."""
+    """How events were divided; a random split is stated with the summary and every protocol."""
     left_out: tuple[str, ...] = ()
     """A sentence for each task that the data cannot support, with the reason."""
     model: Mapping[str, Fact] = field(default_factory=dict)
-    """Facts of the language model by label: backbone, parameters, vocabulary, index scheme, targets trained
-    ..."""
+    """Facts of the language model by label: backbone, parameters, vocabulary, index scheme,
+    targets trained ..."""
     stages: tuple[Stage, ...] = ()
     """The stages in the order in which they ran."""
     tasks: tuple[TaskResults, ...] = ()
@@ -313,7 +311,7 @@ class ReportContent:
     curves: tuple[CurvePoint, ...] = ()
     """Losses during training."""
     quality: tuple[QualityPoint, ...] = ()
-    """Recommendation quality during training, of the metrics that are shown; empty where nobody was asked."""
+    """Recommendation quality during training, of the metrics shown; empty where it was not measured."""
     best_step: int | None = None
     """The step whose checkpoint was kept."""
     samples: tuple[ShownSample, ...] = ()
@@ -323,23 +321,22 @@ class ReportContent:
     users_note: str = ""
     """A sentence on how these users were picked."""
     warnings: tuple[str, ...] = ()
-    """What makes figures of this run worthless as they stand, such as an item index that leaks; said before
-    anything else."""
+    """What makes the figures of this run invalid, such as an item index that leaks; shown first."""
     published: tuple[PublishedTable, ...] = ()
     """Published numbers under the same protocol, beside ours."""
     published_note: str = ""
-    """What to know about them, or that there are none for this data set."""
-    wording: tuple[TemplateRow, ...] = ()
-    """Seen against held-out wordings."""
-    template_note: str = ""
-    """A sentence on who was asked."""
+    """How to read them, or that there are none for this data set."""
+    held_out_templates: tuple[TemplateRow, ...] = ()
+    """Seen against held-out templates."""
+    held_out_templates_note: str = ""
+    """Which requests were evaluated."""
     search_error: tuple[SearchErrorRow, ...] = ()
     """Beams against the model's true top 10."""
     search_error_note: str = ""
-    """Who was asked, and how to read it."""
+    """Which requests were evaluated, and how to read it."""
     caveats: tuple[str, ...] = ()
     """What a reader must know before believing the numbers, one sentence each."""
     test_evaluations: int | None = None
     """How many times the test part was evaluated in this run folder, this time included."""
     links: tuple[Link, ...] = ()
-    """Files of the run folder worth opening."""
+    """Files of the run folder that a reader may want to open."""

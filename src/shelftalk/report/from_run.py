@@ -1,4 +1,4 @@
-"""From the files of a finished run to what its report says."""
+"""From the files of a finished run to the content of its report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.records import Request, Sample
-from shelftalk.report import run_facts, supplements
+from shelftalk.report import extra_sections, run_facts
 from shelftalk.report.content import (
     CurvePoint,
     Difference,
@@ -26,11 +26,13 @@ from shelftalk.report.content import (
     QualityPoint,
     Recommendation,
     ReportContent,
+    SearchErrorRow,
     ShownSample,
     ShownUser,
     SliceRow,
     Stage,
     TaskResults,
+    TemplateRow,
 )
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
@@ -52,8 +54,8 @@ FIRST_PAIRS = (
 )
 """The comparisons that matter, first to last; the others follow. Fixed before any result was seen."""
 SHOWN_MODELS = (ALIGNED, "item_knn", "popularity")
-"""Whose lists are shown: the first of these that was evaluated, else the run's first model that retrieves."""
-ADDED_UP = "sum by which the checkpoint was kept"
+"""The model whose lists are shown: the first of these that was evaluated, else the first that retrieves."""
+SUMMED_LOSS = "sum by which the checkpoint was kept"
 SHOWN_HISTORY, SHOWN_TOP = 8, 5
 EARLY_SAMPLES = 40
 LINKS = (
@@ -66,17 +68,16 @@ LINKS = (
     ("Per rating: rating", "evaluation/rating.parquet"),
     ("Slices", "evaluation/slices.parquet"),
     ("Paired differences", "evaluation/differences.parquet"),
-    ("The same questions in other wordings", "evaluation/held_out_templates.parquet"),
+    ("Seen and held-out templates", "evaluation/held_out_templates.parquet"),
     ("Beams against the true top 10", "evaluation/search_error.parquet"),
-    ("Every look at the test part", "evaluation/test_evaluations.jsonl"),
+    ("Every evaluation of the test part", "evaluation/test_evaluations.jsonl"),
     ("Names of the items", "item_index.parquet"),
     ("Samples of the first epoch", "samples/epoch-0000.parquet"),
 )
 
 
 def content_of(run: Run) -> ReportContent:
-    """Everything the report says about a run. Raises StageMissing where a stage that it tells about was not
-    run."""
+    """The whole report of a run. Raises StageMissing where a stage that it describes was not run."""
     experiment, folder = run.experiment, run.folder
     prepare, records = folder.needed("prepare"), _records(run)
     trained = (
@@ -87,13 +88,13 @@ def content_of(run: Run) -> ReportContent:
     metrics = json.loads(folder.metrics.read_text("utf-8"))
     tasks = tuple(_task(run, task, metrics[task]) for task in COMPARED if task in metrics)
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
-    published, published_note = supplements.published(run.split, tasks, leaks=bool(warnings))
-    wording, template_note = (
-        supplements.wordings(folder, experiment) if ALIGNED in experiment.models else ((), "")
-    )
-    search_error, search_error_note = (
-        supplements.search_error(folder, experiment) if ALIGNED in experiment.models else ((), "")
-    )
+    published, published_note = extra_sections.published(run.split, tasks, leaks=bool(warnings))
+    templates: tuple[TemplateRow, ...] = ()
+    search_error: tuple[SearchErrorRow, ...] = ()
+    templates_note = search_error_note = ""
+    if ALIGNED in experiment.models:
+        templates, templates_note = extra_sections.held_out_templates(folder, experiment)
+        search_error, search_error_note = extra_sections.search_error(folder, experiment)
     return ReportContent(
         title=experiment.name,
         when=f"{datetime.now(UTC):%-d %B %Y, %H:%M} UTC",
@@ -109,7 +110,9 @@ def content_of(run: Run) -> ReportContent:
         scheme=run.split.scheme,
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},
-        stages=tuple(Stage(record.name.replace("recommend.", "ask "), record.seconds) for record in records),
+        stages=tuple(
+            Stage(record.name.replace("recommend.", "recommend "), record.seconds) for record in records
+        ),
         tasks=tasks,
         warnings=warnings,
         published=published,
@@ -122,8 +125,8 @@ def content_of(run: Run) -> ReportContent:
         samples=_samples(run) if trained else (),
         users=_users(run),
         users_note=_users_note(run),
-        wording=wording,
-        template_note=template_note,
+        held_out_templates=templates,
+        held_out_templates_note=templates_note,
         search_error=search_error,
         search_error_note=search_error_note,
         caveats=run_facts.caveats(
@@ -156,14 +159,11 @@ def _command(folder: RunFolder) -> str:
     return f"shelftalk run {shlex.quote(str(folder.experiment))} --out {shlex.quote(str(again))}"
 
 
-# --- results
-# ---------------------------------------------------------------------------------------------------------
+# --- results ---
 
 
-def _task(run: Run, task: str, of_models: Mapping[str, Any]) -> TaskResults:
-    rows = tuple(
-        _row(name, values, of_models) for name, values in of_models.items() if not name.endswith(".ci")
-    )
+def _task(run: Run, task: str, metrics: Mapping[str, Any]) -> TaskResults:
+    rows = tuple(_row(name, metrics) for name in metrics if not name.endswith(".ci"))
     per_user = pl.read_parquet(run.folder.evaluation(task), columns=["model"], glob=False)
     return TaskResults(
         task=task,
@@ -179,27 +179,26 @@ def _task(run: Run, task: str, of_models: Mapping[str, Any]) -> TaskResults:
     )
 
 
-def _row(model: str, values: Mapping[str, float], of_models: Mapping[str, Any]) -> ModelRow:
-    """NDCG@1 is left to metrics.json: with one relevant item it is the hit rate at 1."""
-    shown = {metric: value for metric, value in values.items() if metric != "ndcg@1"}
-    intervals = {
-        metric: (low, high) for metric, (low, high) in of_models[f"{model}.ci"].items() if metric in shown
-    }
-    return ModelRow(model, shown, intervals, baseline=not model in (ALIGNED, ALIGNED_WITH_PRIOR))
+def _row(model: str, metrics: Mapping[str, Any]) -> ModelRow:
+    """Without NDCG@1, which metrics.json has: with one relevant item it is the hit rate at 1."""
+    shown = {metric: value for metric, value in metrics[model].items() if metric != "ndcg@1"}
+    ends = metrics[f"{model}.ci"]
+    intervals = {metric: (low, high) for metric, (low, high) in ends.items() if metric in shown}
+    return ModelRow(model, shown, intervals, baseline=model not in (ALIGNED, ALIGNED_WITH_PRIOR))
 
 
 def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
-    """Every pair, the language model first in it, what matters most first in the list."""
+    """Every pair with the language model first, in the order of FIRST_PAIRS."""
     frame = pl.read_parquet(folder.evaluation("differences"), glob=False).filter(pl.col("task") == task)
     columns = ("first", "second", "metric", "value", "low", "high", "p")
-    found = [_oriented(Difference(**row)) for row in frame.select(columns).iter_rows(named=True)]
-    return tuple(sorted(found, key=lambda one: (COMPARED[task].index(one.metric), _weight(one))))  # type: ignore[index]
+    differences = [_oriented(Difference(**row)) for row in frame.select(columns).iter_rows(named=True)]
+    return tuple(sorted(differences, key=lambda row: (COMPARED[task].index(row.metric), _pair_order(row))))  # type: ignore[index]
 
 
 def _oriented(difference: Difference) -> Difference:
-    """The difference with the model that is judged first, whatever the order in which models were named."""
-    strength = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1}
-    if strength.get(difference.first, 2) <= strength.get(difference.second, 2):
+    """The difference with the language model first, in whatever order the models were named."""
+    order = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1}
+    if order.get(difference.first, 2) <= order.get(difference.second, 2):
         return difference
     value, low, high = (
         None if n is None else -n for n in (difference.value, difference.high, difference.low)
@@ -207,7 +206,7 @@ def _oriented(difference: Difference) -> Difference:
     return Difference(difference.second, difference.first, difference.metric, value, low, high, difference.p)
 
 
-def _weight(difference: Difference) -> int:
+def _pair_order(difference: Difference) -> int:
     pair = (difference.first, difference.second)
     return FIRST_PAIRS.index(pair) if pair in FIRST_PAIRS else len(FIRST_PAIRS)
 
@@ -229,8 +228,8 @@ def _slices(run: Run) -> tuple[SliceRow, ...]:
 
 
 def _slice_order(row: Mapping[str, Any]) -> tuple[int, str, int]:
-    """By task and kind, bins ascending, "never seen" before any count; the sort is stable, so models stay in
-    order."""
+    """By task and kind, bins ascending, "never seen" before any count; the sort is stable, so models
+    stay in order."""
     start = row["slice"].partition(" ")[0].partition("-")[0]
     return list(COMPARED).index(row["task"]), row["slice_kind"], int(start) if start.isdigit() else -1
 
@@ -240,19 +239,17 @@ def _measured(row: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _bounds(row: Mapping[str, Any]) -> dict[str, Interval | None]:
-    """The intervals that were measured: none where no user of the slice differs from another, nor in folders
+    """The intervals there are: none where all users of the slice are alike, nor in folders
     of version 0.1.0."""
     measured = [metric for metric in COMPARED[row["task"]] if row.get(f"{metric}.low") is not None]
     return {metric: (row[f"{metric}.low"], row[f"{metric}.high"]) for metric in measured}
 
 
-# --- training
-# --------------------------------------------------------------------------------------------------------
+# --- training ---
 
 
 def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
-    """The mixture, then task by task; last the sum over tasks by which the checkpoint was kept, which is no
-    mean of anything."""
+    """The mixture, then task by task; last the sum over tasks by which the checkpoint was kept."""
     points = [_point(row) for row in train.facts["curve"]]
     order = ["all", *tasks, *sorted({point.task for point in points})]
     return tuple(sorted(points, key=lambda point: order.index(point.task)))
@@ -261,21 +258,20 @@ def _curves(train: StageRecord, tasks: Iterable[str]) -> tuple[CurvePoint, ...]:
 def _point(row: Mapping[str, Any]) -> CurvePoint:
     summed = row["task"] == "all" and row["part"] == "validation"
     return CurvePoint(
-        row["step"], row["tokens"], ADDED_UP if summed else row["task"], row["part"], row["loss"]
+        row["step"], row["tokens"], SUMMED_LOSS if summed else row["task"], row["part"], row["loss"]
     )
 
 
 def _quality(train: StageRecord) -> tuple[QualityPoint, ...]:
-    """The metrics in which models are compared, and the one that chose the checkpoint; folders of version
-    0.1.0 have none."""
+    """The compared metrics and the one that chose the checkpoint; folders of version 0.1.0 have none."""
     shown = (*COMPARED["retrieval"], run_facts.best_by(train))
     rows = [row for row in train.facts.get("quality", ()) if row["metric"] in shown]
     return tuple(QualityPoint(row["step"], row["tokens"], row["metric"], row["value"]) for row in rows)
 
 
 def _samples(run: Run) -> tuple[ShownSample, ...]:
-    """Of each task, one of the first samples of the first epoch: with items' texts where some show them, and
-    rather short."""
+    """Of each task, one of the first samples of the first epoch, rather short and with items'
+    texts if any."""
     samples = read_samples(run.folder.epoch(0))
     by_task = {task: samples.take(samples.positions(task)[:EARLY_SAMPLES]) for task in samples.counts()}
     order = [*run.experiment.tasks, *by_task]
@@ -284,8 +280,7 @@ def _samples(run: Run) -> tuple[ShownSample, ...]:
 
 
 def _readable(samples: Sequence[Sample], split: Split) -> Sample:
-    """Of those that show the title of one of their items, or of all, the one at a quarter of the way by
-    length."""
+    """Of the samples that show an item's title (else of all), the one at the first quartile by length."""
     titled = [
         sample for sample in samples if any(_begins_title(item, sample, split) for item in sample.items)
     ]
@@ -294,22 +289,21 @@ def _readable(samples: Sequence[Sample], split: Split) -> Sample:
 
 
 def _begins_title(item: str, sample: Sample, split: Split) -> bool:
-    title = split.dataset.item(item).title[:20].strip()  # the text beside a name may be cut behind that
+    title = split.dataset.item(item).title[:20].strip()  # the text beside a name may be cut after that
     return bool(title) and title in sample.text
 
 
-# --- people
-# ----------------------------------------------------------------------------------------------------------
+# --- users ---
 
 
 def _shown_model(run: Run) -> str | None:
-    """Whose lists are shown, or None where no model retrieves."""
-    able = [name for name in run.experiment.models if run.folder.ranking("retrieval", name).exists()]
-    return next((name for name in (*SHOWN_MODELS, *able) if name in able), None)
+    """The model whose lists are shown, or None where no model retrieves."""
+    retrieving = [name for name in run.experiment.models if run.folder.ranking("retrieval", name).exists()]
+    return next((name for name in (*SHOWN_MODELS, *retrieving) if name in retrieving), None)
 
 
 def _users(run: Run) -> tuple[ShownUser, ...]:
-    """Users drawn by seed, never by how well they were served."""
+    """Users drawn by seed, not chosen by their results."""
     model = _shown_model(run)
     if model is None:
         return ()
@@ -347,8 +341,8 @@ def _users_note(run: Run) -> str:
     if model is None or not people:
         return ""
     return (
-        f"Drawn by the run's seed, not by how well they were served. {model} answers with {LIST_LENGTH} items; "
-        f"the first {SHOWN_TOP} are shown with their scores."
+        f"Drawn by the run's seed, not chosen by their results. {model} answers with "
+        f"{LIST_LENGTH} items; the first {SHOWN_TOP} are shown with their scores."
     )
 
 
@@ -357,7 +351,7 @@ def _lines(split: Split, items: Iterable[str]) -> list[str]:
 
 
 def line_of(split: Split, item_id: str) -> str:
-    """The item as a person reads it: title and brand, or what else is known of it."""
+    """The item as a person reads it: title and brand, else its category or id."""
     item = split.dataset.item(item_id)
     title = item.title.strip() or f"untitled, {item.categories.strip() or item_id}"
     return f"{title} ({item.brand.strip()})" if item.brand.strip() else title

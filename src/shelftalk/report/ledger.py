@@ -1,8 +1,7 @@
-"""Ledger: published numbers as data, each with its protocol and source, and which of them may stand beside a
-run's.
+"""Ledger: published numbers as data, each with its protocol and source, and which of them compare with a run.
 
-The figures are in ledger.toml. A row may be printed beside ours where data set, split, candidates, convention
-and metric are the same; a data set is recognised by how many users, items and interactions it has.
+The figures are in ledger.toml. A row may be printed beside a run's where data set, split, candidates,
+convention and metric are the same; a data set is recognised by its numbers of users, items and interactions.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from shelftalk.data.splitting import LEAST_EVENTS, NONE, TEST, TRAIN, VALIDATION, Split
-from shelftalk.evaluation.metrics import Task, metric_names
+from shelftalk.evaluation.metrics import metric_names
+from shelftalk.recommender import TaskName
 from shelftalk.settings import Settings
 
 Convention = Literal["train-only", "refit"]
@@ -27,7 +27,7 @@ Divided = Literal[
 ]
 Candidates = Literal["all items", "1+99 sampled, sampling unlike ours", "1 and uniform others", "none"]
 
-OURS: Mapping[Task, Candidates] = {
+OURS: Mapping[TaskName, Candidates] = {
     "retrieval": "all items",
     "ranking": "1 and uniform others",
     "rating": "none",
@@ -38,7 +38,7 @@ PRINTED = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 
 
 class DatasetCounts(Settings):
-    """What a data set is recognised by."""
+    """The counts by which a data set is recognised."""
 
     title: str
     """Its name as a person reads it."""
@@ -51,7 +51,7 @@ class DatasetCounts(Settings):
 
 
 class Source(Settings):
-    """Where a figure stands."""
+    """Where a figure was published."""
 
     text: str = Field(min_length=1)
     """Authors, title and venue, or what is known of them."""
@@ -66,8 +66,8 @@ class LedgerTable(Settings):
     """A name of the ledger's sources."""
     dataset: str
     """A name of the ledger's data sets."""
-    task: Task
-    """What was asked."""
+    task: TaskName
+    """The task."""
     split: Divided
     """How training and test were divided."""
     candidates: Candidates
@@ -75,7 +75,7 @@ class LedgerTable(Settings):
     convention: Convention
     """Whether the model was trained again on training and validation together."""
     comparable: bool
-    """Whether the rows may stand beside a run of the same protocol."""
+    """Whether the rows may be shown beside a run of the same protocol."""
     why: str = Field(min_length=1)
     """A sentence on why they may or may not."""
     metrics: tuple[str, ...] = Field(min_length=1)
@@ -112,20 +112,21 @@ class Ledger(Settings):
         for table in self.tables:
             if table.source not in self.sources or table.dataset not in self.datasets:
                 raise ValueError(
-                    f'a table names the source "{table.source}" and the data set "{table.dataset}": one is not there'
+                    f'a table names the source "{table.source}" and the data set "{table.dataset}": one is '
+                    "not there"
                 )
         return self
 
 
 @dataclass(frozen=True)
 class Published:
-    """One row of the ledger with all that it stands on."""
+    """One row of the ledger with its source and protocol."""
 
     model: str
     source: str
     year: int | None
     dataset: DatasetCounts
-    task: Task
+    task: TaskName
     split: Divided
     candidates: Candidates
     convention: Convention
@@ -136,7 +137,7 @@ class Published:
 
 @dataclass(frozen=True)
 class SplitFacts:
-    """What a run's data are recognised by, and how they are divided for each task."""
+    """The counts by which a run's data are recognised, and how they are split for each task."""
 
     users: int
     items: int
@@ -161,9 +162,9 @@ def all_published() -> tuple[Published, ...]:
     return tuple(_row(ledger, table, model) for table in ledger.tables for model in table.rows)
 
 
-def matching(facts: SplitFacts, task: Task, convention: Convention) -> list[Published]:
-    """The rows that may stand beside a run's: same data set, split, candidates and convention, and marked as
-    comparable."""
+def matching(facts: SplitFacts, task: TaskName, convention: Convention) -> list[Published]:
+    """The rows that may be shown beside a run's: same data set, split, candidates and convention, and
+    marked as comparable."""
     divided = facts.ratings if task == "rating" else facts.events
     return [
         row
@@ -176,7 +177,7 @@ def matching(facts: SplitFacts, task: Task, convention: Convention) -> list[Publ
 
 
 def facts_of(split: Split) -> SplitFacts:
-    """The facts of a split, read off its parts and not off its settings."""
+    """The facts of a split, derived from its parts and not from its settings."""
     data = split.dataset
     return SplitFacts(
         len(data.user_ids), len(data.items), len(data.events), _events_divided(split), _ratings_divided(split)
@@ -184,8 +185,8 @@ def facts_of(split: Split) -> SplitFacts:
 
 
 def _events_divided(split: Split) -> Divided:
-    """Leave-one-out where each user's last event is the test, the last but one validation, and all others
-    training."""
+    """Leave-one-out where each user's last event is the test, the last but one validation, and
+    all others training."""
     bounds = split.dataset.bounds
     if split.scheme != "leave_one_out" or np.diff(bounds).min() < LEAST_EVENTS:
         return "another"
@@ -195,16 +196,15 @@ def _events_divided(split: Split) -> Divided:
 
 
 def _ratings_divided(split: Split) -> Divided:
-    """Ours takes the ratings of held-out events from the training part, which a plain random split does
-    not."""
+    """Our split removes the ratings of held-out events from training, which a plain random split does not."""
     rated = ~np.isnan(split.dataset.event_rating)
     if not rated.any():
         return "another"
-    left_out = rated & (split.rating_part == NONE)
+    removed = rated & (split.rating_part == NONE)
     shares = [round(float((split.rating_part[rated] == part).mean()), 2) for part in (VALIDATION, TEST)]
     if shares != [0.1, 0.1]:
         return "another"
-    return "random 80/10/10 without what retrieval holds out" if left_out.any() else "random 80/10/10"
+    return "random 80/10/10 without what retrieval holds out" if removed.any() else "random 80/10/10"
 
 
 def _row(ledger: Ledger, table: LedgerTable, model: str) -> Published:

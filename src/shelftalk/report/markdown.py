@@ -13,28 +13,29 @@ from urllib.parse import quote
 from shelftalk.records import Segment
 from shelftalk.report import numbers, tables
 from shelftalk.report.content import Fact, ReportContent, ShownSample, ShownUser, TaskResults
-from shelftalk.report.headline import headline
+from shelftalk.report.summary import summary
 from shelftalk.report.tables import Cell, Table
 
 MARKUP = re.compile(r"([\\`*\[\]|~#<>])")
-ISOLATE, POP_ISOLATE = "\u2068", "\u2069"  # keep right-to-left text from turning the line around it
+ISOLATE, POP_ISOLATE = "\u2068", "\u2069"  # keep right-to-left text from reordering the text around it
 LOSS_START, LOSS_END = "⟦", "⟧"
 
 
 def render_markdown(content: ReportContent) -> str:
     """The report as GitHub-flavoured Markdown."""
     sections = (
-        _opening(content), _results(content), _published(content), _users(content), _slices(content), _wording(content),
-        _search_error(content), _caveats(content), _training(content), _samples(content),
-        _facts("The data", content.data, [*content.left_out, *content.data_notes]), _again(content),
+        _header(content), _results(content), _published(content), _users(content), _slices(content),
+        _held_out_templates(content), _search_error(content), _caveats(content), _training(content),
+        _samples(content),
+        _facts("The data", content.data, [*content.left_out, *content.data_notes]), _run_it_again(content),
     )  # fmt: skip
     return "\n\n".join(block for section in sections for block in section) + "\n"
 
 
-def page_of(name: str, lede: str, shown: Mapping[str, Table], sentences: Iterable[str]) -> str:
-    """A comparison of trainings as Markdown: what came out, the tables by their titles, and how to read
-    them."""
-    blocks = [f"# {escaped(name)}", escaped(lede, 2000)]
+def page_of(name: str, summary: str, shown: Mapping[str, Table], sentences: Iterable[str]) -> str:
+    """A comparison of trainings as Markdown: the summary, the tables by their titles, and how
+    to read them."""
+    blocks = [f"# {escaped(name)}", escaped(summary, 2000)]
     for title, table in shown.items():
         blocks += [f"## {title}", markdown_table(table)]
     blocks += ["## How to read it", _bullets(sentences, 900)]
@@ -63,10 +64,10 @@ def _bullets(sentences: Iterable[str], limit: int = 600) -> str:
     return "\n".join(f"- {escaped(sentence, limit)}" for sentence in sentences)
 
 
-def _opening(content: ReportContent) -> list[str]:
+def _header(content: ReportContent) -> list[str]:
     origin = f"{content.when} · seed {content.seed} · shelftalk {content.version}"
     warnings = [f"> **Warning:** {escaped(sentence, 600)}" for sentence in content.warnings]
-    return [f"# {escaped(content.title)}", *warnings, escaped(origin), escaped(headline(content), 2000)]
+    return [f"# {escaped(content.title)}", *warnings, escaped(origin), escaped(summary(content), 2000)]
 
 
 def _results(content: ReportContent) -> list[str]:
@@ -121,12 +122,13 @@ def _user(user: ShownUser) -> list[str]:
     taken = "taken next" if user.ordered else "taken too"
     history = "\n".join(earlier + [f"- {escaped(line)}" for line in user.history])
     top = "\n".join(
-        f"{position}. {escaped(line.line)} ({numbers.score(line.score)}){f' **← {taken}**' if line.hit else ''}"
+        f"{position}. "
+        f"{escaped(line.line)} ({numbers.score(line.score)}){f' **← {taken}**' if line.hit else ''}"
         for position, line in enumerate(user.top, start=1)
     )
     heading = "Took next" if user.ordered else "Took too"
     truth = f"{heading}: {escaped(user.truth)} ({tables.rank_of_truth(user)})"
-    return [f"### {escaped(user.label)}", history, f"{escaped(user.model)} proposes:", top, truth]
+    return [f"### {escaped(user.label)}", history, f"{escaped(user.model)} recommends:", top, truth]
 
 
 def _slices(content: ReportContent) -> list[str]:
@@ -137,10 +139,14 @@ def _slices(content: ReportContent) -> list[str]:
     return blocks
 
 
-def _wording(content: ReportContent) -> list[str]:
-    note = [escaped(content.template_note, 800)] if content.template_note else []
-    table = [markdown_table(tables.template_table(content.wording))] if content.wording else []
-    return ["## Other wordings", *note, *table] if note or table else []
+def _held_out_templates(content: ReportContent) -> list[str]:
+    note = [escaped(content.held_out_templates_note, 800)] if content.held_out_templates_note else []
+    table = (
+        [markdown_table(tables.template_table(content.held_out_templates))]
+        if content.held_out_templates
+        else []
+    )
+    return ["## Held-out templates", *note, *table] if note or table else []
 
 
 def _search_error(content: ReportContent) -> list[str]:
@@ -150,7 +156,7 @@ def _search_error(content: ReportContent) -> list[str]:
 
 def _caveats(content: ReportContent) -> list[str]:
     sentences = tables.caveats(content)
-    return ["## What these numbers do not say", _bullets(sentences)] if sentences else []
+    return ["## Limits of these numbers", _bullets(sentences)] if sentences else []
 
 
 def _training(content: ReportContent) -> list[str]:
@@ -174,7 +180,7 @@ def _facts(heading: str, mapping: Mapping[str, Fact], notes: Sequence[str]) -> l
 def _samples(content: ReportContent) -> list[str]:
     if not content.samples:
         return []
-    legend = f"The model is trained to say what stands between {LOSS_START} and {LOSS_END}."
+    legend = f"The model is trained to produce the text between {LOSS_START} and {LOSS_END}."
     return ["## Samples", legend, *(block for sample in content.samples for block in _sample(sample))]
 
 
@@ -188,8 +194,8 @@ def _segment(segment: Segment) -> str:
     return f"{LOSS_START}{text}{LOSS_END}" if segment.bears_loss else text
 
 
-def _again(content: ReportContent) -> list[str]:
-    blocks = [*_facts("The machine", content.machine, ()), "## Again", _fenced(content.command, "sh")]
+def _run_it_again(content: ReportContent) -> list[str]:
+    blocks = [*_facts("The machine", content.machine, ()), "## Run it again", _fenced(content.command, "sh")]
     if content.settings:
         blocks.append(_fenced(content.settings, "toml"))
     if content.links:

@@ -1,5 +1,5 @@
-"""How numbers and foreign texts are written: the recommender convention .1234, an en dash for what was not
-measured."""
+"""How numbers and untrusted texts are formatted: .1234, as usual in the field, and an en dash for what
+was not measured."""
 
 from __future__ import annotations
 
@@ -12,21 +12,12 @@ from shelftalk.report.content import Fact, Interval
 MISSING = "–"
 MINUS = "\u2212"
 UPPER_CASE = {"ndcg", "hr", "mrr", "rmse", "mae", "map", "auc"}
-RIGHT_TO_LEFT = {
-    "R",
-    "AL",
-    "RLE",
-    "RLO",
-    "RLI",
-    "LRE",
-    "LRO",
-    "LRI",
-    "FSI",
-}  # bidirectional classes that need isolating
+RIGHT_TO_LEFT = {"R", "AL", "RLE", "RLO", "RLI", "LRE", "LRO", "LRI", "FSI"}
+"""Bidirectional classes that need isolating."""
 
 
 def known(value: float | None) -> bool:
-    """Whether a number was measured at all: zero was, NaN and infinities were not."""
+    """Whether a number was measured: zero was; None, NaN and infinities were not."""
     return value is not None and math.isfinite(value)
 
 
@@ -95,7 +86,7 @@ def duration(seconds: float | None) -> str:
 
 
 def fact(value: Fact) -> str:
-    """A fact as text; foreign strings are cut at 400 characters."""
+    """A fact as text; strings are cut at 400 characters."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -118,8 +109,7 @@ def title(name: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without what no page may hold: control characters become spaces, halves of surrogate pairs
-    U+FFFD."""
+    """The text without control characters, which become spaces, and lone surrogates, which become U+FFFD."""
     return "".join(_printable(character) for character in text)
 
 
@@ -137,12 +127,12 @@ def shorten(text: str, limit: int = 120) -> str:
 
 
 def excerpt(text: str, limit: int = 1500) -> str:
-    """A text with its line breaks, cut at `limit` characters; says how much is missing."""
+    """A text with its line breaks, cut at `limit` characters, and how many more there were."""
     if len(text) <= limit:
         return printable(text)
     return f"{printable(text[:limit])}… [{count(len(text) - limit)} more characters]"
 
 
 def needs_isolation(text: str) -> bool:
-    """Whether a text could turn the reading direction of what stands around it."""
+    """Whether a text could change the reading direction of the text around it."""
     return any(unicodedata.bidirectional(character) in RIGHT_TO_LEFT for character in text)

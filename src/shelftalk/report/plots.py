@@ -1,11 +1,10 @@
-"""The report's plots: altair specifications drawn to static SVG that stands inside the page.
+"""The report's plots: altair specifications drawn to static SVG inside the page.
 
-There is no JavaScript in them on purpose: such a page prints, travels by mail and opens under a strict
-content security policy, and it still opens when today's plotting libraries are forgotten. What interaction
-would have told stands in native SVG titles (shown when the pointer rests on a mark) and in one label per plot
-for readers who hear the page. Colours are CSS variables with a fallback, so plots follow the page between
-light and dark; fonts are the system's. The drawings carry no ids and no references, so any number of them may
-stand in one page.
+There is no JavaScript in them on purpose: such a page prints, can be mailed, opens under a strict content
+security policy, and depends on no plotting library later. Tooltips are native SVG titles, shown when the
+pointer rests on a mark, and each plot has one label for screen readers. Colours are CSS variables with a
+fallback, so plots follow the page between light and dark; fonts are the system's. The drawings have no ids
+and no references, so a page may hold any number of them.
 """
 
 from __future__ import annotations
@@ -44,13 +43,9 @@ SHAPES = {
     "cross": "✚",
     "triangle-down": "▼",
 }
-# The page's font is not known while drawing and may be a fifth wider than the one that row labels are
-# measured in.
-LABEL, ROOM, LETTER = (
-    125,
-    150,
-    7.2,
-)  # pixels: longest label as measured, most room kept for one, room per letter
+# In pixels: longest label as measured, widest room for one, room per letter. The page's font is not known
+# while drawing and may be a fifth wider than the one that row labels are measured in.
+LABEL, ROOM, LETTER = 125, 150, 7.2
 FIGURE = "replace(datum.label, /^([-\u2212]?)0\\./, '$1.')"  # Vega expression: axis labels as .12
 CONFIG: dict[str, Any] = {
     "background": None,
@@ -58,8 +53,8 @@ CONFIG: dict[str, Any] = {
     "view": {"stroke": None},
     "axis": {
         "labelColor": MUTED, "titleColor": MUTED, "gridColor": GRID, "domainColor": GRID, "tickColor": GRID,
-        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": LABEL, "labelPadding": 6,
-        "domain": False, "ticks": False,
+        "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": LABEL,
+        "labelPadding": 6, "domain": False, "ticks": False,
     },
     "axisY": {"labelColor": INK, "grid": False},
 }  # fmt: skip
@@ -68,16 +63,16 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Key:
-    """A line of a legend: the text, the sign before it and the page's class for its colour."""
+    """An entry of a legend: its text, the symbol before it and the page's class for its colour."""
 
     label: str
-    sign: str
+    symbol: str
     colour: str
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A drawing, and what the page sets above it in its own type."""
+    """A drawing, with the heading and legend that the page shows above it."""
 
     heading: str
     svg: str
@@ -85,8 +80,8 @@ class Panel:
 
 
 def metric_panels(task: TaskResults) -> list[Panel]:
-    """One panel per plotted metric: a dot and its interval for each model; none where no model has the
-    metric."""
+    """One panel per plotted metric: a dot and its interval for each model; none where no model
+    has the metric."""
     measured = [
         metric for metric in task.plotted if any(numbers.known(row.metrics.get(metric)) for row in task.rows)
     ]
@@ -117,13 +112,15 @@ def _row_axis(rows: Sequence[Row], label: str) -> altair.Axis:
 
 def _metric_row(row: ModelRow, metric: str) -> Row:
     value, ends = row.metrics[metric], row.intervals.get(metric)
-    written = numbers.interval(ends)
-    low, high = ends if ends is not None and written else (value, value)
+    interval = numbers.interval(ends)
+    low, high = ends if ends is not None and interval else (value, value)
     model = numbers.shorten(row.model, 40)
-    tip = f"{model}: {numbers.figure(value)} {written}".strip()
+    tip = f"{model}: {numbers.figure(value)} {interval}".strip()
     colour = GREY if row.baseline else ACCENT
+    figure = numbers.figure(value)
     return {
-        "model": model, "value": value, "low": low, "high": high, "figure": numbers.figure(value), "tip": tip, "colour": colour,
+        "model": model, "value": value, "low": low, "high": high, "figure": figure, "tip": tip,
+        "colour": colour,
     }  # fmt: skip
 
 
@@ -132,8 +129,8 @@ def _figures_axis() -> altair.Axis:
 
 
 def difference_panel(heading: str, differences: Sequence[Difference]) -> Panel:
-    """A dot and its interval for each difference to one baseline, beside a line at zero; in colour where it
-    is clear of zero and its p is below .05."""
+    """A dot and its interval for each difference to one baseline, with a line at zero; in colour where the
+    interval excludes zero and p is below .05."""
     rows = [_difference_row(difference) for difference in differences]
     base = altair.Chart({"values": rows}).encode(
         y=altair.Y("model:N", sort=None, title=None, axis=_row_axis(rows, "model")),
@@ -160,7 +157,8 @@ def _difference_row(difference: Difference) -> Row:
     )
     model = numbers.shorten(difference.first, 40)
     clear = (low > 0 or high < 0) and (difference.p is None or difference.p < 0.05)
-    tip = f"{model}: {numbers.signed(value)} {numbers.signed_interval(low, high)}, p {numbers.p_value(difference.p)}"
+    interval, p = numbers.signed_interval(low, high), numbers.p_value(difference.p)
+    tip = f"{model}: {numbers.signed(value)} {interval}, p {p}"
     colour = ACCENT if clear else GREY
     return {
         "model": model,
@@ -174,8 +172,8 @@ def _difference_row(difference: Difference) -> Row:
 
 
 def slice_panels(groups: Iterable[SliceGroup]) -> list[Panel]:
-    """The main metric of each model on each slice, a panel per task and kind; none where nothing was
-    measured."""
+    """The main metric of each model on each slice, a panel per task and kind; none where
+    nothing was measured."""
     measured = [
         group for group in groups if any(numbers.known(row.metrics.get(group.metric)) for row in group.rows)
     ]
@@ -207,9 +205,10 @@ def _slice_panel(group: SliceGroup) -> Panel:
         base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=shape),
     )
     size = {"step": 13, "for": "offset"}
-    signs = list(SHAPES.values())
+    symbols = list(SHAPES.values())
     legend = tuple(
-        Key(model, signs[n % len(signs)], f"series-{n % len(SERIES) + 1}") for n, model in enumerate(models)
+        Key(model, symbols[n % len(symbols)], f"series-{n % len(SERIES) + 1}")
+        for n, model in enumerate(models)
     )
     return _panel(chart.properties(width=WIDTH, height=size), heading, [row["tip"] for row in rows], legend)
 
@@ -220,16 +219,16 @@ def _scale(models: Sequence[str], values: Sequence[str]) -> altair.Scale:
 
 def _slice_row(row: SliceRow, metric: str) -> Row:
     value, ends = row.metrics[metric], row.intervals.get(metric)
-    written = numbers.interval(ends)
-    low, high = ends if ends is not None and written else (value, value)
+    interval = numbers.interval(ends)
+    low, high = ends if ends is not None and interval else (value, value)
     model, part = numbers.shorten(row.model, 40), numbers.shorten(row.slice, 40)
-    tip = f"{part}, {model}: {numbers.figure(value)} {written} (n = {numbers.count(row.n)})"
+    tip = f"{part}, {model}: {numbers.figure(value)} {interval} (n = {numbers.count(row.n)})"
     return {"model": model, "slice": part, "value": value, "low": low, "high": high, "tip": tip}
 
 
 def curve_panels(content: ReportContent) -> list[Panel]:
-    """One panel per task with a measured loss: training as a line, validation as a line with dots, the kept
-    step marked."""
+    """One panel per task with a measured loss: training as a line, validation as a line with dots, the
+    kept step marked."""
     tasks = dict.fromkeys(point.task for point in content.curves if numbers.known(point.loss))
     return [
         _curve_panel([point for point in content.curves if point.task == task], content.best_step)
@@ -238,8 +237,8 @@ def curve_panels(content: ReportContent) -> list[Panel]:
 
 
 def quality_panels(content: ReportContent) -> list[Panel]:
-    """One panel per metric of recommendation quality that was measured during training, the kept step
-    marked."""
+    """One panel per metric of recommendation quality that was measured during training, the
+    kept step marked."""
     panels = []
     for metric in dict.fromkeys(point.metric for point in content.quality):
         rows = [_quality_row(point) for point in content.quality if point.metric == metric]
@@ -281,12 +280,14 @@ def _lines_panel(heading: str, rows: Sequence[Row], best_step: int | None) -> Pa
 
 
 def _curve_row(point: CurvePoint) -> Row:
-    tip = f"{point.part}, step {numbers.count(point.step)}, {numbers.count(point.tokens)} tokens: loss {point.loss:.3f}"
+    step, tokens = numbers.count(point.step), numbers.count(point.tokens)
+    tip = f"{point.part}, step {step}, {tokens} tokens: loss {point.loss:.3f}"
     return {"step": point.step, "value": point.loss, "part": point.part, "tip": tip}
 
 
 def _quality_row(point: QualityPoint) -> Row:
-    tip = f"validation, step {numbers.count(point.step)}: {numbers.metric_name(point.metric)} {numbers.figure(point.value)}"
+    step, metric = numbers.count(point.step), numbers.metric_name(point.metric)
+    tip = f"validation, step {step}: {metric} {numbers.figure(point.value)}"
     return {"step": point.step, "value": point.value, "part": "validation", "tip": tip}
 
 
@@ -299,7 +300,7 @@ def _best_rule(step: int) -> altair.Chart:
 
 @dataclass(frozen=True)
 class Dot:
-    """A measurement in a plane: `x` a number or a word. One that has no value stands at the foot, hollow."""
+    """A measurement: `x` is a number or a word. One without a value is drawn hollow at the bottom."""
 
     x: float | str
     value: float | None
@@ -308,24 +309,24 @@ class Dot:
 
 
 def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: bool = False) -> Panel:
-    """A dot for each measurement, the marked ones in colour; those without a value as hollow triangles along
-    the foot."""
+    """A dot for each measurement, the marked ones in colour; those without a value as hollow triangles
+    at the bottom."""
     values = [dot.value for dot in dots if dot.value is not None]
-    foot = min(values) - 0.08 * (max(values) - min(values) or abs(values[0]) or 1.0)
+    bottom = min(values) - 0.08 * (max(values) - min(values) or abs(values[0]) or 1.0)
     rows = [
         {
-            "x": dot.x, "value": foot if dot.value is None else dot.value, "tip": dot.tip, "known": dot.value is not None,
-            "colour": ACCENT if dot.marked else GREY,
+            "x": dot.x, "value": bottom if dot.value is None else dot.value, "tip": dot.tip,
+            "known": dot.value is not None, "colour": ACCENT if dot.marked else GREY,
         }
         for dot in dots
     ]  # fmt: skip
-    words = any(isinstance(dot.x, str) for dot in dots)
+    categorical = any(isinstance(dot.x, str) for dot in dots)
     scale = (
         altair.Scale(type="log", nice=False, padding=12)
         if logarithmic
         else altair.Scale(zero=False, padding=12)
     )
-    numbered = altair.X(
+    quantitative = altair.X(
         "x:Q",
         title=x_title,
         scale=scale,
@@ -333,8 +334,8 @@ def scatter_panel(heading: str, x_title: str, dots: Sequence[Dot], logarithmic: 
     )
     x = (
         altair.X("x:N", title=x_title, sort=None, axis=altair.Axis(labelAngle=0, grid=False))
-        if words
-        else numbered
+        if categorical
+        else quantitative
     )
     figures = altair.Axis(tickCount=5, grid=True, labelExpr=FIGURE)
     base = altair.Chart({"values": rows}).encode(
@@ -362,9 +363,8 @@ def _stage_panel(rows: Sequence[Row]) -> Panel:
     longest = max(row["seconds"] for row in rows) or 1.0
     base = altair.Chart({"values": rows}).encode(
         y=altair.Y("stage:N", sort=None, title=None, axis=_row_axis(rows, "stage")),
-        x=altair.X(
-            "seconds:Q", axis=None, scale=altair.Scale(domain=[0, 1.9 * longest])
-        ),  # room for the time behind the bar
+        # room for the time after the bar
+        x=altair.X("seconds:Q", axis=None, scale=altair.Scale(domain=[0, 1.9 * longest])),
         description="tip:N",
     )
     chart = altair.layer(
@@ -385,7 +385,7 @@ def _stage_row(stage: Stage) -> Row:
 def _panel(
     chart: altair.TopLevelMixin, heading: str, tips: Sequence[str], legend: tuple[Key, ...] = ()
 ) -> Panel:
-    """The chart as inline SVG of WIDTH pixels, labelled with what its marks say."""
+    """The chart as inline SVG of WIDTH pixels, its label made of the tooltips."""
     import vl_convert  # starts a JavaScript engine, so only where something is drawn
 
     autosize = {"type": "fit-x", "contains": "padding"}

@@ -11,7 +11,7 @@ import jinja2
 from pydantic import TypeAdapter
 
 from shelftalk import __version__
-from shelftalk.report import headline, numbers, plots, tables
+from shelftalk.report import numbers, plots, summary, tables
 from shelftalk.report.content import ReportContent
 from shelftalk.report.markdown import render_markdown
 from shelftalk.runtime.machine import hardware_facts
@@ -27,26 +27,26 @@ FILTERS = {
     "score": numbers.score,
     "shorten": numbers.shorten,
     "signed": numbers.signed,
-    "spoken": numbers.title,
-    "written": numbers.interval,
+    "title_case": numbers.title,
+    "interval": numbers.interval,
 }
 
 
 def environment() -> jinja2.Environment:
-    """The templates of every page. Autoescape for each of them: item titles and names come from strangers."""
-    found = jinja2.Environment(
+    """The templates of every page, all with autoescape: item titles and names are untrusted."""
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("shelftalk.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= FILTERS
-    return found
+    templates.filters |= FILTERS
+    return templates
 
 
 def origin() -> Mapping[str, Any]:
-    """With which version, when and on what a report is written."""
+    """The version, time and machine of a report."""
     return {
         "version": __version__,
         "when": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
@@ -57,7 +57,7 @@ def origin() -> Mapping[str, Any]:
 def render_html(content: ReportContent) -> str:
     """The report as one HTML page without any reference to the outside; titles and samples are escaped."""
     groups = tables.slice_groups(content)
-    drawn = {
+    panels = {
         "metric_panels": {task.task: plots.metric_panels(task) for task in content.tasks},
         "slice_panels": plots.slice_panels(groups),
         "curve_panels": plots.curve_panels(content),
@@ -65,7 +65,7 @@ def render_html(content: ReportContent) -> str:
         "stage_panels": plots.stage_panels(content.stages),
     }
     template = environment().get_template("report.html.jinja")
-    return template.render(content=content, groups=groups, tables=tables, headline=headline, **drawn)
+    return template.render(content=content, groups=groups, tables=tables, summary=summary, **panels)
 
 
 def render_json(content: ReportContent) -> str:
@@ -76,12 +76,14 @@ def render_json(content: ReportContent) -> str:
 def write_report(content: ReportContent, folder: Path) -> Path:
     """Write report.html, report.md and report.json into an existing folder and return the path of the page.
 
-    All three are rendered before any is written, and each is renamed into place, so a reader never meets half
+    All three are rendered before any is written, and each is renamed into place, so a reader never sees half
     a report. Raises NoSpace when the device is full.
     """
     rendered = {
-        "report.json": render_json(content), "report.md": render_markdown(content), "report.html": render_html(content),
-    }  # fmt: skip
+        "report.json": render_json(content),
+        "report.md": render_markdown(content),
+        "report.html": render_html(content),
+    }
     for name, text in rendered.items():
         with space_needed(folder), beside(folder / name) as part:
             part.write_text(text, encoding="utf-8")

@@ -1,5 +1,4 @@
-"""The plain statements of a report about a run: its data, its model, its machine, and what they do not
-prove."""
+"""The facts that a report lists about a run: its data, its model, its machine, and its caveats."""
 
 from __future__ import annotations
 
@@ -13,50 +12,51 @@ from shelftalk.report.content import Fact
 from shelftalk.runtime import machine
 from shelftalk.runtime.run_folder import StageRecord
 
-SAID_ELSEWHERE = ("warning", "left_out")
-"""Facts of the index that stand at the top of a report."""
+SHOWN_AT_TOP = ("warning", "left_out")
+"""Facts of the index that are shown at the top of a report."""
 FEW_USERS = 2000
-"""With fewer users than this, intervals are wide enough to deserve a word."""
+"""With fewer users than this, a caveat says that intervals are wide."""
 
 
-def data_facts(found: Mapping[str, Any], scheme: Scheme, evaluated_users: int) -> dict[str, Fact]:
-    """What was read and what became of it; `found` is a DataReport as a mapping."""
-    order = f"by seed alone: split.scheme is random, and {found['ordered_by']} does not count"
+def data_facts(data: Mapping[str, Any], scheme: Scheme, evaluated_users: int) -> dict[str, Fact]:
+    """What was read and what was kept of it; `data` is a DataReport as a mapping."""
+    order = f"by seed alone: split.scheme is random, and {data['ordered_by']} is not used"
     texts = {
-        f"items with {name}": f"{found[f'items_with_{name}']:.1%}"
+        f"items with {name}": f"{data[f'items_with_{name}']:.1%}"
         for name in ITEM_COLUMNS
         if name != "item_id"
     }
     return {
-        "source": found["source"],
-        "users": found["users"],
-        "items": found["catalogue"],
-        "interactions": found["events"],
-        "interactions for each user": round(found["events"] / found["users"], 1),
+        "source": data["source"],
+        "users": data["users"],
+        "items": data["catalogue"],
+        "interactions": data["events"],
+        "interactions for each user": round(data["events"] / data["users"], 1),
         "users evaluated": f"{evaluated_users:,}",
-        "filter": _filter(found),
+        "filter": _filter(data),
         "before the filter": (
-            f"{found['users_read']:,} users, {found['catalogue_read']:,} items "
-            f"({found['items_read']:,} of them with an interaction), {found['events_read']:,} interactions"
+            f"{data['users_read']:,} users, {data['catalogue_read']:,} items "
+            f"({data['items_read']:,} of them with an interaction), {data['events_read']:,} interactions"
         ),
-        "repeats dropped": f"{found['repeats_dropped']:,}"
-        + (f" ({found['repeats']} kept)" if found["repeats_dropped"] else ""),
-        "interactions with a rating": f"{found['events_with_rating']:.1%}",
+        "repeats dropped": (
+            f"{data['repeats_dropped']:,}" + (f" ({data['repeats']} kept)" if data["repeats_dropped"] else "")
+        ),
+        "interactions with a rating": f"{data['events_with_rating']:.1%}",
         **texts,
-        "order": found["tie_rule"] if scheme != "random" or found["ordered_by"] == NO_ORDER else order,
-        "SHA-256 of " + found["interactions_file"]: found["interactions_sha256"],
-        "SHA-256 of " + found["items_file"]: found["items_sha256"],
+        "order": data["tie_rule"] if scheme != "random" or data["ordered_by"] == NO_ORDER else order,
+        "SHA-256 of " + data["interactions_file"]: data["interactions_sha256"],
+        "SHA-256 of " + data["items_file"]: data["items_sha256"],
     }
 
 
-def _filter(found: Mapping[str, Any]) -> str:
-    """The k-core and what it counts; folders of older versions counted everything."""
-    if found["k_core"] <= 1:
+def _filter(data: Mapping[str, Any]) -> str:
+    """The k-core and what it counts; in folders of older versions, everything."""
+    if data["k_core"] <= 1:
         return "none"
-    if found.get("k_core_on") == "training":
-        return f"{found['k_core']}-core, counted on training interactions alone"
+    if data.get("k_core_on") == "training":
+        return f"{data['k_core']}-core, counted on training interactions alone"
     counted = "counted on all interactions, the held-out ones included"
-    return f"{found['k_core']}-core, {found['k_core_passes']} passes, {counted}"
+    return f"{data['k_core']}-core, {data['k_core_passes']} passes, {counted}"
 
 
 def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> dict[str, Fact]:
@@ -70,11 +70,11 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
         "parameters": facts["parameters"],
         "vocabulary": facts["vocabulary"],
         "precision of products": "bf16" if facts["bf16"] else "fp32",
-        **{f"index: {name}": value for name, value in index.facts.items() if name not in SAID_ELSEWHERE},
+        **{f"index: {name}": value for name, value in index.facts.items() if name not in SHOWN_AT_TOP},
         "samples written": ", ".join(samples),
         "steps": facts["steps"],
         "tokens read": facts["tokens"],
-        "tokens that bore loss": facts["targets"],
+        "tokens with loss": facts["targets"],
         "checkpoint kept": f"step {facts['best_step']:,}, by validation {best_by(train)}",
         "stopped early": facts["stopped_early"],
         **({"continued from step": facts["resumed_from"]} if facts["resumed_from"] else {}),
@@ -82,13 +82,13 @@ def model_facts(index: StageRecord, write: StageRecord, train: StageRecord) -> d
 
 
 def best_by(train: StageRecord) -> str:
-    """What chose the checkpoint: "loss" or a metric of retrieval; folders of version 0.1.0 do not say."""
+    """What chose the checkpoint: "loss" or a metric of retrieval; not in folders of version 0.1.0."""
     chosen: str = train.inputs["training"].get("best_by", "loss")
     return chosen
 
 
 def backbone_name(train: StageRecord) -> str:
-    """What training began with."""
+    """The model that training started from."""
     start = train.facts["pretrained"]
     if not start["name"]:
         return "nano, from random weights"
@@ -108,19 +108,20 @@ def protocol(task: str, split: SplitSettings, items: int, scheme: Scheme = "leav
     """Split, candidates and convention of a task, in a sentence or two."""
     held_out = f"{HELD_OUT[scheme]} Models saw the training part alone."
     if task == "retrieval":
-        return f"{held_out} Candidates are all {items:,} items but those of the history; lists and MRR end at 20."
+        candidates = f"all {items:,} items but those of the history; lists and MRR end at 20"
+        return f"{held_out} Candidates are {candidates}."
     if task == "ranking":
-        drawn = f"the item taken and {split.ranking_negatives} that the user never took, drawn uniformly once and shuffled"
-        return f"{held_out} Candidates are {drawn}; equal scores share their mean rank."
-    parts = f"{1 - split.rating_validation - split.rating_test:.0%} / {split.rating_validation:.0%} / {split.rating_test:.0%}"
-    shown = (
-        "training interactions earlier than the rated one"
-        if scheme != "random"
-        else "training interactions, drawn by seed"
-    )
+        negatives = f"{split.ranking_negatives} that the user never took, drawn uniformly once and shuffled"
+        return (
+            f"{held_out} Candidates are the item taken and {negatives}; equal scores share their mean rank."
+        )
+    shares = 1 - split.rating_validation - split.rating_test, split.rating_validation, split.rating_test
+    parts = " / ".join(f"{share:.0%}" for share in shares)
+    shown = ", drawn by seed" if scheme == "random" else " earlier than the rated one"
     return (
-        f"Ratings are divided at random, {parts}, and those of interactions held out for retrieval leave the training part; "
-        f"a prompt shows only {shown}; models saw the training part alone."
+        f"Ratings are divided at random, {parts}, and those of interactions held out for retrieval leave the "
+        f"training part; a prompt shows only training interactions{shown}; models saw the training part "
+        "alone."
     )
 
 
@@ -133,15 +134,16 @@ def caveats(
     symbols: bool = False,
     scheme: Scheme = "leave_one_out",
 ) -> tuple[str, ...]:
-    """What a reader must know before believing the numbers; `data` is a DataReport as a mapping, `symbols`
-    whether symbols name items."""
+    """What a reader must know about the numbers; `data` is a DataReport as a mapping, `symbols` whether
+    symbols name items."""
     users, bundled = data["users"], data["source"].endswith("(bundled)")
-    two_scales = f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not compare."
-    told = [
-        (
-            users < FEW_USERS,
-            f"{users:,} users show little: differences smaller than the intervals are chance for all that is known.",
-        ),
+    few_users = f"{users:,} users show little: differences smaller than the intervals may well be chance."
+    two_scales = (
+        f"Retrieval is over all items and ranking over {negatives + 1} candidates: their figures do not "
+        "compare."
+    )
+    sentences = [
+        (users < FEW_USERS, few_users),
         (scheme == "random", RANDOM_SPLIT),
         (scheme != "random" and ("retrieval" in tasks or "ranking" in tasks), LEAVE_ONE_OUT),
         (data.get("k_core", 0) > 1 and data.get("k_core_on", "all") == "all", CORE_COUNTS_ALL),
@@ -151,16 +153,10 @@ def caveats(
         (trained and not pretrained, NANO),
         (trained and not pretrained and symbols, START),
         (trained, TRAIN_ONLY),
-        (
-            bundled,
-            "The bundled MovieLens is one small set of people who like films; it says little about a shop.",
-        ),
-        (
-            bundled,
-            "MovieLens' terms forbid commercial use without permission; its licence stands beside the data.",
-        ),
+        (bundled, ONE_SET),
+        (bundled, TERMS),
     ]
-    return tuple(sentence for holds, sentence in told if holds)
+    return tuple(sentence for holds, sentence in sentences if holds)
 
 
 HELD_OUT: dict[Scheme, str] = {
@@ -173,20 +169,28 @@ CORE_COUNTS_ALL = (
     'With data.k_core_on = "training" it counts training interactions alone.'
 )
 LEAVE_ONE_OUT = (
-    "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for real use would need "
-    "a split by time."
+    "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for "
+    "real use would need a split by time."
 )
-RANDOM_RATINGS = "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after the one asked for."
+RANDOM_RATINGS = (
+    "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after "
+    "the predicted one."
+)
 RECONSTRUCTION = (
-    "Prompts, masking ratios and mixture weights are a reconstruction of the idea of arXiv 2404.00245, not its authors' own, "
-    "which were not published with it."
+    "Prompts, masking ratios and mixture weights are a reconstruction of the idea of arXiv 2404.00245, not "
+    "its authors' own, which were not published with it."
 )
-NANO = "The nano model is trained from random weights on this data alone; the paper's models are FLAN-T5 of 250 million to 3 billion."
+NANO = (
+    "The nano model is trained from random weights on this data alone; the paper's models are FLAN-T5 of 250 "
+    "million to 3 billion."
+)
 START = (
     "The symbols that name items start from vectors of catalogue text and training co-occurrence: "
-    "part of what the language model knows was given to it before its first sample."
+    "the language model has part of its knowledge before its first sample."
 )
 TRAIN_ONLY = (
-    "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part; nothing was refitted "
-    "on training and validation together."
+    "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part; "
+    "nothing was refitted on training and validation together."
 )
+ONE_SET = "The bundled MovieLens is one small set of people who like films; it shows little about a shop."
+TERMS = "MovieLens' terms forbid commercial use without permission; its licence is beside the data."

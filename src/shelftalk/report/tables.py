@@ -21,11 +21,12 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.report.headline import REFIT, verdict_sentence
+from shelftalk.report.summary import REFIT, verdict_sentence
 
 SLICES = (
-    "The same models on parts of the test requests. The column users counts the different users of a part; figures of rating are means "
-    "over their ratings, of which a user may have several. Small parts say little."
+    "The same models on parts of the test requests. The column users counts the different users of a part; "
+    "figures of rating are means over their ratings, of which a user may have several. Small parts say "
+    "little."
 )
 
 
@@ -74,8 +75,8 @@ def result_table(task: TaskResults) -> Table:
 
 
 def best_figure(task: TaskResults, metric: str) -> str:
-    """The best value as it is printed (models equal in print are equally best); "" with fewer than two to
-    compare."""
+    """The best value as it is printed (models equal in print are equally best); "" with fewer than
+    two to compare."""
     values = [row.metrics.get(metric) for row in task.rows if not row.model.endswith(REFIT)]
     measured = [value for value in values if value is not None and numbers.known(value)]
     if len(measured) < 2:
@@ -106,8 +107,8 @@ def difference_table(task: TaskResults) -> Table:
 
 
 def slice_groups(content: ReportContent) -> list[SliceGroup]:
-    """Slices by task and kind, in order of appearance; tasks without results have no main metric and no
-    slices."""
+    """Slices by task and kind, in order of appearance; tasks without results have no main metric
+    and no slices."""
     main_metrics = {task.task: task.main_metric for task in content.tasks}
     keys = dict.fromkeys((row.task, row.kind) for row in content.slices if row.task in main_metrics)
     return [
@@ -145,23 +146,23 @@ def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metr
 
 
 def template_table(rows: Sequence[TemplateRow]) -> Table:
-    """The same model asked in wordings that training showed and held out."""
+    """The same model with templates seen in training and held out."""
     metrics = metric_columns(rows)
     cells = tuple(
         (
             Cell(numbers.title(row.task)),
             Cell(row.model),
-            Cell(row.wording),
+            Cell(row.templates),
             Cell(numbers.count(row.n)),
             *(_template_cell(row, metric) for metric in metrics),
         )
         for row in rows
     )
-    return Table(("task", "model", "wording", "n", *map(numbers.metric_name, metrics)), cells, words=3)
+    return Table(("task", "model", "templates", "n", *map(numbers.metric_name, metrics)), cells, words=3)
 
 
 def _template_cell(row: TemplateRow, metric: str) -> Cell:
-    if row.wording != CHANGE:
+    if row.templates != CHANGE:
         return _plain_cell(row.metrics, row.intervals, metric)
     low, high = row.intervals.get(metric) or (None, None)
     note = numbers.signed_interval(low, high)
@@ -182,14 +183,14 @@ def search_error_table(rows: Sequence[SearchErrorRow]) -> Table:
         for row in rows
     )
     return Table(
-        ("beams", "finish", "requests", "top 10 differs", "of the ten missing", "most nats behind"),
+        ("beams", "finish", "requests", "top 10 differs", "of the ten missing", "largest gap (nats)"),
         cells,
         words=2,
     )
 
 
 def published_table(table: PublishedTable) -> Table:
-    """Ours beside theirs. No best figure is marked: between publications nothing is paired."""
+    """This run beside publications. No best figure is marked: between publications nothing is paired."""
     rows = tuple(
         (
             Cell(row.model),
@@ -202,7 +203,7 @@ def published_table(table: PublishedTable) -> Table:
 
 
 def stage_table(stages: Sequence[Stage]) -> Table:
-    """What each stage took."""
+    """The time of each stage."""
     rows = tuple((Cell(stage.name), Cell(stage_time(stage))) for stage in stages)
     return Table(("stage", "time"), rows)
 
@@ -228,10 +229,10 @@ def facts(mapping: Mapping[str, Fact]) -> list[tuple[str, str]]:
 
 
 def rank_of_truth(user: ShownUser) -> str:
-    """As in "place 3 of 50", or that the item is not in the list."""
+    """As in "position 3 of 50", or that the item is not in the list."""
     if user.rank is None:
         return f"not among the {numbers.count(user.listed)} listed"
-    return f"place {numbers.count(user.rank)} of {numbers.count(user.listed)}"
+    return f"position {numbers.count(user.rank)} of {numbers.count(user.listed)}"
 
 
 def caveats(content: ReportContent) -> list[str]:
@@ -244,7 +245,8 @@ def _about_comparisons(content: ReportContent) -> list[str]:
     if compared < 2:
         return []
     return [
-        f"{compared} differences are shown, each with its own 95 % interval: none is widened for their number."
+        f"{compared} differences are shown, each with its own 95 % interval: none is widened for their "
+        "number."
     ]
 
 
@@ -255,5 +257,6 @@ def _about_the_test_part(content: ReportContent) -> list[str]:
     if times == 1:
         return ["The test part was evaluated once in this run folder."]
     return [
-        f"The test part was evaluated {times} times in this run folder: whatever was changed in between has seen it."
+        f"The test part was evaluated {times} times in this run folder: whatever was changed in between has "
+        "seen it."
     ]

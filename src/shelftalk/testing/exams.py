@@ -26,7 +26,7 @@ from shelftalk.records import Filter, Ranking, Request
 from shelftalk.testing.worlds import replace_held_out, tiny_world
 
 T = TypeVar("T")
-STRANGER = "a user whom nobody has seen"
+UNKNOWN_USER = "a user not in the data"
 FILTERS = (
     Filter(categories=("tea", "lamps")),
     Filter(brands=("Ostara",)),
@@ -44,21 +44,21 @@ def exam_split() -> Split:
 
 @cache
 def _build(exam: Any, held_out_replaced: bool) -> object:
-    """Each exam builds twice, not once per check."""
+    """Each exam builds twice, not once per test."""
     split = exam_split()
     return exam().build(replace_held_out(split, seed=1) if held_out_replaced else split)
 
 
 class _Exam(Generic[T]):
-    """What the exams share: a thing built on the tiny world, and built again with all that is held out
-    replaced."""
+    """What the exams share: a recommender built on the tiny world, and built again with everything
+    held out replaced."""
 
     tolerance: float = 0.0
-    """Largest difference between two scores that still count as the same; 0 asks for identical answers."""
+    """Largest difference between two scores that still count as the same; 0 requires identical answers."""
 
     def build(self, split: Split) -> T:
-        """Override: fit on the split and return the finished thing."""
-        raise NotImplementedError("an exam needs a build(split) that returns what is examined")
+        """Override: fit on the split and return the finished recommender."""
+        raise NotImplementedError("an exam needs a build(split) that returns the recommender to test")
 
     @property
     def built(self) -> T:
@@ -66,7 +66,7 @@ class _Exam(Generic[T]):
         return cast(T, _build(exam, False))
 
     @property
-    def built_without_held_out(self) -> T:
+    def built_with_held_out_replaced(self) -> T:
         exam: Any = type(self)
         return cast(T, _build(exam, True))
 
@@ -85,22 +85,22 @@ class _Exam(Generic[T]):
             assert self.tolerance or one.items == other.items, one.user
 
 
-def may_come_back(request: Request) -> set[str]:
-    """The items of the tiny world, one label each, that the request leaves; by reading its records one by
-    one."""
-    data, wanted = exam_split().dataset, request.filter or Filter()
-    left = set(data.item_ids).difference(request.history, request.excluded)
-    if wanted.only is not None:
-        left &= set(wanted.only)
-    items = [data.item(item) for item in left]
-    low = -np.inf if wanted.min_price is None else wanted.min_price
-    high = np.inf if wanted.max_price is None else wanted.max_price
-    any_price = wanted.min_price is None and wanted.max_price is None
+def eligible_items(request: Request) -> set[str]:
+    """The items of the tiny world that pass the request's filter, without its history and excluded items;
+    item by item, in plain Python."""
+    data, given = exam_split().dataset, request.filter or Filter()
+    eligible = set(data.item_ids).difference(request.history, request.excluded)
+    if given.only is not None:
+        eligible &= set(given.only)
+    items = [data.item(item) for item in eligible]
+    low = -np.inf if given.min_price is None else given.min_price
+    high = np.inf if given.max_price is None else given.max_price
+    any_price = given.min_price is None and given.max_price is None
     return {
         item.id
         for item in items
-        if (not wanted.categories or item.categories in wanted.categories)
-        and (not wanted.brands or item.brand in wanted.brands)
+        if (not given.categories or item.categories in given.categories)
+        and (not given.brands or item.brand in given.brands)
         and (any_price or (item.price is not None and low <= item.price <= high))
     }
 
@@ -142,28 +142,28 @@ class RecommenderExam(_Exam[Recommender]):
 
     def test_an_answer_does_not_depend_on_the_batch_around_it(self) -> None:
         requests = self.requests()
-        alone = [self.built.recommend([request], 10)[0] for request in requests[:7]]
-        self.check_same(self.built.recommend(requests, 10)[:7], alone)
-        self.check_same(self.built.recommend(requests[::-1], 10)[::-1][:7], alone)
+        one_by_one = [self.built.recommend([request], 10)[0] for request in requests[:7]]
+        self.check_same(self.built.recommend(requests, 10)[:7], one_by_one)
+        self.check_same(self.built.recommend(requests[::-1], 10)[::-1][:7], one_by_one)
 
     def test_no_requests_get_no_answers(self) -> None:
         assert self.built.recommend([], 10) == []
 
     def test_an_unknown_user_is_answered_from_the_history(self) -> None:
-        request = replace(self.requests()[0], user=STRANGER)
+        request = replace(self.requests()[0], user=UNKNOWN_USER)
         (ranking,) = self.built.recommend([request], 10)
-        assert ranking.user == STRANGER and len(set(ranking.items).difference(request.history)) == 10
+        assert ranking.user == UNKNOWN_USER and len(set(ranking.items).difference(request.history)) == 10
 
     def test_an_empty_history_is_answered(self) -> None:
-        (ranking,) = self.built.recommend([Request(STRANGER, ())], 10)
+        (ranking,) = self.built.recommend([Request(UNKNOWN_USER, ())], 10)
         assert len(set(ranking.items)) == 10
 
     def test_k_beyond_what_is_left_returns_what_is_left(self) -> None:
         catalogue = exam_split().dataset.item_ids
-        nearly_all = Request(STRANGER, tuple(catalogue[:-3]))
+        nearly_all = Request(UNKNOWN_USER, tuple(catalogue[:-3]))
         (ranking,) = self.built.recommend([nearly_all], 10)
         assert sorted(ranking.items) == sorted(catalogue[-3:])
-        assert self.built.recommend([Request(STRANGER, tuple(catalogue))], 10)[0].items == ()
+        assert self.built.recommend([Request(UNKNOWN_USER, tuple(catalogue))], 10)[0].items == ()
 
     def test_a_short_list_is_the_head_of_a_long_one(self) -> None:
         requests = self.requests()
@@ -175,7 +175,7 @@ class RecommenderExam(_Exam[Recommender]):
     def test_replacing_all_that_is_held_out_changes_no_answer(self) -> None:
         requests = self.requests()
         self.check_same(
-            self.built.recommend(requests, 20), self.built_without_held_out.recommend(requests, 20)
+            self.built.recommend(requests, 20), self.built_with_held_out_replaced.recommend(requests, 20)
         )
 
     def test_a_filter_is_kept_to_and_costs_no_answers(self) -> None:
@@ -183,14 +183,14 @@ class RecommenderExam(_Exam[Recommender]):
         filters = [*FILTERS, None]
         requests = [replace(r, filter=filters[n % len(filters)]) for n, r in enumerate(self.requests()[:10])]
         for request, ranking in zip(requests, self.built.recommend(requests, 10), strict=True):
-            assert may_come_back(request).issuperset(ranking.items)
-            assert len(ranking.items) == len(set(ranking.items)) == min(10, len(may_come_back(request)))
+            assert eligible_items(request).issuperset(ranking.items)
+            assert len(ranking.items) == len(set(ranking.items)) == min(10, len(eligible_items(request)))
             assert np.isfinite(ranking.scores).all() and (np.diff(ranking.scores) <= 0).all()
 
     def test_an_answer_does_not_depend_on_the_filters_around_it(self) -> None:
         requests = [replace(r, filter=wanted) for r, wanted in zip(self.requests(), FILTERS, strict=False)]
-        alone = [self.built.recommend([request], 5)[0] for request in requests]
-        self.check_same(self.built.recommend([*requests, *self.requests()], 5)[: len(requests)], alone)
+        one_by_one = [self.built.recommend([request], 5)[0] for request in requests]
+        self.check_same(self.built.recommend([*requests, *self.requests()], 5)[: len(requests)], one_by_one)
 
     def test_excluded_items_do_not_come_back_and_others_stand_in(self) -> None:
         requests = self.requests()[:5]
@@ -199,13 +199,13 @@ class RecommenderExam(_Exam[Recommender]):
             for r, first in zip(requests, self.built.recommend(requests, 5), strict=True)
         ]
         for request, ranking in zip(excluding, self.built.recommend(excluding, 10), strict=True):
-            assert may_come_back(request).issuperset(ranking.items) and len(set(ranking.items)) == 10
+            assert eligible_items(request).issuperset(ranking.items) and len(set(ranking.items)) == 10
 
     def test_a_filter_that_leaves_fewer_than_k_gets_all_of_them(self) -> None:
         for left in (9, 3, 1):
-            (ranking,) = self.built.recommend([self.leaving(left)], 10)
+            (ranking,) = self.built.recommend([self.request_leaving(left)], 10)
             assert (
-                sorted(ranking.items) == sorted(may_come_back(self.leaving(left)))
+                sorted(ranking.items) == sorted(eligible_items(self.request_leaving(left)))
                 and len(ranking.items) == left
             )
             assert np.isfinite(ranking.scores).all()
@@ -215,19 +215,19 @@ class RecommenderExam(_Exam[Recommender]):
         contradiction = Filter(categories=("tea",), brands=("Halden",))  # every tea is of Northwind
         all_excluded = replace(first, filter=Filter(only=second.history), excluded=second.history)
         only_seen = replace(first, filter=Filter(only=first.history))
-        empty = [self.leaving(0), only_seen, replace(first, filter=contradiction), all_excluded]
+        empty = [self.request_leaving(0), only_seen, replace(first, filter=contradiction), all_excluded]
         assert self.built.recommend(empty, 10) == [Ranking(first.user, (), ())] * 4
         full, none, also_full = self.built.recommend([first, only_seen, second], 10)
         assert none == Ranking(first.user, (), ()) and len(full.items) == len(also_full.items) == 10
 
-    def test_strangers_in_a_request_are_named(self) -> None:
+    def test_unknown_items_in_a_request_are_named(self) -> None:
         first = self.requests()[0]
-        strangers = (
+        unknown = (
             replace(first, history=("nowhere",), ratings=()),
             replace(first, excluded=("nowhere",)),
             replace(first, filter=Filter(only=("nowhere",))),
         )
-        for wrong in strangers:
+        for wrong in unknown:
             with pytest.raises(UnknownItem, match='"nowhere"'):
                 self.built.recommend([first, wrong], 5)
         with pytest.raises(UnknownLabel, match='"teas".*did you mean "tea"'):
@@ -243,9 +243,9 @@ class RecommenderExam(_Exam[Recommender]):
             self.requests()[:1], 3
         )
 
-    def leaving(self, count: int) -> Request:
-        """The first request with a filter and an exclusion that leave `count` items; its history is among
-        what passes."""
+    def request_leaving(self, count: int) -> Request:
+        """The first request with a filter and exclusions that leave `count` items; the filter passes
+        its history too."""
         first = self.requests()[0]
         free = [item for item in exam_split().dataset.item_ids if item not in first.history]
         return replace(
@@ -276,9 +276,9 @@ class RankerExam(_Exam[Ranker]):
 
     def test_a_ranking_does_not_depend_on_the_batch_around_it(self) -> None:
         requests = self.requests()
-        alone = [self.built.rank([request])[0] for request in requests[:7]]
-        self.check_same(self.built.rank(requests)[:7], alone)
-        self.check_same(self.built.rank(requests[::-1])[::-1][:7], alone)
+        one_by_one = [self.built.rank([request])[0] for request in requests[:7]]
+        self.check_same(self.built.rank(requests)[:7], one_by_one)
+        self.check_same(self.built.rank(requests[::-1])[::-1][:7], one_by_one)
 
     def test_few_candidates_are_ranked_too(self) -> None:
         request = self.requests()[0]
@@ -288,8 +288,11 @@ class RankerExam(_Exam[Ranker]):
 
     def test_an_unknown_user_and_an_empty_history_are_ranked(self) -> None:
         request = self.requests()[0]
-        for asked in (replace(request, user=STRANGER), Request(STRANGER, (), candidates=request.candidates)):
-            (ranking,) = self.built.rank([asked])
+        for changed in (
+            replace(request, user=UNKNOWN_USER),
+            Request(UNKNOWN_USER, (), candidates=request.candidates),
+        ):
+            (ranking,) = self.built.rank([changed])
             assert sorted(ranking.items) == sorted(request.candidates)
 
     def test_a_candidate_that_is_given_twice_comes_back_twice(self) -> None:
@@ -305,13 +308,13 @@ class RankerExam(_Exam[Ranker]):
         none, full = self.built.rank([bare, second])
         assert none.items == () and sorted(full.items) == sorted(second.candidates)
 
-    def test_strangers_among_candidates_and_history_are_named(self) -> None:
+    def test_unknown_items_among_candidates_and_history_are_named(self) -> None:
         first = self.requests()[0]
-        strangers = (
+        unknown = (
             replace(first, candidates=(*first.candidates, "nowhere")),
             replace(first, history=("nowhere",), ratings=()),
         )
-        for wrong in strangers:
+        for wrong in unknown:
             with pytest.raises(UnknownItem, match='"nowhere"'):
                 self.built.rank([first, wrong])
 
@@ -325,7 +328,7 @@ class RankerExam(_Exam[Ranker]):
 
     def test_replacing_all_that_is_held_out_changes_no_ranking(self) -> None:
         requests = self.requests()
-        self.check_same(self.built.rank(requests), self.built_without_held_out.rank(requests))
+        self.check_same(self.built.rank(requests), self.built_with_held_out_replaced.rank(requests))
 
 
 class RaterExam(_Exam[Rater]):
@@ -352,11 +355,11 @@ class RaterExam(_Exam[Rater]):
 
     def test_an_estimate_does_not_depend_on_the_batch_around_it(self) -> None:
         requests = self.requests()
-        alone = [self.built.rate([request])[0] for request in requests]
-        self.check_close(self.built.rate(requests), alone)
-        self.check_close(self.built.rate(requests[::-1])[::-1], alone)
+        one_by_one = [self.built.rate([request])[0] for request in requests]
+        self.check_close(self.built.rate(requests), one_by_one)
+        self.check_close(self.built.rate(requests[::-1])[::-1], one_by_one)
 
-    def test_strangers_to_rate_and_in_the_history_are_named(self) -> None:
+    def test_unknown_items_to_rate_and_in_the_history_are_named(self) -> None:
         first = self.requests()[0]
         for wrong in (replace(first, item="nowhere"), replace(first, history=("nowhere",), ratings=())):
             with pytest.raises(UnknownItem, match='"nowhere"'):
@@ -365,8 +368,10 @@ class RaterExam(_Exam[Rater]):
     def test_nan_means_an_unknown_rating_as_none_does(self) -> None:
         request = max(self.requests(), key=lambda request: len(request.history))
         known = tuple(exam_split().dataset.rating_values[-1] for _ in request.history)
-        unknown = [replace(request, user=STRANGER, ratings=(gap, *known[1:])) for gap in (float("nan"), None)]
-        with_nan, with_none = (self.built.rate([asked]) for asked in unknown)
+        unknown = [
+            replace(request, user=UNKNOWN_USER, ratings=(gap, *known[1:])) for gap in (float("nan"), None)
+        ]
+        with_nan, with_none = (self.built.rate([changed]) for changed in unknown)
         assert with_nan == with_none and np.isfinite(with_nan).all()
 
     def test_no_requests_get_no_estimates(self) -> None:
@@ -375,10 +380,16 @@ class RaterExam(_Exam[Rater]):
     def test_an_unknown_user_is_rated_with_and_without_ratings_shown(self) -> None:
         values = exam_split().dataset.rating_values
         request = max(self.requests(), key=lambda request: len(request.history))
-        bare = Request(STRANGER, request.history, item=request.item)
-        for asked in (replace(request, user=STRANGER), bare, Request(STRANGER, (), item=request.item)):
-            (estimate,) = self.built.rate([asked])
+        bare = Request(UNKNOWN_USER, request.history, item=request.item)
+        for changed in (
+            replace(request, user=UNKNOWN_USER),
+            bare,
+            Request(UNKNOWN_USER, (), item=request.item),
+        ):
+            (estimate,) = self.built.rate([changed])
             assert values[0] <= estimate <= values[-1]
 
     def test_replacing_all_that_is_held_out_changes_no_estimate(self) -> None:
-        self.check_close(self.built.rate(self.requests()), self.built_without_held_out.rate(self.requests()))
+        self.check_close(
+            self.built.rate(self.requests()), self.built_with_held_out_replaced.rate(self.requests())
+        )

@@ -1,5 +1,5 @@
-"""Tiny synthetic worlds, for the tests of the package and of those who extend it; and the replacement that
-finds leaks."""
+"""Tiny synthetic data sets, for the tests of the package and of those who extend it; and a replacement of
+held-out data that finds leaks."""
 
 from __future__ import annotations
 
@@ -15,19 +15,8 @@ from shelftalk.data.splitting import TRAIN, Split
 
 CATEGORIES = ("tea", "lamps", "boots", "paints", "drums", "ropes", "clocks", "seeds")
 ADJECTIVES = (
-    "Amber",
-    "Bold",
-    "Calm",
-    "Dusky",
-    "Early",
-    "Fine",
-    "Grand",
-    "Hidden",
-    "Icy",
-    "Jolly",
-    "Keen",
-    "Late",
-)
+    "Amber", "Bold", "Calm", "Dusky", "Early", "Fine", "Grand", "Hidden", "Icy", "Jolly", "Keen", "Late",
+)  # fmt: skip
 BRANDS = ("Northwind", "Halden", "Ostara", "")
 DAY = 86_400  # seconds
 START = 1_400_000_000  # Unix seconds, in May 2014
@@ -82,11 +71,11 @@ def tiny_world(
     follow: float = 0.8,
     ratings: bool = True,
 ) -> Dataset:
-    """A world in which something can be learned: the items of a category are taken one after another.
+    """A world with a pattern to learn: the items of a category are taken one after another.
 
     Item j of a category is followed by item j + 1 of it with probability `follow`, else by any item; a user
     takes an item once, and between events[0] and events[1] items. Ratings are 1 to 5 in halves, an item's
-    worth and a user's mood added up. `items` of at least 99 + events[1] leave room for the usual 99 ranking
+    mean plus a user's bias plus noise. `items` of at least 99 + events[1] leave room for the usual 99 ranking
     candidates.
     """
     names = [f"{ADJECTIVES[row // 8 % 12]} {CATEGORIES[row % 8]} No. {row // 96 + 1}" for row in range(items)]
@@ -94,41 +83,41 @@ def tiny_world(
 
 
 def untitled_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
-    """As `tiny_world`, without any title or rating: brands, categories and times alone."""
+    """As `tiny_world`, without titles or ratings: only brands, categories and times."""
     return _world(seed, [""] * items, users, (6, 12), 0.8, False)
 
 
 def nasty_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
-    """As `tiny_world`, with every text of EVIL_TEXTS as a title (and as a brand, category, description of
-    others)."""
+    """As `tiny_world`, with every text of EVIL_TEXTS as a title (and as a brand, category,
+    description of others)."""
     plain = [f"Plain thing No. {number}" for number in range(max(0, items - len(EVIL_TEXTS)))]
     return _world(seed, [*EVIL_TEXTS, *plain], users, (6, 12), 0.8, True, EVIL_TEXTS)
 
 
 def replace_held_out(split: Split, seed: int) -> Split:
-    """The same split with all that is held out replaced by something else; what a model may see is as before.
+    """The same split with everything held out replaced by something else; what a model may see is unchanged.
 
     Each held-out event gets an item that its user never took, each rating outside the training part another
     of the data's values (a data set with one value gets that value + 1). The ranking candidates are drawn
-    anew around the new items. An item index and training samples made from the result must be identical to
+    again for the new items. An item index and training samples made from the result must be identical to
     the byte to those made from `split`.
     """
-    data, draw = split.dataset, seeds.generator(seed, "replace held out")
+    data, rng = split.dataset, seeds.generator(seed, "replace held out")
     items, free = data.event_item.copy(), []
     for first, stop in zip(data.bounds[:-1], data.bounds[1:], strict=True):
         held_out = first + np.flatnonzero(split.event_part[first:stop] != TRAIN)
-        untaken = draw.permutation(
+        untaken = rng.permutation(
             np.setdiff1d(np.arange(len(data.items), dtype=np.int32), data.event_item[first:stop])
         )
         items[held_out] = untaken[: len(held_out)]
         free.append(np.setdiff1d(np.arange(len(data.items), dtype=np.int32), items[first:stop]))
     columns = [
         pl.Series("item_id", [data.item_ids[row] for row in items.tolist()], pl.String),
-        pl.Series("rating", _other_ratings(split, draw), pl.Float64).fill_nan(None),
+        pl.Series("rating", _other_ratings(split, rng), pl.Float64).fill_nan(None),
     ]
     replaced = replace(split, dataset=Dataset(data.items, data.events.with_columns(columns)))
     return replace(
-        replaced, candidates={part: _candidates(replaced, part, free, draw) for part in split.candidates}
+        replaced, candidates={part: _candidates(replaced, part, free, rng) for part in split.candidates}
     )
 
 
@@ -141,62 +130,61 @@ def _world(
     ratings: bool,
     evil: Sequence[str] = ("",),
 ) -> Dataset:
-    """`evil` texts follow each other through the descriptions, and stand in place of some brands and
-    categories."""
-    draw = seeds.generator(seed, "world")
+    """`evil` texts are repeated over the descriptions, and replace some brands and categories."""
+    rng = seeds.generator(seed, "world")
     count = len(titles)
-    worth = draw.normal(3.2, 0.8, count)  # [I] stars
+    item_means = rng.normal(3.2, 0.8, count)  # [I] stars
     rows = [
         {
             "item_id": f"i{row}",
             "title": title,
             "brand": evil[row % len(evil)] or BRANDS[row % len(BRANDS)],
             "categories": evil[(row + 7) % len(evil)] or CATEGORIES[row % 8],
-            "price": None if row % 5 == 4 else round(float(draw.uniform(1, 90)), 2),
+            "price": None if row % 5 == 4 else round(float(rng.uniform(1, 90)), 2),
             "description": evil[(row + 13) % len(evil)],
         }
         for row, title in enumerate(titles)
     ]
     taken = []
     for user in range(users):
-        mood, moment = draw.normal(0, 0.5), START + int(draw.integers(0, 300)) * DAY
-        for item in _walk(draw, count, int(draw.integers(events[0], events[1] + 1)), follow):
-            moment += int(draw.integers(1, 10)) * DAY
-            stars = float(np.clip(round(2 * (worth[item] + mood + draw.normal(0, 0.4))) / 2, 1, 5))
+        user_bias, moment = rng.normal(0, 0.5), START + int(rng.integers(0, 300)) * DAY
+        for item in _walk(rng, count, int(rng.integers(events[0], events[1] + 1)), follow):
+            moment += int(rng.integers(1, 10)) * DAY
+            stars = float(np.clip(round(2 * (item_means[item] + user_bias + rng.normal(0, 0.4))) / 2, 1, 5))
             taken.append((f"u{user}", f"i{item}", moment, stars if ratings else None))
     schema = {"user_id": pl.String, "item_id": pl.String, "timestamp": pl.Int64, "rating": pl.Float64}
     return make_dataset(pl.DataFrame(rows), pl.DataFrame(taken, schema=schema, orient="row"), seed)
 
 
-def _walk(draw: np.random.Generator, items: int, length: int, follow: float) -> list[int]:
-    """Distinct items, each mostly the next of its predecessor's category: item row + 8, round and round."""
-    walk = [int(draw.integers(items))]
+def _walk(rng: np.random.Generator, items: int, length: int, follow: float) -> list[int]:
+    """Distinct items, each mostly the next of its predecessor's category: (row + 8) mod items."""
+    walk = [int(rng.integers(items))]
     while len(walk) < length:
         following = (walk[-1] + len(CATEGORIES)) % items
-        step = following if draw.random() < follow else int(draw.integers(items))
-        walk.append(step if step not in walk else int(draw.choice(np.setdiff1d(np.arange(items), walk))))
+        step = following if rng.random() < follow else int(rng.integers(items))
+        walk.append(step if step not in walk else int(rng.choice(np.setdiff1d(np.arange(items), walk))))
     return walk
 
 
-def _other_ratings(split: Split, draw: np.random.Generator) -> np.ndarray:
+def _other_ratings(split: Split, rng: np.random.Generator) -> np.ndarray:
     """[E] float64: visible ratings as they are, all others another value, NaN where there is none."""
     data = split.dataset
     ratings, values = data.event_rating.copy(), np.array(data.rating_values)
     for event in np.flatnonzero(~np.isnan(ratings) & (split.rating_part != TRAIN)):
         others = values[values != ratings[event]]
-        ratings[event] = draw.choice(others) if len(others) else ratings[event] + 1
+        ratings[event] = rng.choice(others) if len(others) else ratings[event] + 1
     return ratings
 
 
-def _candidates(split: Split, part: str, free: list[np.ndarray], draw: np.random.Generator) -> np.ndarray:
-    """[events of the part, 1 + negatives] int32, as many as before: the part's item among items that the user
-    never took."""
+def _candidates(split: Split, part: str, free: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """[events of the part, 1 + negatives] int32, as many as before: the part's item among items that
+    the user never took."""
     rows = np.empty_like(split.candidates[part])
     events = split.held_out_events("test" if part == "test" else "validation")
     for position, (truth, user) in enumerate(
         zip(split.dataset.event_item[events], split.event_user[events], strict=True)
     ):
-        rows[position] = draw.permutation(
-            np.append(draw.choice(free[user], rows.shape[1] - 1, replace=False), truth)
+        rows[position] = rng.permutation(
+            np.append(rng.choice(free[user], rows.shape[1] - 1, replace=False), truth)
         )
     return rows

@@ -13,9 +13,9 @@ from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
-from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import load_experiment
 from shelftalk.fresh_backbone import new_backbone
+from shelftalk.recommender import TaskName
 from shelftalk.records import Request
 from shelftalk.studies.ablation.grid import Variant
 from shelftalk.studies.ablation.variant_run import VariantRun, prepare, run_of
@@ -117,7 +117,7 @@ def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: 
     ids = [split.dataset.user_ids[position] for position in drawn_users(split, "validation", 12, 3)]
     asked: dict[str, int] = {}
 
-    def announce(requests: Mapping[Task, Sequence[Request]]) -> None:
+    def announce(requests: Mapping[TaskName, Sequence[Request]]) -> None:
         asked.update({task: len(wanted) for task, wanted in requests.items()})
 
     tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, announce=announce)

@@ -63,8 +63,8 @@ def as_html(found: Ablation) -> str:
     panels = [plots.difference_panel(*drawn) for drawn in _drawn(found)]
     measured_on = origin()
     return template.render(
-        found=found,
-        lede=lede(found),
+        result=found,
+        summary=lede(found),
         tables=tables(found),
         panels=panels,
         origin=measured_on,

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.evaluation.metrics import Task
+from shelftalk.recommender import TaskName
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.stages import data_sentences
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Grid
@@ -18,7 +18,7 @@ from shelftalk.studies.ablation.intervals import SeedNoise, gap, holm, pooled_no
 from shelftalk.studies.ablation.variant_run import VariantRun
 from shelftalk.studies.token_budget.run import tables_of
 
-COMPARED: dict[Task, tuple[str, ...]] = {
+COMPARED: dict[TaskName, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"),
     "ranking": ("hr@1", "ndcg@10"),
     "rating": ("rmse",),
@@ -127,7 +127,7 @@ def result_of(grid: Grid, runs: Sequence[VariantRun], item_knn: RunFolder | None
     )
 
 
-def measured(tables: Tables) -> list[tuple[Task, str]]:
+def measured(tables: Tables) -> list[tuple[TaskName, str]]:
     """The compared (task, metric) pairs that tables hold."""
     return [(task, metric) for task, metrics in COMPARED.items() if task in tables for metric in metrics]
 

@@ -11,16 +11,16 @@ import polars as pl
 
 from shelftalk import seeds
 from shelftalk.data.splitting import Part, Split
-from shelftalk.evaluation.comparison import evaluated, requests_of
-from shelftalk.evaluation.metrics import LIST_LENGTH, Task
-from shelftalk.recommender import answer, tasks_of
+from shelftalk.evaluation.comparison import per_user_table, requests_of
+from shelftalk.evaluation.metrics import LIST_LENGTH
+from shelftalk.recommender import TaskName, answer, tasks_of
 from shelftalk.records import Request
 
-Announce = Callable[[Mapping[Task, Sequence[Request]]], None]
+Announce = Callable[[Mapping[TaskName, Sequence[Request]]], None]
 """Hears of all requests, by task and in the order in which they are asked, before the first is."""
 
 
-def not_announced(asked: Mapping[Task, Sequence[Request]]) -> None:
+def not_announced(asked: Mapping[TaskName, Sequence[Request]]) -> None:
     """An announcement that nobody waits for."""
 
 
@@ -46,7 +46,7 @@ def per_user_tables(
     drawn = {task: (requests, truths) for task, (requests, truths) in drawn.items() if requests}
     announce({task: requests for task, (requests, _) in drawn.items()})
     return {
-        str(task): evaluated(task, answer(model, task, requests, LIST_LENGTH), requests, truths, split)
+        str(task): per_user_table(task, answer(model, task, requests, LIST_LENGTH), requests, truths, split)
         for task, (requests, truths) in drawn.items()
     }
 
@@ -61,7 +61,7 @@ def drawn_users(split: Split, part: Part, users: int, seed: int) -> np.ndarray:
 
 
 def _drawn(
-    split: Split, task: Task, part: Part, positions: np.ndarray, ratings: int, seed: int
+    split: Split, task: TaskName, part: Part, positions: np.ndarray, ratings: int, seed: int
 ) -> tuple[list[Request], list[Any]]:
     """The requests of these users and their truths, in the split's order; of rating requests at most
     `ratings`."""

@@ -18,12 +18,12 @@ import psutil
 from shelftalk import stages
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.workload import PlannedCall, WorkloadProgress, request_costs
-from shelftalk.evaluation.metrics import Task
 from shelftalk.experiment import TUNABLE, Experiment
 from shelftalk.fine_tuning import validation_quality
 from shelftalk.fresh_backbone import new_backbone
 from shelftalk.model_folder import save_recommender
 from shelftalk.parts import SERVED, own_sources
+from shelftalk.recommender import TaskName
 from shelftalk.records import Request
 from shelftalk.runs import Run
 from shelftalk.runtime.progress import OnProgress
@@ -163,7 +163,7 @@ def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecor
             backbone, found.index, found.served, run.seeded.decoding, on_batch=workload
         )
 
-        def announce(asked: Mapping[Task, Sequence[Request]]) -> None:
+        def announce(asked: Mapping[TaskName, Sequence[Request]]) -> None:
             cost = request_costs(model, asked)
             workload.plan([PlannedCall(task, len(requests), cost[task]) for task, requests in asked.items()])
 

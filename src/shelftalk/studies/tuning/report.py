@@ -47,8 +47,8 @@ def as_html(found: Tuning) -> str:
     template = environment().get_template("tuning.html.jinja")
     measured_on = origin()
     return template.render(
-        found=found,
-        lede=lede(found),
+        result=found,
+        summary=lede(found),
         note=NOTE,
         tables=tables(found),
         panels=panels(found),

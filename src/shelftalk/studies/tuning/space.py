@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
-from shelftalk.evaluation.metrics import RATING_METRICS, Task, metric_names
+from shelftalk.evaluation.metrics import RATING_METRICS, metric_names
 from shelftalk.experiment import (
     TUNABLE,
     Experiment,
@@ -24,6 +24,7 @@ from shelftalk.experiment import (
     validated,
 )
 from shelftalk.parts import SERVED
+from shelftalk.recommender import TaskName
 from shelftalk.settings import Settings
 from shelftalk.studies.token_budget.dotted_keys import at_path, nested
 from shelftalk.studies.token_budget.settings import Seeds
@@ -72,7 +73,7 @@ class TuningSettings(Settings):
         return metric
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TaskName:
         """The served task that is asked."""
         return next(task for task in SERVED if task == self.metric.partition(" ")[0])
 

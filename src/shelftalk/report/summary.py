@@ -1,4 +1,4 @@
-"""The sentences built from numbers. "Beats" is said only where the paired interval is clear of zero."""
+"""The sentences built from numbers. A model "beats" another only where the paired interval excludes zero."""
 
 from __future__ import annotations
 
@@ -9,21 +9,18 @@ from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskRe
 REFIT = "@refit"  # trained on training + validation: another convention, compared with nothing here
 VERBS = {
     "ahead": "beats",
-    "behind": "stays behind",
-    "level": "cannot be told apart from",
+    "behind": "is worse than",
+    "level": "is not distinguishable from",
     "unmeasured": "was not compared with",
 }
 
 
 def verdict(difference: Difference, task: TaskResults) -> str:
-    """Says "ahead" or "behind" where the whole interval lies on one side of zero, else "level"; "unmeasured"
-    without one."""
+    """The first model is "ahead" or "behind" (interval excludes zero), "level", or
+    "unmeasured" (no interval)."""
     low, high = difference.low, difference.high
-    if (
-        low is None
-        or high is None
-        or not (numbers.known(low) and numbers.known(high) and numbers.known(difference.value))
-    ):
+    measured = numbers.known(low) and numbers.known(high) and numbers.known(difference.value)
+    if low is None or high is None or not measured:
         return "unmeasured"
     if low <= 0 <= high:
         return "level"
@@ -40,15 +37,15 @@ def main_differences(task: TaskResults) -> list[Difference]:
     return [difference for difference in task.differences if difference.metric == task.main_metric]
 
 
-def headline_row(task: TaskResults) -> ModelRow | None:
-    """The model that the headline is about: the first of the first main comparison, else the first row."""
-    judged = [difference.first for difference in main_differences(task)]
-    ours = [row for row in task.rows if judged and row.model == judged[0]]
-    return next(iter(ours or task.rows), None)
+def main_row(task: TaskResults) -> ModelRow | None:
+    """The model that the summary is about: the first of the first main comparison, else the first row."""
+    compared = [difference.first for difference in main_differences(task)]
+    rows = [row for row in task.rows if compared and row.model == compared[0]]
+    return next(iter(rows or task.rows), None)
 
 
-def headline(content: ReportContent) -> str:
-    """The whole result in a sentence per task, without a word that the numbers do not bear."""
+def summary(content: ReportContent) -> str:
+    """The results in a sentence per task, with no claim that the numbers do not support."""
     if not content.tasks:
         return "No task was evaluated in this run."
     random = [RANDOM_SPLIT] if content.scheme == "random" else []
@@ -64,7 +61,7 @@ def _sentence(task: TaskResults) -> str:
 
 
 def _alone(task: TaskResults) -> str:
-    row = headline_row(task)
+    row = main_row(task)
     if row is None:
         return "nothing was measured."
     name, value = numbers.metric_name(task.main_metric), row.metrics.get(task.main_metric)

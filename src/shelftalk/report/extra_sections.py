@@ -1,5 +1,5 @@
-"""What stands beside a run's results: published numbers under the same protocol, the same model in other
-wordings, and what its search misses."""
+"""Sections beside a run's results: published numbers under the same protocol, held-out templates,
+and search error."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ import polars as pl
 
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.evaluation import held_out_templates as asked
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.evaluation.metrics import Task
+from shelftalk.evaluation.held_out_templates import RATINGS, TEMPLATES, USERS
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.experiment import Experiment
-from shelftalk.recommender import ALIGNED
+from shelftalk.recommender import ALIGNED, TaskName
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
@@ -26,22 +25,23 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.report.headline import REFIT
 from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
+from shelftalk.report.summary import REFIT
 from shelftalk.runtime.run_folder import RunFolder
 
 NONE_PUBLISHED = "There are no published numbers under this protocol for this data set."
 PUBLISHED = (
-    "Data set, split, candidates, convention and metrics agree with this run's. Publications may have chosen their models by another "
-    "validation practice than ours. Not every one says whether items of the history are left out of the candidates, as they are here. "
-    "Their figures come without per-user values, so that no difference from them can be tested."
+    "Data set, split, candidates, convention and metrics agree with this run's. Publications may have chosen "
+    "their models by another validation practice than ours. Not every one says whether items of the history "
+    "are left out of the candidates, as they are here. Their figures come without per-user values, so that "
+    "no difference from them can be tested."
 )
 LEAKING = " Models of this run that read the leaking item index are left out."
 CONVENTIONS: dict[Convention, str] = {
     "train-only": "models saw the training part alone",
     "refit": "after choosing on validation, models were trained again on training and validation",
 }
-TEMPLATE_METRICS: dict[Task, tuple[str, ...]] = {
+TEMPLATE_METRICS: dict[TaskName, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae"),
 }  # fmt: skip
 
@@ -49,19 +49,21 @@ TEMPLATE_METRICS: dict[Task, tuple[str, ...]] = {
 def published(
     split: Split, tasks: Sequence[TaskResults], leaks: bool
 ) -> tuple[tuple[PublishedTable, ...], str]:
-    """Tables of ours beside theirs and what to know of them. With an index that leaks, only baselines are
-    ours."""
+    """Tables of this run beside publications, and how to read them. With an index that leaks, only the run's
+    baselines are shown."""
     facts = facts_of(split)
     conventions: tuple[Convention, ...] = ("train-only", "refit")
-    found = [_beside(facts, task, convention, leaks) for task in tasks for convention in conventions]
-    shown = tuple(table for table in found if table is not None)
+    tables = [
+        _published_table(facts, task, convention, leaks) for task in tasks for convention in conventions
+    ]
+    shown = tuple(table for table in tables if table is not None)
     return shown, PUBLISHED + (LEAKING if leaks else "") if shown else NONE_PUBLISHED
 
 
-def _beside(
+def _published_table(
     facts: SplitFacts, task: TaskResults, convention: Convention, leaks: bool
 ) -> PublishedTable | None:
-    """None where either side has no row."""
+    """The run's rows, then the published ones; None where either has none."""
     theirs = matching(facts, task.task, convention)  # type: ignore[arg-type]
     ours = [
         row
@@ -73,7 +75,10 @@ def _beside(
     return PublishedTable(
         task=task.task,
         dataset=theirs[0].dataset.title,
-        protocol=f"{numbers.title(task.task)}, {theirs[0].split}, candidates: {theirs[0].candidates}; {CONVENTIONS[convention]}.",
+        protocol=(
+            f"{numbers.title(task.task)}, {theirs[0].split}, candidates: {theirs[0].candidates}; "
+            f"{CONVENTIONS[convention]}."
+        ),
         metrics=PRINTED,
         rows=(*map(_our_row, ours), *map(_their_row, theirs)),
     )
@@ -92,15 +97,13 @@ def _their_row(row: Published) -> PublishedRow:
     )
 
 
-def wordings(folder: RunFolder, experiment: Experiment) -> tuple[tuple[TemplateRow, ...], str]:
-    """The language model in a seen and a held-out wording, the paired change, and a sentence on who was
-    asked."""
+def held_out_templates(folder: RunFolder, experiment: Experiment) -> tuple[tuple[TemplateRow, ...], str]:
+    """The language model with a seen and a held-out template, the paired change, and a sentence on which
+    requests were evaluated."""
     if not experiment.evaluation.held_out_templates:
         return (), ""
-    path, answered = (
-        folder.evaluation("held_out_templates"),
-        folder.needed(f"recommend.{ALIGNED}").facts["tasks"],
-    )
+    path = folder.evaluation("held_out_templates")
+    answered = folder.needed(f"recommend.{ALIGNED}").facts["tasks"]
     if not path.exists():
         return (), _without(answered, experiment)
     table = pl.read_parquet(path, glob=False)
@@ -110,41 +113,41 @@ def wordings(folder: RunFolder, experiment: Experiment) -> tuple[tuple[TemplateR
         for task in tasks
         for row in _template_rows(task, table.filter(pl.col("task") == task), experiment)
     )
-    behind = ""
+    ranking_note = ""
     if "ranking" in tasks and experiment.decoding.ranking_prompt == "retrieval":
-        behind = (
-            " Ranking scores its candidates behind the retrieval prompt, so it is that wording which changes."
+        ranking_note = (
+            " Ranking scores its candidates after the retrieval prompt, so the template of retrieval changes."
         )
     lacking = _without([task for task in answered if task not in tasks], experiment)
-    return rows, (
-        f"Validation part, at most {asked.USERS:,} users and {asked.RATINGS:,} of their ratings, drawn by the run's seed; "
-        f"the change is paired by user, with its 95 % interval.{behind}{lacking and ' '}{lacking}"
+    note = (
+        f"Validation part, at most {USERS:,} users and {RATINGS:,} of their ratings, drawn by the run's "
+        "seed; the change is paired by user, with its 95 % interval."
     )
+    return rows, f"{note}{ranking_note}{lacking and ' '}{lacking}"
 
 
 def _without(tasks: Sequence[str], experiment: Experiment) -> str:
-    """The sentence on tasks that could not be asked so, each by the prompt whose wording counts; "" for
-    none."""
-    behind = {"ranking": experiment.decoding.ranking_prompt}
-    prompts = list(dict.fromkeys(behind.get(task, task) for task in tasks))
+    """The sentence on tasks without a held-out template, and the prompts that lack it; "" for none."""
+    prompt_of = {"ranking": experiment.decoding.ranking_prompt}
+    prompts = list(dict.fromkeys(prompt_of.get(task, task) for task in tasks))
     if not prompts:
         return ""
     templates = f"the templates of {' and '.join(prompts)} hold none out"
-    return f"There is no held-out wording for {' and '.join(tasks)}: {templates}."
+    return f"There is no held-out template for {' and '.join(tasks)}: {templates}."
 
 
-def _template_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> list[TemplateRow]:
+def _template_rows(task: TaskName, table: pl.DataFrame, experiment: Experiment) -> list[TemplateRow]:
     metrics, resamples, seed = [*TEMPLATE_METRICS[task]], experiment.evaluation.resamples, experiment.seed
-    frames = {wording: table.filter(pl.col("wording") == wording) for wording in asked.WORDINGS}
+    frames = {templates: table.filter(pl.col("templates") == templates) for templates in TEMPLATES}
     intervals = intervals_side_by_side(frames, metrics, resamples, seed)
     name, seen = f"{task} (validation part)", frames["seen"]
     rows = []
-    for wording, frame in frames.items():
+    for templates, frame in frames.items():
         figures = summarise(frame, task)
-        ends = {metric: intervals[wording][metric] for metric in metrics}
+        ends = {metric: intervals[templates][metric] for metric in metrics}
         rows.append(
             TemplateRow(
-                name, ALIGNED, wording, frame.height, {metric: figures[metric] for metric in metrics}, ends
+                name, ALIGNED, templates, frame.height, {metric: figures[metric] for metric in metrics}, ends
             )
         )
     changes = {
@@ -157,21 +160,21 @@ def _template_rows(task: Task, table: pl.DataFrame, experiment: Experiment) -> l
 
 
 def search_error(folder: RunFolder, experiment: Experiment) -> tuple[tuple[SearchErrorRow, ...], str]:
-    """Beams against the model's true top 10, and who was asked and how to read it; nothing where it was not
-    measured."""
+    """Beams against the model's true top 10, and how to read it; nothing where it was not measured."""
     path = folder.evaluation("search_error")
     if not path.exists():
         return (), ""
     table = pl.read_parquet(path, glob=False)
     known = table.filter("proven")
-    ways = known.select("beams", "finish").unique(maintain_order=True)
+    searches = known.select("beams", "finish").unique(maintain_order=True)
     rows = tuple(
-        _search_error_row(known.filter(beams=beams, finish=finish)) for beams, finish in ways.iter_rows()
+        _search_error_row(known.filter(beams=beams, finish=finish)) for beams, finish in searches.iter_rows()
     )
     sentences = [
-        f"{numbers.count(table['user'].n_unique())} users of the validation part, drawn by the run's seed, answered by beams and by exact "
-        "search, which finds the ten items that the model itself holds for the likeliest. Names of one symbol are one step, which any ten "
-        'beams find; "most nats behind" is the worst request, its tenth item found against the true tenth.'
+        f"{numbers.count(table['user'].n_unique())} users of the validation part, drawn by the run's seed, "
+        "answered by beams and by exact search, which finds the ten items that the model itself scores "
+        "highest. Names of one symbol are one step, which any ten beams find; the largest gap is that of the "
+        "worst request, between its tenth item and the true tenth."
     ]
     if unknown := table.filter(~pl.col("proven"))["user"].n_unique():
         sentences.append(
@@ -181,7 +184,7 @@ def search_error(folder: RunFolder, experiment: Experiment) -> tuple[tuple[Searc
 
 
 def _search_error_row(table: pl.DataFrame) -> SearchErrorRow:
-    """One way to search, over the requests whose true top is known."""
+    """One setting of the search, over the requests whose true top 10 is known."""
     missing, shortfall = table["missing"].to_numpy(), float(table["shortfall"].to_numpy().max())
     differing = float((missing > 0).mean())
     return SearchErrorRow(
@@ -190,13 +193,14 @@ def _search_error_row(table: pl.DataFrame) -> SearchErrorRow:
 
 
 def _reading(rows: Sequence[SearchErrorRow], settings: DecodingSettings) -> list[str]:
-    """A sentence on the search that this run answered by."""
+    """A sentence on the search settings of this run."""
     if settings.search == "exact":
         return ["This run's own answers are exact."]
     penalty = " (before its length penalty)" if settings.length_penalty else ""
     return [
-        f'This run\'s search{penalty}, {row.beams} beams with finish = "{row.finish}", finds another top 10 for '
-        f"{numbers.percent(row.differing)} of them and misses {numbers.percent(row.missing)} of the true items."
+        f'This run\'s search{penalty}, {row.beams} beams with finish = "{row.finish}", finds another top 10 '
+        f"for {numbers.percent(row.differing)} of them and misses {numbers.percent(row.missing)} of the true "
+        "items."
         for row in rows
         if (row.beams, row.finish) == (max(10, settings.beams), settings.finish)
     ]

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
-from shelftalk.report.headline import headline, verdict
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
+from shelftalk.report.summary import summary, verdict
 from shelftalk.report.tables import (
     SLICES,
     best_figure,
@@ -55,25 +55,25 @@ def test_one_model_beats_another_only_where_the_interval_is_clear_of_zero(
     assert verdict(difference(low, high, metric), task_with()) == expected
 
 
-def test_the_headline_is_made_of_the_first_difference_on_the_main_metric() -> None:
+def test_the_summary_is_made_of_the_first_difference_on_the_main_metric() -> None:
     rows = (ModelRow("a", {"ndcg@10": 0.4}), ModelRow("b", {"ndcg@10": 0.39}))
     other, main = difference(0.1, 0.2, "hr@1"), difference(-0.01, 0.03)
-    said = headline(content_of(task_with(*rows, differences=(other, main))))
-    assert said == "Ranking: a cannot be told apart from b (NDCG@10 .4000 against .3900)."
+    sentence = summary(content_of(task_with(*rows, differences=(other, main))))
+    assert sentence == "Ranking: a is not distinguishable from b (NDCG@10 .4000 against .3900)."
 
 
-def test_the_headline_of_models_that_were_never_compared_claims_nothing() -> None:
+def test_the_summary_of_models_that_were_never_compared_claims_nothing() -> None:
     rows = (ModelRow("a", {"ndcg@10": 0.4}), ModelRow("b", {"ndcg@10": 0.1}))
-    assert headline(content_of(task_with(*rows))) == "Ranking: a has NDCG@10 .4000, compared with nothing."
-    assert headline(content_of(task_with(ModelRow("a", {})))) == "Ranking: a has no NDCG@10."
-    assert headline(content_of(task_with())) == "Ranking: nothing was measured."
+    assert summary(content_of(task_with(*rows))) == "Ranking: a has NDCG@10 .4000, compared with nothing."
+    assert summary(content_of(task_with(ModelRow("a", {})))) == "Ranking: a has no NDCG@10."
+    assert summary(content_of(task_with())) == "Ranking: nothing was measured."
 
 
-def test_a_difference_whose_models_have_no_figures_is_said_without_figures() -> None:
-    said = headline(
+def test_a_difference_whose_models_have_no_figures_is_described_without_figures() -> None:
+    sentence = summary(
         content_of(task_with(ModelRow("a", {"ndcg@10": NAN}), differences=(difference(0.01, 0.02),)))
     )
-    assert said == "Ranking: a beats b."
+    assert sentence == "Ranking: a beats b."
 
 
 def test_the_best_value_is_the_highest_or_of_errors_the_lowest() -> None:
@@ -83,13 +83,13 @@ def test_the_best_value_is_the_highest_or_of_errors_the_lowest() -> None:
     assert marked == [[True, False], [False, True], [False, False]]
 
 
-def test_models_equal_in_print_are_equally_best_and_one_model_alone_is_not() -> None:
+def test_models_equal_in_print_are_equally_best_and_a_single_model_is_not() -> None:
     rows = (ModelRow("a", {"mrr": 0.12341}), ModelRow("b", {"mrr": 0.12339}), ModelRow("c", {"mrr": 0.1}))
     assert [row[1].best for row in result_table(task_with(*rows)).rows] == [True, True, False]
     assert best_figure(task_with(rows[0]), "mrr") == ""
 
 
-def test_a_refitted_model_is_held_against_no_other() -> None:
+def test_a_refitted_model_is_compared_with_no_other() -> None:
     rows = (ModelRow("a", {"mrr": 0.2}), ModelRow("b", {"mrr": 0.1}), ModelRow("a@refit", {"mrr": 0.3}))
     assert [row[1].best for row in result_table(task_with(*rows)).rows] == [True, False, False]
 
@@ -121,7 +121,8 @@ def test_skipped_stages_are_not_counted_in_the_total(content: ReportContent) -> 
 def test_how_often_the_test_part_was_looked_at_is_a_caveat(
     content: ReportContent, times: int | None, expected: int
 ) -> None:
-    said = [
+    sentences = [
         sentence for sentence in caveats(replace(content, test_evaluations=times)) if "test part" in sentence
     ]
-    assert len(said) == expected and all(("3 times" in sentence) == (times == 3) for sentence in said)
+    assert len(sentences) == expected
+    assert all(("3 times" in sentence) == (times == 3) for sentence in sentences)

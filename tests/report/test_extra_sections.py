@@ -1,4 +1,4 @@
-"""What stands beside the results of a run: published numbers where they belong, and no others."""
+"""Sections beside the results of a run: published numbers only under the same protocol, and search error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.report import supplements
+from shelftalk.report import extra_sections
 from shelftalk.report.content import THIS_RUN, ModelRow, SearchErrorRow, TaskResults
 from shelftalk.report.ledger import SplitFacts
 from shelftalk.runtime.run_folder import RunFolder
@@ -37,12 +37,12 @@ def split() -> Split:
 def beauty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The split passes for Amazon Beauty's."""
     monkeypatch.setattr(
-        supplements, "facts_of", lambda split: SplitFacts(22_363, 12_101, 198_502, "leave-one-out")
+        extra_sections, "facts_of", lambda split: SplitFacts(22_363, 12_101, 198_502, "leave-one-out")
     )
 
 
-def test_ours_stand_before_theirs_and_conventions_apart(beauty: None, split: Split) -> None:
-    (train_only, refit), note = supplements.published(split, [task()], leaks=False)
+def test_ours_come_before_theirs_and_conventions_are_separate(beauty: None, split: Split) -> None:
+    (train_only, refit), note = extra_sections.published(split, [task()], leaks=False)
     ours = [[row.model for row in table.rows if row.source == THIS_RUN] for table in (train_only, refit)]
     assert ours == [["aligned", "item_knn"], ["aligned@refit"]]
     assert [row.source == THIS_RUN for row in train_only.rows] == [True] * 2 + [False] * 13
@@ -54,20 +54,23 @@ def test_ours_stand_before_theirs_and_conventions_apart(beauty: None, split: Spl
     assert "validation practice" in note and "leaking" not in note
 
 
-def test_models_that_read_a_leaking_index_are_not_held_against_publications(
+def test_models_that_read_a_leaking_index_are_not_compared_with_publications(
     beauty: None, split: Split
 ) -> None:
-    (train_only,), note = supplements.published(split, [task()], leaks=True)
+    (train_only,), note = extra_sections.published(split, [task()], leaks=True)
     assert [row.model for row in train_only.rows if row.source == THIS_RUN] == ["item_knn"]
     assert note.endswith("Models of this run that read the leaking item index are left out.")
 
 
 def test_ranking_has_nothing_beside_it_even_on_a_known_data_set(beauty: None, split: Split) -> None:
-    assert supplements.published(split, [task("ranking")], leaks=False) == ((), supplements.NONE_PUBLISHED)
+    assert extra_sections.published(split, [task("ranking")], leaks=False) == (
+        (),
+        extra_sections.NONE_PUBLISHED,
+    )
 
 
 def test_another_data_set_gets_one_sentence_and_nothing_more(split: Split) -> None:
-    assert supplements.published(split, [task()], leaks=False) == (
+    assert extra_sections.published(split, [task()], leaks=False) == (
         (),
         "There are no published numbers under this protocol for this data set.",
     )
@@ -90,38 +93,37 @@ def measured(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def asked(**decoding: Any) -> Any:
+def experiment_with(**decoding: Any) -> Any:
     return SimpleNamespace(decoding=DecodingSettings(**decoding))
 
 
 def test_the_error_of_a_search_counts_only_those_whose_true_top_is_known(measured: RunFolder) -> None:
-    rows, note = supplements.search_error(measured, asked(beams=10))
+    rows, note = extra_sections.search_error(measured, experiment_with(beams=10))
     erring = SearchErrorRow(10, "replay", 3, pytest.approx(1 / 3), pytest.approx(0.1), 1.5)
     assert rows == (erring, SearchErrorRow(40, "replay", 3, 0, 0, 0))
     assert note.startswith("4 users") and "For 1 of them it met its limit" in note
     assert (
-        '10 beams with finish = "replay", finds another top 10 for 33.3 % of them and misses 10.0 % of the true items.'
-        in note
+        '10 beams with finish = "replay", finds another top 10 for 33.3 % of them and misses 10.0 % of the '
+        "true items." in note
     )
 
 
 def test_the_error_of_a_search_is_read_as_this_run_searches(measured: RunFolder) -> None:
-    assert supplements.search_error(measured, asked(search="exact"))[1].endswith(
+    assert extra_sections.search_error(measured, experiment_with(search="exact"))[1].endswith(
         "This run's own answers are exact."
     )
     assert (
         "(before its length penalty), 40 beams"
-        in supplements.search_error(measured, asked(length_penalty=0.5))[1]
+        in extra_sections.search_error(measured, experiment_with(length_penalty=0.5))[1]
     )
-    assert (
-        "This run's search" not in supplements.search_error(measured, asked(beams=25))[1]
-    )  # measured with other settings
+    # measured with other settings
+    assert "This run's search" not in extra_sections.search_error(measured, experiment_with(beams=25))[1]
 
 
 def test_where_no_true_top_is_known_there_is_no_figure(measured: RunFolder) -> None:
     path = measured.evaluation("search_error")
     pl.read_parquet(path).with_columns(proven=False).write_parquet(path)
-    rows, note = supplements.search_error(measured, asked())
+    rows, note = extra_sections.search_error(measured, experiment_with())
     assert rows == () and "For 4 of them it met its limit before it was done: they are left out." in note
     path.unlink()
-    assert supplements.search_error(measured, asked()) == ((), "")
+    assert extra_sections.search_error(measured, experiment_with()) == ((), "")
