@@ -22,7 +22,7 @@ NOT_BENCHMARKS = {"__main__", "harness"}
 def names() -> list[str]:
     """Every benchmark as it is called on the command line; a module that begins with an underscore is shared
     code."""
-    modules = (found.name for found in pkgutil.iter_modules([str(Path(__file__).parent)]))
+    modules = (info.name for info in pkgutil.iter_modules([str(Path(__file__).parent)]))
     return sorted(
         name.replace("_", "-") for name in modules if name not in NOT_BENCHMARKS and not name.startswith("_")
     )

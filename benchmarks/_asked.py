@@ -1,4 +1,4 @@
-"""Who is asked in the benchmark of SmolLM2's two starts, what the answers were, and what they come to."""
+"""The evaluation in the benchmark of SmolLM2's two starts: models, users, answers and figures."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ Tables = dict[tuple[TaskName, str], pl.DataFrame]
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """Who is asked: `build` makes it when it is first needed, `stands_on` tells whether kept answers are
-    still its own."""
+    """A model that is evaluated: `build` makes it when it is first needed; answers that are kept are reused
+    while `depends_on` is the same."""
 
     name: str
     folder: RunFolder
-    stands_on: str
+    depends_on: str
     users: int
     build: Callable[[], Any]
 
@@ -46,14 +46,14 @@ class Side:
         return self.build()
 
     def tables(self, run: Run) -> Tables:
-        """Both tasks and groups; answers that are there are not asked for again."""
+        """Both tasks and groups; answers that are kept are not made again."""
         return {(task, group): self._table(run, task, group) for task in SHOWN for group in GROUPS}
 
     def _table(self, run: Run, task: TaskName, group: str) -> pl.DataFrame:
         users = drawn(run, group, self.users)
         path = self.folder.evaluation(f"{task}.{group}".replace(" ", "-"))
         inputs = {
-            "model": self.stands_on,
+            "model": self.depends_on,
             "beams": LIST_LENGTH,
             "users": users,
             "split": run.split.fingerprint(),
@@ -64,7 +64,7 @@ class Side:
                 answered(self.model, run, task, users).write_parquet(part)
             return {}
 
-        record = self.folder.do(f"ask.{path.stem}", inputs, work)
+        record = self.folder.do(f"ask.{path.stem}", inputs, work, [path])
         table = pl.read_parquet(path, glob=False)
         figures = {
             name: round(value, 4) for name, value in summarise(table, task).items() if name in SHOWN[task]
@@ -82,10 +82,12 @@ def answered(model: Any, run: Run, task: TaskName, users: Sequence[int]) -> pl.D
     requests, truths = (
         split.ranking_requests("test") if task == "ranking" else split.retrieval_requests("test")
     )
-    asked, wanted = [requests[user] for user in users], [truths[user] for user in users]
+    requests, truths = [requests[user] for user in users], [truths[user] for user in users]
     if task == "ranking":
-        return evaluate_ranking(model.rank(asked), asked, wanted)
-    return evaluate_retrieval(model.recommend(asked, LIST_LENGTH), asked, wanted, split.dataset.item_ids)
+        return evaluate_ranking(model.rank(requests), requests, truths)
+    return evaluate_retrieval(
+        model.recommend(requests, LIST_LENGTH), requests, truths, split.dataset.item_ids
+    )
 
 
 def drawn(run: Run, group: str, number: int) -> list[int]:
@@ -96,14 +98,13 @@ def drawn(run: Run, group: str, number: int) -> list[int]:
 
 
 def recommender(backbone: Backbone, run: Run) -> LanguageModelRecommender:
-    """Twenty items by twenty beams; candidates behind the retrieval prompt."""
+    """Twenty items by twenty beams; candidates scored after the retrieval prompt."""
     settings = run.experiment.decoding.model_copy(update={"beams": LIST_LENGTH, "batch_size": 8})
     return LanguageModelRecommender(backbone, run.index, run.served, settings)
 
 
 def figures(tables: dict[str, Tables]) -> list[Row]:
-    """Each metric with its interval, which is None where no user differs from another and nothing can be
-    resampled."""
+    """Each metric with its interval, which is None where no user differs from another."""
     rows = []
     for name, of_side in tables.items():
         for (task, group), table in of_side.items():
@@ -123,7 +124,7 @@ def figures(tables: dict[str, Tables]) -> list[Row]:
 
 
 def differences(tables: dict[str, Tables], pairs: Sequence[tuple[str, str]]) -> list[Row]:
-    """First minus second on the users whom both were asked for."""
+    """First minus second on the users whom both were evaluated on."""
     rows = []
     for first, second in pairs:
         for (task, group), one in tables[first].items():

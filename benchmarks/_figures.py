@@ -1,6 +1,6 @@
 """Which figures a document states, and whether the files that it names hold them.
 
-A document says where its figures stand in comments, which no reader sees:
+A document names the sources of its figures in comments, which no reader sees:
 
     <!-- figures: run.quick.json, ablation.json(data=beauty, row=variant), notes.templates -->
 
@@ -11,12 +11,12 @@ holds up to the next one or the next heading.
 A figure is, outside code, links and the first column of tables:
 - a number with a decimal point, or with a comma between thousands;
 - a whole number with a unit of UNITS, or that is all of a table's cell;
-- two numbers in brackets: an interval, whose ends must stand side by side in a file.
-No figures are versions (0.1.0), names (SmolLM2-135M, recall@10), exponents (2e-4), other whole numbers, "95 %"
-(the level of every interval), and what follows arXiv, Python and License.
+- two numbers in brackets: an interval, whose ends must be side by side in a file.
+No figures are versions (0.1.0), names (SmolLM2-135M, recall@10), exponents (2e-4), other whole numbers, "95
+%" (the level of every interval), and what follows arXiv, Python and License.
 
-A figure stands in a file if a number among its claims and runs, rounded to as many places, is the same. Signs
-count; 18.8 % may stand as .188, 1.4 ms as .0014 s. Texts in a file are searched for numbers too.
+A figure is in a file if a number among its claims and runs, rounded to as many places, is the same. Signs
+count; 18.8 % may be there as .188, 1.4 ms as .0014 s. Texts in a file are searched for numbers too.
 """
 
 from __future__ import annotations
@@ -88,16 +88,16 @@ def figures(document: str) -> list[Figure]:
 
 def numbers(sources: Sequence[str], folder: Path = RESULTS) -> Numbers:
     """All that the named sources hold. Raises FileNotFoundError or KeyError for one that there is not."""
-    found = Numbers()
+    result = Numbers()
     for source in sources:
         if source.startswith(f"{NOTES}."):
-            found.noted |= set(notes(folder)[source.removeprefix(f"{NOTES}.")]["figures"])
+            result.noted |= set(notes(folder)[source.removeprefix(f"{NOTES}.")]["figures"])
         else:
             name, _, condition = source.partition("(")
             content = json.loads((folder / name).read_text(encoding="utf-8"))
             runs = content["runs"]
-            _collect(_rows(runs, source, condition) if condition else [content["claims"], runs], found)
-    return found
+            _collect(_rows(runs, source, condition) if condition else [content["claims"], runs], result)
+    return result
 
 
 def notes(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -146,34 +146,34 @@ def _in_text(text: str, line: int, sources: tuple[str, ...]) -> Iterator[Figure]
     for interval in INTERVAL.finditer(text):
         yield Figure(interval[0], "", line, sources)
     text = INTERVAL.sub(";", text)
-    found: list[Figure] = []
+    matches: list[Figure] = []
     unit, following = "", len(text)
     for match in reversed(list(FIGURE.finditer(text))):
         shared = unit if LIST.fullmatch(text[match.end() : following]) else ""
         written, unit, following = match[1], match[2] or shared, match.start()
         if "." in written or "," in written or unit or text == f"|{match[0]}|":
-            found.append(Figure(written, unit, line, sources))
-    yield from reversed(found)
+            matches.append(Figure(written, unit, line, sources))
+    yield from reversed(matches)
 
 
-def _collect(content: Any, found: Numbers) -> None:
+def _collect(content: Any, numbers: Numbers) -> None:
     if isinstance(content, dict):
         for value in content.values():
-            _collect(value, found)
+            _collect(value, numbers)
         for name, low in content.items():
             high = content.get(f"{name.removesuffix('low')}high")
             if name.endswith("low") and isinstance(low, float | int) and isinstance(high, float | int):
-                found.pairs.append((low, high))
+                numbers.pairs.append((low, high))
     elif isinstance(content, list):
         if len(content) == 2 and all(isinstance(end, float | int) for end in content):
-            found.pairs.append((content[0], content[1]))
+            numbers.pairs.append((content[0], content[1]))
         for value in content:
-            _collect(value, found)
+            _collect(value, numbers)
     elif isinstance(content, str):
-        found.pairs += [(_value(low), _value(high)) for low, high in INTERVAL.findall(content)]
-        found.values += [_value(match[1]) for match in FIGURE.finditer(content)]
+        numbers.pairs += [(_value(low), _value(high)) for low, high in INTERVAL.findall(content)]
+        numbers.values += [_value(match[1]) for match in FIGURE.finditer(content)]
     elif isinstance(content, float | int) and not isinstance(content, bool):
-        found.values.append(float(content))
+        numbers.values.append(float(content))
 
 
 def _value(written: str) -> float:

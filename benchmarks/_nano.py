@@ -24,6 +24,7 @@ from shelftalk.models.text_encoder import Encoded
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.token_budget.evaluation import per_user_tables
+from shelftalk.studies.token_budget.training import trained_tasks, validation_samples
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.trainer import TrainingResult, train
 
@@ -48,16 +49,7 @@ def bundled_hash() -> dict[str, str]:
 
 def encoded_epoch(run: Run, backbone: Backbone, epoch: int) -> list[Encoded]:
     """One epoch of the mixture."""
-    wanted = [task for name, task in run.tasks.items() if run.experiment.tasks[name].weight > 0]
-    return backbone.encode_samples(epoch_samples(wanted, epoch, run.experiment.seed))
-
-
-def encoded_validation(run: Run, backbone: Backbone) -> dict[str, list[Encoded]]:
-    """Validation samples per served task, as the write stage draws them."""
-    return {
-        name: backbone.encode_samples(stages.validation_samples(task, run.experiment))
-        for name, task in run.served.items()
-    }
+    return backbone.encode_samples(epoch_samples(trained_tasks(run).values(), epoch, run.experiment.seed))
 
 
 def trained(
@@ -70,7 +62,7 @@ def trained(
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
         result = train(
-            backbone, epochs, encoded_validation(run, backbone), Path(scratch), settings, experiment.seed
+            backbone, epochs, validation_samples(run, backbone), Path(scratch), settings, experiment.seed
         )
         return result, time.perf_counter() - start
 

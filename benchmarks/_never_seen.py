@@ -1,7 +1,7 @@
 """A data set some of whose items no training shows: what users took of them is removed, except where it is
 the last thing they took.
 
-Leave-one-out then asks for those last ones at test time, and for nothing of the kind before: the project's
+Leave-one-out then evaluates those last ones at test time, and none of the kind before: the project's
 own split, no other path. Their texts stay in the catalogue. Legend: U users.
 """
 

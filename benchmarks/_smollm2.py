@@ -28,6 +28,7 @@ from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside
+from shelftalk.studies.token_budget.training import trained_tasks
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.batching import Steps, length_batches
 from shelftalk.training.trainer import train
@@ -57,7 +58,7 @@ def source() -> StageRecord:
         gone = {"users left out": len(dataset.user_ids) - events["user_id"].n_unique()}
         return {"held out": sorted(held), **gone, "events left out": len(dataset.events) - len(events)}
 
-    return RunFolder(ROOT).do("source", inputs, work)
+    return RunFolder(ROOT).do("source", inputs, work, [SOURCE])
 
 
 def held_out() -> set[str]:
@@ -107,23 +108,24 @@ def prepared(
     return Run(folder, experiment)
 
 
-def trained(run: Run, folder: RunFolder, after: Callable[[Backbone], Row]) -> StageRecord:
-    """Train, or continue a training that was interrupted; `after` is handed the trained model once and adds
-    its facts.
+def trained(
+    run: Run, folder: RunFolder, after: Callable[[Backbone], Row], outputs: Sequence[Path] = ()
+) -> StageRecord:
+    """Train, or continue a training that was interrupted; `after` is called with the trained model, writes
+    the `outputs` and returns more facts.
 
     Only retrieval is validated: the train stage of a run validates ranking too, whose prompts list a hundred
     titles each.
     """
     experiment = run.experiment
     sections = {"seed", "index", "tasks", "pretrained", "training"}
-    settings = experiment.model_dump(
-        mode="json", include=sections, exclude_unset=True
-    )  # a new setting's default starts nothing anew
+    # without defaults, so that a new setting starts no training anew
+    settings = experiment.model_dump(mode="json", include=sections, exclude_unset=True)
     inputs = {**settings, "split": run.split.fingerprint()}
 
     def work() -> Row:
         folder.keep_checkpoints_of(inputs)
-        spent, said = TimeSpent(folder.training_time), _Said(folder.path.name)
+        spent, steps = TimeSpent(folder.training_time), _StepLog(folder.path.name)
         backbone = new_backbone(run)
         epochs, facts = _epochs(run, backbone)
         validation = backbone.encode_samples(stages.validation_samples(run.served["retrieval"], experiment))
@@ -131,9 +133,9 @@ def trained(run: Run, folder: RunFolder, after: Callable[[Backbone], Row]) -> St
 
         def on_step(done: int, total: int, text: str) -> None:
             spent.keep()
-            said(done, total, text)
+            steps(done, total, text)
 
-        given = (
+        result = train(
             backbone,
             epochs,
             {"retrieval": validation},
@@ -141,16 +143,16 @@ def trained(run: Run, folder: RunFolder, after: Callable[[Backbone], Row]) -> St
             experiment.training,
             experiment.seed,
             on_step,
+            tracking=folder.path / TRACKING_FOLDER,
         )
-        result = train(*given, tracking=folder.path / TRACKING_FOLDER)
         facts |= asdict(result) | {
             "validation loss before": before,
             "learning rate": experiment.training.learning_rate,
         }
-        facts |= {"seconds a step": said.median, "bf16": backbone.bf16, "threads": torch.get_num_threads()}
+        facts |= {"seconds a step": steps.median, "bf16": backbone.bf16, "threads": torch.get_num_threads()}
         return {**facts, **after(backbone), "seconds_before": spent.before}
 
-    return folder.do("train", inputs, work)
+    return folder.do("train", inputs, work, outputs)
 
 
 def facts_alone(run: Run, path: Path, after: Callable[[Backbone], Row] = lambda backbone: {}) -> StageRecord:
@@ -182,20 +184,18 @@ def _epochs(run: Run, backbone: Backbone) -> tuple[list[list[Encoded]], Row]:
     A window's first item has nothing before it and so is no next item, though its name bears loss too.
     """
     experiment, held = run.experiment, [run.split.dataset.row_of[item] for item in held_out()]
-    wanted = [task for name, task in run.tasks.items() if experiment.tasks[name].weight > 0]
+    tasks = trained_tasks(run).values()
     epochs, items, shown = list[list[Encoded]](), dict[int, int](), 0
     for number in range(1 + experiment.training.max_steps // LEAST_EPOCH):
-        samples = epoch_samples(wanted, number, experiment.seed)
+        samples = epoch_samples(tasks, number, experiment.seed)
         epochs.append(backbone.encode_samples(samples))
         items |= {
             id(sample): length - 1
             for sample, length in zip(epochs[-1], samples.items.lengths.tolist(), strict=True)
         }
         shown += int(np.isin(samples.items.values, held).sum())
-    steps, digest = (
-        Steps(backbone, epochs, experiment.training.batch_tokens, experiment.seed),
-        hashlib.sha256(),
-    )
+    steps = Steps(backbone, epochs, experiment.training.batch_tokens, experiment.seed)
+    digest = hashlib.sha256()
     read = [
         sample
         for step in range(min(len(steps), experiment.training.max_steps))
@@ -215,8 +215,8 @@ def _loss(backbone: Backbone, samples: Sequence[Encoded]) -> float:
     return float(total / sum(int(sample.bears_loss.sum()) for sample in samples))
 
 
-class _Said:
-    """Says every 25th step how far a training is, and keeps the seconds of each step of this process."""
+class _StepLog:
+    """Prints every 25th step how far a training is, and keeps the seconds of each step of this process."""
 
     def __init__(self, name: str) -> None:
         self.name = name

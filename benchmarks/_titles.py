@@ -1,4 +1,4 @@
-"""Titles like a catalogue's, as many as are wanted: a chain of words in which each follows another as it does
+"""Titles like a catalogue's, of any number: a chain of words in which each follows another as it does
 in the real titles."""
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def titles_like(real: Sequence[str], number: int, seed: int) -> list[str]:
     lengths are about theirs."""
     corpus, words = _corpus(real)
     draw = np.random.default_rng(seed)
-    found: dict[str, None] = {}
-    while len(found) < number:
+    titles: dict[str, None] = {}
+    while len(titles) < number:
         for row in _walks(corpus, draw, MADE_AT_ONCE):
             title = plain_text(" ".join(words[word] for word in row[: row.index(END)]), MAX_CHARACTERS)
-            found[title] = None
-    return list(found)[:number]
+            titles[title] = None
+    return list(titles)[:number]
 
 
 def _corpus(real: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """All titles' word numbers in one row, an END before, between and behind them; and the words."""
+    """All titles' word numbers in one row, an END before, between and after them; and the words."""
     split = [title.split() for title in real if title.strip()]
     number = {
         word: position for position, word in enumerate(dict.fromkeys(chain.from_iterable(split)), END + 1)
@@ -42,7 +42,7 @@ def _corpus(real: Sequence[str]) -> tuple[np.ndarray, list[str]]:
 
 
 def _walks(corpus: np.ndarray, draw: np.random.Generator, number: int) -> list[list[int]]:
-    """Word numbers of as many titles: each word is drawn among those that stand behind the one before it,
+    """Word numbers of as many titles: each word is drawn among those that follow the one before it,
     ends included."""
     positions = np.argsort(corpus[:-1], kind="stable")  # by word
     bounds = np.searchsorted(corpus[:-1][positions], np.arange(corpus.max() + 2))

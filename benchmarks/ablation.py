@@ -18,15 +18,15 @@ from shelftalk.app.console import Progress
 from shelftalk.studies.ablation.grid import Grid, load_grid
 from shelftalk.studies.ablation.intervals import gap
 from shelftalk.studies.ablation.result import COMPARED, Ablation, VariantGap
-from shelftalk.studies.ablation.study import ablate
-from shelftalk.studies.ablation.variant_run import run_of
-from shelftalk.studies.token_budget.run import tables_of
+from shelftalk.studies.ablation.study import ablate, run_of
+from shelftalk.studies.token_budget.run import read_tables
 
 GAIN = "retrieval ndcg@10"
 CLAIMS = [
     "With one seed, all runs of a data set read the same number of training tokens, within 2 %",
     "Every training took at most 10 minutes",
-    "All three auxiliary tasks together raise retrieval NDCG@10 against none of them, in each data set (interval clear of zero)",
+    "All three auxiliary tasks together raise retrieval NDCG@10 against none of them, in each data set "
+    "(interval clear of zero)",
 ]
 REPOSITORY = Path(__file__).resolve().parents[1]
 GRIDS = {"movielens-small": "auxiliary-tasks", "beauty": "beauty-auxiliary-tasks"}
@@ -42,18 +42,18 @@ LONGEST = 600.0
 def main(quick: bool) -> Result:
     """--quick: one seed, few tokens, the bundled data alone."""
     data = bundled_hash()
-    found = {"movielens-small": _measured(_grid("movielens-small", quick), quick)}
+    results = {"movielens-small": _measured(_grid("movielens-small", quick), quick)}
     if not quick and BEAUTY.exists():
-        found["beauty"] = _measured(_grid("beauty", quick), quick)
+        results["beauty"] = _measured(_grid("beauty", quick), quick)
         data["beauty"] = data_hash(BEAUTY.glob("*.parquet"))
     elif not quick:
         print(f"Amazon Beauty is left out: there is no {BEAUTY}.", flush=True)
-    rows = [row for name, ablation in found.items() for row in _rows(name, ablation)]
-    if "beauty" in found:
+    rows = [row for name, ablation in results.items() for row in _rows(name, ablation)]
+    if "beauty" in results:
         on_top = _measured(_grid(ON_TOP, quick), quick)
         rows += [{"row": "run", "data": ON_TOP, **_rounded(run)} for run in on_top.runs]
         rows += _on_top(_grid("beauty", quick), _grid(ON_TOP, quick))
-    return Result(0, claims(found), rows, data)
+    return Result(0, claims(results), rows, data)
 
 
 def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
@@ -63,8 +63,8 @@ def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
     sides = []
     for variant, grid in ((longer.baseline, longer), (none, equal)):
         runs = [run_of(variant, seed, FOLDER / grid.settings.name) for seed in grid.settings.seeds]
-        sides.append([tables_of(run.folder) for run in runs])
-    found = []
+        sides.append([read_tables(run.folder) for run in runs])
+    rows = []
     for task, metrics in COMPARED.items():
         if all(task in tables for side in sides for tables in side):
             for metric in metrics:
@@ -76,8 +76,8 @@ def _on_top(equal: Grid, longer: Grid) -> list[dict[str, Any]]:
                     "high": round(one.high, 5),
                     "per_seed": seeds,
                 }
-                found.append({"row": "on top", "data": "beauty", "metric": f"{task} {metric}", **figures})
-    return found
+                rows.append({"row": "on top", "data": "beauty", "metric": f"{task} {metric}", **figures})
+    return rows
 
 
 def _grid(name: str, quick: bool) -> Grid:
@@ -94,21 +94,20 @@ def _measured(grid: Grid, quick: bool) -> Ablation:
         )[0]
 
 
-def claims(found: dict[str, Ablation]) -> list[Claim]:
+def claims(results: dict[str, Ablation]) -> list[Claim]:
     """The claims with what was measured, from the results alone."""
-    apart = max(_apart(ablation) for ablation in found.values())
-    seconds = [row["training_seconds"] for ablation in found.values() for row in ablation.runs]
+    apart = max(_apart(ablation) for ablation in results.values())
+    seconds = [row["training_seconds"] for ablation in results.values() for row in ablation.runs]
     longest = max(second for second in seconds if second is not None)
-    gaps = {name: _gap(ablation, "none") for name, ablation in found.items()}
-    said = "; ".join(
+    gaps = {name: _gap(ablation, "none") for name, ablation in results.items()}
+    measured = "; ".join(
         f"{name} {-gap.value:.4f} [{-gap.high:.4f}, {-gap.low:.4f}]" for name, gap in gaps.items()
     )
     return [
         Claim(CLAIMS[0], round(apart, 5), "<= 0.02", apart <= 0.02),
         Claim(CLAIMS[1], longest, f"<= {LONGEST:.0f} seconds", longest <= LONGEST),
-        Claim(
-            CLAIMS[2], said, "low end > 0", all(gap.high < 0 for gap in gaps.values())
-        ),  # a gap is none minus all on
+        # a gap is none minus all on
+        Claim(CLAIMS[2], measured, "low end > 0", all(gap.high < 0 for gap in gaps.values())),
     ]
 
 
@@ -129,7 +128,7 @@ def _rows(name: str, ablation: Ablation) -> list[dict[str, Any]]:
         "part": ablation.part,
         "tokens": ablation.tokens,
         "seeds": list(ablation.seeds),
-        **ablation.asked,
+        **ablation.evaluated,
     }
     figures = [
         {"variant": v.name, **_rounded(v.metrics), "costs": _rounded(v.costs)} for v in ablation.variants

@@ -15,16 +15,17 @@ from shelftalk.runs import Run
 from shelftalk.training.batching import Steps
 
 CLAIMS = [
-    "A training step with fp32 attention inside bf16 is faster than one with bf16 attention (ratio of medians, runs alternating)"
+    "A training step with fp32 attention inside bf16 is faster than one with bf16 attention (ratio of "
+    "medians, runs alternating)"
 ]
 SEED = 0
 
 
 def main(quick: bool) -> Result:
     rounds, steps = (3, 10) if quick else (5, 30)
-    with prepared(load_experiment(None, {"seed": SEED, "training": {"precision": "bf16"}})) as found:
+    with prepared(load_experiment(None, {"seed": SEED, "training": {"precision": "bf16"}})) as run:
         runs = [
-            {"attention": name, "seconds a step": _step(found, name, steps)}
+            {"attention": name, "seconds a step": _step(run, name, steps)}
             for _ in range(rounds)
             for name in ("sdpa", NAME)
         ]

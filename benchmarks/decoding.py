@@ -8,7 +8,7 @@ trained on next items (benchmarks/_beauty.py). Four ways answer the same test us
 - generate with our TrieLogitsProcessor;
 - generate without constraints, as many tokens as our answers' names have on average.
 
-`generate` ends a beam at its end token and then gives its place away, a plain beam search keeps it, so the
+`generate` ends a beam at its end token and then frees its slot, a plain beam search keeps it, so the
 two may differ in the last items of a list; the share in common is stated. What the mask costs within our
 search (the children of a prefix, their tokens, which of them are allowed) is measured by a clock around every
 call of the trie and of the exclusions; what all costs that is not the model (the mask, prompts made into
@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, prefilled, trained
+from benchmarks._beauty import SCHEMES, drawn_requests, models, needs_beauty, prefilled, trained
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.decoding import TrieLogitsProcessor, generation_config
@@ -42,11 +42,14 @@ from shelftalk.models.text_encoder import Encoded
 from shelftalk.records import Request
 
 CLAIMS = [
-    "Beam search on titles is at least four times as fast, per user, as generate with prefix_allowed_tokens_fn",
+    "Beam search on titles is at least four times as fast, per user, as generate with "
+    "prefix_allowed_tokens_fn",
     "It is not slower than generate without any constraint that says as many tokens",
-    "The mask's own part of a search (children of a prefix, their tokens, which are open) is under 5 % of its time",
+    "The mask's own part of a search (children of a prefix, their tokens, which are open) is under 5 % of "
+    "its time",
     "The LogitsProcessor's part of generate is under 5 % of its time",
-    "In fp32 every score is that of a plain reference beam search within 1e-4 nats, and the items are the same",
+    "In fp32 every score is that of a plain reference beam search within 1e-4 nats, and the items are the "
+    "same",
 ]
 SEED = 0
 BEAMS = 20
@@ -104,10 +107,10 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
 
 
 def _case(name: str, scheme: str, quick: bool) -> Case:
-    found = trained(name, scheme, quick)
-    model = found.language_model
-    requests, _ = asked(found.split, "test", USERS[name], SEED)
-    closes = model.backbone.tokens(found.index.end, symbols=False)  # codes have one length and need no end
+    run = trained(name, scheme, quick)
+    model = run.language_model
+    requests, _ = drawn_requests(run.split, "test", USERS[name], SEED)
+    closes = model.backbone.tokens(run.index.end, symbols=False)  # codes have one length and need no end
     end = closes[-1] if closes else model.backbone.tokenizer.eos_token_id
     names = model.trie.names(np.arange(model.trie.items))
     rows = [tuple(names[item].tolist()) for item in range(len(names))]
@@ -116,8 +119,8 @@ def _case(name: str, scheme: str, quick: bool) -> Case:
 
 def _measured(case: Case, rounds: int) -> dict[str, Any]:
     """All ways by turns; medians of the seconds per user."""
-    found = case.ours()
-    items = found.items[found.items >= 0]
+    result = case.ours()
+    items = result.items[result.items >= 0]
     length = round(float(case.model.trie.names(items).lengths.mean()))
     ways: dict[str, Callable[[], Any]] = {
         "ours": case.ours,
@@ -151,14 +154,13 @@ def _measured(case: Case, rounds: int) -> dict[str, Any]:
             1 - _share(case, (*MODEL, (type(case.model.backbone), "prefill"))), 4
         ),
         "processor's share": round(processed[2], 4),
-        "top 10 in common with generate": round(_in_common(found, theirs[0]), 3),
-        "scores apart from generate's": round(_apart(found, theirs), 5),
+        "top 10 in common with generate": round(_in_common(result, theirs[0]), 3),
+        "scores apart from generate's": round(_apart(result, theirs), 5),
         "processor and function agree": bool((theirs[0] == processed[0]).all()),
     }
 
 
-# --- transformers' generate
-# -----------------------------------------------------------------------------------------------------
+# --- transformers' generate ---------------------------------------------------------------------------------
 
 
 def _generated(case: Case, way: str, length: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -204,9 +206,9 @@ class _Clocked(torch.nn.Module):
 
     def forward(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         start = time.perf_counter()
-        found = self.processor(input_ids, scores)
+        masked = self.processor(input_ids, scores)
         self.seconds += time.perf_counter() - start
-        return found
+        return masked
 
 
 class _Allowed:
@@ -258,8 +260,7 @@ def _left_padded(prompts: Sequence[Encoded], pad: int) -> tuple[torch.Tensor, to
     return ids, mask
 
 
-# --- checks
-# -------------------------------------------------------------------------------------------------------------------------
+# --- checks -------------------------------------------------------------------------------------------------
 
 
 TRIE_METHODS = ("children", "tokens_to", "is_leaf", "tails", "tail_lengths")
@@ -272,13 +273,13 @@ def _share(case: Case, methods: Sequence[tuple[type, str]]) -> float:
     inside, depth = 0.0, 0
 
     def clocked(call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*given: Any) -> Any:
+        def wrapper(*arguments: Any) -> Any:
             nonlocal inside, depth
             start, depth = time.perf_counter(), depth + 1
-            found = call(*given)
+            result = call(*arguments)
             depth -= 1
             inside += 0.0 if depth else time.perf_counter() - start  # what one of them calls is counted once
-            return found
+            return result
 
         return wrapper
 
@@ -294,21 +295,21 @@ def _share(case: Case, methods: Sequence[tuple[type, str]]) -> float:
             setattr(kind, name, call)
 
 
-def _in_common(found: TopItems, items: np.ndarray) -> float:
+def _in_common(result: TopItems, items: np.ndarray) -> float:
     return float(
         np.mean(
             [
                 len(set(ours[:10]) & set(theirs[:10])) / 10
-                for ours, theirs in zip(found.items, items, strict=True)
+                for ours, theirs in zip(result.items, items, strict=True)
             ]
         )
     )
 
 
-def _apart(found: TopItems, theirs: tuple[np.ndarray, np.ndarray, float]) -> float:
+def _apart(result: TopItems, theirs: tuple[np.ndarray, np.ndarray, float]) -> float:
     """The largest difference in nats between the two scores of an item that both found."""
     apart = [0.0]
-    for ours, scores, items, others in zip(found.items, found.scores, theirs[0], theirs[1], strict=True):
+    for ours, scores, items, others in zip(result.items, result.scores, theirs[0], theirs[1], strict=True):
         known = dict(zip(items.tolist(), others.tolist(), strict=True))
         apart += [
             abs(score - known[item])
@@ -336,9 +337,9 @@ def _reference(case: Case) -> dict[str, Any]:
         plain = _plain_search(
             model, prompt.ids.tolist(), [row if item not in gone else () for item, row in enumerate(rows)]
         )
-        found = dict(zip(ours.items[number].tolist(), ours.scores[number].tolist(), strict=True))
-        same = same and set(found) == set(plain)
-        apart = max([apart, *(abs(found[item] - score) for item, score in plain.items() if item in found)])
+        scores = dict(zip(ours.items[number].tolist(), ours.scores[number].tolist(), strict=True))
+        same = same and set(scores) == set(plain)
+        apart = max([apart, *(abs(scores[item] - score) for item, score in plain.items() if item in scores)])
     model.backbone.bf16 = was
     return {"users": len(requests), "largest difference": apart, "same items": same}
 
@@ -351,15 +352,15 @@ def _plain_search(
     follows = _next_tokens(item_of)
     beam: dict[tuple[int, ...], float] = {(): 0.0}
     while any(prefix not in item_of for prefix in beam):
-        growing = [prefix for prefix in beam if prefix not in item_of]
+        unfinished = [prefix for prefix in beam if prefix not in item_of]
         logits = (
-            model.backbone.model(torch.tensor([[*prompt, *prefix] for prefix in growing]))
+            model.backbone.model(torch.tensor([[*prompt, *prefix] for prefix in unfinished]))
             .logits[:, -1]
             .float()
             .log_softmax(-1)
         )
-        grown = {prefix: score for prefix, score in beam.items() if prefix in item_of}
-        for prefix, row in zip(growing, logits.double().numpy(), strict=True):
-            grown |= {(*prefix, token): beam[prefix] + float(row[token]) for token in follows[prefix]}
-        beam = dict(sorted(grown.items(), key=lambda pair: -pair[1])[:BEAMS])
+        extended = {prefix: score for prefix, score in beam.items() if prefix in item_of}
+        for prefix, row in zip(unfinished, logits.double().numpy(), strict=True):
+            extended |= {(*prefix, token): beam[prefix] + float(row[token]) for token in follows[prefix]}
+        beam = dict(sorted(extended.items(), key=lambda pair: -pair[1])[:BEAMS])
     return {item_of[prefix]: score for prefix, score in beam.items()}

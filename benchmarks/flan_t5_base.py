@@ -2,10 +2,10 @@
 constrained decoding with -Base; shapes and the planner's estimate with -XL.
 
 The architectures are the published ones, weight for weight; the weights are random and the tokenizer is a
-small one of T5's kind, since neither can be fetched without the hub. So nothing here says how well either
+small one of T5's kind, since neither can be fetched without the hub. So nothing here shows how well either
 model recommends: only that all of the way runs, what memory it takes, and that nothing is lost when it is
 killed. Data: the bundled MovieLens, an id and the title as names. Each command is a process of its own, whose
-highest memory the system tells.
+highest memory the system reports.
 """
 
 from __future__ import annotations
@@ -48,13 +48,14 @@ PAPER_XL = Path(__file__).parents[1] / "experiments" / "paper" / "beauty-flan-t5
 CLAIMS = [
     "The model trained has as many weights as the published FLAN-T5-Base",
     "Training steps with AdamW and a checkpoint, the highest memory of the process in GB",
-    "A training killed with SIGKILL behind its first checkpoint and continued by the same command ends with the weights of an "
-    "uninterrupted one, to the bit, and so do the optimiser's moments",
-    "Constrained beam search answers with distinct items of the catalogue alone, none of them from the history",
+    "A training killed with SIGKILL behind its first checkpoint and continued by the same command ends with "
+    "the weights of an uninterrupted one, to the bit, and so do the optimiser's moments",
+    "Constrained beam search answers with distinct items of the catalogue alone, none of them from the "
+    "history",
     "Constrained beam search, the highest memory of the process in GB",
     "FLAN-T5-XL on the meta device has as many weights as the published one",
-    f"FLAN-T5-XL with the paper's settings but AdamW, on the bundled data and divided among {GPUS} GPUs of 80 GB, fits them by the "
-    "planner's estimate (GB for each)",
+    f"FLAN-T5-XL with the paper's settings but AdamW, on the bundled data and divided among {GPUS} GPUs of "
+    "80 GB, fits them by the planner's estimate (GB for each)",
 ]
 TASKS = {
     "retrieval": {"targets": 1, "weight": 0.02},
@@ -95,7 +96,7 @@ def main(quick: bool) -> Result:
         decoding = _to_the_end(
             [sys.executable, "-c", DECODE, str(whole), str(QUICK_USERS if quick else USERS)]
         )
-        lists = json.loads(decoding.pop("said").splitlines()[-1])
+        lists = json.loads(decoding.pop("output").splitlines()[-1])
         xl = _xl(folder)
     same = ends[0]["weights"] == ends[1]["weights"] and moments
     training = max(uninterrupted["peak GB"], continued["peak GB"])
@@ -146,27 +147,27 @@ def _flan(folder: Path, sizes: dict[str, int]) -> Path:
 
 
 def _written(settings: Experiment, out: Path) -> None:
-    """What stands in a run's folder before training."""
+    """The contents of a run's folder before training."""
     folder = RunFolder(out)
     stages.claim(folder, settings)
     for stage in (stages.prepare, stages.index, stages.write):
         stage(folder, settings)
 
 
-def _to_the_end(words: list[str]) -> dict[str, Any]:
-    """A command: what it said, its seconds, and the highest memory of its process (Linux counts in kB)."""
+def _to_the_end(arguments: list[str]) -> dict[str, Any]:
+    """A command: its output, its seconds, and the highest memory of its process (Linux counts in kB)."""
     start = time.perf_counter()
-    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-        process = subprocess.Popen(words, stdout=said, stderr=complained)
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = subprocess.Popen(arguments, stdout=stdout, stderr=stderr)
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
-            complained.seek(0)
-            raise RuntimeError(f"the command ended with {process.returncode}: {complained.read().decode()}")
-        said.seek(0)
-        text = said.read().decode()
+            stderr.seek(0)
+            raise RuntimeError(f"the command ended with {process.returncode}: {stderr.read().decode()}")
+        stdout.seek(0)
+        text = stdout.read().decode()
     print(
-        words[1:4],
+        arguments[1:4],
         round(time.perf_counter() - start, 1),
         "s",
         round(used.ru_maxrss / 1e6, 2),
@@ -174,14 +175,14 @@ def _to_the_end(words: list[str]) -> dict[str, Any]:
         flush=True,
     )
     return {
-        "said": text,
+        "output": text,
         "seconds": round(time.perf_counter() - start, 1),
         "peak GB": round(used.ru_maxrss / 1e6, 2),
     }
 
 
 def _killed(words: list[str], out: Path) -> int:
-    """Start a training and kill it in the step behind its first checkpoint; the newest whole checkpoint
+    """Start a training and kill it in the step after its first checkpoint; the newest whole checkpoint
     then."""
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while not whole_checkpoints(out):
@@ -211,7 +212,7 @@ def _end(out: Path) -> dict[str, Any]:
 
 
 def _same_moments(one: Path, other: Path) -> bool:
-    """Whether the optimiser's state behind the last step is equal, number by number."""
+    """Whether the optimiser's state after the last step is equal, number by number."""
     paths = [out / "checkpoints" / f"checkpoint-{STEPS}" / "optimizer.pt" for out in (one, other)]
     states = [torch.load(path, weights_only=True, mmap=True)["state"] for path in paths]
     if states[0].keys() != states[1].keys():

@@ -40,7 +40,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark found: its claims, and in `runs` everything measured, one flat object per run."""
+    """The result of a benchmark: its claims, and in `runs` everything measured, one flat object per run."""
 
     seed: int
     claims: Sequence[Claim]
@@ -122,9 +122,8 @@ def write_result(
         "versions": versions(),
         "seed": seed,
         "data": data or {},
-        "claims": [
-            asdict(claim) | {"holds": bool(claim.holds)} for claim in claims
-        ],  # numpy's own truth is not JSON's
+        # numpy's bool is not JSON's
+        "claims": [asdict(claim) | {"holds": bool(claim.holds)} for claim in claims],
         "runs": list(runs),
     }
     path = folder / (f"{name}.quick.json" if quick else f"{name}.json")

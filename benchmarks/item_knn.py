@@ -17,8 +17,10 @@ from pathlib import Path
 from benchmarks.harness import Claim, Result, data_hash
 
 CLAIMS = [
-    "item_knn, its weights from validation, has Recall@10 of .0934 within .003 on Beauty's test part (train-only)",
-    "Preparing, fitting, recommending and evaluating item_knn and popularity on Beauty takes at most 3 minutes on 2 cores",
+    "item_knn, its weights from validation, has Recall@10 of .0934 within .003 on Beauty's test part "
+    "(train-only)",
+    "Preparing, fitting, recommending and evaluating item_knn and popularity on Beauty takes at most 3 "
+    "minutes on 2 cores",
 ]
 BEAUTY = Path(
     os.environ.get("SHELFTALK_BEAUTY", Path(__file__).resolve().parents[2] / "shared" / "data" / "beauty")

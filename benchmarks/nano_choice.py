@@ -42,19 +42,19 @@ def _measure(name: str, choice: dict[str, Any], seconds: float) -> dict[str, Any
     """Time 12 steps, train as many steps as fit into `seconds` with a learning rate that falls to zero over
     them, and look."""
     experiment = load_experiment(None, {**choice, "seed": SEED})
-    with prepared(experiment) as found:
-        backbone = new_backbone(found)
+    with prepared(experiment) as run:
+        backbone = new_backbone(run)
         epochs = []
         pace = _seconds_per_step(
-            backbone, [encoded_epoch(found, backbone, 0)], experiment.training.batch_tokens
+            backbone, [encoded_epoch(run, backbone, 0)], experiment.training.batch_tokens
         )
-        backbone = new_backbone(found)
+        backbone = new_backbone(run)
         wanted = max(10, int(seconds / pace))
         for epoch in itertools.count():
-            epochs.append(encoded_epoch(found, backbone, epoch))
+            epochs.append(encoded_epoch(run, backbone, epoch))
             if len(Steps(backbone, epochs, experiment.training.batch_tokens, SEED)) >= wanted:
                 break
-        result, wall = trained(found, backbone, epochs, max_steps=wanted)
+        result, wall = trained(run, backbone, epochs, max_steps=wanted)
         measured = {
             "choice": name,
             "parameters": backbone.parameters,
@@ -63,7 +63,7 @@ def _measure(name: str, choice: dict[str, Any], seconds: float) -> dict[str, Any
             "tokens": result.tokens,
             "targets": result.targets,
             "part": "validation",
-            **summary(figures(found, backbone, "validation")),
+            **summary(figures(run, backbone, "validation")),
             "peak memory GB": peak_memory(),
         }
     print(measured, flush=True)

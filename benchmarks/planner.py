@@ -1,9 +1,9 @@
 """How far the estimates of `shelftalk plan` are off, where both can be measured: on this machine's processor.
 
-Each model is planned here and trained for some steps in a fresh process, which tells its peak memory and its
-seconds a step. Aims were set before measuring: kept activations and weights are counted, so memory should be
-off by the libraries' own buffers alone (1.5 either way); time rests on a rate measured in a second, on a
-machine whose speed wanders (2 either way).
+Each model is planned here and trained for some steps in a fresh process, which reports its peak memory and
+its seconds a step. Aims were set before measuring: kept activations and weights are counted, so memory
+should be off by the libraries' own buffers alone (1.5 either way); time depends on a rate measured in a
+second, on a machine whose speed varies (2 either way).
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from shelftalk.experiment import Experiment, load_experiment
 
 MEMORY, TIME = 1.5, 2.0
 CLAIMS = [
-    f"For every model the estimated peak memory is within a factor of {MEMORY:g} of the measured (largest ratio, either way)",
-    f"For every model the estimated time of a step is within a factor of {TIME:g} of the measured (largest ratio, either way)",
+    f"For every model the estimated peak memory is within a factor of {MEMORY:g} of the measured (largest "
+    "ratio, either way)",
+    f"For every model the estimated time of a step is within a factor of {TIME:g} of the measured (largest "
+    "ratio, either way)",
 ]
 SEED = 0
 T5_TASKS = {"retrieval": {"targets": 10}, "rating": {"targets": 10}}
@@ -31,8 +33,9 @@ PROGRAM = """
 import json, resource, sys, tempfile, time
 from pathlib import Path
 from shelftalk import stages
-from shelftalk.fine_tuning import train_backbone
 from shelftalk.experiment import load_experiment
+from shelftalk.fine_tuning import train_backbone
+from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 experiment = load_experiment(sys.argv[1])
 with tempfile.TemporaryDirectory() as scratch:
@@ -40,7 +43,8 @@ with tempfile.TemporaryDirectory() as scratch:
     for stage in (stages.prepare, stages.index, stages.write):
         stage(folder, experiment)
     before, times = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
-    train_backbone(Run(folder, experiment), lambda done, steps, text: times.append((done, time.perf_counter())))
+    run = Run(folder, experiment)
+    train_backbone(run, lambda done, steps, text: times.append((done, time.perf_counter())))
 times = [moment for done, moment in times if done > 0]
 seconds = sorted(late - early for early, late in zip(times, times[1:]))
 print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "before": before * 1024,

@@ -17,10 +17,12 @@ from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
 
 CLAIMS = [
-    "A run killed with SIGKILL in the middle of training and started again ends with the metrics of an uninterrupted run",
+    "A run killed with SIGKILL in the middle of training and started again ends with the metrics of an "
+    "uninterrupted run",
     "It continues from a checkpoint and not from the start",
     "Its sample files are those of the uninterrupted run, to the byte",
-    "A second uninterrupted run with the same seed has the same sample files, to the byte, and the same metrics",
+    "A second uninterrupted run with the same seed has the same sample files, to the byte, and the same "
+    "metrics",
 ]
 SEED = 0
 EXPERIMENT = """
@@ -87,7 +89,7 @@ def _killed(experiment: Path, out: Path) -> int:
         while process.poll() is None:
             whole = whole_checkpoints(out)
             if len(whole) >= 2:
-                time.sleep(0.5)  # into the steps behind it
+                time.sleep(0.5)  # into the steps after it
                 os.kill(process.pid, signal.SIGKILL)
                 return whole[-1]
             time.sleep(0.02)

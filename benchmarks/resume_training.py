@@ -34,8 +34,8 @@ MOST_IN_A_RUN = 4
 STEPS, EVERY = 60, 3
 FAMILIES = ("decoder-only", "encoder-decoder")
 CLAIMS = [
-    "Trainings killed with SIGKILL at random moments and continued by the same command end with the weights of an uninterrupted "
-    "training, to the bit",
+    "Trainings killed with SIGKILL at random moments and continued by the same command end with the weights "
+    "of an uninterrupted training, to the bit",
     "So do optimiser, learning-rate schedule and random states in their last checkpoint, to the bit",
     "So do their validation losses at every step, and the step whose weights were kept",
     "Trainings continue behind the newest whole checkpoint, never from the start where there is one",
@@ -68,7 +68,7 @@ patience = 1000
 
 @dataclass(frozen=True)
 class Bench:
-    """An experiment of one family whose samples stand in `written`, and what its uninterrupted training ended
+    """An experiment of one family whose samples are in `written`, and what its uninterrupted training ended
     with."""
 
     family: str
@@ -89,11 +89,11 @@ def main(quick: bool) -> Result:
             number = min(kills - done, int(draw.integers(1, 1 + (kills // 2 if quick else MOST_IN_A_RUN))))
             bench = benches[len(runs) % len(benches)]
             runs.append(_interrupted(bench, Path(scratch) / f"run-{len(runs)}", number, draw))
-    said = f"of {len(runs)} trainings, killed {kills} times"
+    output = f"of {len(runs)} trainings, killed {kills} times"
     claims = []
     for sentence, what in zip(CLAIMS, ("weights", "states", "validation", "continued"), strict=True):
         same = sum(run[what] for run in runs)
-        claims.append(Claim(sentence, f"{same} {said}", f"all {len(runs)}", same == len(runs)))
+        claims.append(Claim(sentence, f"{same} {output}", f"all {len(runs)}", same == len(runs)))
     uninterrupted = [
         {
             "run": "uninterrupted",
@@ -134,40 +134,39 @@ def _interrupted(bench: Bench, out: Path, kills: int, draw: np.random.Generator)
     end = _end(out)
     same = {what: end[what] == bench.end[what] for what in ("weights", "states", "validation")}
     continued = not killed or end["resumed_from"] == killed[-1]["newest checkpoint"]
-    found = {"family": bench.family, "killed": killed, **same, "continued": continued}
+    outcome = {"family": bench.family, "killed": killed, **same, "continued": continued}
     shutil.rmtree(out)
-    return {"run": out.name, **found, "resumed_from": end["resumed_from"]}
+    return {"run": out.name, **outcome, "resumed_from": end["resumed_from"]}
 
 
 def _killed(bench: Bench, out: Path, draw: np.random.Generator) -> dict[str, Any]:
-    """Start the training and kill it at a random moment of what is left of it: what stood in its folder then;
+    """Start the training and kill it at a random moment of what is left of it: what its folder held then;
     {} where it had ended.
 
-    The moment lies behind a checkpoint drawn among those ahead, by up to the time from one to the next: a
-    moment by the clock alone would fall behind the end whenever the machine is faster than before.
+    The moment is after a checkpoint drawn among those ahead, by up to the time from one to the next: a
+    moment by the clock alone would fall after the end whenever the machine is faster than before.
     """
     newest = max(whole_checkpoints(out), default=0)
-    ahead = min(
-        newest, STEPS - EVERY
-    )  # a training killed after its last checkpoint is killed again on the way to its end
-    behind, after = int(draw.integers(ahead, STEPS)), float(draw.uniform(0, bench.seconds * EVERY / STEPS))
+    # a training killed after its last checkpoint is killed again before its end
+    ahead = min(newest, STEPS - EVERY)
+    step, delay = int(draw.integers(ahead, STEPS)), float(draw.uniform(0, bench.seconds * EVERY / STEPS))
     with _started(bench.experiment, out) as process:
-        while process.poll() is None and max(whole_checkpoints(out), default=0) < behind - behind % EVERY:
+        while process.poll() is None and max(whole_checkpoints(out), default=0) < step - step % EVERY:
             time.sleep(0.01)
-        time.sleep(after)
+        time.sleep(delay)
         process.kill()
         if process.wait() == 0 or (out / "stages" / "train.json").exists():  # too late: all was written
             return {}
     whole, begun = whole_checkpoints(out), list(out.glob("checkpoints/checkpoint-*"))
     return {
         "newest checkpoint": max(whole, default=0),
-        "seconds behind": round(after, 2),
+        "seconds behind": round(delay, 2),
         "half-written": len(begun) - len(whole),
     }
 
 
 def _started(experiment: Path, out: Path) -> subprocess.Popen[str]:
-    """The command, as soon as it has said that it trains, or when it has ended well."""
+    """The command, as soon as it has printed that it trains, or when it has ended well."""
     process = subprocess.Popen(
         command("train", experiment, out, SEED),
         stdout=subprocess.DEVNULL,
@@ -175,20 +174,20 @@ def _started(experiment: Path, out: Path) -> subprocess.Popen[str]:
         encoding="utf-8",
     )
     assert process.stderr is not None
-    said = []
+    lines = []
     for line in process.stderr:
         if line.startswith("train:"):
             return process
-        said.append(line)
+        lines.append(line)
     if process.wait() == 0:
         return process
-    raise RuntimeError(f"the training ended with {process.wait()} before it had begun: {''.join(said)}")
+    raise RuntimeError(f"the training ended with {process.wait()} before it had begun: {''.join(lines)}")
 
 
 def _ended(process: subprocess.Popen[str]) -> None:
-    _, said = process.communicate()
+    _, output = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"the training ended with {process.returncode}: {said}")
+        raise RuntimeError(f"the training ended with {process.returncode}: {output}")
 
 
 def _end(out: Path) -> dict[str, Any]:

@@ -23,7 +23,8 @@ from benchmarks.harness import Claim, Result
 CLAIMS = [
     "`make run` from a clean clone, set-up included, takes at most 12 minutes on 2 cores",
     "Peak memory of `make run`, all processes together, is under 4 GB",
-    "The wheel, installed outside the checkout in an empty environment, does the same with `shelftalk run` within the same limits",
+    "The wheel, installed outside the checkout in an empty environment, does the same with `shelftalk run` "
+    "within the same limits",
     "The aligned nano model alone has at least twice popularity's Recall@10 on the test part",
     "aligned+prior has a higher NDCG@10 than item_knn on the test part, paired, its 95 % interval above zero",
     "The rating RMSE of the aligned nano model is not above the bias baseline's",
@@ -94,13 +95,13 @@ def _timed(command: Sequence[str], folder: Path) -> dict[str, Any]:
     peaks = [0.0]
     watch = threading.Thread(target=_watch, args=(process.pid, peaks), daemon=True)
     watch.start()
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{said[-2000:]}")
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}")
     return {
         "seconds": round(time.perf_counter() - start, 1),
         "peak memory GB": round(peaks[0], 2),
-        "report": Path(said.strip().splitlines()[-1].removeprefix("Report: ")).name,
+        "report": Path(output.strip().splitlines()[-1].removeprefix("Report: ")).name,
     }
 
 
@@ -154,7 +155,7 @@ def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
     if len(runs) > 1:
         wheel = runs[1]
         same = wheel["metrics"] == metrics
-        said = f"same metrics: {same}, {wheel['seconds']} s, {wheel['peak memory GB']} GB"
+        measured = f"same metrics: {same}, {wheel['seconds']} s, {wheel['peak memory GB']} GB"
         holds = same and wheel["seconds"] <= 720 and wheel["peak memory GB"] < 4
-        claims.insert(2, Claim(CLAIMS[2], said, "same, <= 720 seconds, < 4 GB", holds))
+        claims.insert(2, Claim(CLAIMS[2], measured, "same, <= 720 seconds, < 4 GB", holds))
     return claims

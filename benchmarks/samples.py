@@ -39,7 +39,8 @@ from shelftalk.tasks.task import TaskContext
 CLAIMS = [
     "All kinds of samples but rating, mixed, are written to Parquet at 50,000 a second or more on one core",
     "That is at least five times as fast as an object per sample with str.format",
-    "Four times the users take at most a tenth more memory for writing (highest memory above that of the loaded data)",
+    "Four times the users take at most a tenth more memory for writing (highest memory above that of the "
+    "loaded data)",
 ]
 SEED = 0
 KINDS = (
@@ -52,7 +53,7 @@ KINDS = (
     "text_to_name",
     "alike_item",
 )
-GROWN = 4
+TIMES = 4
 
 
 def main(quick: bool) -> Result:
@@ -60,13 +61,13 @@ def main(quick: bool) -> Result:
     data, rounds = (BUNDLED, 3) if quick or not BEAUTY.is_dir() else (BEAUTY, 5)
     if data == BUNDLED and not quick:
         print(
-            "Beauty is not on this machine (name its folder in SHELFTALK_BEAUTY); the bundled films are measured instead."
+            "Beauty is not on this machine (name its folder in SHELFTALK_BEAUTY); the bundled films are "
+            "measured instead."
         )
-    with prepared(_experiment(data)) as found, tempfile.TemporaryDirectory() as scratch:
-        runs = _alternating(found, Path(scratch), rounds)
-    memory = (
-        [] if data == BUNDLED else [_memory_of_a_process(data, times) for times in (1, GROWN)]
-    )  # the films' users are one chunk
+    with prepared(_experiment(data)) as run, tempfile.TemporaryDirectory() as scratch:
+        runs = _alternating(run, Path(scratch), rounds)
+    # the films' users are one chunk
+    memory = [] if data == BUNDLED else [_memory_of_a_process(data, times) for times in (1, TIMES)]
     ours, theirs = (
         statistics.median(run["samples a second"] for run in runs if run["way"] == way)
         for way in ("columns", "objects")
@@ -120,13 +121,13 @@ def _memory_of_a_process(data: Path, times: int) -> dict[str, Any]:
     """Megabytes that writing an epoch takes above the loaded data and the tasks' tables, in a process of its
     own."""
     program = f"from benchmarks.samples import _measure_memory; _measure_memory({str(data)!r}, {times})"
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", program], check=True, capture_output=True, text=True
     ).stdout.split()
-    before, highest = round(float(said[0]), 1), round(float(said[1]), 1)
+    before, highest = round(float(output[0]), 1), round(float(output[1]), 1)
     return {
         "way": "columns",
-        "users": int(said[2]),
+        "users": int(output[2]),
         "loaded MB": before,
         "highest MB": highest,
         "writing MB": round(highest - before, 1),
@@ -135,13 +136,13 @@ def _memory_of_a_process(data: Path, times: int) -> dict[str, Any]:
 
 def _measure_memory(data: str, times: int) -> None:
     """Prints memory in MB before writing, its highest while writing, and the number of users."""
-    with prepared(_experiment(Path(data))) as found, tempfile.TemporaryDirectory() as scratch:
+    with prepared(_experiment(Path(data))) as run, tempfile.TemporaryDirectory() as scratch:
         context = (
-            found.context
+            run.context
             if times == 1
-            else TaskContext(_grown(found, times), found.context.text, found.context.nouns, SEED)
+            else TaskContext(_multiplied(run, times), run.context.text, run.context.nouns, SEED)
         )
-        tasks = [type(found.tasks[name])(found.tasks[name].settings, context) for name in KINDS]
+        tasks = [type(run.tasks[name])(run.tasks[name].settings, context) for name in KINDS]
         for task in tasks:  # what is made once and kept is no matter of the number of users
             task.epoch(np.arange(1), np.random.default_rng(0))
         with highest_memory() as highest:
@@ -150,7 +151,7 @@ def _measure_memory(data: str, times: int) -> None:
         print(before, highest[0], len(context.split.dataset.user_ids))
 
 
-def _grown(run: Run, times: int) -> Split:
+def _multiplied(run: Run, times: int) -> Split:
     """The same catalogue with every user `times` over."""
     data = run.split.dataset
     copies = [
@@ -159,8 +160,7 @@ def _grown(run: Run, times: int) -> Split:
     return split_leave_one_out(make_dataset(data.items, pl.concat(copies), SEED), SplitSettings(), SEED)
 
 
-# --- the obvious way
-# ------------------------------------------------------------------------------------------------------
+# --- the obvious way ----------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -230,12 +230,12 @@ class Plain:
         return "".join(self.names[item] + "\n" for item in items)
 
     def _others(self, chance: random.Random, number: int, taken: set[str]) -> list[str]:
-        found: list[str] = []
-        while len(found) < number:
+        others: list[str] = []
+        while len(others) < number:
             item = chance.choice(self.items)
-            if item not in taken and item not in found:
-                found.append(item)
-        return found
+            if item not in taken and item not in others:
+                others.append(item)
+        return others
 
     def _ranking(
         self, chance: random.Random, user: str, items: list[str], position: int, taken: set[str]
@@ -262,10 +262,12 @@ class Plain:
 
     def _masked_items(self, chance: random.Random, user: str, items: list[str]) -> PlainSample:
         items = items[:20]
-        hidden = sorted(chance.sample(range(len(items)), max(1, round(len(items) * 0.2))))
+        masked_positions = sorted(chance.sample(range(len(items)), max(1, round(len(items) * 0.2))))
         lines = [self._history(chance, "masked_items", [item]) for item in items]
-        masked = "".join(f"<extra_id_{number}>{lines[position]}" for number, position in enumerate(hidden))
-        for number, position in enumerate(hidden):
+        masked = "".join(
+            f"<extra_id_{number}>{lines[position]}" for number, position in enumerate(masked_positions)
+        )
+        for number, position in enumerate(masked_positions):
             lines[position] = f"<extra_id_{number}>\n"
         return self._made(chance, "masked_items", user, items, masked_history="".join(lines), masked=masked)
 
@@ -288,10 +290,11 @@ class Plain:
         )
 
     def _preference(self, chance: random.Random, user: str, items: list[str], taken: set[str]) -> PlainSample:
-        asked = min(4, max(1, len(items) // 2))
-        history, *rest = self._history(chance, "pairwise_preference", items[:-asked]), *items[-asked:]
-        template, shown, text = chance.choice(self.templates["pairwise_preference"]), list(items[:-asked]), ""
-        for positive, negative in zip(rest, self._others(chance, asked, taken), strict=True):
+        questions = min(4, max(1, len(items) // 2))
+        history, *rest = self._history(chance, "pairwise_preference", items[:-questions]), *items[-questions:]
+        template = chance.choice(self.templates["pairwise_preference"])
+        shown, text = list(items[:-questions]), ""
+        for positive, negative in zip(rest, self._others(chance, questions, taken), strict=True):
             first, second = chance.sample([positive, negative], 2)
             options = {
                 "first": self.lines[first],

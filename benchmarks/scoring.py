@@ -4,10 +4,10 @@ the same prompts.
 Amazon 2014 Beauty, 12,101 items named by titles or by semantic codes; the nano model and SmolLM2-135M, both
 trained on next items (benchmarks/_beauty.py). The costs are those of searching: prompts are read once,
 before. How often the true top 10 differs from what beams find, by their number and by how they finish, is
-measured on validation users, as is what a length penalty would be worth.
+measured on validation users, as is what a length penalty would gain.
 
 The bound of an exact search is the log-probability of a prefix: it closes in as a model learns. SmolLM2 after
-60 steps hardly tells one title from another, so its search is given up after LIMIT tokens behind a prompt;
+60 steps hardly tells one title from another, so its search is given up LIMIT tokens after a prompt;
 how many came to an end by then is stated, and what beams miss is counted for those alone.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, prefilled, trained
+from benchmarks._beauty import SCHEMES, drawn_requests, models, needs_beauty, prefilled, trained
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.decoding.beam_search import beam_search
@@ -39,57 +39,55 @@ SEED = 0
 BEAMS = 20
 USERS = {"nano": 16, "smollm2": 4}
 BATCH = {"nano": 16, "smollm2": 4}
-ASKED = {"nano": 320, "smollm2": 8}
+EVALUATED = {"nano": 320, "smollm2": 8}
 """Validation users for the error of beams and the length penalty."""
 LIMIT = {"nano": 0, "smollm2": 1500}
-"""Tokens behind a prompt after which an exact search is given up; 0: never."""
+"""Tokens after a prompt at which an exact search is given up; 0: never."""
 PENALTIES = (0.0, 0.5, 1.0)
 WALKED = {("nano", "semantic"): 16, ("nano", "titles"): 1, ("smollm2", "semantic"): 1}
 """Users whose whole catalogue is scored; SmolLM2 on titles would take minutes for one."""
 
 
 def main(quick: bool) -> Result:
-    """--quick trains an eighth as long, the nano model alone, and asks a tenth of the users."""
+    """--quick trains an eighth as long, the nano model alone, and evaluates a tenth of the users."""
     needs_beauty()
     runs: list[dict[str, Any]] = []
     for name in models()[: 1 if quick else 2]:
         for scheme in SCHEMES:
-            found = trained(name, scheme, quick)
+            run = trained(name, scheme, quick)
             runs.append(
                 {
                     "case": f"{name}, {scheme}",
-                    "bf16": found.backbone.bf16,
-                    **_costs(found, name, 1 if quick else 3),
+                    "bf16": run.backbone.bf16,
+                    **_costs(run, name, 1 if quick else 3),
                 }
             )
             print(runs[-1], flush=True)
             if walked := WALKED.get((name, scheme)):
-                runs.append({"case": f"{name}, {scheme}", **_walk(found, walked, check=name == "nano")})
+                runs.append({"case": f"{name}, {scheme}", **_walk(run, walked, check=name == "nano")})
                 print(runs[-1], flush=True)
-            runs += _errors(found, name, ASKED[name] // (10 if quick else 1))
+            runs += _errors(run, name, EVALUATED[name] // (10 if quick else 1))
             print(*runs[-10:], sep="\n", flush=True)
     return Result(SEED, _claims(runs), runs, {"beauty": data_hash(BEAUTY.glob("*.parquet"))})
 
 
 def _claims(runs: Sequence[dict[str, Any]]) -> list[Claim]:
     codes = [run for run in runs if "exact / beams" in run and "semantic" in run["case"]]
-    dear, ended = (
-        max(run["exact / beams"] for run in codes),
-        all(run["came to an end"] == run["users"] for run in codes),
-    )
+    slower = max(run["exact / beams"] for run in codes)
+    ended = all(run["came to an end"] == run["users"] for run in codes)
     apart = max(run["largest difference"] for run in runs if "largest difference" in run)
     wrong = sum(run["wrong items"] for run in runs if "wrong items" in run)
     return [
-        Claim(CLAIMS[0], dear, "<= 5", ended and dear <= 5),
+        Claim(CLAIMS[0], slower, "<= 5", ended and slower <= 5),
         Claim(CLAIMS[1], apart, "<= 1e-4", apart <= 1e-4),
         Claim(CLAIMS[2], wrong, "0", wrong == 0),
     ]
 
 
-def _costs(found: Run, name: str, rounds: int) -> dict[str, Any]:
+def _costs(run: Run, name: str, rounds: int) -> dict[str, Any]:
     """Medians of the seconds per user, prompts already read; the two by turns."""
-    model = found.language_model
-    requests, _ = asked(found.split, "test", USERS[name], SEED)
+    model = run.language_model
+    requests, _ = drawn_requests(run.split, "test", USERS[name], SEED)
     read, exclusions = prefilled(model, requests)
     ways: dict[str, Callable[[], TopItems]] = {
         "beams": lambda: beam_search(read, model.trie, exclusions, BEAMS),
@@ -97,28 +95,32 @@ def _costs(found: Run, name: str, rounds: int) -> dict[str, Any]:
         "exact": lambda: exact_top(read, model.trie, exclusions, BEAMS, limit=LIMIT[name]),
     }
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    said, proven = 0.0, 0
+    decoded, proven = 0.0, 0
     for _ in range(rounds):
-        for way, run in ways.items():
+        for way, search in ways.items():
             start = time.perf_counter()
             with model.backbone.precision():
-                answer = run()
+                result = search()
             seconds[way].append((time.perf_counter() - start) / len(requests))
-            if isinstance(answer, ExactTopItems):
-                said, proven = float(answer.tokens_decoded.mean()), int(answer.proven.sum())
+            if isinstance(result, ExactTopItems):
+                decoded, proven = float(result.tokens_decoded.mean()), int(result.proven.sum())
             print(f"{name}: {way} {seconds[way][-1]:.3f} s a user", flush=True)
     median = {way: statistics.median(values) for way, values in seconds.items()}
     ratio = round(median["exact"] / median["beams"], 2)
     rounded = {way: round(value, 4) for way, value in median.items()}
-    told = {"exact / beams": ratio, "tokens said for the exact top": round(said), "came to an end": proven}
-    return {"users": len(requests), "seconds": rounded, **told}
+    facts = {
+        "exact / beams": ratio,
+        "tokens said for the exact top": round(decoded),
+        "came to an end": proven,
+    }
+    return {"users": len(requests), "seconds": rounded, **facts}
 
 
 def _walk(run: Run, users: int, check: bool) -> dict[str, Any]:
     """The scores of all items; in fp32 their best 20 against the exact search."""
     model = run.language_model
     was, model.backbone.bf16 = model.backbone.bf16, model.backbone.bf16 and not check
-    requests, _ = asked(run.split, "test", users, SEED)
+    requests, _ = drawn_requests(run.split, "test", users, SEED)
     read, exclusions = prefilled(model, requests)
     start = time.perf_counter()
     scores = score_catalogue(read, model.trie)
@@ -135,7 +137,7 @@ def _walk(run: Run, users: int, check: bool) -> dict[str, Any]:
 def _errors(run: Run, name: str, users: int) -> list[dict[str, Any]]:
     """How often the true top 10 differs by beams, and Recall@10 and NDCG@10 on the same validation users."""
     model = run.language_model
-    requests, truths = asked(run.split, "validation", users, SEED)
+    requests, truths = drawn_requests(run.split, "validation", users, SEED)
     size = BATCH[name]
     batches = [slice(start, start + size) for start in range(0, len(requests), size)]
     ways: list[tuple[int, Finish, float]] = [(beams, "replay", 0.0) for beams in (10, 20, 40)]
@@ -157,15 +159,14 @@ def _errors(run: Run, name: str, users: int) -> list[dict[str, Any]]:
     case = f"{name}, {run.index.scheme}"
     ended = np.flatnonzero(proven)
     true = [set(lists["exact"][position].tolist()) for position in ended]
-    told: list[dict[str, Any]] = []
+    measured: list[dict[str, Any]] = []
     for row, key in zip([*rows, {"search": "exact"}], lists, strict=True) if len(ended) else ():
         listed = [lists[key][position] for position in ended]
         missing = np.array([len(top - set(items.tolist())) for top, items in zip(true, listed, strict=True)])
-        hits = np.stack(listed) == np.array(
-            [[model.row_of[truths[position]]] for position in ended]
-        )  # [U, 10]
+        taken = np.array([[model.row_of[truths[position]]] for position in ended])
+        hits = np.stack(listed) == taken  # [U, 10]
         gains = (hits / np.log2(np.arange(10) + 2)).sum(axis=1)
-        told.append(
+        measured.append(
             {
                 "users": len(ended),
                 **row,
@@ -175,11 +176,13 @@ def _errors(run: Run, name: str, users: int) -> list[dict[str, Any]]:
                 "validation ndcg@10": round(float(gains.mean()), 4),
             }
         )
-    return [{"case": case, **row} for row in told] + [{"case": case, "asked": users, "wrong items": wrong}]
+    return [{"case": case, **row} for row in measured] + [
+        {"case": case, "asked": users, "wrong items": wrong}
+    ]
 
 
 def _wrong(items: np.ndarray, requests: Sequence[Any], row_of: dict[str, int]) -> int:
-    """Items that are none, come twice or stand in the history, counted here a second time."""
+    """Items that are none, come twice or are in the history, counted here a second time."""
     wrong = 0
     for row, request in zip(items.tolist(), requests, strict=True):
         seen = {row_of[item] for item in request.history}

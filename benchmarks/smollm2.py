@@ -3,21 +3,24 @@ random ones.
 
 Both starts read the same samples in the same order for the same number of steps of 1,024 tokens: every next
 item of histories of up to 20, retrieval alone, bf16. Each has its own learning rate, the better of two by
-validation loss in a short trial. The weights of the best validation are asked, and beside them the released
-weights before any training, popularity and item_knn, all on the same users. What the package carries is the
-Instruct model, quantised to four bits; it is trained from there in fp32 weights.
+validation loss in a short trial. The weights of the best validation are evaluated, and beside them the
+released weights before any training, popularity and item_knn, all on the same users. What the package carries
+is the Instruct model, quantised to four bits; it is trained from there in fp32 weights.
 
 A twentieth of the items is shown to no training at all (benchmarks/_never_seen.py). Users whose test item is
-one of those are asked apart from users whose test item was seen: for 20 of the 12,101 items, by 20 beams, and
-for the order of the 100 candidates of the split. Intervals are over users, 95 %.
+one of those are evaluated apart from users whose test item was seen: for 20 of the 12,101 items, by 20 beams,
+and for the order of the 100 candidates of the split. Intervals are over users, 95 %.
 
-    python -m benchmarks smollm2            on two cores about three hours; the same command continues what was interrupted
-    SHELFTALK_SMOLLM2_STEPS=20000 SHELFTALK_SMOLLM2_USERS=2000 python -m benchmarks smollm2      on better hardware
+    python -m benchmarks smollm2
+    SHELFTALK_SMOLLM2_STEPS=20000 SHELFTALK_SMOLLM2_USERS=2000 python -m benchmarks smollm2
+
+The first takes about three hours on two cores, the second is for better hardware; the same command continues
+what was interrupted.
 
 SHELFTALK_SMOLLM2_STEPS: training steps of each start. An epoch has 4,089, and below one nothing is concluded
-about recommending. SHELFTALK_SMOLLM2_USERS: users asked of each group. Checkpoints, models and answers stand
-in runs/benchmarks/smollm2/. --quick shows instead that other indexes and the auxiliary tasks run too, a few
-steps each.
+about recommending. SHELFTALK_SMOLLM2_USERS: users evaluated of each group. Checkpoints, models and answers
+are in runs/benchmarks/smollm2/. --quick shows instead that other indexes and the auxiliary tasks run too, a
+few steps each.
 """
 
 from __future__ import annotations
@@ -52,8 +55,10 @@ from shelftalk.runtime.run_folder import RunFolder, StageRecord, fingerprint
 CLAIMS = [
     "Both starts read the same samples in the same order, and as many tokens",
     "No item that is held out as never seen stands in a training sample, nor anywhere before the test part",
-    "At every validation, and so at equal tokens, the released start's validation loss is below the random start's",
-    "--quick: with every index, with the auxiliary tasks and without, the validation loss falls and all answers are valid",
+    "At every validation, and so at equal tokens, the released start's validation loss is below the random "
+    "start's",
+    "--quick: with every index, with the auxiliary tasks and without, the validation loss falls and all "
+    "answers are valid",
 ]
 STEPS = int(os.environ.get("SHELFTALK_SMOLLM2_STEPS", "900"))
 """Of each start: about 45 minutes on two cores."""
@@ -96,25 +101,26 @@ def _comparison() -> tuple[list[Claim], list[Row]]:
         trials += (tried := [_tried(start, rate) for rate in RATES])
         folders[start] = RunFolder(ROOT / f"{STEPS}-steps" / start)
         records[start] = _of_start(start, best_rate(tried), folders[start])
-    found = prepared("titles", STEPS, VALIDATIONS, VALIDATION_SAMPLES, RATES[0])
-    tables = {side.name: side.tables(found) for side in _sides(found, folders, records)}
-    before = _never_seen.events_before_the_test(found.split, held_out())
+    run = prepared("titles", STEPS, VALIDATIONS, VALIDATION_SAMPLES, RATES[0])
+    tables = {side.name: side.tables(run) for side in _sides(run, folders, records)}
+    before = _never_seen.events_before_the_test(run.split, held_out())
     trainings = [_training_row(start, record) for start, record in records.items()]
-    rows = [_data_row(found), *trials, *trainings, *figures(tables), *differences(tables, PAIRS)]
+    rows = [_data_row(run), *trials, *trainings, *figures(tables), *differences(tables, PAIRS)]
     return claims(trainings, before), [*rows, {"row": "reading", "text": reading(trainings)}]
 
 
 def claims(trainings: Sequence[Row], before: int) -> list[Claim]:
-    """What the rows of the two trainings say; `before`: events of held-out items before the test part."""
+    """The claims of the two trainings, from their rows; `before`: events of held-out items before the test
+    part."""
     released, random = trainings
     same = all(released[what] == random[what] for what in ("samples read", "steps", "tokens"))
     shown = before + released["held-out items shown"] + random["held-out items shown"]
-    pairs = list(zip(released["validation"], random["validation"], strict=True))[
-        1:
-    ]  # the first is before any step
+    # the first validation is before any step
+    pairs = list(zip(released["validation"], random["validation"], strict=True))[1:]
     below = sum(one["loss"] < other["loss"] and one["tokens"] == other["tokens"] for one, other in pairs)
     end = " against ".join(f"{row['loss']:.3f}" for row in pairs[-1])
-    read = f"{released['tokens']} and {random['tokens']} tokens, {'the same' if same else 'not the same'} samples"
+    samples = "the same" if same else "not the same"
+    read = f"{released['tokens']} and {random['tokens']} tokens, {samples} samples"
     return [
         Claim(CLAIMS[0], read, "the same", same),
         Claim(CLAIMS[1], shown, "0", shown == 0),
@@ -128,8 +134,14 @@ def reading(trainings: Sequence[Row]) -> str:
     """What may be concluded from this, in a sentence or two."""
     share = min(row["epochs"] for row in trainings)
     if share < 1:
-        return f"Either start saw {share:.3f} of an epoch. Below one, nothing is concluded about which start recommends better."
-    return f"Either start saw {share:.2f} epochs. The differences and their intervals say what may be concluded, for this data and seed."
+        return (
+            f"Either start saw {share:.3f} of an epoch. Below one, nothing is concluded about which start "
+            "recommends better."
+        )
+    return (
+        f"Either start saw {share:.2f} epochs. The differences and their intervals show what may be "
+        "concluded, for this data and seed."
+    )
 
 
 def best_rate(tried: Sequence[Row]) -> float:
@@ -139,8 +151,8 @@ def best_rate(tried: Sequence[Row]) -> float:
 
 def _tried(start: str, rate: float) -> Row:
     """A short training with one learning rate."""
-    found = prepared("titles", TRIAL_STEPS, 1, VALIDATION_SAMPLES, rate, start == RANDOM)
-    record = facts_alone(found, ROOT / "trials" / f"{start}-{rate:g}-{TRIAL_STEPS}-steps")
+    run = prepared("titles", TRIAL_STEPS, 1, VALIDATION_SAMPLES, rate, start == RANDOM)
+    record = facts_alone(run, ROOT / "trials" / f"{start}-{rate:g}-{TRIAL_STEPS}-steps")
     row = {
         "row": "trial",
         "start": start,
@@ -154,8 +166,8 @@ def _tried(start: str, rate: float) -> Row:
 
 def _of_start(start: str, rate: float, folder: RunFolder) -> StageRecord:
     """The training of one start, its model kept."""
-    found = prepared("titles", STEPS, VALIDATIONS, VALIDATION_SAMPLES, rate, start == RANDOM)
-    return trained(found, folder, lambda backbone: saved(backbone, folder))
+    run = prepared("titles", STEPS, VALIDATIONS, VALIDATION_SAMPLES, rate, start == RANDOM)
+    return trained(run, folder, lambda backbone: saved(backbone, folder), [folder.model])
 
 
 def _sides(run: Run, folders: dict[str, RunFolder], records: dict[str, StageRecord]) -> Iterator[Side]:
@@ -172,13 +184,13 @@ def _sides(run: Run, folders: dict[str, RunFolder], records: dict[str, StageReco
         "item_knn", RunFolder(ROOT / "baselines" / "item_knn"), data, USERS, lambda: run.model("item_knn")
     )
     for start in STARTS:
-        stands_on = fingerprint([records[start].inputs, records[start].facts])
-        yield Side(start, folders[start], stands_on, USERS, lambda start=start: _opened(folders[start], run))
-    stands_on = f"{smollm2_file()} {data}"
+        depends_on = fingerprint([records[start].inputs, records[start].facts])
+        yield Side(start, folders[start], depends_on, USERS, lambda start=start: _opened(folders[start], run))
+    depends_on = f"{smollm2_file()} {data}"
     yield Side(
         UNTRAINED,
         RunFolder(ROOT / "untrained"),
-        stands_on,
+        depends_on,
         UNTRAINED_USERS,
         lambda: recommender(new_backbone(run), run),
     )
@@ -244,18 +256,18 @@ def _other_ways() -> tuple[list[Claim], list[Row]]:
 
 
 def _way(scheme: str, auxiliary: bool) -> Row:
-    """A few steps, and a few users asked."""
-    found = prepared(scheme, QUICK_STEPS, 1, QUICK_VALIDATION, RATES[0], auxiliary=auxiliary)
+    """A few steps, and a few users evaluated."""
+    run = prepared(scheme, QUICK_STEPS, 1, QUICK_VALIDATION, RATES[0], auxiliary=auxiliary)
     name = scheme + (" with the auxiliary tasks" if auxiliary else "")
 
-    def asked(backbone: Backbone) -> Row:
+    def validity(backbone: Backbone) -> Row:
         try:
-            answered(recommender(backbone, found), found, "retrieval", range(QUICK_USERS))
+            answered(recommender(backbone, run), run, "retrieval", range(QUICK_USERS))
         except InvalidAnswer as error:
             return {"invalid": str(error)}
         return {"invalid": ""}
 
-    record = facts_alone(found, ROOT / "quick" / name.replace(" ", "-"), asked)
+    record = facts_alone(run, ROOT / "quick" / name.replace(" ", "-"), validity)
     facts, losses = record.facts, [round(row["loss"], 4) for row in validation(record)]
     row = {
         "row": "other way",

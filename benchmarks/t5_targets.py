@@ -1,16 +1,16 @@
 """Several next items from one reading of a history, for encoder-decoder models: what
 `tasks.retrieval.targets` gains and costs.
 
-An encoder reads what stands before the first target, and the decoder says the rest: with targets = k one
+An encoder reads what comes before the first target, and the decoder predicts the rest: with targets = k one
 reading of up to 16 - k items trains k next items, the later ones with those between in the decoder. A
-decoder-only model needs no such choice (benchmarks/training.py). When the model is asked, the whole history
-stands in the encoder, as for targets = 1; so k > 1 trains something else, and whether that is as good is
-measured here: a small nano encoder-decoder, retrieval alone, every second user of the bundled MovieLens, two
-seeds. All is so small that targets = 1 reads an epoch within minutes on one core; less would say nothing.
+decoder-only model needs no such choice (benchmarks/training.py). At recommendation the whole history is in
+the encoder, as for targets = 1; so k > 1 trains something else, and whether that is as good is measured here:
+a small nano encoder-decoder, retrieval alone, every second user of the bundled MovieLens, two seeds. All is
+so small that targets = 1 reads an epoch within minutes on one core; less would show nothing.
 
 Two comparisons with targets = 1. *Equal targets*: as many steps with about as many targets in each (a tenth
-fewer: small batches are filled less well), so batches of fewer tokens; it tells what a target is worth.
-*Equal tokens*: as many steps with batches of as many tokens, so more targets; it tells what a given effort
+fewer: small batches are filled less well), so batches of fewer tokens; it shows what a target gains.
+*Equal tokens*: as many steps with batches of as many tokens, so more targets; it shows what a given effort
 buys.
 """
 
@@ -48,19 +48,22 @@ HISTORY = 15
 EPOCHS, QUICK_EPOCHS = 1.0, 0.15
 """Of targets = 1; the others take as many steps."""
 LOSS, RECALL = 0.05, 0.01
-"""Nats a target and recall@10 within which quality is said to hold: set before measuring."""
+"""Nats a target and recall@10 within which quality counts as equal: set before measuring."""
 CLAIMS = [
     *(
-        f"With targets = {k} and as many targets, validation loss is at most {LOSS} nats a target above that of targets = 1"
+        f"With targets = {k} and as many targets, validation loss is at most {LOSS} nats a target above that "
+        "of targets = 1"
         for k in MANY
     ),
     *(
-        f"With targets = {k} and as many targets, validation recall@10 is at most {RECALL} below that of targets = 1"
+        f"With targets = {k} and as many targets, validation recall@10 is at most {RECALL} below that of "
+        "targets = 1"
         for k in MANY
     ),
     *(f"With targets = {k} and as many tokens, validation loss is below that of targets = 1" for k in MANY),
     *(
-        f"With targets = {k} and as many tokens, validation recall@10 is above that of targets = 1, its interval too"
+        f"With targets = {k} and as many tokens, validation recall@10 is above that of targets = 1, its "
+        "interval too"
         for k in MANY
     ),
 ]
@@ -93,7 +96,7 @@ def main(quick: bool) -> Result:
                 tables[arm].append(table.with_columns(pl.format("{} {}", pl.lit(seed), "user").alias("user")))
     return Result(
         seeds[0],
-        _claims(runs, {arm: pl.concat(found) for arm, found in tables.items()}),
+        _claims(runs, {arm: pl.concat(of_seeds) for arm, of_seeds in tables.items()}),
         runs,
         bundled_hash(),
     )
@@ -110,14 +113,18 @@ def _claims(runs: list[dict[str, Any]], tables: dict[Arm, pl.DataFrame]) -> list
     better = {arm: paired_difference(tables[arm], tables[one], "recall@10") for arm in ARMS}
     targets, tokens = ([Arm(k, equal) for k in MANY] for equal in ("targets", "tokens"))
     claims = [(f"{worse[arm]:+.3f}", f"<= {LOSS}", worse[arm] <= LOSS) for arm in targets]
-    claims += [(_told(better[arm]), f">= -{RECALL}", better[arm].value >= -RECALL) for arm in targets]
+    claims += [
+        (_with_interval(better[arm]), f">= -{RECALL}", better[arm].value >= -RECALL) for arm in targets
+    ]
     claims += [(f"{worse[arm]:+.3f}", "< 0", worse[arm] < 0) for arm in tokens]
-    claims += [(_told(better[arm]), "> 0, all of the interval", better[arm].low > 0) for arm in tokens]
+    claims += [
+        (_with_interval(better[arm]), "> 0, all of the interval", better[arm].low > 0) for arm in tokens
+    ]
     return [Claim(sentence, *claim) for sentence, claim in zip(CLAIMS, claims, strict=True)]
 
 
-def _told(found: Difference) -> str:
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+def _with_interval(difference: Difference) -> str:
+    return f"{difference.value:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"
 
 
 def _name(arm: Arm) -> str:
@@ -169,9 +176,9 @@ def _pace(data: dict[str, Any], seed: int, share: float) -> Pace:
     """From the first epoch of every kind of samples."""
     steps, tokens_each = 0, {}
     for targets in (1, *MANY):
-        with prepared(_experiment(targets, data, seed, BATCH)) as found:
-            backbone = new_backbone(found)
-            first = encoded_epoch(found, backbone, 0)
+        with prepared(_experiment(targets, data, seed, BATCH)) as run:
+            backbone = new_backbone(run)
+            first = encoded_epoch(run, backbone, 0)
             tokens_each[targets] = sum(map(len, first)) / sum(
                 int(sample.bears_loss.sum()) for sample in first
             )
@@ -180,27 +187,27 @@ def _pace(data: dict[str, Any], seed: int, share: float) -> Pace:
 
 
 def _measure(arm: Arm, data: dict[str, Any], seed: int, pace: Pace) -> tuple[dict[str, Any], pl.DataFrame]:
-    """Train and ask."""
+    """Train and evaluate."""
     steps = pace.steps
     batch = (
         BATCH
         if arm.equal != "targets"
         else round(BATCH * pace.tokens_each[arm.targets] / pace.tokens_each[1])
     )
-    with prepared(_experiment(arm.targets, data, seed, batch)) as found:
-        backbone = new_backbone(found)
-        epochs = _epochs(found, backbone, batch, steps)
+    with prepared(_experiment(arm.targets, data, seed, batch)) as run:
+        backbone = new_backbone(run)
+        epochs = _epochs(run, backbone, batch, steps)
         busy = time.process_time()
-        result, seconds = trained(found, backbone, epochs, steps)
+        result, seconds = trained(run, backbone, epochs, steps)
         busy = time.process_time() - busy
         loss = min(
             row["loss"] for row in result.curve if row["part"] == "validation" and row["task"] == "retrieval"
         )
-        model = LanguageModelRecommender(backbone, found.index, found.served, found.experiment.decoding)
-        table = per_user_tables(model, found.split, "validation", seed=seed, only={"retrieval"})["retrieval"]
+        model = LanguageModelRecommender(backbone, run.index, run.served, run.experiment.decoding)
+        table = per_user_tables(model, run.split, "validation", seed=seed, only={"retrieval"})["retrieval"]
     shares = {
         "batch tokens": batch,
-        "epochs": round(len(epochs) - 1 + _last_share(found, backbone, epochs, batch, steps), 2),
+        "epochs": round(len(epochs) - 1 + _last_share(run, backbone, epochs, batch, steps), 2),
     }
     read = {"steps": result.steps, "tokens": result.tokens, "targets": result.targets, **shares}
     times = {"seconds": round(seconds, 1), "processor seconds": round(busy, 1)}

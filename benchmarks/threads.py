@@ -25,9 +25,12 @@ from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS
 
 SINGLE_PROCESS, BESIDE = 1.1, 1.25
 CLAIMS = [
-    f"Alone, steps with the command line's setting take at most {SINGLE_PROCESS:g} times as long as with OpenMP's own waiting",
-    f"Beside two busy processes they take at most {BESIDE:g} times as long as with threads that sleep at once",
-    "Beside two busy processes OpenMP's own waiting takes at least 1.5 times as long as the command line's setting",
+    f"Alone, steps with the command line's setting take at most {SINGLE_PROCESS:g} times as long as with "
+    "OpenMP's own waiting",
+    f"Beside two busy processes they take at most {BESIDE:g} times as long as with threads that sleep at "
+    "once",
+    "Beside two busy processes OpenMP's own waiting takes at least 1.5 times as long as the command line's "
+    "setting",
 ]
 SEED = 0
 OWN, OURS, ASLEEP = "OpenMP's own", "the command line's", "asleep at once"
@@ -48,8 +51,8 @@ def main(quick: bool) -> Result:
     turns, steps = (3, 20) if quick else (5, 60)
     sides = SIDES if quick else {**SIDES, **OTHERS}
     runs = []
-    with prepared(load_experiment(None, {"seed": SEED})) as found:
-        folder = str(found.folder.path)
+    with prepared(load_experiment(None, {"seed": SEED})) as prepared_run:
+        folder = str(prepared_run.folder.path)
         for position, processes in PLACES.items():
             with busy(processes):
                 for turn in range(turns):
@@ -112,10 +115,10 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 def _in_a_process(folder: str, steps: int, settings: Mapping[str, str]) -> dict[str, Any]:
     program = f"from benchmarks.threads import _train; _train({folder!r}, {steps})"
     command = [sys.executable, "-c", program]
-    said = subprocess.run(
+    output = subprocess.run(
         command, env=environment(settings), check=True, capture_output=True, text=True
     ).stdout
-    measured: dict[str, Any] = json.loads(said.splitlines()[-1])
+    measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
 
 

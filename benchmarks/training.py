@@ -47,7 +47,8 @@ from shelftalk.training.batching import Steps
 from shelftalk.training.memory import freed_memory_kept
 
 CLAIMS = [
-    "SmolLM2-135M learns at least fifteen times as many next-item targets a second as in a plain loop of one sample per target",
+    "SmolLM2-135M learns at least fifteen times as many next-item targets a second as in a plain loop of "
+    "one sample per target",
     "The nano model learns at least five times as many",
     "SmolLM2-135M needs at most 8 GB for that, all of the process",
 ]
@@ -75,7 +76,7 @@ class Way:
 
 def ways(quick: bool) -> list[Way]:
     """What is measured: ours, with packed rows beside it, and the plain loop's batch sizes; either without
-    and with memory that is kept where it tells more. --quick tries fewer."""
+    and with memory that is kept where it shows more. --quick tries fewer."""
     ours = [Way("smollm2", 2048, keeps_memory=True), Way("nano", 4096, keeps_memory=True)]
     if quick:
         return [ours[0], Way("smollm2", samples=1), ours[1], Way("nano", samples=1)]
@@ -97,8 +98,8 @@ def ways(quick: bool) -> list[Way]:
 def main(quick: bool) -> Result:
     """Turns of 20 seconds for each way: three; --quick: one, and fewer ways."""
     rounds, seconds = (1 if quick else 3), 20
-    with prepared(_experiment("nano")) as found:
-        runs = [_in_a_process(way, found.folder.path, seconds) for _ in range(rounds) for way in ways(quick)]
+    with prepared(_experiment("nano")) as run:
+        runs = [_in_a_process(way, run.folder.path, seconds) for _ in range(rounds) for way in ways(quick)]
     claims = []
     for number, (model, wanted) in enumerate((("smollm2", 15), ("nano", 5))):
         ours, plain = _medians(runs, model, plain=False), _medians(runs, model, plain=True)
@@ -153,9 +154,12 @@ def _smollm2() -> dict[str, str]:
 
 
 def _in_a_process(way: Way, folder: Path, seconds: float) -> dict[str, Any]:
-    program = f"from benchmarks.training import Way, _measure; _measure(Way(**{asdict(way)!r}), {str(folder)!r}, {seconds})"
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
-    run = json.loads(said.splitlines()[-1])
+    call = f"_measure(Way(**{asdict(way)!r}), {str(folder)!r}, {seconds})"
+    program = f"from benchmarks.training import Way, _measure; {call}"
+    output = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+    run = json.loads(output.splitlines()[-1])
     print(run, flush=True)
     return run
 
@@ -253,7 +257,7 @@ def _plain_loss(backbone: Backbone, batch: list[Encoded]) -> torch.Tensor:
 
 
 def _drawn(run: Run, backbone: Backbone, targets: int) -> tuple[list[Encoded], list[int]]:
-    """Some samples of an epoch, and how many items of each are targets that stand behind another."""
+    """Some samples of an epoch, and how many items of each are targets that come after another."""
     settings = RetrievalSettings(targets=targets, **({"max_history": PLAIN_HISTORY} if targets else {}))
     samples = RetrievalTask(settings, run.context).samples(0)
     some = samples.take(np.random.default_rng(SEED).permutation(len(samples))[:SAMPLES])

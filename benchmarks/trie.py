@@ -1,5 +1,5 @@
-"""The item trie of a million titles: made, opened, asked step by step, changed; beside the nested dicts that
-most would write.
+"""The item trie of a million titles: made, opened, queried step by step, changed; beside the nested dicts
+that most would write.
 
 Titles are made by seed from the words of Amazon 2014 Beauty's where it is at hand (see
 benchmarks/item_knn.py), else of the bundled films, which are shorter; their tokens come from a byte-level BPE
@@ -39,13 +39,17 @@ if TYPE_CHECKING:  # torch is loaded only where it is used
 CLAIMS = [
     "A million titles are tokenised and built into a trie within a minute on one core",
     "The process that does so takes at most 1 GB above what it held with the titles loaded",
-    "At 100,000 titles nested dicts, made by a plain loop, take at least five times the memory of the flat trie",
-    "At 100,000 titles the flat trie, from the same lists of tokens, is built no slower than the nested dicts",
+    "At 100,000 titles nested dicts, made by a plain loop, take at least five times the memory of the flat "
+    "trie",
+    "At 100,000 titles the flat trie, from the same lists of tokens, is built no slower than the nested "
+    "dicts",
     "The trie of a million titles is opened from disk and asked for its first tokens in under 100 ms",
-    "The trie's part of a beam step costs per candidate at most twice as much at a million items as at a thousand",
+    "The trie's part of a beam step costs per candidate at most twice as much at a million items as at a "
+    "thousand",
     "At a million items the trie's part of a beam step (16 requests, 20 beams) takes at most 1 ms",
     "Adding 100 items to a million and removing 100 takes at most 100 ms together",
-    "Ten million names of four codes are built into a trie within a minute on one core, at most 4 GB above the names",
+    "Ten million names of four codes are built into a trie within a minute on one core, at most 4 GB above "
+    "the names",
 ]
 SEED = 0
 ITEMS, PLAIN_ITEMS, QUICK = 1_000_000, 100_000, 10
@@ -66,18 +70,18 @@ def main(quick: bool) -> Result:
     items, plain_items = (number // QUICK if quick else number for number in (ITEMS, PLAIN_ITEMS))
     data = BEAUTY if BEAUTY.is_dir() else BUNDLED
     with tempfile.TemporaryDirectory() as folder:
-        _told(_in_a_process(prepare, folder, str(data / "items.parquet"), items + CHANGED))
-        built = _told(_in_a_process(build, folder, items))
-        plain = [_told(_in_a_process(build_plainly, folder, way, plain_items)) for way in WAYS]
+        _printed(_in_a_process(prepare, folder, str(data / "items.parquet"), items + CHANGED))
+        built = _printed(_in_a_process(build, folder, items))
+        plain = [_printed(_in_a_process(build_plainly, folder, way, plain_items)) for way in WAYS]
         opened = [_in_a_process(open_it, folder)["milliseconds"] for _ in range(OPENED)]
         steps = _in_a_process(step_costs, folder, [10**power for power in range(3, len(str(items)))])
-        changed = _told(_in_a_process(change, folder))
-        coded = _told(_in_a_process(build_of_codes, CODED_ITEMS // QUICK if quick else CODED_ITEMS))
+        changed = _printed(_in_a_process(change, folder))
+        coded = _printed(_in_a_process(build_of_codes, CODED_ITEMS // QUICK if quick else CODED_ITEMS))
         workers = [
-            _told(_in_a_process(build_with, folder, items, workers, cores=workers)) for workers in (1, 2)
+            _printed(_in_a_process(build_with, folder, items, workers, cores=workers)) for workers in (1, 2)
         ]
     opening = {"measured": "open", "items": items, "milliseconds": statistics.median(opened), "all": opened}
-    runs = [built, *plain, _told(opening), *(_told(row) for row in steps), changed, coded, *workers]
+    runs = [built, *plain, _printed(opening), *(_printed(row) for row in steps), changed, coded, *workers]
     return Result(
         SEED,
         _claims(built, plain, opening, steps, changed, coded),
@@ -122,22 +126,23 @@ def _step(steps: Sequence[dict], items: int) -> dict[str, Any]:
     return next(row for row in steps if row["items"] == items and row["depth"] == "mean")
 
 
-def _told(row: dict[str, Any]) -> dict[str, Any]:
+def _printed(row: dict[str, Any]) -> dict[str, Any]:
     print(row, flush=True)
     return row
 
 
 def _in_a_process(measure: Callable[..., Any], *given: Any, cores: int = 1) -> Any:
     """What a measurement returns in a fresh process, held to so many cores where the system can do that."""
-    program = f"import json; from benchmarks import trie; trie.hold_to({cores}); print(json.dumps(trie.{measure.__name__}(*{given!r})))"
-    said = subprocess.run(
+    call = f"trie.{measure.__name__}(*{given!r})"
+    program = f"import json; from benchmarks import trie; trie.hold_to({cores}); print(json.dumps({call}))"
+    done = subprocess.run(
         [sys.executable, "-c", program],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | ONE_THREAD,
     )
-    return json.loads(said.stdout.splitlines()[-1])
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def hold_to(cores: int) -> None:
@@ -232,12 +237,8 @@ def build_of_codes(number: int) -> dict[str, Any]:
     from shelftalk.decoding.item_trie import build_trie
 
     drawn = np.random.default_rng(SEED).choice(CODES**3, number, replace=False)
-    levels = [
-        drawn // CODES**2,
-        drawn // CODES % CODES,
-        drawn % CODES,
-        np.zeros_like(drawn),
-    ]  # the last one parts what else were alike
+    # the last code separates items that share the others
+    levels = [drawn // CODES**2, drawn // CODES % CODES, drawn % CODES, np.zeros_like(drawn)]
     tokens = np.stack([CODES * level + codes for level, codes in enumerate(levels)], axis=1).astype(np.int32)
     names = Ragged(tokens.ravel(), np.arange(number + 1, dtype=np.int64) * LEVELS)
     del drawn, levels
@@ -313,7 +314,7 @@ WAYS: dict[str, Callable[[list[list[int]]], Any]] = {
 
 
 def open_it(folder: str) -> dict[str, Any]:
-    """Milliseconds to open the trie and ask it for the first tokens."""
+    """Milliseconds to open the trie and query its first tokens."""
     from shelftalk.decoding.item_trie import open_trie
 
     start = time.perf_counter()
@@ -324,7 +325,7 @@ def open_it(folder: str) -> dict[str, Any]:
 
 def step_costs(folder: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
     """The trie's part of a beam step by catalogue size and depth, and the mean of CLAIMED_DEPTHS; what a
-    batch costs before its first step stands beside the mean."""
+    batch costs before its first step is reported beside the mean."""
     from shelftalk.decoding.exclusions import Exclusions
     from shelftalk.decoding.item_trie import build_trie, open_trie
 
@@ -344,7 +345,7 @@ def step_costs(folder: str, sizes: Sequence[int]) -> list[dict[str, Any]]:
 
 
 def _steps_of(trie: ItemTrie, exclusions: Exclusions, draw: np.random.Generator) -> list[dict[str, Any]]:
-    """Beams stand at inner nodes drawn by the items below them; at the root there is one for each request."""
+    """Beams are at inner nodes drawn by the items below them; at the root there is one for each request."""
     rows, level = [], np.array([trie.root])
     for depth in DEPTHS:
         inner = level[~trie.is_leaf(level)]
@@ -371,12 +372,12 @@ def _step_row(
     items: int, depth: int | str, beams: int, candidates: float, milliseconds: float
 ) -> dict[str, Any]:
     each = round(1e6 * milliseconds / candidates)
-    found = {
+    columns = {
         "candidates": round(candidates),
         "milliseconds": round(milliseconds, 4),
         "nanoseconds a candidate": each,
     }
-    return {"measured": "step", "items": items, "depth": depth, "beams": beams, **found}
+    return {"measured": "step", "items": items, "depth": depth, "beams": beams, **columns}
 
 
 def _milliseconds(work: Callable[[], Any], rounds: int = 9) -> float:
@@ -384,13 +385,13 @@ def _milliseconds(work: Callable[[], Any], rounds: int = 9) -> float:
     start = time.perf_counter()
     work()
     calls = max(1, int(0.03 / (time.perf_counter() - start)))
-    found = []
+    seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
         for _ in range(calls):
             work()
-        found.append((time.perf_counter() - start) / calls)
-    return 1000 * statistics.median(found)
+        seconds.append((time.perf_counter() - start) / calls)
+    return 1000 * statistics.median(seconds)
 
 
 def change(folder: str) -> dict[str, Any]:
@@ -405,14 +406,14 @@ def change(folder: str) -> dict[str, Any]:
     names = [more[position].tolist() for position in range(len(more))]
     gone = np.random.default_rng(SEED).choice(trie.items, CHANGED, replace=False).tolist()
     live = LiveTrie(trie)
-    grown = live.with_names(names)
-    changed = grown.without(gone)
+    extended = live.with_names(names)
+    changed = extended.without(gone)
     nobody: list[list[int]] = [[] for _ in range(REQUESTS)]
     return {
         "measured": "change",
         "items": trie.items,
         "adding milliseconds": round(_milliseconds(lambda: live.with_names(names)), 3),
-        "removing milliseconds": round(_milliseconds(lambda: grown.without(gone)), 3),
+        "removing milliseconds": round(_milliseconds(lambda: extended.without(gone)), 3),
         "hiding what was removed, milliseconds a batch": round(
             _milliseconds(lambda: Exclusions(changed, nobody)), 3
         ),

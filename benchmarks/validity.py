@@ -2,7 +2,7 @@
 
 The code asserts it where a result is made (decoding/top_items.py); here it is counted again from the outside,
 with Python sets. The nano model, trained for a short while (benchmarks/_beauty.py) or not at all, since a
-model that knows nothing strays furthest: MovieLens, Beauty by titles and by semantic codes, Sports (no
+model without knowledge errs most: MovieLens, Beauty by titles and by semantic codes, Sports (no
 titles) by semantic codes. SmolLM2-135M on 1,000 fixed test users of Beauty. Ten items of ten beams for each;
 a full run takes about an hour on two cores.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from benchmarks._beauty import SCHEMES, asked, models, needs_beauty, trained
+from benchmarks._beauty import SCHEMES, drawn_requests, models, needs_beauty, trained
 from benchmarks._nano import BUNDLED, bundled_hash, prepared
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY, PUBLISHED
@@ -24,7 +24,8 @@ from shelftalk.fresh_backbone import new_backbone
 from shelftalk.records import Ranking, Request
 
 CLAIMS = [
-    "No answer over all test users of all data sets is no item, comes twice or stands in the history (nano; SmolLM2 on 1,000 users)",
+    "No answer over all test users of all data sets is no item, comes twice or stands in the history (nano; "
+    "SmolLM2 on 1,000 users)",
     "Every answer holds as many items as were asked for",
 ]
 SEED, K = 0, 10
@@ -33,7 +34,7 @@ SPORTS = BEAUTY.parent / "sports-untitled"
 
 
 def main(quick: bool) -> Result:
-    """--quick asks 200 users of each, the nano model alone."""
+    """--quick evaluates 200 users of each, the nano model alone."""
     needs_beauty()
     runs = []
     for name, users, model in _models(quick):
@@ -61,8 +62,8 @@ def main(quick: bool) -> Result:
 def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecommender]]:
     """Name, number of users (None for all), model."""
     users = QUICK_USERS if quick else None
-    with _untrained({"name": "movielens", "data": {"folder": str(BUNDLED), **PUBLISHED}}) as found:
-        yield "nano, MovieLens, atomic, untrained", users, found
+    with _untrained({"name": "movielens", "data": {"folder": str(BUNDLED), **PUBLISHED}}) as model:
+        yield "nano, MovieLens, atomic, untrained", users, model
     if SPORTS.is_dir():
         with _untrained(
             {
@@ -70,8 +71,8 @@ def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecomme
                 "data": {"folder": str(SPORTS)},
                 "index": {"scheme": "semantic", "text_weight": 0.0},
             }
-        ) as found:
-            yield "nano, Sports, semantic, untrained", users, found
+        ) as model:
+            yield "nano, Sports, semantic, untrained", users, model
     for scheme in SCHEMES[::-1]:
         yield f"nano, Beauty, {scheme}", users, trained("nano", scheme, quick).language_model
     for name in () if quick else models()[1:]:
@@ -81,15 +82,17 @@ def _models(quick: bool) -> Iterator[tuple[str, int | None, LanguageModelRecomme
 
 @contextmanager
 def _untrained(settings: dict[str, Any]) -> Iterator[LanguageModelRecommender]:
-    with prepared(load_experiment(None, settings)) as found:
-        yield LanguageModelRecommender(
-            new_backbone(found), found.index, found.served, found.experiment.decoding
-        )
+    with prepared(load_experiment(None, settings)) as run:
+        yield LanguageModelRecommender(new_backbone(run), run.index, run.served, run.experiment.decoding)
 
 
 def _requests(model: LanguageModelRecommender, users: int | None) -> list[Request]:
     split = model.tasks["retrieval"].context.split
-    return split.retrieval_requests("test")[0] if users is None else asked(split, "test", users, SEED)[0]
+    return (
+        split.retrieval_requests("test")[0]
+        if users is None
+        else drawn_requests(split, "test", users, SEED)[0]
+    )
 
 
 def _counted(

@@ -16,7 +16,7 @@ import torch
 
 from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.studies.ablation.study import ablate
-from shelftalk.studies.token_budget.progress import SHARES
+from shelftalk.studies.token_budget.progress import STAGE_UNITS
 from tests.end_to_end.tiny import call, sealed_test_part, write_experiment
 
 TOKENS = 9000
@@ -54,17 +54,19 @@ def grid_file(folder: Path, world: Path, text: str = GRID) -> Path:
 
 def runs_done(grid: Path, out: Path) -> tuple[dict[str, Any], list[str]]:
     """The result, and the runs that were not skipped."""
-    said: list[str] = []
-    ablate(load_grid(grid), out, say=said.append)
-    return result(out), [line.partition(": ")[0] for line in said if "skipped" not in line]
+    lines: list[str] = []
+    ablate(load_grid(grid), out, log=lines.append)
+    of_runs = [line for line in lines if re.match(r"\d+/\d+ ", line)]
+    assert len(lines) > len(of_runs) == len(result(out)["runs"]), "the other lines are about the data"
+    return result(out), [line.partition(": ")[0] for line in of_runs if "skipped" not in line]
 
 
 def result(out: Path) -> dict[str, Any]:
     return json.loads((out / "ablation.json").read_text())
 
 
-def figures(found: dict[str, Any]) -> dict[str, Any]:
-    return {variant["name"]: variant["per_seed"] for variant in found["variants"]}
+def figures(record: dict[str, Any]) -> dict[str, Any]:
+    return {variant["name"]: variant["per_seed"] for variant in record["variants"]}
 
 
 @pytest.fixture(scope="module")
@@ -97,25 +99,25 @@ def again(study: Path, tmp_path: Path) -> Callable[..., tuple[dict[str, Any], li
 
 
 def test_all_runs_read_the_same_tokens_and_the_costs_stand_beside_the_gains(study: Path) -> None:
-    found = result(study / "out")
-    assert [(row["variant"], row["seed"]) for row in found["runs"]] == [
+    record = result(study / "out")
+    assert [(row["variant"], row["seed"]) for row in record["runs"]] == [
         ("all on", 0),
         ("none <b>", 0),
         ("all on", 1),
         ("none <b>", 1),
     ]
-    read = [row["tokens"] for row in found["runs"]]
+    read = [row["tokens"] for row in record["runs"]]
     assert min(read) >= TOKENS and max(read) < 1.05 * TOKENS
-    assert [v["name"] for v in found["variants"]] == ["all on", "none <b>", "item_knn"]
-    for variant in found["variants"][:2]:
+    assert [v["name"] for v in record["variants"]] == ["all on", "none <b>", "item_knn"]
+    for variant in record["variants"][:2]:
         assert variant["costs"]["tokens_per_sample"] > 1 and variant["costs"]["targets"] > 0
         assert variant["costs"]["training_seconds"] > 0 and variant["costs"]["peak_gigabytes"] > 0
-    assert found["runs"][0]["targets"] != found["runs"][1]["targets"]
+    assert record["runs"][0]["targets"] != record["runs"][1]["targets"]
 
 
 def test_every_figure_can_be_computed_again_from_the_per_user_tables(study: Path) -> None:
-    found = result(study / "out")
-    per_seed = figures(found)["all on"]
+    record = result(study / "out")
+    per_seed = figures(record)["all on"]
     for seed in (0, 1):
         folder = study / "out" / "runs" / f"all-on.seed-{seed}" / "evaluation"
         assert pl.read_parquet(folder / "retrieval.parquet")["ndcg@10"].mean() == pytest.approx(
@@ -123,11 +125,11 @@ def test_every_figure_can_be_computed_again_from_the_per_user_tables(study: Path
         )
         squared = pl.read_parquet(folder / "rating.parquet")["squared_error"]
         assert squared.mean() ** 0.5 == pytest.approx(per_seed["rating rmse"][seed])
-    for gap in found["gaps"]:
-        own, base = figures(found)[gap["variant"]][gap["metric"]], per_seed[gap["metric"]]
+    for gap in record["gaps"]:
+        own, base = figures(record)[gap["variant"]][gap["metric"]], per_seed[gap["metric"]]
         assert gap["per_seed"] == pytest.approx([one - other for one, other in zip(own, base, strict=True)])
         assert gap["low"] <= gap["value"] <= gap["high"] and 0 < gap["p"] <= gap["p_holm"] <= 1
-    assert {gap["metric"] for gap in found["gaps"] if gap["variant"] == "item_knn"} == {
+    assert {gap["metric"] for gap in record["gaps"] if gap["variant"] == "item_knn"} == {
         "retrieval recall@10", "retrieval ndcg@10", "ranking hr@1", "ranking ndcg@10",
     }  # fmt: skip
 
@@ -148,10 +150,10 @@ def test_the_checkpoints_are_gone_and_the_models_stay(study: Path) -> None:
 
 
 def test_a_finished_ablation_is_not_done_again(study: Path, again: Callable) -> None:
-    found, done = again()
+    record, done = again()
     assert done == []
     before = result(study / "out")
-    assert (found["variants"], found["gaps"], found["runs"]) == (
+    assert (record["variants"], record["gaps"], record["runs"]) == (
         before["variants"],
         before["gaps"],
         before["runs"],
@@ -164,16 +166,16 @@ def test_a_run_whose_manifest_is_missing_is_done_again_alone_and_ends_the_same(
     def forget(out: Path) -> None:
         shutil.rmtree(out / "runs" / "all-on.seed-1")
 
-    found, done = again(forget)
+    record, done = again(forget)
     assert done == ["3/4 all on, seed 1"]
-    assert figures(found) == figures(result(study / "out"))
+    assert figures(record) == figures(result(study / "out"))
 
 
-def test_other_users_are_asked_without_training_again(study: Path, again: Callable) -> None:
-    found, done = again(text=GRID.replace("users = 20", "users = 10"))
-    assert len(done) == 4 and found["asked"]["retrieval"] == 10
+def test_other_users_are_evaluated_without_training_again(study: Path, again: Callable) -> None:
+    record, done = again(text=GRID.replace("users = 20", "users = 10"))
+    assert len(done) == 4 and record["evaluated"]["retrieval"] == 10
     before = result(study / "out")["runs"]
-    assert [row["training_seconds"] for row in found["runs"]] == [row["training_seconds"] for row in before]
+    assert [row["training_seconds"] for row in record["runs"]] == [row["training_seconds"] for row in before]
 
 
 def test_a_changed_variant_is_the_only_one_done_again(again: Callable) -> None:
@@ -182,11 +184,11 @@ def test_a_changed_variant_is_the_only_one_done_again(again: Callable) -> None:
 
 
 def test_a_new_variant_is_added_to_what_is_there(again: Callable) -> None:
-    found, done = again(
+    record, done = again(
         text=GRID.replace("seeds = [0, 1]", "seeds = [0]") + '[[variant]]\nname = "wide"\nnano.width = 48\n'
     )
-    assert done == ["3/3 wide, seed 0"] and len(found["gaps"]) == 5 + 5 + 4
-    assert any("other users only" in sentence for sentence in found["sentences"])
+    assert done == ["3/3 wide, seed 0"] and len(record["gaps"]) == 5 + 5 + 4
+    assert any("other users only" in sentence for sentence in record["sentences"])
 
 
 def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrupted_one(
@@ -195,13 +197,13 @@ def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrup
     grid = grid_file(tmp_path, world, GRID.replace("seeds = [0, 1]", "seeds = [0]"))
 
     def progress(stage: str, done: int, total: int, text: str) -> None:
-        if stage == "runs" and ": train " in text and done > 0.7 * SHARES["train"][1]:
+        if stage == "runs" and ": train " in text and done > 0.7 * STAGE_UNITS["train"][1]:
             raise PowerCut
 
     with pytest.raises(PowerCut):
         ablate(load_grid(grid), tmp_path / "out", progress)
     assert list((tmp_path / "out" / "runs" / "all-on.seed-0").rglob("checkpoint-*"))
-    found, done = runs_done(grid, tmp_path / "out")
+    record, done = runs_done(grid, tmp_path / "out")
     assert len(done) == 2
     facts = json.loads((tmp_path / "out" / "runs" / "all-on.seed-0" / "stages" / "train.json").read_text())[
         "facts"
@@ -211,7 +213,7 @@ def test_an_ablation_stopped_in_mid_training_continues_and_ends_as_an_uninterrup
         name: {metric: values[:1] for metric, values in of.items()}
         for name, of in figures(result(study / "out")).items()
     }
-    assert figures(found) == whole
+    assert figures(record) == whole
 
 
 def test_a_variant_that_cannot_run_stops_the_ablation_before_the_first_run(

@@ -16,7 +16,7 @@ from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.studies.ablation.study import ablate
 from shelftalk.studies.probing.study import ProbeSettings, mixtures, study
 from shelftalk.studies.probing.world import WorldSettings
-from shelftalk.studies.token_budget.progress import SHARE, Shares
+from shelftalk.studies.token_budget.progress import UNITS, StudyProgress
 from shelftalk.studies.tuning.space import load_space
 from shelftalk.studies.tuning.study import tune
 from tests.end_to_end.tiny import write_experiment
@@ -91,8 +91,8 @@ def test_a_grid_is_one_line_from_its_first_run_to_its_last(
     events: Events = {}
     ablate(load_grid(tmp_path / "grid.toml"), tmp_path / "out", recording(events))
     assert believable(events) and "train" not in events
-    assert events["runs"][0][1] == 4 * SHARE and any(
-        text.startswith("b, seed 2: ask ") for *_, text in events["runs"]
+    assert events["runs"][0][1] == 4 * UNITS and any(
+        text.startswith("b, seed 2: evaluate ") for *_, text in events["runs"]
     )
     again: Events = {}
     ablate(load_grid(tmp_path / "grid.toml"), tmp_path / "out", recording(again))
@@ -107,7 +107,7 @@ def test_a_search_is_one_line_and_its_finals_another(world: Path, tmp_path: Path
     events: Events = {}
     tune(load_space(tmp_path / "tiny.toml", tmp_path / "space.toml"), tmp_path / "out", recording(events))
     assert believable(events) and list(events) == ["prepare", "trials", "finals"]
-    assert (events["trials"][0][1], events["finals"][0][1]) == (3 * SHARE, 4 * SHARE)
+    assert (events["trials"][0][1], events["finals"][0][1]) == (3 * UNITS, 4 * UNITS)
 
 
 def test_a_probe_is_one_line_over_seeds_and_mixtures() -> None:
@@ -117,7 +117,7 @@ def test_a_probe_is_one_line_over_seeds_and_mixtures() -> None:
     settings = ProbeSettings(world=small, tokens=2000, repeats=1)
     events: Events = {}
     study(settings, mixtures(["masked_items"], controls=False), [0, 1], recording(events))
-    assert believable(events) and list(events) == ["probe"] and events["probe"][0][1] == 4 * SHARE
+    assert believable(events) and list(events) == ["probe"] and events["probe"][0][1] == 4 * UNITS
 
 
 def test_calls_of_a_model_add_up_to_what_was_announced() -> None:
@@ -138,11 +138,11 @@ def test_calls_of_a_model_add_up_to_what_was_announced() -> None:
 
 def test_trainings_that_are_left_out_do_not_make_progress_go_back() -> None:
     events: Events = {}
-    shares = Shares(recording(events), "runs", 3, "")
+    shares = StudyProgress(recording(events), "runs", 3, "")
     first = shares.training(0, "a")
     first("train", 50, 100, "loss 5")
-    first("ask", 0, 10, "")
+    first("evaluate", 0, 10, "")
     first("train", 20, 100, "loss 4")
-    shares.training(2, "c")("ask", 10, 10, "rating")
+    shares.training(2, "c")("evaluate", 10, 10, "rating")
     shares.finish()
     assert believable(events) and [done for done, *_ in events["runs"]] == [0, 0, 42, 85, 85, 200, 299, 300]

@@ -278,14 +278,14 @@ def plan_command(
     def work() -> None:
         from shelftalk.app.console import Progress, print_plan
         from shelftalk.studies.planning.plan import Hardware, plan
-        from shelftalk.studies.planning.tables import told
+        from shelftalk.studies.planning.tables import rendered
 
         given = _experiment(experiment, seed, None, data, interactions, items)
         with Progress() as progress:
             progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
             planned = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
             progress("plan", 1, 1, "finished")
-        print_plan(told(planned), planned.values() if as_json else None)
+        print_plan(rendered(planned), planned.values() if as_json else None)
         if planned.refused:
             raise typer.Exit(2)
 

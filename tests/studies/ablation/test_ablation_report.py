@@ -1,4 +1,4 @@
-"""The reports say what the record says: marked where it is clear, dashes where nothing was measured."""
+"""The reports show the record: differences marked where they are clear, dashes where nothing was measured."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def difference(name: str, metric: str, value: float, low: float, high: float, p:
 
 
 @pytest.fixture
-def found() -> Ablation:
+def result() -> Ablation:
     gaps = [
         difference("none | <i>", "retrieval ndcg@10", -0.02, -0.03, -0.01, 0.004),
         difference("item_knn", "retrieval ndcg@10", 0.5, 0.4, 0.6, 0.001),
@@ -53,8 +53,8 @@ def found() -> Ablation:
     )
 
 
-def test_a_clear_difference_is_marked_and_another_is_not(found: Ablation) -> None:
-    table = tables(found)["Differences to “all on”"]
+def test_a_clear_difference_is_marked_and_another_is_not(result: Ablation) -> None:
+    table = tables(result)["Differences to “all on”"]
     (name, retrieval, rating), (knn, _, missing) = table.rows
     assert (name.text, retrieval.text, retrieval.note, retrieval.best) == (
         "none | <i>",
@@ -66,8 +66,8 @@ def test_a_clear_difference_is_marked_and_another_is_not(found: Ablation) -> Non
     assert (knn.text, missing.text) == ("item_knn", "–")
 
 
-def test_costs_stand_beside_and_item_knn_has_none(found: Ablation) -> None:
-    costs = tables(found)["Costs"]
+def test_costs_have_a_table_and_item_knn_has_none(result: Ablation) -> None:
+    costs = tables(result)["Costs"]
     assert [row[0].text for row in costs.rows] == ["all on", "none | <i>"]
     cells = dict(zip(costs.columns, costs.rows[0], strict=True))
     assert (cells["tokens read"].text, cells["training"].text, cells["steps"].text) == (
@@ -75,30 +75,30 @@ def test_costs_stand_beside_and_item_knn_has_none(found: Ablation) -> None:
         "1 min 01 s",
         "–",
     )
-    assert len(printed_tables(found)) == 3
+    assert len(printed_tables(result)) == 3
 
 
-def test_the_plots_leave_item_knn_out_and_colour_what_is_clear(found: Ablation) -> None:
-    page = as_html(found)
+def test_the_plots_leave_item_knn_out_and_colour_what_is_clear(result: Ablation) -> None:
+    page = as_html(result)
     drawings = page.split("<svg")[1:]
     assert len(drawings) == 2
     assert "none | &lt;i&gt;: −.0200" in drawings[0] and "item_knn" not in drawings[0].split("</svg>")[0]
     assert "var(--accent" in drawings[0] and "var(--accent" not in drawings[1].split("</svg>")[0]
 
 
-def test_names_break_neither_table_nor_page(found: Ablation) -> None:
-    assert "none \\| \\<i\\>" in as_markdown(found) and "<i>" not in as_html(found)
-    told = json.loads(as_json(found))
-    assert [gap["clear"] for gap in told["gaps"]] == [True, True, False]
-    assert told["sentences"] == ["Mind the gap."] and told["machine"]["cores"] >= 1
+def test_names_break_neither_table_nor_page(result: Ablation) -> None:
+    assert "none \\| \\<i\\>" in as_markdown(result) and "<i>" not in as_html(result)
+    record = json.loads(as_json(result))
+    assert [gap["clear"] for gap in record["gaps"]] == [True, True, False]
+    assert record["sentences"] == ["Mind the gap."] and record["machine"]["cores"] >= 1
 
 
-def test_the_benchmark_reads_its_claims_from_the_record(found: Ablation) -> None:
+def test_the_benchmark_reads_its_claims_from_the_record(result: Ablation) -> None:
     with pytest.raises(StopIteration):
-        claims({"toy": found})  # no variant of the name "none"
+        claims({"toy": result})  # no variant of the name "none"
     gap = difference("none", "retrieval ndcg@10", -0.02, -0.03, -0.01, 0.004)
-    spoken = claims({"toy": Ablation(**{**vars(found), "gaps": [gap]})})
-    assert [(claim.value, claim.holds) for claim in spoken] == [
+    measured = claims({"toy": Ablation(**{**vars(result), "gaps": [gap]})})
+    assert [(claim.value, claim.holds) for claim in measured] == [
         (0.015, True),
         (61.0, True),
         ("toy 0.0200 [0.0100, 0.0300]", True),

@@ -1,8 +1,9 @@
-"""Every run reads the same number of tokens, whatever its mixture; all are asked the same."""
+"""Every run reads the same number of tokens, whatever its mixture; all are evaluated on the same requests."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from shelftalk.fresh_backbone import new_backbone
 from shelftalk.recommender import TaskName
 from shelftalk.records import Request
 from shelftalk.studies.ablation.grid import Variant
-from shelftalk.studies.ablation.variant_run import VariantRun, prepare, run_of
+from shelftalk.studies.ablation.study import run_of
 from shelftalk.studies.token_budget.evaluation import drawn_users, per_user_tables
-from shelftalk.studies.token_budget.run import samples_for
+from shelftalk.studies.token_budget.run import BudgetRun, prepare
+from shelftalk.studies.token_budget.training import samples_for, trained_tasks
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
@@ -34,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> VariantRun:
+def run(folder: Path) -> BudgetRun:
     world = save_world(tiny_world(users=30, items=50), folder / "data")
     experiment = load_experiment(write_experiment(folder / "tiny.toml", world))
     run = run_of(Variant("all on", {}, experiment), 7, folder)
@@ -42,30 +44,25 @@ def run(folder: Path) -> VariantRun:
     return run
 
 
-def mixture(run: VariantRun, **weights: float) -> VariantRun:
+def mixture(run: BudgetRun, **weights: float) -> BudgetRun:
     """The same run with other weights."""
     tasks = {
         name: s.model_copy(update={"weight": weights.get(name, s.weight)})
-        for name, s in run.variant.experiment.tasks.items()
+        for name, s in run.experiment.tasks.items()
     }
-    return VariantRun(
-        Variant("other", {}, run.variant.experiment.model_copy(update={"tasks": tasks})),
-        run.seed,
-        run.folder,
-        run.shared,
-    )
+    return replace(run, name="other", experiment=run.experiment.model_copy(update={"tasks": tasks}))
 
 
 @pytest.fixture(scope="module")
-def split(run: VariantRun) -> Split:
-    return run.parts.split
+def split(run: BudgetRun) -> Split:
+    return run.open().split
 
 
-def test_mixtures_get_the_same_tokens_up_to_one_sample(run: VariantRun) -> None:
+def test_mixtures_get_the_same_tokens_up_to_one_sample(run: BudgetRun) -> None:
     lean = mixture(run, masked_items=0, masked_language=0, pairwise_preference=0, ranking=0)
     for each in (run, lean):
-        backbone = new_backbone(each.parts)
-        taken = samples_for(each.parts, backbone, BUDGET)
+        backbone = new_backbone(each.open())
+        taken = samples_for(each.open(), backbone, BUDGET)
         samples = [sample for epoch in taken.epochs for sample in epoch]
         assert taken.tokens == sum(map(len, samples)) == sum(taken.tokens_by_task.values())
         assert BUDGET <= taken.tokens < BUDGET + len(samples[-1])
@@ -75,12 +72,13 @@ def test_mixtures_get_the_same_tokens_up_to_one_sample(run: VariantRun) -> None:
 
 
 def test_the_samples_are_the_mixtures_own_epochs_in_their_order_and_the_last_one_is_cut(
-    run: VariantRun,
+    run: BudgetRun,
 ) -> None:
-    found = run.parts
-    backbone = new_backbone(found)
-    taken = samples_for(found, backbone, BUDGET)
-    trained = [task for name, task in found.tasks.items() if run.experiment.tasks[name].weight > 0]
+    opened = run.open()
+    backbone = new_backbone(opened)
+    taken = samples_for(opened, backbone, BUDGET)
+    trained = list(trained_tasks(opened).values())
+    assert [task.name for task in trained] == [n for n, s in run.experiment.tasks.items() if s.weight > 0]
     whole = [
         backbone.encode_samples(epoch_samples(trained, number, run.seed))
         for number in range(len(taken.epochs))
@@ -92,22 +90,20 @@ def test_the_samples_are_the_mixtures_own_epochs_in_their_order_and_the_last_one
         assert all(np.array_equal(one.ids, other.ids) for one, other in zip(ours, theirs, strict=False))
 
 
-def test_a_mixture_without_samples_is_refused_and_not_looked_for_without_end(run: VariantRun) -> None:
-    nothing = mixture(run, **dict.fromkeys(run.variant.experiment.tasks, 0))
+def test_a_mixture_without_samples_is_refused_instead_of_sought_without_end(run: BudgetRun) -> None:
+    nothing = mixture(run, **dict.fromkeys(run.experiment.tasks, 0))
     with pytest.raises(SettingsError, match="no samples"):
-        samples_for(nothing.parts, new_backbone(run.parts), BUDGET)
+        samples_for(nothing.open(), new_backbone(run.open()), BUDGET)
 
 
 def test_runs_share_the_split_whatever_their_seed_and_the_index_within_one(
-    run: VariantRun, folder: Path
+    run: BudgetRun, folder: Path
 ) -> None:
-    other = run_of(run.variant, 8, folder)
+    other = run_of(Variant("all on", {}, run.experiment), 8, folder)
     prepare(other)
     assert other.shared != run.shared
-    assert other.parts.split.fingerprint() == run.parts.split.fingerprint()
-    wider = run.variant.experiment.model_copy(
-        update={"nano": run.experiment.nano.model_copy(update={"width": 64})}
-    )
+    assert other.open().split.fingerprint() == run.open().split.fingerprint()
+    wider = run.experiment.model_copy(update={"nano": run.experiment.nano.model_copy(update={"width": 64})})
     assert run_of(Variant("wider", {}, wider), 7, folder).shared == run.shared
 
 
@@ -115,13 +111,15 @@ def test_the_users_are_drawn_once_for_all_tasks_and_ratings_among_theirs(split: 
     from shelftalk.baselines.bias import fit_global_mean
 
     ids = [split.dataset.user_ids[position] for position in drawn_users(split, "validation", 12, 3)]
-    asked: dict[str, int] = {}
+    numbers: dict[str, int] = {}
 
-    def announce(requests: Mapping[TaskName, Sequence[Request]]) -> None:
-        asked.update({task: len(wanted) for task, wanted in requests.items()})
+    def on_requests(requests: Mapping[TaskName, Sequence[Request]]) -> None:
+        numbers.update({task: len(of_task) for task, of_task in requests.items()})
 
-    tables = per_user_tables(fit_popularity(split), split, "validation", users=12, seed=3, announce=announce)
-    assert asked == {"retrieval": 12, "ranking": 12}
+    tables = per_user_tables(
+        fit_popularity(split), split, "validation", users=12, seed=3, on_requests=on_requests
+    )
+    assert numbers == {"retrieval": 12, "ranking": 12}
     assert tables["retrieval"]["user"].to_list() == tables["ranking"]["user"].to_list() == ids
     rated = per_user_tables(fit_global_mean(split), split, "test", users=12, ratings=4, seed=3)["rating"]
     assert len(rated) == 4 and set(rated["user"]) <= set(ids)

@@ -1,4 +1,4 @@
-"""A grid file is checked to the last variant before anything runs, and each refusal names what to mend."""
+"""A grid file is checked to the last variant before anything runs, and each refusal names what to correct."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from shelftalk.errors import (
     UnknownSetting,
 )
 from shelftalk.experiment import Experiment
-from shelftalk.studies.ablation.grid import Grid, effective, load_grid, read_seeds
+from shelftalk.studies.ablation.grid import Grid, load_grid, read_seeds
+from shelftalk.studies.token_budget.run import relevant_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def grid_of(folder: Path, text: str) -> Grid:
@@ -74,7 +75,7 @@ def test_what_is_given_on_the_command_line_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "said"),
+    ("text", "kind", "message"),
     [
         ("", SettingsError, "has no variants"),
         ("[ablation]\ntoken = 5\n" + TWO, UnknownSetting, 'did you mean "tokens"'),
@@ -105,15 +106,15 @@ def test_what_is_given_on_the_command_line_wins(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_the_remedy(
-    tmp_path: Path, text: str, kind: type[ShelftalkError], said: str
+    tmp_path: Path, text: str, kind: type[ShelftalkError], message: str
 ) -> None:
     with pytest.raises(kind) as refused:
         grid_of(tmp_path, text)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("fault", ["nano.heads = 5", "tasks.rating.weight = -1"])
-def test_a_wrong_setting_is_to_be_mended_in_the_file_that_holds_it(tmp_path: Path, fault: str) -> None:
+def test_a_wrong_setting_names_the_file_that_holds_it(tmp_path: Path, fault: str) -> None:
     (tmp_path / "base.toml").write_text('name = "base"\n')
     base = '[ablation]\nexperiment = "base.toml"\n'
     with pytest.raises(
@@ -152,19 +153,19 @@ def test_settings_of_a_model_that_is_not_trained_make_no_other_variant(tmp_path:
     for rest in unread:
         with pytest.raises(SettingsError, match='the variants "a" and "b" are the same experiment'):
             grid_of(tmp_path, f'[[variant]]\nname = "a"\n{rest}')
-    assert effective(Experiment(nano={"width": 64})) != effective(Experiment())
+    assert relevant_settings(Experiment(nano={"width": 64})) != relevant_settings(Experiment())
     gpt2 = Experiment(pretrained={"name": "gpt2"})
     assert (
-        effective(gpt2)
-        != effective(Experiment(pretrained={"name": "gpt2", "random_weights": True}))
-        != effective(Experiment())
+        relevant_settings(gpt2)
+        != relevant_settings(Experiment(pretrained={"name": "gpt2", "random_weights": True}))
+        != relevant_settings(Experiment())
     )
 
 
 def test_the_length_of_training_is_the_budgets_and_makes_no_variant() -> None:
     longer = Experiment(training={"epochs": 9, "patience": 7, "max_steps": 4})
-    assert effective(longer) == effective(Experiment())
-    assert effective(Experiment(training={"learning_rate": 0.1})) != effective(Experiment())
+    assert relevant_settings(longer) == relevant_settings(Experiment())
+    assert relevant_settings(Experiment(training={"learning_rate": 0.1})) != relevant_settings(Experiment())
 
 
 def test_seeds_that_are_no_numbers_are_refused() -> None:
@@ -176,7 +177,7 @@ def test_seeds_that_are_no_numbers_are_refused() -> None:
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "experiments/ablations").glob("*.toml")), ids=lambda path: path.stem
 )
-def test_every_grid_that_comes_along_loads_and_says_what_it_is_for(path: Path) -> None:
+def test_every_bundled_grid_loads_and_says_what_it_is_for(path: Path) -> None:
     grid = load_grid(path)
     assert grid.variants and path.read_text("utf-8").startswith("#")
     assert f"experiments/ablations/{path.name}" in path.read_text("utf-8"), "the command that runs it"

@@ -1,5 +1,5 @@
-"""The intervals hold the truth as often as they say, under noise of the users and of the seeds; p-values are
-adjusted."""
+"""The intervals cover the truth as often as they claim, under noise of the users and of the seeds; p-values
+are adjusted."""
 
 from __future__ import annotations
 
@@ -51,9 +51,8 @@ def test_the_noise_of_the_seeds_is_what_variants_and_seeds_do_not_explain() -> N
     noise = pooled_noise(values)
     assert noise is not None and noise.freedom == 2
     variance = (4 * (1 / 6) ** 2 + 2 * (1 / 3) ** 2) / 2
-    assert noise.deviation == pytest.approx(
-        np.sqrt(2 * variance / 2)
-    )  # of a difference of two means over two seeds
+    # of a difference of two means over two seeds
+    assert noise.deviation == pytest.approx(np.sqrt(2 * variance / 2))
 
 
 def test_of_two_variants_the_noise_is_the_spread_of_their_differences() -> None:
@@ -66,11 +65,11 @@ def test_of_two_variants_the_noise_is_the_spread_of_their_differences() -> None:
 def test_users_who_are_all_alike_leave_students_interval_over_the_seeds() -> None:
     differences = np.array([0.1, 0.4, 0.2])
     first, second = np.tile(differences[:, None], (1, 50)), np.zeros((3, 50))
-    found = gap(tables(first), tables(second), "ndcg@10", resamples=40_000)
+    result = gap(tables(first), tables(second), "ndcg@10", resamples=40_000)
     reach = 4.3027 * differences.std(ddof=1) / np.sqrt(3)  # Student's t at .975 with 2 degrees of freedom
     mean = differences.mean()
-    assert found.value == pytest.approx(mean) and found.per_seed == pytest.approx(differences.tolist())
-    assert (found.low, found.high) == (
+    assert result.value == pytest.approx(mean) and result.per_seed == pytest.approx(differences.tolist())
+    assert (result.low, result.high) == (
         pytest.approx(mean - reach, abs=0.03),
         pytest.approx(mean + reach, abs=0.03),
     )
@@ -79,34 +78,34 @@ def test_users_who_are_all_alike_leave_students_interval_over_the_seeds() -> Non
 def test_seeds_that_all_agree_leave_the_interval_over_the_users() -> None:
     one = np.random.default_rng(0).normal(0.2, 1, 400)
     first, second = np.tile(one, (3, 1)), np.zeros((3, 400))
-    found = gap(tables(first), tables(second), "ndcg@10", resamples=4000)
+    result = gap(tables(first), tables(second), "ndcg@10", resamples=4000)
     reach = 1.96 * one.std() / np.sqrt(400)
-    assert (found.low, found.high) == (
+    assert (result.low, result.high) == (
         pytest.approx(one.mean() - reach, abs=0.01),
         pytest.approx(one.mean() + reach, abs=0.01),
     )
-    assert (found.users.low, found.users.high) == (
-        pytest.approx(found.low, abs=0.01),
-        pytest.approx(found.high, abs=0.01),
+    assert (result.users.low, result.users.high) == (
+        pytest.approx(result.low, abs=0.01),
+        pytest.approx(result.high, abs=0.01),
     )
 
 
 def test_one_seed_speaks_of_users_alone() -> None:
     rng = np.random.default_rng(1)
     first, second = rng.normal(0.3, 1, (1, 300)), rng.normal(0, 1, (1, 300))
-    found = gap(tables(first), tables(second), "ndcg@10")
-    assert (found.low, found.high) == (
-        pytest.approx(found.users.low, abs=0.02),
-        pytest.approx(found.users.high, abs=0.02),
+    result = gap(tables(first), tables(second), "ndcg@10")
+    assert (result.low, result.high) == (
+        pytest.approx(result.users.low, abs=0.02),
+        pytest.approx(result.users.high, abs=0.02),
     )
 
 
 def test_rmse_is_the_root_of_each_seeds_own_mean() -> None:
     squares = [np.array([[4.0, 0.0], [16.0, 2.0]]), np.array([[1.0, 1.0], [1.0, 1.0]])]
     first, second = (tables(square, "squared_error") for square in squares)
-    found = gap(first, second, "rmse")
-    assert found.per_seed == pytest.approx((np.sqrt(2) - 1, 3 - 1))
-    assert found.value == pytest.approx((np.sqrt(2) + 1) / 2)
+    result = gap(first, second, "rmse")
+    assert result.per_seed == pytest.approx((np.sqrt(2) - 1, 3 - 1))
+    assert result.value == pytest.approx((np.sqrt(2) + 1) / 2)
 
 
 @pytest.mark.parametrize("seed_noise", [0.0, 0.05])
@@ -118,10 +117,10 @@ def test_a_null_is_seldom_taken_for_an_effect(seed_noise: float) -> None:
     assert 2 <= missed <= 20  # 10 expected of 200; over users alone it would be 34 under the noisy seeds
 
 
-def test_a_planted_effect_is_found() -> None:
+def test_a_planted_effect_is_result() -> None:
     rng = np.random.default_rng(3)
-    found = [interval(drawn(rng, 6, 200, 0.02, shift=0.25), rng)[0] > 0 for _ in range(40)]
-    assert sum(found) >= 36
+    result = [interval(drawn(rng, 6, 200, 0.02, shift=0.25), rng)[0] > 0 for _ in range(40)]
+    assert sum(result) >= 36
 
 
 def test_a_planted_effect_has_a_small_p_and_a_null_has_not() -> None:

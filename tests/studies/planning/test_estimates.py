@@ -35,12 +35,12 @@ def fit(plain: Trace = BATCH, spare: Trace = SPARE, **settings: Any) -> Fit:
 
 
 def test_adamw_holds_sixteen_bytes_for_each_weight() -> None:
-    found = fit().memory()
-    assert (found.weights, found.gradients, found.optimizer) == (WEIGHTS, WEIGHTS, 2 * WEIGHTS)
-    assert found.peak == GB + 3 * WEIGHTS + 21 * GB
+    result = fit().memory()
+    assert (result.weights, result.gradients, result.optimizer) == (WEIGHTS, WEIGHTS, 2 * WEIGHTS)
+    assert result.peak == GB + 3 * WEIGHTS + 21 * GB
 
 
-def test_accumulated_gradients_stand_beside_the_activations() -> None:
+def test_accumulated_gradients_are_kept_beside_the_activations() -> None:
     assert fit(gradient_accumulation=2).memory().peak - fit().memory().peak == WEIGHTS
 
 
@@ -55,28 +55,31 @@ def test_frozen_weights_have_neither_gradients_nor_a_place_in_the_optimizer() ->
     ).model
     model.requires_grad_(False)
     model.model.norm.requires_grad_(True)
-    found = memory.training_memory(model, BATCH, GB, "adamw", 1)
-    assert (found.weights, found.gradients, found.optimizer) == (WEIGHTS, 4 * 32, 2 * 4 * 32)
+    result = memory.training_memory(model, BATCH, GB, "adamw", 1)
+    assert (result.weights, result.gradients, result.optimizer) == (WEIGHTS, 4 * 32, 2 * 4 * 32)
 
 
 def test_several_gpus_divide_weights_gradients_optimizer_and_the_rows_of_a_batch() -> None:
-    found = fit().each_of(8)
+    result = fit().each_of(8)
     whole_layers = memory.GATHERED * 4 * memory.largest_layer(MODEL)
-    assert (found.weights - whole_layers, found.gradients, found.optimizer) == (
+    assert (result.weights - whole_layers, result.gradients, result.optimizer) == (
         WEIGHTS / 8,
         WEIGHTS / 8,
         2 * WEIGHTS / 8,
     )
-    assert (found.activations, found.logits) == (20 * GB * 2 / 16, GB * 2 / 16)  # two of sixteen rows
+    assert (result.activations, result.logits) == (20 * GB * 2 / 16, GB * 2 / 16)  # two of sixteen rows
     assert memory.smaller(BATCH, 3).samples == 6  # who has most
 
 
 def test_what_cannot_be_spread_is_planned_whole_on_every_gpu() -> None:
-    found = fit(optimizer="adafactor").each_of(8)
-    assert (found.weights, found.gradients) == (WEIGHTS, 2 * WEIGHTS)
-    assert (found.activations, found.logits) == (20 * GB * 2 / 16, GB * 2 / 16)
-    asked, alone = fit(validation_users=100).each_of(8), fit().each_of(8)
-    assert (asked.weights, asked.optimizer) == (WEIGHTS, 2 * WEIGHTS) and asked.peak > alone.peak
+    result = fit(optimizer="adafactor").each_of(8)
+    assert (result.weights, result.gradients) == (WEIGHTS, 2 * WEIGHTS)
+    assert (result.activations, result.logits) == (20 * GB * 2 / 16, GB * 2 / 16)
+    replicated, alone = fit(validation_users=100).each_of(8), fit().each_of(8)
+    assert (replicated.weights, replicated.optimizer) == (
+        WEIGHTS,
+        2 * WEIGHTS,
+    ) and replicated.peak > alone.peak
 
 
 def test_adapters_or_several_gpus_are_named_where_no_other_setting_helps() -> None:
@@ -144,14 +147,13 @@ def busy_clock(monkeypatch: pytest.MonkeyPatch, passed: float, thread: float, pr
 def test_other_work_on_the_machine_does_not_lengthen_the_estimate(
     passed: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    busy_clock(
-        monkeypatch, passed, thread=0.9, process=1.9
-    )  # of two threads: the other worked a second beside this one's 0.9
+    # of two threads: the other worked a second beside this one's 0.9
+    busy_clock(monkeypatch, passed, thread=0.9, process=1.9)
     backbone = build_nano(
         ["some text"], ["<i_1>"], NanoSettings(vocabulary=300, width=32, layers=1, heads=2), 0
     )
     step, rate = (
-        time.tried_out(backbone, [[like(20, 5, 2)]] * 3, TrainingSettings()),
+        time.measured_step(backbone, [[like(20, 5, 2)]] * 3, TrainingSettings()),
         time.measured_rate(bf16=False),
     )
     assert step.seconds == pytest.approx(0.95) and step.passed == pytest.approx(passed)
@@ -164,13 +166,13 @@ def test_a_thread_that_leads_alone_is_not_shared_out(monkeypatch: pytest.MonkeyP
     assert time.timed(lambda: None).seconds == pytest.approx(1.0)
 
 
-def test_a_machine_that_was_busy_is_told_and_a_quiet_one_is_not() -> None:
+def test_a_machine_that_was_busy_is_reported_and_an_idle_one_is_not() -> None:
     assert time.other_work(1.05) == ""
     assert "busy with other work meanwhile (5.2 seconds passed for each" in time.other_work(5.2)
 
 
 @pytest.mark.parametrize(("optimizer", "checkpointing"), [("adamw", False), ("adafactor", True)])
-def test_steps_are_tried_out_with_the_optimizer_and_checkpointing_of_the_settings(
+def test_steps_are_measured_step_with_the_optimizer_and_checkpointing_of_the_settings(
     optimizer: str, checkpointing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stepped: list[type] = []
@@ -196,7 +198,7 @@ def test_steps_are_tried_out_with_the_optimizer_and_checkpointing_of_the_setting
     settings = TrainingSettings.model_validate(
         {"optimizer": optimizer, "gradient_checkpointing": checkpointing}
     )
-    assert 0 < time.tried_out(backbone, [[like(20, 5, 2)] * 3], settings).seconds < 60
+    assert 0 < time.measured_step(backbone, [[like(20, 5, 2)] * 3], settings).seconds < 60
     assert stepped == [{"adamw": torch.optim.AdamW, "adafactor": Adafactor}[optimizer]] * 2
     assert spared == [backbone.model] * checkpointing
 

@@ -15,6 +15,7 @@ from shelftalk import stages
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.fresh_backbone import new_backbone
+from shelftalk.models.precision import product_type
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
@@ -23,10 +24,10 @@ from shelftalk.studies.planning.gpus import GPUS
 from shelftalk.studies.planning.memory import trainable
 from shelftalk.studies.planning.plan import (
     HERE,
-    TOGETHER,
+    SCALING,
     Hardware,
     Plan,
-    backbone_adapted_otherwise,
+    alternative_backbone,
     backbone_to_plan,
     plan,
     typical_and_largest,
@@ -73,7 +74,7 @@ def some(world: Path) -> Plan:
 
 @pytest.fixture(scope="module")
 def real(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """What a run of the planned experiment finds before training."""
+    """A run of the planned experiment, before training."""
     settings, folder = experiment(world), RunFolder(tmp_path_factory.mktemp("real"))
     stages.prepare(folder, settings)
     stages.index(folder, settings)
@@ -81,9 +82,9 @@ def real(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_counts_and_lengths_are_those_of_the_real_run(real: Run, planned: Plan) -> None:
-    """All users are looked at, so that only what chance draws differs, wordings, windows and masks: lengths
-    lie between those of five real epochs, or at most 15 % beyond; of tasks with a handful of samples the
-    counts alone are compared."""
+    """All users are counted, so that only what is drawn at random differs, templates, windows and masks:
+    lengths lie between those of five real epochs, or at most 15 % beyond; of tasks with a handful of samples
+    the counts alone are compared."""
     tasks, backbone = [task for task in real.tasks.values() if task.settings.weight > 0], new_backbone(real)
     epochs: list[dict[str, list[Encoded]]] = [{name: [] for name in planned.tasks} for _ in range(5)]
     for number, epoch in enumerate(epochs):
@@ -111,7 +112,7 @@ def test_counts_and_lengths_are_those_of_the_real_run(real: Run, planned: Plan) 
 
 
 def test_the_samples_of_all_users_are_those_of_the_first_epoch(real: Run) -> None:
-    """What the planner looks at is made as training makes it: weights, shares of weights and chance."""
+    """The planner counts the samples that training makes: weights, shares of weights and random draws."""
     backbone = new_backbone(real)
     first = [
         sample
@@ -119,8 +120,8 @@ def test_the_samples_of_all_users_are_those_of_the_first_epoch(real: Run) -> Non
         if task.settings.weight > 0
         for sample in backbone.encode_samples(task.samples(0))
     ]
-    looked_at = count_samples(real, backbone, 10**6).samples
-    assert [sample.ids.tolist() for sample in looked_at] == [sample.ids.tolist() for sample in first]
+    counted = count_samples(real, backbone, 10**6).samples
+    assert [sample.ids.tolist() for sample in counted] == [sample.ids.tolist() for sample in first]
 
 
 def test_histories_cut_are_counted_by_hand(real: Run, planned: Plan, some: Plan) -> None:
@@ -129,8 +130,8 @@ def test_histories_cut_are_counted_by_hand(real: Run, planned: Plan, some: Plan)
     assert planned.tasks["retrieval"]["histories cut"] == 0
 
 
-def test_some_users_stand_for_all(planned: Plan, some: Plan) -> None:
-    assert "20 of 40 users" in some.looked_at and "All 40 users" in planned.looked_at
+def test_some_users_represent_all(planned: Plan, some: Plan) -> None:
+    assert "20 of 40 users" in some.counted and "all 40 users" in planned.counted
     for name, row in planned.tasks.items():
         assert some.tasks[name]["samples"] == pytest.approx(row["samples"], rel=0.35), name
 
@@ -151,19 +152,24 @@ def test_the_plan_has_all_its_parts_and_survives_json(planned: Plan) -> None:
     assert one["cost"] == pytest.approx(one["hours"] * 2.0) and eight["cost"] == pytest.approx(
         eight["hours"] * 8 * 2.0
     )
-    assert eight["hours"] * 8 * TOGETHER == pytest.approx(one["hours"])
+    assert eight["hours"] * 8 * SCALING == pytest.approx(one["hours"])
     assert values["refused"] == [] and any("are estimates" in sentence for sentence in values["assumptions"])
 
 
+def test_a_gpu_is_planned_with_its_own_padding_and_this_processor_with_its(planned: Plan, some: Plan) -> None:
+    """In fp32 a processor pads to fewer tokens than a GPU; in half precision both pad alike."""
+    gpu, here = some.memory["one GPU, full"], some.memory[HERE]
+    assert gpu["activations"] > here["activations"] and gpu["logits"] > here["logits"]
+    gpu, here = planned.memory["one GPU, full"], planned.memory[HERE]
+    if product_type("auto", "decoder-only") == torch.bfloat16:
+        assert (gpu["activations"], gpu["logits"]) == (here["activations"], here["logits"])
+
+
 def test_a_pretrained_t5_is_planned_without_any_of_its_weights(world: Path, flan: str) -> None:
-    found = plan(
-        experiment(world, pretrained={"name": flan}, **T5), Hardware()
-    )  # the folder holds no weights
-    assert (
-        found.model["family"] == "encoder-decoder"
-        and found.model["trained context"] == 512
-        and not found.refused
-    )
+    # the folder holds no weights
+    result = plan(experiment(world, pretrained={"name": flan}, **T5), Hardware())
+    assert result.model["family"] == "encoder-decoder" and result.model["trained context"] == 512
+    assert not result.refused
 
 
 def lora(flan: str) -> dict[str, Any]:
@@ -178,28 +184,26 @@ def lora(flan: str) -> dict[str, Any]:
 
 def test_adapters_are_planned_as_they_are_made(world: Path, flan: str, tmp_path: Path) -> None:
     settings = experiment(world, pretrained=lora(flan), **T5)
-    found, folder = plan(settings, Hardware(lora_rank=9)), RunFolder(tmp_path)
+    result, folder = plan(settings, Hardware(lora_rank=9)), RunFolder(tmp_path)
     stages.prepare(folder, settings)
     stages.index(folder, settings)
     model = new_backbone(Run(folder, settings)).model
     trained = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
-    assert found.model["trainable, LoRA, rank 3"] == trained < found.model["trainable, full"] / 2
-    assert found.model["parameters"] == sum(weight.numel() for weight in model.parameters())
-    adapted, full, here = found.memory.values()
+    assert result.model["trainable, LoRA, rank 3"] == trained < result.model["trainable, full"] / 2
+    assert result.model["parameters"] == sum(weight.numel() for weight in model.parameters())
+    adapted, full, here = result.memory.values()
     assert (
         adapted["gradients"] == 4 * trained == adapted["optimizer"] / 2 and here["gradients"] == 4 * trained
     )
     assert (
-        adapted["weights"] == 4 * found.model["parameters"]
-        and full["gradients"] == 4 * found.model["trainable, full"]
+        adapted["weights"] == 4 * result.model["parameters"]
+        and full["gradients"] == 4 * result.model["trainable, full"]
     )
-    assert [row["training"] for row in found.times] == ["LoRA, rank 3", "full", "LoRA, rank 3"]
+    assert [row["training"] for row in result.times] == ["LoRA, rank 3", "full", "LoRA, rank 3"]
 
 
-def test_full_training_is_compared_with_adapters_of_the_rank_that_was_asked_for(
-    world: Path, flan: str, real: Run
-) -> None:
-    run = Run(real.run, experiment(world, pretrained={"name": flan}, **T5))
+def test_full_training_is_compared_with_adapters_of_the_given_rank(world: Path, flan: str, real: Run) -> None:
+    run = Run(real.folder, experiment(world, pretrained={"name": flan}, **T5))
     model = backbone_to_plan(run).model
     shapes = [
         part.weight.shape
@@ -208,11 +212,11 @@ def test_full_training_is_compared_with_adapters_of_the_rank_that_was_asked_for(
     ]
     trained = {}
     for rank in (2, 4):
-        other = backbone_adapted_otherwise(run, rank)
+        other = alternative_backbone(run, rank)
         assert other is not None
         trained[rank] = sum(shape.numel() for shape in trainable(other.model))
     assert trained[4] - trained[2] == 2 * sum(map(sum, shapes))
-    assert backbone_adapted_otherwise(real, 4) is None  # the nano model takes none
+    assert alternative_backbone(real, 4) is None  # the nano model takes none
 
 
 def test_rows_that_samples_share_are_planned_as_they_are_packed(world: Path, real: Run) -> None:
@@ -222,9 +226,9 @@ def test_rows_that_samples_share_are_planned_as_they_are_packed(world: Path, rea
     assert batches.number == len(steps) < typical_and_largest(samples, 1024).number
     most = max(steps.counts(), key=lambda count: count.targets).targets
     assert sum(int(row.bears_loss.sum()) for row in batches.largest[1]) == most
-    found = plan(experiment(world, training={"row_tokens": 512, "batch_tokens": 1024}), Hardware())
+    result = plan(experiment(world, training={"row_tokens": 512, "batch_tokens": 1024}), Hardware())
     assert (
-        found.training["steps"]
+        result.training["steps"]
         < plan(experiment(world, training={"batch_tokens": 1024}), Hardware()).training["steps"]
     )
 
@@ -234,10 +238,10 @@ def test_hours_of_fp32_follow_from_the_peak_of_fp32(planned: Plan, some: Plan) -
     assert f"{a100.fp32:g} x 10^12 fp32 operations" in some.assumptions[0]
     assert f"{a100.bf16:g} x 10^12 bf16 operations" in planned.assumptions[0]
     hours = [
-        next(row["hours"] for row in found.times if row["where"] == "1 x a100-80gb")
-        for found in (some, planned)
+        next(row["hours"] for row in result.times if row["where"] == "1 x a100-80gb")
+        for result in (some, planned)
     ]
-    tokens = [found.training["tokens of the epochs"] for found in (some, planned)]
+    tokens = [result.training["tokens of the epochs"] for result in (some, planned)]
     slower = (hours[0] / tokens[0]) / (hours[1] / tokens[1])
     assert slower == pytest.approx(a100.bf16 / a100.fp32, rel=0.3)
 
@@ -253,10 +257,10 @@ def test_each_thing_that_cannot_work_is_refused_in_a_sentence(world: Path, flan:
         "decoding": {"beams": 5},
         "training": {"precision": "fp16", "judged_by": ["rating"], "row_tokens": 512},
     }
-    found = plan(experiment(unrated, **merged({"pretrained": {"name": flan}, **T5}, changes)), Hardware())
+    result = plan(experiment(unrated, **merged({"pretrained": {"name": flan}, **T5}, changes)), Hardware())
     for words in ("overflow fp16", "decoding.beams = 20", "training.judged_by names no task", NO_SHARED_ROWS):
-        assert len([sentence for sentence in found.refused if words in sentence]) == 1, words
-    assert len(found.refused) == 4
+        assert len([sentence for sentence in result.refused if words in sentence]) == 1, words
+    assert len(result.refused) == 4
 
 
 def test_samples_that_an_encoder_decoder_cannot_learn_from_are_refused_before_anything_is_written(
@@ -287,11 +291,11 @@ def test_the_command_prints_tables_or_json_and_fails_where_something_is_refused(
     refused = write_experiment(
         world.parent / "refused.toml", world, pretrained={"name": flan}, training={"precision": "fp16"}, **T5
     )
-    told = call("plan", refused, "--price", "2")
-    assert told.exit_code == 2 and "Refused: T5 was trained in bf16" in told.stdout
+    printed = call("plan", refused, "--price", "2")
+    assert printed.exit_code == 2 and "Refused: T5 was trained in bf16" in printed.stdout
     assert (
-        "memory at the highest moment" in told.stdout
-        and "this machine" in told.stdout
-        and "cost" in told.stdout
+        "memory at the highest moment" in printed.stdout
+        and "this machine" in printed.stdout
+        and "cost" in printed.stdout
     )
     assert call("plan", file, "--gpu", "a100").exit_code == 2

@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", params=[0, 1, 2])
-def asked(request):
+def generated(request):
     """A world, its split and questions about it, for each of three seeds."""
     world = make_world(WorldSettings(), request.param)
     split = split_leave_one_out(world.dataset, SplitSettings(ranking_negatives=9), request.param)

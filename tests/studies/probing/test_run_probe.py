@@ -84,18 +84,18 @@ def test_item_knn_is_above_chance_where_there_is_something_to_know(split):
 def test_the_command_asks_before_and_after_alignment_and_spends_no_look_at_the_test_part(run):
     done = CliRunner().invoke(app, ["probe", "--run", str(run.path), "--questions", "40", "--json"])
     assert done.exit_code == 0, done.output
-    found = json.loads(done.stdout)
-    asked = {(row["model"], row["way"]) for row in found["accuracy"]}
+    record = json.loads(done.stdout)
+    measured = {(row["model"], row["way"]) for row in record["accuracy"]}
     for model in ("before alignment", "aligned"):
         assert {
             (model, way) for way in ("retrieval", "masked_items", "masked_language", "pairwise_preference")
-        } <= asked
-    assert {"item_knn", "popularity"} <= {model for model, _ in asked}
-    assert {(row["first"], row["second"]) for row in found["differences"]} == {
+        } <= measured
+    assert {"item_knn", "popularity"} <= {model for model, _ in measured}
+    assert {(row["first"], row["second"]) for row in record["differences"]} == {
         ("aligned", "before alignment")
     }
     assert run.test_evaluations() == 0
-    assert json.loads((run.path / "probe.json").read_text()) == found
+    assert json.loads((run.path / "probe.json").read_text()) == record
     assert "co-purchase" in (run.path / "probe.md").read_text()
     page = (run.path / "probe.html").read_text()
     assert "co-purchase" in page

@@ -20,7 +20,7 @@ from shelftalk.data.splitting import TEST, VALIDATION, Split
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import load_experiment
 from shelftalk.runtime.progress import OnProgress, silent
-from shelftalk.studies.token_budget.progress import SHARE, SHARES
+from shelftalk.studies.token_budget.progress import STAGE_UNITS, UNITS
 from shelftalk.studies.tuning.search import search
 from shelftalk.studies.tuning.space import Space, load_space
 from shelftalk.studies.tuning.study import claim, tune
@@ -65,7 +65,7 @@ def result(out: Path) -> dict[str, Any]:
 def only_searched(
     file: Path, out: Path, progress: OnProgress = silent, trials: int | None = None
 ) -> list[dict[str, Any]]:
-    """The trials of a search without its finals, told as `told` does."""
+    """The trials of a search without its finals, and without their time."""
     space = space_of(file.parent, trials)
     claim(space, out)
     return [without_time(asdict(trial)) for trial in search(space, out, progress, lambda line: None)]
@@ -75,12 +75,12 @@ def without_time(trial: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in trial.items() if name != "seconds"}
 
 
-def told(found: dict[str, Any]) -> dict[str, Any]:
+def comparable(record: dict[str, Any]) -> dict[str, Any]:
     """What does not depend on the clock or the machine."""
-    trials = [without_time(trial) for trial in found["trials"]]
+    trials = [without_time(trial) for trial in record["trials"]]
     return {
         "trials": trials,
-        **{name: found[name] for name in ("finalists", "chosen", "settings", "sentences")},
+        **{name: record[name] for name in ("finalists", "chosen", "settings", "sentences")},
     }
 
 
@@ -91,14 +91,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def study(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished search, in which asking for anything of the test part is an error; never to be changed."""
+    """A finished search, in which any use of the test part is an error; never to be changed."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("study")
     space_file(folder, world)
     with sealed_test_part():
         called = call("tune", folder / "tiny.toml", folder / "space.toml", "--out", folder / "out", "--json")
     assert called.exit_code == 0, called.output
-    assert told(json.loads(called.stdout)) == told(result(folder / "out"))
+    assert comparable(json.loads(called.stdout)) == comparable(result(folder / "out"))
     return folder
 
 
@@ -109,33 +109,33 @@ def copy_of(study: Path, tmp_path: Path) -> Path:
 
 
 def test_every_trial_has_values_of_the_space_and_says_how_it_ended(study: Path) -> None:
-    found = result(study / "out")
-    assert [trial["number"] for trial in found["trials"]] == [1, 2, 3, 4, 5]
-    for trial in found["trials"]:
+    record = result(study / "out")
+    assert [trial["number"] for trial in record["trials"]] == [1, 2, 3, 4, 5]
+    for trial in record["trials"]:
         assert 1e-4 <= trial["values"]["training.learning_rate"] <= 1e-1
         assert trial["values"]["tasks.masked_items.weight"] in (0.0, 0.5, 1.0) and trial["values"][
             "nano.heads"
         ] in (1, 2)
         assert (trial["state"] == "finished") == (trial["value"] is not None) == (not trial["reason"])
         assert trial["losses"] and trial["seconds"] > 0
-    assert "pruned" in {trial["state"] for trial in found["trials"]}
+    assert "pruned" in {trial["state"] for trial in record["trials"]}
 
 
-def test_a_pruned_trial_was_behind_the_median_of_the_finished_ones(study: Path) -> None:
+def test_a_pruned_trial_was_worse_than_the_median_of_the_finished_ones(study: Path) -> None:
     trials = result(study / "out")["trials"]
     for position, trial in enumerate(trials):
         finished = [other["losses"] for other in trials[:position] if other["state"] == "finished"]
         for number in range(len(trial["losses"]) if finished else 0):
             others = [losses[number] for losses in finished if number < len(losses)]
-            behind = bool(others) and min(trial["losses"][: number + 1]) > np.median(others)
-            assert behind == (trial["state"] == "pruned" and number == len(trial["losses"]) - 1)
+            worse = bool(others) and min(trial["losses"][: number + 1]) > np.median(others)
+            assert worse == (trial["state"] == "pruned" and number == len(trial["losses"]) - 1)
 
 
 def test_the_choice_is_by_the_mean_over_the_seeds_of_the_finals(study: Path) -> None:
-    found = result(study / "out")
-    as_it_is, trial = sorted(found["finalists"], key=lambda finalist: finalist["searched"] is not None)
+    record = result(study / "out")
+    as_it_is, trial = sorted(record["finalists"], key=lambda finalist: finalist["searched"] is not None)
     assert as_it_is["name"] == "as it is" and as_it_is["searched"] is None
-    assert trial["searched"] == max(one["value"] for one in found["trials"] if one["value"] is not None)
+    assert trial["searched"] == max(one["value"] for one in record["trials"] if one["value"] is not None)
     for finalist in (as_it_is, trial):
         tables = [
             study / "out/finals" / f"{finalist['name'].replace(' ', '-')}.seed-{seed}/evaluation"
@@ -146,15 +146,15 @@ def test_the_choice_is_by_the_mean_over_the_seeds_of_the_finals(study: Path) -> 
             sum(values) / 2
         )
         assert [len(list(folder.glob("*.parquet"))) for folder in tables] == [1, 1], (
-            "only the task of the metric is asked"
+            "only the task of the metric is evaluated"
         )
-    assert found["chosen"] == max(found["finalists"], key=lambda finalist: finalist["mean"])["name"]
+    assert record["chosen"] == max(record["finalists"], key=lambda finalist: finalist["mean"])["name"]
 
 
 def test_the_best_experiment_is_the_winner_and_complete(study: Path) -> None:
-    found = result(study / "out")
+    record = result(study / "out")
     best = load_experiment(study / "out/best.toml")
-    chosen = {setting["name"]: setting["chosen"] for setting in found["settings"]}
+    chosen = {setting["name"]: setting["chosen"] for setting in record["settings"]}
     assert best.name == "tiny-tuned"
     assert (best.training.learning_rate, best.nano.heads) == (
         chosen["training.learning_rate"],
@@ -176,7 +176,7 @@ def with_other_test_items(split: Split) -> Split:
     data, candidates = split.dataset, split.candidates["test"].copy()
     items = data.event_item.copy()
     for user, row in enumerate(np.flatnonzero(split.event_part == TEST)):
-        if split.rating_part[row] == VALIDATION:  # a rating that is asked about in validation
+        if split.rating_part[row] == VALIDATION:  # a rating that validation evaluates
             continue
         taken = data.event_item[data.bounds[user] : data.bounds[user + 1]]
         other = np.setdiff1d(
@@ -192,14 +192,14 @@ def with_other_test_items(split: Split) -> Split:
     )
 
 
-def test_the_test_part_is_never_looked_at_and_what_it_holds_changes_nothing(
+def test_the_test_part_is_never_used_and_what_it_holds_changes_nothing(
     study: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not list((study / "out").rglob("test_evaluations.jsonl"))
     divide = stages.split_dataset
     monkeypatch.setattr(stages, "split_dataset", lambda *given: with_other_test_items(divide(*given)))
-    found = only_searched(space_file(tmp_path, world), tmp_path / "out", trials=2)
-    assert found == told(result(study / "out"))["trials"][:2]
+    record = only_searched(space_file(tmp_path, world), tmp_path / "out", trials=2)
+    assert record == comparable(result(study / "out"))["trials"][:2]
     (kept,) = (Split.load(path) for path in (tmp_path / "out/shared").glob("*/dataset"))
     assert kept.retrieval_requests("test")[1] != kept.retrieval_requests("validation")[1]
     assert kept.fingerprint() != Split.load(next((study / "out/shared").glob("*/dataset"))).fingerprint()
@@ -220,21 +220,21 @@ def test_the_same_command_does_nothing_twice_and_more_trials_go_on(study: Path, 
     assert (
         "trials" in done
         and "train" not in done
-        and told(result(copy_of / "out")) == told(result(study / "out"))
+        and comparable(result(copy_of / "out")) == comparable(result(study / "out"))
     )
-    found = only_searched(copy_of / "space.toml", copy_of / "out", trials=6)
-    assert found[:5] == told(result(study / "out"))["trials"] and len(found) == 6
+    record = only_searched(copy_of / "space.toml", copy_of / "out", trials=6)
+    assert record[:5] == comparable(result(study / "out"))["trials"] and len(record) == 6
 
 
 def stopping(trials: int, at_stage: str) -> OnProgress:
-    """Progress that cuts the power in a stage of the trial behind so many."""
+    """Progress that cuts the power in a stage of the trial after so many."""
 
     def progress(stage: str, number: int, total: int, text: str) -> None:
         if (
             stage == "trials"
-            and number // SHARE == trials
+            and number // UNITS == trials
             and f": {at_stage} " in text
-            and number % SHARE > SHARES[at_stage][0]
+            and number % UNITS > STAGE_UNITS[at_stage][0]
         ):
             raise PowerCut
 
@@ -248,7 +248,7 @@ def test_a_search_killed_in_a_trial_runs_it_again_and_ends_as_an_uninterrupted_o
     for before in (0, 2):
         with pytest.raises(PowerCut):
             only_searched(file, tmp_path / "out", stopping(before, "train"))
-    assert only_searched(file, tmp_path / "out") == told(result(study / "out"))["trials"]
+    assert only_searched(file, tmp_path / "out") == comparable(result(study / "out"))["trials"]
 
 
 def test_trials_of_another_search_are_never_mixed(study: Path, copy_of: Path, tmp_path: Path) -> None:
@@ -268,5 +268,5 @@ def test_what_fails_is_a_result_and_only_failures_are_an_error(world: Path, tmp_
         world,
         "[tuning]\ntrials = 2\ntokens = 2000\n[space]\ntraining.learning_rate = { choices = [1e30, 1e35] }\n",
     )
-    with pytest.raises(SettingsError, match="none of 2 trials came through; .*learning_rate"):
+    with pytest.raises(SettingsError, match="none of 2 trials succeeded; .*learning_rate"):
         tune(space_of(tmp_path), tmp_path / "out")

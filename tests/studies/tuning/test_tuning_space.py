@@ -1,4 +1,4 @@
-"""A space is checked to its last value before anything runs, and each refusal names what to mend."""
+"""A space is checked to its last value before anything runs, and each refusal names what to correct."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def space_of(folder: Path, text: str, base: str = "", trials: int | None = None)
 
 def test_a_range_is_of_whole_numbers_where_the_setting_is(tmp_path: Path) -> None:
     text = (
-        RATE
-        + '"tasks.retrieval.max_history" = { low = 10, high = 40, step = 10 }\ntasks.ranking.weight = { low = 0, high = 1 }\n'
+        RATE + '"tasks.retrieval.max_history" = { low = 10, high = 40, step = 10 }\n'
+        "tasks.ranking.weight = { low = 0, high = 1 }\n"
     )
     space = space_of(tmp_path, text + "[space.nano]\nlayers.choices = [2, 4]\n")
-    assert {parameter.name: (parameter.said(), parameter.whole) for parameter in space.parameters} == {
+    assert {parameter.name: (parameter.described(), parameter.whole) for parameter in space.parameters} == {
         "training.learning_rate": ("0.001 to 0.01, log", False),
         "tasks.retrieval.max_history": ("10 to 40, step 10", True),
         "tasks.ranking.weight": ("0 to 1", False),
@@ -45,8 +45,8 @@ def test_a_range_is_of_whole_numbers_where_the_setting_is(tmp_path: Path) -> Non
 
 def test_an_experiment_is_the_base_with_the_values_laid_over_it(tmp_path: Path) -> None:
     space = space_of(tmp_path, RATE, "seed = 9\nnano.width = 64\n")
-    found = space.experiment({"training.learning_rate": 0.005})
-    assert (found.seed, found.nano.width, found.training.learning_rate) == (9, 64, 0.005)
+    changed = space.experiment({"training.learning_rate": 0.005})
+    assert (changed.seed, changed.nano.width, changed.training.learning_rate) == (9, 64, 0.005)
     assert space.experiment({}) == space.base
 
 
@@ -55,7 +55,7 @@ def test_the_number_of_trials_of_the_command_line_wins(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "kind", "said"),
+    ("text", "kind", "message"),
     [
         ("", SettingsError, "has no [space]"),
         ("[tuning]\ntrial = 5\n" + RATE, UnknownSetting, 'did you mean "trials"'),
@@ -117,28 +117,34 @@ def test_the_number_of_trials_of_the_command_line_wins(tmp_path: Path) -> None:
         ),
         ("[space]\ndata.k_core.choices = [1, 5]\n", SettingsError, "trials share data"),
         ("[space]\nseed.choices = [1, 5]\n", SettingsError, "trials share data"),
-        ("[space]\ntraining.epochs.choices = [1, 5]\n", SettingsError, "its place is taken by tuning.tokens"),
+        ("[space]\ntraining.epochs.choices = [1, 5]\n", SettingsError, "tuning.tokens replaces it"),
         ("[space]\nnano.vocabulary.choices = [500, 900]\n", SettingsError, "tuning.prune = false"),
         ("[space]\ntasks.retrieval.targets.choices = [0, 1]\n", SettingsError, "tuning.prune = false"),
         ('[space]\nindex.scheme.choices = ["atomic", "semantic"]\n', SettingsError, "tuning.prune = false"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_with_the_remedy(
-    tmp_path: Path, text: str, kind: type[ShelftalkError], said: str
+    tmp_path: Path, text: str, kind: type[ShelftalkError], message: str
 ) -> None:
     with pytest.raises(kind) as refused:
         space_of(tmp_path, text)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
 
 
 def test_settings_that_change_the_loss_may_be_searched_without_pruning(tmp_path: Path) -> None:
-    text = '[tuning]\nprune = false\n[space]\nindex.scheme.choices = ["atomic", "semantic"]\ntext.fields.choices = [[], ["title"]]\n'
+    text = (
+        '[tuning]\nprune = false\n[space]\nindex.scheme.choices = ["atomic", "semantic"]\n'
+        'text.fields.choices = [[], ["title"]]\n'
+    )
     space = space_of(tmp_path, text)
     assert space.experiment({"index.scheme": "semantic", "text.fields": []}).text.fields == ()
-    assert [parameter.said() for parameter in space.parameters] == ["atomic or semantic", '[] or ["title"]']
+    assert [parameter.described() for parameter in space.parameters] == [
+        "atomic or semantic",
+        '[] or ["title"]',
+    ]
 
 
-def test_a_fault_of_the_experiment_is_told_as_that(tmp_path: Path) -> None:
+def test_a_fault_of_the_experiment_is_reported_as_that(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"^the setting .*; correct it in the experiment file\.$"):
         space_of(tmp_path, RATE, "nano.heads = 5\n")
     with pytest.raises(MissingFile, match="none.toml"):

@@ -17,11 +17,11 @@ from shelftalk.errors import DuplicateName, SettingsError, UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
 from shelftalk.settings import Settings
 from shelftalk.studies.token_budget.dotted_keys import at_path, leaves, nested
-from shelftalk.studies.token_budget.run import effective
+from shelftalk.studies.token_budget.run import relevant_settings
 from shelftalk.studies.token_budget.settings import Seeds
 
 ITEM_KNN = "item_knn"
-"""The row of the table that is no variant and knows no seed."""
+"""The row of the table that is no variant and has no seed."""
 
 
 class AblationSettings(Settings):
@@ -48,9 +48,9 @@ class AblationSettings(Settings):
     baseline: str | None = None
     """Name of the variant that all others are compared with; by default the first."""
     compare_item_knn: bool = False
-    """Whether item_knn, fitted on the base experiment's data, stands in the table too."""
+    """Whether item_knn, fitted on the base experiment's data, is a row of the table too."""
     resamples: int = Field(2000, ge=100)
-    """Bootstrap resamples behind each 95 % interval."""
+    """Bootstrap resamples for each 95 % interval."""
 
 
 class GridFile(Settings):
@@ -68,7 +68,7 @@ class GridFile(Settings):
 
 @dataclass(frozen=True)
 class Variant:
-    """One point of the grid; `settings` is what the file says of it, `experiment` all of it, resolved."""
+    """One point of the grid; `settings` is its table in the file, `experiment` all of it, resolved."""
 
     name: str
     settings: dict[str, Any]
@@ -83,7 +83,7 @@ class Variant:
 @dataclass(frozen=True)
 class Grid:
     """A checked grid: at least one variant, the baseline among them, no two of them alike (see
-    `effective`)."""
+    `relevant_settings`)."""
 
     settings: AblationSettings
     variants: tuple[Variant, ...]
@@ -91,11 +91,8 @@ class Grid:
     @property
     def baseline(self) -> Variant:
         """The variant that the others are compared with."""
-        return next(
-            variant
-            for variant in self.variants
-            if variant.name == (self.settings.baseline or self.variants[0].name)
-        )
+        name = self.settings.baseline or self.variants[0].name
+        return next(variant for variant in self.variants if variant.name == name)
 
     @property
     def others(self) -> tuple[Variant, ...]:
@@ -124,16 +121,16 @@ def load_grid(path: str | Path, seeds: Sequence[int] | None = None, data: str | 
             f'"{path}" has no variants; add a [[variant]] with a name, or a [grid] of lists of values.'
         )
     _check_names(variants, file.ablation)
-    _check_unlike(variants)
+    _check_different(variants)
     return Grid(file.ablation, variants)
 
 
-def read_seeds(said: str) -> tuple[int, ...]:
+def read_seeds(text: str) -> tuple[int, ...]:
     """As in "0,1,2". Raises SettingsError for anything else."""
     try:
-        return tuple(int(seed) for seed in said.split(","))
+        return tuple(int(seed) for seed in text.split(","))
     except ValueError:
-        raise SettingsError(f'--seeds takes whole numbers by comma, as in 0,1,2 (given: "{said}").') from None
+        raise SettingsError(f'--seeds takes whole numbers by comma, as in 0,1,2 (given: "{text}").') from None
 
 
 def _named(file: GridFile) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -150,15 +147,11 @@ def _named(file: GridFile) -> Iterator[tuple[str, dict[str, Any]]]:
                 f"grid.{'.'.join(path)} is not a list of values; write every value to try between [ and ]."
             )
     for values in itertools.product(*(values for _, values in axes)) if axes else ():
-        chosen: dict[str, Any] = {}
-        for (path, _), value in zip(axes, values, strict=True):
-            chosen = laid_over(chosen, at_path(path, value))
-        yield (
-            ", ".join(
-                f"{'.'.join(path)}={_said(value)}" for (path, _), value in zip(axes, values, strict=True)
-            ),
-            chosen,
-        )
+        point = [(path, value) for (path, _), value in zip(axes, values, strict=True)]
+        settings: dict[str, Any] = {}
+        for path, value in point:
+            settings = laid_over(settings, at_path(path, value))
+        yield ", ".join(f"{'.'.join(path)}={_formatted(value)}" for path, value in point), settings
 
 
 def _variant(
@@ -167,61 +160,57 @@ def _variant(
     for key in ("seed", "name"):
         if key in settings:
             raise SettingsError(
-                f'variant "{name}" sets "{key}", which the ablation gives; leave it out (ablation.seeds names the seeds).'
+                f'variant "{name}" sets "{key}", which the ablation gives; leave it out (ablation.seeds '
+                "names the seeds)."
             )
     try:
-        return Variant(
-            name,
-            settings,
-            load_experiment(base, laid_over(dict(common), settings), f'the grid file "{grid}"'),
-        )
+        experiment = load_experiment(base, laid_over(dict(common), settings), f'the grid file "{grid}"')
+        return Variant(name, settings, experiment)
     except SettingsError as error:
-        load_experiment(base)  # a fault of the base itself is told as that
+        load_experiment(base)  # where the base itself is wrong, it raises without the variant's name
         raise type(error)(f'variant "{name}": {error}') from None
 
 
 def _check_names(variants: Sequence[Variant], settings: AblationSettings) -> None:
     folders: dict[str, str] = {}
+    names = [variant.name for variant in variants]
     for variant in variants:
-        if (other := folders.setdefault(variant.folder.lower(), variant.name)) != variant.name or _times(
-            variant.name, variants
-        ) > 1:
+        other = folders.setdefault(variant.folder.lower(), variant.name)
+        if other != variant.name or names.count(variant.name) > 1:
             raise DuplicateName(
                 f'the variants "{other}" and "{variant.name}" would share one folder; give one another name.'
             )
-    names = [variant.name for variant in variants]
     if settings.baseline is not None and settings.baseline not in names:
         raise UnknownPart(
-            f'ablation.baseline names "{settings.baseline}", which is no variant; {nearest(settings.baseline, names)}'
+            f'ablation.baseline names "{settings.baseline}", which is no variant; '
+            f"{nearest(settings.baseline, names)}"
         )
     if settings.compare_item_knn and ITEM_KNN in names:
         raise DuplicateName(
-            f'a variant is named "{ITEM_KNN}" like the model it stands beside; give it another name.'
+            f'a variant is named "{ITEM_KNN}" like the model it is compared with; give it another name.'
         )
 
 
-def _times(name: str, variants: Sequence[Variant]) -> int:
-    return sum(variant.name == name for variant in variants)
-
-
-def _check_unlike(variants: Sequence[Variant]) -> None:
-    """Raises SettingsError where a variant trains nothing, or does what another one does already."""
+def _check_different(variants: Sequence[Variant]) -> None:
+    """Raises SettingsError where a variant trains nothing, or is the same experiment as another one."""
     known: list[tuple[str, dict[str, Any]]] = []
     for variant in variants:
         if not any(task.weight > 0 for task in variant.experiment.tasks.values()):
             raise SettingsError(
-                f'variant "{variant.name}" switches every task off; give one of tasks.*.weight a value above 0.'
+                f'variant "{variant.name}" switches every task off; give one of tasks.*.weight a value above '
+                "0."
             )
-        told = effective(variant.experiment)
+        relevant = relevant_settings(variant.experiment)
         for name, other in known:
-            if other == told:
+            if other == relevant:
                 raise SettingsError(
-                    f'the variants "{name}" and "{variant.name}" are the same experiment; leave one of them out.'
+                    f'the variants "{name}" and "{variant.name}" are the same experiment; leave one of them '
+                    "out."
                 )
-        known.append((variant.name, told))
+        known.append((variant.name, relevant))
 
 
-def _said(value: Any) -> str:
+def _formatted(value: Any) -> str:
     """A value as part of a name."""
     if isinstance(value, bool):
         return "on" if value else "off"

@@ -1,13 +1,13 @@
 """Is a variant better than the baseline? Intervals that cover the users and the seeds, and a paired test.
 
-A difference between two variants is uncertain for two reasons: other users could have been asked, and other
-seeds drawn. The two are crossed, since the same users are asked under every seed. Users are many and are
+A difference between two variants is uncertain for two reasons: other users could have been drawn, and other
+seeds. The two are crossed, since the same users are evaluated under every seed. Users are many and are
 resampled, all seeds of a user together. Seeds are few: of three of them the bootstrap's interval would be
-their range, which holds the truth in 75 of 100 cases. Their part is therefore drawn from Student's t around
+their range, which covers the truth in 75 of 100 cases. Their part is therefore drawn from Student's t around
 the mean over the seeds. Its scale is the spread that is left in the table of variants times seeds when the
 means of both are taken out, pooled over the variants as in a two-way analysis of variance (so it is taken to
-be alike for all of them), and it holds what is peculiar to a user under one seed; so the part of the users is
-cut down to what they show under every seed alike, that nothing is counted twice.
+be alike for all of them), and it includes what is peculiar to a user under one seed; so the part of the
+users is reduced to what all seeds have in common, and nothing is counted twice.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Owen, "The pigeonhole bootstrap",
 Annals of Applied Statistics 1(2), 2007 (crossed factors). Holm, "A simple sequentially rejective multiple
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from shelftalk import seeds as chance
+from shelftalk import seeds as random_streams
 from shelftalk.evaluation.metrics import RATING_COLUMNS
 from shelftalk.evaluation.significance import (
     ROUNDING,
@@ -42,7 +42,7 @@ class Gap:
     seeds, and the value of each seed.
 
     `users` is the same with the seeds taken as given: its interval and its p, that of a paired randomisation
-    test, speak of other users only.
+    test, cover other users only.
     """
 
     value: float
@@ -55,7 +55,7 @@ class Gap:
 
 @dataclass(frozen=True)
 class SeedNoise:
-    """By how much the mean over the seeds of one difference misses that over all seeds: standard deviation,
+    """The standard error that the choice of seeds gives to the mean over the seeds of one difference, and its
     degrees of freedom."""
 
     deviation: float
@@ -63,13 +63,18 @@ class SeedNoise:
 
 
 def pooled_noise(values: np.ndarray) -> SeedNoise | None:
-    """From a metric's values [V, S]: what variants and seeds alone do not explain. None for one seed or one
-    variant."""
+    """From a metric's values [V, S]: the residuals of the additive model variant + seed. None for one seed or
+    one variant.
+
+    deviation = sqrt(2 sum(residuals^2) / freedom / S), freedom = (V - 1)(S - 1)
+    """
     freedom = (values.shape[0] - 1) * (values.shape[1] - 1)
     if freedom == 0:
         return None
-    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
-    return SeedNoise(float(np.sqrt(2 * (left**2).sum() / freedom / values.shape[1])), freedom)
+    residuals = (
+        values - values.mean(axis=1, keepdims=True) - values.mean(axis=0, keepdims=True) + values.mean()
+    )
+    return SeedNoise(float(np.sqrt(2 * (residuals**2).sum() / freedom / values.shape[1])), freedom)
 
 
 def gap(
@@ -91,10 +96,8 @@ def gap(
     sums_a, counts = _sums(first, metric)
     sums_b, others = _sums(second, metric)
     if not np.array_equal(counts, others):
-        raise ValueError(
-            "the tables of two seeds hold unlike many rows per user; compare tables of one split"
-        )
-    rng = chance.generator(seed, "users and seeds", metric)
+        raise ValueError("the tables of two seeds differ in their rows per user; compare tables of one split")
+    rng = random_streams.generator(seed, "users and seeds", metric)
     per_seed = _gaps(np.ones((1, len(counts))), sums_a, sums_b, counts, metric)[0]
     weights = bootstrap_weights(len(counts), resamples, rng)
     resampled = np.concatenate([_gaps(w, sums_a, sums_b, counts, metric) for w in weights])  # [B, S]
@@ -107,10 +110,11 @@ def gap(
 def crossed_interval(
     per_seed: np.ndarray, resampled: np.ndarray, noise: SeedNoise | None, rng: np.random.Generator
 ) -> tuple[float, float, float]:
-    """The 95 % interval of the mean over the seeds, and how often chance alone goes as far from zero as it.
+    """The 95 % interval of the mean over the seeds, and its two-sided p-value: how often chance alone goes as
+    far from zero.
 
     `per_seed` [S]: the difference under each seed; `resampled` [B, S]: the same for users drawn with
-    replacement; without `noise` the users' part is all there is.
+    replacement; without `noise` the users' part is the whole spread.
     """
     middle = per_seed.mean()
     spread = resampled.mean(axis=1) - middle  # [B]
@@ -153,18 +157,18 @@ def _gaps(
 def _sums(tables: Sequence[pl.DataFrame], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """[S, U] per-user sums, users in the order of their ids, and [U] rows per user, which are the same under
     every seed."""
-    found = [sums_per_user(table, [metric]) for table in tables]
-    return np.stack([sums[:, 0] for sums, _ in found]), found[0][1]
+    per_table = [sums_per_user(table, [metric]) for table in tables]
+    return np.stack([sums[:, 0] for sums, _ in per_table]), per_table[0][1]
 
 
 def _mean_table(tables: Sequence[pl.DataFrame], metric: str) -> pl.DataFrame:
     """One row per user and item, the metric's column averaged over the seeds. Raises ValueError for tables of
-    unlike rows."""
+    different rows."""
     column = RATING_COLUMNS.get(metric, metric)
     together = pl.concat([table.select("user", "item", column) for table in tables])
     mean = together.group_by("user", "item").agg(pl.col(column).mean(), seeds=pl.len()).sort("user", "item")
     if (mean["seeds"] != len(tables)).any():
         raise ValueError(
-            "the runs of two seeds were not asked the same users and items; compare runs of one split"
+            "the runs of two seeds were not evaluated on the same users and items; compare runs of one split"
         )
     return mean.drop("seeds")

@@ -25,20 +25,18 @@ COST_TITLES = {
     "training_seconds": "training",
     "tokens_per_second": "tokens/s",
     "peak_gigabytes": "memory",
-    "evaluation_seconds": "asking",
+    "evaluation_seconds": "evaluation",
 }
-
-
 PRINTED_COSTS = ("tokens", "targets", "tokens_per_sample", "epochs_seen", "training_seconds")
 
 
-def write_reports(found: Ablation, out: Path) -> Path:
+def write_reports(result: Ablation, out: Path) -> Path:
     """Write ablation.json, ablation.md and ablation.html into `out`, each renamed into place; returns the
     path of the page."""
     rendered = {
-        "ablation.json": as_json(found),
-        "ablation.md": as_markdown(found),
-        "ablation.html": as_html(found),
+        "ablation.json": as_json(result),
+        "ablation.md": as_markdown(result),
+        "ablation.html": as_html(result),
     }
     for name, text in rendered.items():
         with space_needed(out), beside(out / name) as part:
@@ -46,67 +44,68 @@ def write_reports(found: Ablation, out: Path) -> Path:
     return out / "ablation.html"
 
 
-def as_json(found: Ablation) -> str:
+def as_json(result: Ablation) -> str:
     """The record itself, with what it was measured on."""
-    gaps = [{**asdict(gap), "clear": gap.clear} for gap in found.gaps]
-    return json.dumps({**asdict(found), "gaps": gaps, **origin()}, indent=1, ensure_ascii=False) + "\n"
+    gaps = [{**asdict(gap), "clear": gap.clear} for gap in result.gaps]
+    return json.dumps({**asdict(result), "gaps": gaps, **origin()}, indent=1, ensure_ascii=False) + "\n"
 
 
-def as_markdown(found: Ablation) -> str:
+def as_markdown(result: Ablation) -> str:
     """The tables and the sentences that they need."""
-    return page_of(found.name, lede(found), tables(found), found.sentences)
+    return page_of(result.name, summary(result), tables(result), result.sentences)
 
 
-def as_html(found: Ablation) -> str:
+def as_html(result: Ablation) -> str:
     """One page without any reference to the outside; names of variants are escaped."""
     template = environment().get_template("ablation.html.jinja")
-    panels = [plots.difference_panel(*drawn) for drawn in _drawn(found)]
+    panels = [plots.difference_panel(*plot) for plot in _plots(result)]
     measured_on = origin()
     return template.render(
-        result=found,
-        summary=lede(found),
-        tables=tables(found),
+        result=result,
+        summary=summary(result),
+        tables=tables(result),
         panels=panels,
         origin=measured_on,
         machine=facts(measured_on["machine"]),
     )
 
 
-def lede(found: Ablation) -> str:
+def summary(result: Ablation) -> str:
     """One sentence about what was compared on what."""
-    asked = ", ".join(
+    requests = ", ".join(
         f"{task} {numbers.count(n)} {'ratings' if task == 'rating' else 'users'}"
-        for task, n in found.asked.items()
+        for task, n in result.evaluated.items()
     )
     return (
-        f"{len(found.variants)} variants, seeds {', '.join(map(str, found.seeds))}, {numbers.count(found.tokens)} training tokens each; "
-        f"evaluated on the {found.part} part ({asked}); differences to “{found.baseline}”."
+        f"{len(result.variants)} variants, seeds {', '.join(map(str, result.seeds))}, "
+        f"{numbers.count(result.tokens)} training tokens each; evaluated on the {result.part} part "
+        f"({requests}); differences to “{result.baseline}”."
     )
 
 
-def tables(found: Ablation) -> dict[str, Table]:
+def tables(result: Ablation) -> dict[str, Table]:
     """Title -> table: figures, differences, costs, runs."""
     shown = {
-        "Figures": _figures(found),
-        f"Differences to “{found.baseline}”": _differences(found),
-        "Costs": _costs(found),
+        "Figures": _figures(result),
+        f"Differences to “{result.baseline}”": _differences(result),
+        "Costs": _costs(result),
     }
-    return {**shown, "Runs": _runs(found)}
+    return {**shown, "Runs": _runs(result)}
 
 
-def printed_tables(found: Ablation) -> dict[str, Table]:
+def printed_tables(result: Ablation) -> dict[str, Table]:
     """As `tables`, as much of it as a terminal shows."""
-    shown = tables(found)
+    shown = tables(result)
     return {
         **{title: shown[title] for title in list(shown)[:2]},
-        "Costs, means over the seeds": _costs(found, PRINTED_COSTS),
+        "Costs, means over the seeds": _costs(result, PRINTED_COSTS),
     }
 
 
-def _figures(found: Ablation) -> Table:
-    names = list(found.variants[0].metrics)
+def _figures(result: Ablation) -> Table:
+    names = list(result.variants[0].metrics)
     rows = tuple(
-        (Cell(variant.name), *(_figure(variant, name) for name in names)) for variant in found.variants
+        (Cell(variant.name), *(_figure(variant, name) for name in names)) for variant in result.variants
     )
     return Table(("variant", *map(_metric_title, names)), rows)
 
@@ -121,10 +120,10 @@ def _figure(variant: VariantResult, name: str) -> Cell:
     return Cell(numbers.figure(variant.metrics.get(name)), note)
 
 
-def _differences(found: Ablation) -> Table:
-    names = list(dict.fromkeys(gap.metric for gap in found.gaps))
-    known = {(gap.variant, gap.metric): gap for gap in found.gaps}
-    others = [variant.name for variant in found.variants if variant.name != found.baseline]
+def _differences(result: Ablation) -> Table:
+    names = list(dict.fromkeys(gap.metric for gap in result.gaps))
+    known = {(gap.variant, gap.metric): gap for gap in result.gaps}
+    others = [variant.name for variant in result.variants if variant.name != result.baseline]
     rows = tuple(
         (Cell(other), *(_difference(known.get((other, name))) for name in names)) for other in others
     )
@@ -138,8 +137,8 @@ def _difference(gap: VariantGap | None) -> Cell:
     return Cell(numbers.signed(gap.value), note, gap.clear)
 
 
-def _costs(found: Ablation, names: Sequence[str] = COSTS) -> Table:
-    trained = [variant for variant in found.variants if variant.name != ITEM_KNN]
+def _costs(result: Ablation, names: Sequence[str] = COSTS) -> Table:
+    trained = [variant for variant in result.variants if variant.name != ITEM_KNN]
     rows = tuple(
         (Cell(variant.name), *(Cell(_cost(name, variant.costs[name])) for name in names))
         for variant in trained
@@ -147,8 +146,8 @@ def _costs(found: Ablation, names: Sequence[str] = COSTS) -> Table:
     return Table(("variant", *map(_cost_title, names)), rows)
 
 
-def _runs(found: Ablation) -> Table:
-    names = list(found.variants[0].metrics)
+def _runs(result: Ablation) -> Table:
+    names = list(result.variants[0].metrics)
     costs = ("tokens", "targets", "best_step", "steps", "training_seconds")
     rows = tuple(
         (
@@ -157,7 +156,7 @@ def _runs(found: Ablation) -> Table:
             *(Cell(numbers.figure(row.get(name))) for name in names),
             *(Cell(_cost(name, row[name])) for name in costs),
         )
-        for row in found.runs
+        for row in result.runs
     )
     return Table(("variant", "seed", *map(_metric_title, names), *map(_cost_title, costs)), rows, words=2)
 
@@ -182,13 +181,13 @@ def _metric_title(name: str) -> str:
     return f"{task} {numbers.metric_name(metric)}"
 
 
-def _drawn(found: Ablation) -> list[tuple[str, list[Difference]]]:
+def _plots(result: Ablation) -> list[tuple[str, list[Difference]]]:
     """Heading and differences of each plot; item_knn, which may be far off, would leave no room for what is
     compared."""
-    shown = [gap for gap in found.gaps if gap.variant != ITEM_KNN]
+    shown = [gap for gap in result.gaps if gap.variant != ITEM_KNN]
     names = list(dict.fromkeys(gap.metric for gap in shown))
     return [
-        (_heading(name), [_plain(gap, found.baseline) for gap in shown if gap.metric == name])
+        (_heading(name), [_plain(gap, result.baseline) for gap in shown if gap.metric == name])
         for name in names
     ]
 

@@ -17,19 +17,20 @@ from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.preflight import check_lengths
 from shelftalk.runs import Run
+from shelftalk.studies.token_budget.training import trained_tasks
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import Task
 
 NO_BUDGET = 10_000
-"""Characters that no text beside a name has."""
+"""More characters than any text of an item has."""
 
 
 @dataclass(frozen=True, eq=False)
 class TaskCount:
-    """One task's samples: `samples` of one epoch of the mixture; `prompt` and `targets` [N] tokens before the
-    first that bears loss and tokens that bear it, of those looked at; `too_long` the share beyond the model's
-    trained context; `cut_histories` the share of users with more training items than a prompt shows (0 for a
-    task about items)."""
+    """One task's samples: `samples` is their number in one epoch of the mixture. Of those counted, `prompt`
+    [N] are the tokens before the first that bears loss, `targets` [N] the tokens that bear it, `too_long` the
+    share beyond the model's trained context. `cut_histories` is the share of users with more training items
+    than a prompt shows (0 for a task about items)."""
 
     samples: int
     prompt: np.ndarray
@@ -40,12 +41,13 @@ class TaskCount:
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """`samples`: those looked at, of all tasks; each stands for `scale` of an epoch's."""
+    """`samples`: those of `users_counted` of the `users`, of all tasks; each one represents `scale` samples
+    of an epoch."""
 
     tasks: Mapping[str, TaskCount]
     samples: Sequence[Encoded]
     scale: float
-    users_looked_at: int
+    users_counted: int
     users: int
 
 
@@ -53,21 +55,18 @@ def count_samples(run: Run, backbone: Backbone, users: int) -> Counted:
     """The samples of the first epoch for at most `users` users and as large a share of the items, drawn by
     seed.
 
-    Every task is looked at for the same share of its epoch, so that the samples together are the mixture made
-    smaller.
+    The share is the same for every task, so that the samples together are a smaller copy of the mixture.
     """
     data = run.split.dataset
-    looked_at = min(users, len(data.user_ids))
-    share = looked_at / len(data.user_ids)
+    counted = min(users, len(data.user_ids))
+    share = counted / len(data.user_ids)
     tasks: dict[str, TaskCount] = {}
     samples: list[Encoded] = []
-    for name, task in run.tasks.items():
-        if task.settings.weight == 0:
-            continue
-        encoded = _some(task, share, backbone, run.experiment)
+    for name, task in trained_tasks(run).items():
+        encoded = _samples_of_share(task, share, backbone, run.experiment)
         tasks[name] = _count(run, task, encoded, share, backbone)
         samples += encoded
-    return Counted(tasks, samples, 1 / share, looked_at, len(data.user_ids))
+    return Counted(tasks, samples, 1 / share, counted, len(data.user_ids))
 
 
 def trained_context(backbone: Backbone) -> int | None:
@@ -81,28 +80,23 @@ def cut_texts(run: Run) -> dict[str, float]:
     """Shares of the items whose text is cut by a budget of characters: beside their name, and in it."""
     items, index = run.split.dataset.items, run.index
     settings = run.experiment.text.model_copy(update={"max_characters": NO_BUDGET})
-    whole = ItemText(run.split.dataset, index, settings)
+    whole, shown = ItemText(run.split.dataset, index, settings), run.context.text
     ids = run.split.dataset.item_ids
-    cut = {
-        "texts beside names, by text.max_characters": sum(
-            whole.details(i) != run.context.text.details(i) for i in ids
-        )
-    }
+    texts = sum(whole.details(item) != shown.details(item) for item in ids)
+    cut = {"texts beside names, by text.max_characters": texts}
     if index.includes_title:
         titles = zip(ids, first_texts(items, NO_BUDGET), strict=True)
         cut["titles in names"] = sum(len(title) > len(index.free_text(item)) for item, title in titles)
     return {what: number / len(ids) for what, number in cut.items()}
 
 
-def _some(task: Task, share: float, backbone: Backbone, experiment: Experiment) -> list[Encoded]:
+def _samples_of_share(task: Task, share: float, backbone: Backbone, experiment: Experiment) -> list[Encoded]:
     """The task's samples of a share of its users or items. Raises SettingsError for one that the model cannot
     read."""
     data = task.context.split.dataset
     number = len(data.user_ids if task.about == "users" else data.items)
-    drawn = seeds.generator(experiment.seed, "plan", task.name).permutation(number)[
-        : max(1, round(share * number))
-    ]
-    samples = task.samples_about(np.sort(drawn), epoch=0)
+    order = seeds.generator(experiment.seed, "plan", task.name).permutation(number)
+    samples = task.samples_about(np.sort(order[: max(1, round(share * number))]), epoch=0)
     check_lengths(samples, backbone, experiment)
     return backbone.encode_samples(samples)
 

@@ -14,8 +14,8 @@ from shelftalk.training.settings import TrainingSettings, refused_where_spread
 
 USABLE = 0.95
 """Share of a GPU's memory that may be planned for."""
-CUTS = (1, 4, 16)
-"""Batches are tried whole and cut into so many."""
+BATCH_PARTS = (1, 4, 16)
+"""Batches are considered whole and divided into so many."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Fit:
     def memory(
         self, checkpointing: bool | None = None, optimizer: Optimizer | None = None, parts: int = 1
     ) -> Memory:
-        """With the settings' own checkpointing and optimiser where none is given, and each batch cut into
-        `parts`."""
+        """With the settings' own checkpointing and optimiser where none is given, and each batch divided
+        into `parts`."""
         batch = smaller(self._batch(checkpointing), parts)
         chosen = optimizer or self.settings.optimizer
         return training_memory(
@@ -40,29 +40,30 @@ class Fit:
         )
 
     @property
-    def spreads(self) -> bool:
+    def shardable(self) -> bool:
         """Whether weights, gradients and optimiser can be divided among GPUs (launch/fsdp.yaml), or only the
         rows of a batch."""
         return not refused_where_spread(self.settings, has_adapters(self.model))
 
     def each_of(self, gpus: int) -> Memory:
-        """What each of so many GPUs needs: where it `spreads` all is divided among them, else every batch by
-        its rows (launch/ddp.yaml)."""
+        """What each of so many GPUs needs: all is divided among them where it is `shardable`, else every
+        batch by its rows (launch/ddp.yaml)."""
         share = smaller(self._batch(None), gpus)
         return (
             sharded(self.memory(), share, self.model, gpus)
-            if self.spreads
+            if self.shardable
             else replicated(self.memory(), share)
         )
 
     def _batch(self, checkpointing: bool | None) -> Trace:
-        spare = self.settings.gradient_checkpointing if checkpointing is None else checkpointing
-        return self.checkpointed if spare else self.plain
+        if checkpointing is None:
+            checkpointing = self.settings.gradient_checkpointing
+        return self.checkpointed if checkpointing else self.plain
 
 
 def what_fits(fit: Fit, gpu: Gpu, gpus: int = 1, adapters: Fit | None = None) -> str:
     """ "" where the training fits the GPU, or so many of them together, else a sentence that names the first
-    change of settings that would make it fit; `adapters` is the same training with them, where it has
+    change of settings that would make it fit. `adapters` is the same training with adapters, where it has
     none."""
     need = fit.memory().peak
     if fits(need, gpu) or (gpus > 1 and fits(fit.each_of(gpus).peak, gpu)):
@@ -85,27 +86,30 @@ def fits(need: int, gpu: Gpu) -> bool:
 
 
 def _changes(fit: Fit) -> list[tuple[str, Memory]]:
-    """Changes of settings in words, from the one that costs least on, and the memory with them."""
-    found = []
+    """Changes of settings in words, the cheapest first, and the memory with them."""
+    changes = []
     optimizers: dict[Optimizer, None] = dict.fromkeys((fit.settings.optimizer, "adafactor"))
     for optimizer in optimizers:
-        for parts in CUTS:
+        for parts in BATCH_PARTS:
             for checkpointing in sorted({fit.settings.gradient_checkpointing, True}):
-                words = (
-                    ["training.gradient_checkpointing = true"]
-                    if checkpointing and not fit.settings.gradient_checkpointing
-                    else []
-                )
-                if parts > 1:
-                    words.append(f"training.batch_tokens = {max(64, fit.settings.batch_tokens // parts)}")
-                    words.append(
-                        f"training.gradient_accumulation = {fit.settings.gradient_accumulation * parts}"
-                    )
-                if optimizer != fit.settings.optimizer:
-                    words.append(f'training.optimizer = "{optimizer}"')
-                if words:
-                    found.append((_listed(words), fit.memory(checkpointing, optimizer, parts)))
-    return found
+                if words := _settings_changed(fit.settings, checkpointing, parts, optimizer):
+                    changes.append((_listed(words), fit.memory(checkpointing, optimizer, parts)))
+    return changes
+
+
+def _settings_changed(
+    settings: TrainingSettings, checkpointing: bool, parts: int, optimizer: Optimizer
+) -> list[str]:
+    """The settings that differ from the training's own, as in an experiment file."""
+    words = []
+    if checkpointing and not settings.gradient_checkpointing:
+        words.append("training.gradient_checkpointing = true")
+    if parts > 1:
+        words.append(f"training.batch_tokens = {max(64, settings.batch_tokens // parts)}")
+        words.append(f"training.gradient_accumulation = {settings.gradient_accumulation * parts}")
+    if optimizer != settings.optimizer:
+        words.append(f'training.optimizer = "{optimizer}"')
+    return words
 
 
 def _listed(words: list[str]) -> str:

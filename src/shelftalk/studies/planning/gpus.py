@@ -1,7 +1,7 @@
 """What GPUs can do, as data.
 
 Peaks are the maker's own, of dense matrix products: where a data sheet gives figures with sparsity, half of
-them. They were held against public copies and quotations of the sources named, not against the documents
+them. They were compared with public copies and quotations of the sources named, not with the documents
 themselves. Two are weaker: the RTX 3090's bf16 is quoted second-hand and agrees with its whitepaper's 512
 fp16 products per multiprocessor and cycle, halved for fp32 sums; the H200's are the H100's, whose chip it
 has.
@@ -18,8 +18,8 @@ from shelftalk.models.settings import Precision
 @dataclass(frozen=True)
 class Gpu:
     """`memory` in GB; peaks in 10^12 operations a second. `bf16`: matrix units with fp32 sums, the same for
-    fp16. `fp32`: without matrix units, since torch rounds fp32 products to TF32 only where it is told to, and
-    nothing here tells it."""
+    fp16. `fp32`: without matrix units, since torch rounds fp32 products to TF32 only on request, and nothing
+    here requests it."""
 
     name: str
     memory: float

@@ -13,13 +13,13 @@ from shelftalk.studies.planning.tracing import FP32, Trace
 
 Optimizer = Literal["adamw", "adafactor"]
 GATHERED = 2
-"""Layers whose whole weights a GPU holds at once where each holds a share: the one it computes and the next
-one on its way."""
+"""Layers whose whole weights a GPU holds at once where each holds a share: the one that it computes and the
+one that is being gathered."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """`base`: what is there before any model; `activations`: kept for the way back, at the largest batch;
+    """`base`: what is used before any model; `activations`: kept for the backward pass of the largest batch;
     `logits`: the scores of its labels over the vocabulary and their gradients."""
 
     base: int
@@ -32,11 +32,13 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """The highest moment: activations go as gradients come, unless gradients of earlier batches are there
-        already."""
-        standing = self.base + self.weights + self.optimizer
-        passing = self.activations + self.logits
-        return standing + (passing + self.gradients if self.accumulates else max(passing, self.gradients))
+        """The highest moment: the backward pass frees activations as it makes gradients, unless gradients of
+        earlier batches are there already."""
+        permanent = self.base + self.weights + self.optimizer
+        temporary = self.activations + self.logits
+        if self.accumulates:
+            return permanent + temporary + self.gradients
+        return permanent + max(temporary, self.gradients)
 
     def rows(self) -> dict[str, int]:
         """The parts by name, and the peak."""
@@ -52,7 +54,7 @@ def trainable(model: PreTrainedModel) -> list[torch.Size]:
 def training_memory(
     model: PreTrainedModel, largest: Trace, base: int, optimizer: Optimizer, accumulation: int
 ) -> Memory:
-    """All weights in fp32, as they are held whatever products are computed in; gradients and what the
+    """All weights in fp32, whatever the precision of the products; gradients and what the
     optimiser keeps for those that are trained."""
     shapes = trainable(model)
     trained = FP32 * sum(shape.numel() for shape in shapes)
@@ -63,8 +65,8 @@ def training_memory(
 
 def sharded(whole: Memory, share: Trace, model: PreTrainedModel, gpus: int) -> Memory:
     """What each of some GPUs needs where weights, gradients and optimiser are divided among them (FSDP, ZeRO
-    stage 3; Rajbhandari et al., SC 2020), with `share` of the largest batch. Every layer is put together
-    again while it is computed."""
+    stage 3; Rajbhandari et al., SC 2020), with `share` of the largest batch. Every layer is gathered while
+    it is computed."""
     divided = {part: -(-getattr(whole, part) // gpus) for part in ("weights", "gradients", "optimizer")}
     divided["weights"] += GATHERED * FP32 * largest_layer(model)
     return replace(whole, **divided, activations=share.kept, logits=share.logits)
@@ -72,7 +74,7 @@ def sharded(whole: Memory, share: Trace, model: PreTrainedModel, gpus: int) -> M
 
 def replicated(whole: Memory, share: Trace) -> Memory:
     """What each of some GPUs needs where each holds all, with `share` of the largest batch (DDP). Gradients
-    stand a second time in the buckets by which they are brought together."""
+    are held a second time, in the buckets that are reduced."""
     return replace(whole, gradients=2 * whole.gradients, activations=share.kept, logits=share.logits)
 
 

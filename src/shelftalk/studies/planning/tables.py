@@ -10,14 +10,14 @@ from rich.table import Table
 from shelftalk.studies.planning.plan import Plan
 
 
-def told(plan: Plan) -> list[Table | str]:
+def rendered(plan: Plan) -> list[Table | str]:
     """What is printed, from top to bottom."""
     facts = {**plan.model, **plan.training, **{f"trie, {name}": value for name, value in plan.trie.items()}}
     return [
         *plan.data,
         _facts(f"{plan.experiment}: the model and its training", facts),
         _tasks(plan),
-        f"{plan.looked_at} {' '.join(f'Cut {what}: {share:.1%}.' for what, share in plan.cut.items())}",
+        f"{plan.counted} {' '.join(f'Cut {what}: {share:.1%}.' for what, share in plan.cut.items())}",
         _memory(plan),
         _times(plan),
         *plan.assumptions,

@@ -22,11 +22,11 @@ from shelftalk.studies.planning.tracing import FP32, Trace
 from shelftalk.training.settings import TrainingSettings
 
 SMALL = 30_000_000
-"""Weights up to which steps are tried out rather than worked out."""
+"""Weights up to which steps are measured rather than calculated."""
 WIDTH = 1024
 """Side of the matrices by which the processor's rate is measured."""
 TRAFFIC = 3
-"""How often a kept activation is moved: written, read on the way back, and its gradient written."""
+"""How often a kept activation is moved: written, read by the backward pass, and its gradient written."""
 BUSY = 1.3
 """Seconds that pass for each second of work from which on the machine counts as busy with something else."""
 OPTIMIZER_TRAFFIC = 7
@@ -75,7 +75,7 @@ def now() -> Moment:
 
 def timed(work: Callable[[], object]) -> Timed:
     """Do the work and time it. On a GPU what passes until it is done counts; on a processor the larger of two
-    lower bounds: the processor time of the thread that leads, and an equal share of all threads' processor
+    lower bounds: the processor time of the main thread, and an equal share of all threads' processor
     time."""
     start = now()
     work()
@@ -95,14 +95,15 @@ def other_work(busy: float) -> str:
     if busy < BUSY:
         return ""
     return (
-        f"The machine was busy with other work meanwhile ({busy:.1f} seconds passed for each that it worked): the hours are by processor "
-        "time, as of a machine that does nothing else, and beside such work they are that much longer."
+        f"The machine was busy with other work meanwhile ({busy:.1f} seconds passed for each that it "
+        "worked): the hours are by processor time, as of a machine that does nothing else, and beside such "
+        "work they are that much longer."
     )
 
 
 def passes(checkpointing: bool, adapters: bool) -> int:
-    """Forward passes that a step amounts to: one forward, two on the way back (one where weights are frozen),
-    one again."""
+    """Forward passes that a step costs: one forward, two for the backward pass (one where weights are
+    frozen), and one more with checkpointing."""
     return (2 if adapters else 3) + checkpointing
 
 
@@ -131,10 +132,11 @@ def measured_rate(bf16: bool) -> Rate:
     return Rate(flops / products.seconds, bytes_moved / moved.seconds, max(products.busy, moved.busy))
 
 
-def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]], settings: TrainingSettings) -> Timed:
+def measured_step(
+    backbone: Backbone, batches: Sequence[Sequence[Encoded]], settings: TrainingSettings
+) -> Timed:
     """A training step, the mean over some batches, with the optimiser and checkpointing of the settings. Each
-    batch is taken twice: the first time its kernels are made. The backbone learns a little, so hand over one
-    that nobody needs."""
+    batch is taken twice: the first time builds its kernels. The backbone is changed a little."""
     optimizer = _optimizer(backbone, settings)
     backbone.model.train()
     if settings.gradient_checkpointing:
@@ -152,8 +154,9 @@ def tried_out(backbone: Backbone, batches: Sequence[Sequence[Encoded]], settings
     ]
     for batch in collated:
         step(batch)
-    each = [timed(partial(step, batch)) for batch in collated]
-    return Timed(statistics.mean(one.seconds for one in each), statistics.mean(one.passed for one in each))
+    steps = [timed(partial(step, batch)) for batch in collated]
+    seconds, passed = ([one.seconds for one in steps], [one.passed for one in steps])
+    return Timed(statistics.mean(seconds), statistics.mean(passed))
 
 
 def _optimizer(backbone: Backbone, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -165,6 +168,6 @@ def _optimizer(backbone: Backbone, settings: TrainingSettings) -> torch.optim.Op
 
 
 def _median(work: Callable[[], object], times: int = 7) -> Timed:
-    """The work in the middle of several, the first two of which are not counted."""
+    """The median of several times, without the first two."""
     taken = sorted([timed(work) for _ in range(times)][2:], key=lambda one: one.seconds)
     return Timed(taken[len(taken) // 2].seconds, statistics.median(one.passed for one in taken))

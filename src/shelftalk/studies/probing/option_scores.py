@@ -1,10 +1,11 @@
-"""Ways of asking a language model one question: each gives a score to every option. Texts here; tensors
-inside `scores` only.
+"""Scores of a language model for the options of a question. Texts here; tensors inside `_scores` and
+`_log_probs` only.
 
-A way is the wording in which one task's samples were said, up to where the missing item stands, so that the
-model is asked as it was trained. "retrieval" is the wording that every model knows; it cannot say where in
-the history the item is missing. "inverted" asks the same wording backwards, by the rule of Bayes: it puts
-each option in its place and scores the whole history from there.
+A question is put in one of several ways. Most are the prompt of one task, filled as for its training samples,
+up to where the missing item would be; the score is the log-probability of the option there. "retrieval" is
+the prompt that every model is trained on; it cannot express where in the history the item is missing.
+"inverted" uses the same prompt with Bayes' rule: it inserts each option at its position and scores the whole
+history from there.
 
 Legend: Q questions, O options; scores in nats.
 """
@@ -36,7 +37,7 @@ Tasks = Mapping[str, Task]
 Prompt = Callable[[Task, Template, Question], list[Segment]]
 
 
-def ask(
+def option_scores(
     backbone: Backbone,
     index: ItemIndex,
     tasks: Tasks,
@@ -44,20 +45,20 @@ def ask(
     way: str,
     held_out: bool = False,
 ) -> list[np.ndarray]:
-    """[Q] arrays [O]: how much the model is for each option of each question, in the wordings that `way` was
-    trained in, or in those that training held out. Only the order of a question's scores means something.
+    """[Q] arrays [O]: the score of each option of each question, with the templates that `way` was trained
+    with, or with those that training held out. Only the order of a question's scores is meaningful.
 
-    Each question is asked in one of the wordings, drawn once for all models: a model may know a fact in one
-    wording better than in another, and what is known should not hang on one of them.
+    Each question has one template, drawn once for all models: a model may know a fact with one template
+    better than with another, and the result should not depend on a single one.
     """
     task = tasks["retrieval" if way == "inverted" else way]
-    wordings = task.held_out if held_out else task.seen
-    drawn = seeds.generator(0, "probe wordings").integers(len(wordings), size=len(questions))
-    templates = [wordings[number] for number in drawn.tolist()]
+    available = task.held_out if held_out else task.seen
+    drawn = seeds.generator(0, "probe wordings").integers(len(available), size=len(questions))
+    templates = [available[number] for number in drawn.tolist()]
     if way == "inverted":
-        return _whole_histories(backbone, task, templates, questions)
+        return _inverted_scores(backbone, task, templates, questions)
     if way == "pairwise_preference":
-        return _duels(backbone, index, task, templates, questions)
+        return _pairwise_scores(backbone, index, task, templates, questions)
     prompts = [
         PROMPTS[way](task, template, question)
         for template, question in zip(templates, questions, strict=True)
@@ -76,7 +77,7 @@ def ranking_prompt(task: Task, template: Template, question: Question) -> list[S
 
 
 def masked_items_prompt(task: Task, template: Template, question: Question) -> list[Segment]:
-    """The history with a mark in a line of its own where the item is missing."""
+    """The history with a sentinel in a line of its own where the item is missing."""
     text, (before, after) = _text(task), _around(question, task.settings.max_history)
     shown = [*text.lines(before), sentinel(0), Segment("\n"), *text.lines(after)]
     return _before_loss(
@@ -85,8 +86,8 @@ def masked_items_prompt(task: Task, template: Template, question: Question) -> l
 
 
 def masked_language_prompt(task: Task, template: Template, question: Question) -> list[Segment]:
-    """The history's text with a mark in place of the missing name, and of its line break where runs of two
-    units or more are masked."""
+    """The history's text with a sentinel in place of the missing name, and of its line break where spans of
+    two units or more are masked."""
     text, (before, after) = _text(task), _around(question, task.settings.max_history)
     line_end = [] if cast(MaskedLanguageSettings, task.settings).mean_span >= 2 else [Segment("\n")]
     corrupted = [*text.lines(before), sentinel(0), *line_end, *text.lines(after)]
@@ -107,7 +108,7 @@ def preference_prompt(
 
 
 ANSWER = [Segment("", bears_loss=True)]
-"""Stands for the answer while a wording is filled; the prompt ends before it."""
+"""A placeholder for the answer while a template is filled; the prompt ends before it."""
 PROMPTS: dict[str, Prompt] = {
     "retrieval": retrieval_prompt,
     "ranking": ranking_prompt,
@@ -118,25 +119,24 @@ WAYS = (*PROMPTS, "pairwise_preference", "inverted")
 
 
 def _text(task: Task) -> ItemText:
-    """How items stand in what the finished model is asked."""
+    """How items are written in prompts of the finished model."""
     return task.context.text.names_only if task.prompts_names_only else task.context.text
 
 
 def _values(task: Task, **more: str | list[Segment]) -> dict[str, str | list[Segment]]:
-    """What the wording's placeholders stand for: the shop's words, and what the question adds."""
+    """Values of the template's placeholders: the shop's words, and what the question adds."""
     return {**task.context.nouns.placeholders(), **more}
 
 
 def _around(question: Question, shown: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What stands before and behind the missing item, in a window of at most `shown` items, the missing one
-    among them."""
+    """The items before and after the missing one, in a window of at most `shown` items that includes it."""
     after = question.history[question.position :][: shown - 1]
     before = question.history[: question.position]
     return before[max(0, len(before) - (shown - 1 - len(after))) :], after
 
 
 def _before_loss(task: Task, source: str, target: str, **values: str | list[Segment]) -> list[Segment]:
-    """The wording filled in, up to where the answer begins."""
+    """The filled template, up to where the answer begins."""
     filled = fill(source, _values(task, **values)) + fill(target, _values(task, **values))
     return filled[: next(position for position, segment in enumerate(filled) if segment.bears_loss)]
 
@@ -144,63 +144,69 @@ def _before_loss(task: Task, source: str, target: str, **values: str | list[Segm
 def _scores(
     backbone: Backbone, index: ItemIndex, prompts: Sequence[list[Segment]], options: Sequence[Sequence[str]]
 ) -> list[np.ndarray]:
-    """The log-probability of each option's name behind each prompt."""
+    """The log-probability of each option's name after each prompt."""
     from shelftalk.decoding.item_trie import trie_of
     from shelftalk.decoding.scoring import score_items
 
     backbone.model.eval()
     row_of = {item: row for row, item in enumerate(index.item_ids)}
     trie = trie_of(backbone, index)
-    wanted = [[row_of[item] for item in row] for row in options]
-    table = np.full((len(wanted), max(map(len, wanted))), -1)
-    for number, row in enumerate(wanted):
+    rows = [[row_of[item] for item in of_prompt] for of_prompt in options]
+    table = np.full((len(rows), max(map(len, rows))), -1)
+    for number, row in enumerate(rows):
         table[number, : len(row)] = row
-    found: list[np.ndarray] = []
+    scores: list[np.ndarray] = []
     for start in range(0, len(prompts), BATCH):
         prefilled = backbone.prefill([backbone.encode(prompt) for prompt in prompts[start : start + BATCH]])
-        found += list(score_items(prefilled, trie, table[start : start + BATCH]))
-    return [scores[: len(row)] for scores, row in zip(found, wanted, strict=True)]
+        scores += list(score_items(prefilled, trie, table[start : start + BATCH]))
+    return [of_prompt[: len(row)] for of_prompt, row in zip(scores, rows, strict=True)]
 
 
-def _duels(
+def _pairwise_scores(
     backbone: Backbone,
     index: ItemIndex,
     task: Task,
     templates: Sequence[Template],
     questions: Sequence[Question],
 ) -> list[np.ndarray]:
-    """Each option against each other, in both orders: by how many nats it is preferred, on average."""
-    duels = [
+    """Each option against each other, in both orders: the sum of the differences in log-probability.
+
+    Example: of options a and b, both prompts (a, b) and (b, a) are scored, and
+    score(a) = the sum of log p(a) - log p(b) over the two.
+    """
+    comparisons = [
         (number, a, b)
         for number, question in enumerate(questions)
         for a, b in _ordered_pairs(len(question.options))
     ]
     prompts, pairs = [], []
-    for number, a, b in duels:
+    for number, a, b in comparisons:
         options = questions[number].options
         pairs.append((options[a], options[b]))
         prompts.append(preference_prompt(task, templates[number], questions[number], options[a], options[b]))
-    found = [np.zeros(len(question.options)) for question in questions]
-    for (number, a, b), (first, second) in zip(duels, _scores(backbone, index, prompts, pairs), strict=True):
-        found[number][[a, b]] += (first - second, second - first)
-    return found
+    totals = [np.zeros(len(question.options)) for question in questions]
+    for (number, a, b), (first, second) in zip(
+        comparisons, _scores(backbone, index, prompts, pairs), strict=True
+    ):
+        totals[number][[a, b]] += (first - second, second - first)
+    return totals
 
 
 def _ordered_pairs(options: int) -> Iterator[tuple[int, int]]:
     return ((a, b) for a in range(options) for b in range(options) if a != b)
 
 
-def _whole_histories(
+def _inverted_scores(
     backbone: Backbone, task: Task, templates: Sequence[Template], questions: Sequence[Question]
 ) -> list[np.ndarray]:
-    """The log-probability of each option in its place and of all that stands behind it."""
+    """The log-probability of each option at its position and of all items after it."""
     text = _text(task)
     samples: list[Encoded] = []
     for template, question in zip(templates, questions, strict=True):
         before, after = question.history[: question.position], question.history[question.position :]
         for option in question.options:
-            spoken = [segment for item in (option, *after) for segment in text.line(item, bears_loss=True)]
-            lines = [*text.lines(before), *spoken]
+            scored = [segment for item in (option, *after) for segment in text.line(item, bears_loss=True)]
+            lines = [*text.lines(before), *scored]
             samples.append(backbone.encode(fill(template.source, _values(task, history=lines))))
     totals = _log_probs(backbone, samples)
     ends = np.cumsum([len(question.options) for question in questions])
@@ -208,7 +214,7 @@ def _whole_histories(
 
 
 def _log_probs(backbone: Backbone, samples: Sequence[Encoded]) -> np.ndarray:
-    """[samples] the sum of the log-probabilities of what bears loss in each."""
+    """[samples] the sum of the log-probabilities of the tokens that bear loss in each."""
     import torch
 
     backbone.model.eval()

@@ -1,4 +1,4 @@
-"""What a language model's answers are held against: an oracle that knows the facts, item_knn, text alone,
+"""What a language model's answers are compared with: an oracle that is given the facts, item_knn, text alone,
 popularity.
 
 Legend: Q questions, O options.
@@ -22,9 +22,9 @@ from shelftalk.studies.probing.world import Facts
 
 CatalogueScores = Callable[[Sequence[Request]], np.ndarray]
 WHOLE = 1_000_000
-"""As many history items as there are."""
+"""More items than any history has."""
 WAY = "scores"
-"""How references answer: they score every item, without a wording."""
+"""How references answer: they score every item, without a prompt."""
 
 
 def reference_answers(
@@ -38,28 +38,28 @@ def reference_answers(
         "text only": text_only.scores,
         "item_knn": knn.scores,
     }
-    given = {name: _of_options(score, split, questions) for name, score in models.items()}
+    scores = {name: _of_options(score, split, questions) for name, score in models.items()}
     if facts is not None:
-        given["oracle"] = [oracle(facts, question) for question in questions]
-    return pl.concat(answers_frame(questions, scores, name, seed, WAY) for name, scores in given.items())
+        scores["oracle"] = [oracle(facts, question) for question in questions]
+    return pl.concat(answers_frame(questions, of_model, name, seed, WAY) for name, of_model in scores.items())
 
 
 def oracle(facts: Facts, question: Question) -> np.ndarray:
-    """[O] what somebody who knows the facts and reads the history makes of each option."""
-    return np.array([_fits(facts, question, option) for option in question.options], np.float64)
+    """[O] the number of facts by which the history leads to each option."""
+    return np.array([_supporting_facts(facts, question, option) for option in question.options], np.float64)
 
 
-def _fits(facts: Facts, question: Question, option: str) -> int:
-    """How many things in the history speak for the option."""
+def _supporting_facts(facts: Facts, question: Question, option: str) -> int:
+    """How many facts, applied to the history, lead to the option."""
     history = question.history
     if question.kind == "before":
         return (option, history[question.position]) in facts.pairs
     if question.kind == "after":
         return (history[question.position - 1], option) in facts.pairs
     if question.kind == "soon":
-        return sum(r.then == option and history[-1] == r.first for r in facts.rules)
+        return sum(r.second == option and history[-1] == r.first for r in facts.rules)
     if question.kind == "rule":
-        return sum(r.then == option and history[-r.distance] == r.first for r in facts.rules)
+        return sum(r.second == option and history[-r.distance] == r.first for r in facts.rules)
     groups = facts.shelves if question.kind == "maker" else facts.choices
     (column,) = [group.index(option) for group in groups if option in group]
     return sum(group[column] in history for group in groups)

@@ -1,7 +1,6 @@
-"""From scores to accuracy: who is right how often, with intervals over facts, and paired differences on the
-same questions.
+"""From scores to accuracy, with intervals over facts, and paired differences on the same questions.
 
-Questions about one fact stand or fall together, so what is resampled is facts (of one seed's world), not
+Answers to questions about one fact are not independent, so facts (of one seed's world) are resampled, not
 questions: Field and Welsh, "Bootstrapping clustered data", JRSS B 2007. Legend: F facts, B resamples.
 """
 

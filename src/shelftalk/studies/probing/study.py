@@ -1,9 +1,8 @@
-"""The probe of the synthetic world: one model per mixture of tasks at equal tokens read, all asked the same
-questions.
+"""The probe of the synthetic world: one model per mixture of tasks at equal tokens read, and the same
+questions for all of them.
 
-Items have names that say nothing: one symbol each, without the starting vectors that the atomic index makes
-of co-occurrence, for those would put into the model before training what training is to be shown to put
-there.
+Names of items carry no information: one symbol each, without the starting vectors that the atomic index makes
+of co-occurrence. Those would give the model before training what the probe measures after it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,12 +30,13 @@ from shelftalk.runs import Run
 from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.settings import Settings
-from shelftalk.studies.probing.option_scores import ask
+from shelftalk.studies.probing.option_scores import option_scores
 from shelftalk.studies.probing.questions import Question, world_questions
 from shelftalk.studies.probing.references import reference_answers
 from shelftalk.studies.probing.scoring import answers_frame
 from shelftalk.studies.probing.world import World, WorldSettings, make_world
-from shelftalk.studies.token_budget.progress import Shares
+from shelftalk.studies.token_budget.progress import StudyProgress
+from shelftalk.studies.token_budget.training import train_on
 from shelftalk.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -64,15 +64,15 @@ EXPERIMENT: dict[str, Any] = {
     },
     "training": {"batch_tokens": 1024, "validations": 1, "judged_by": ["retrieval"], "precision": "fp32"},
 }
-"""What the probe lays over the program's defaults: a smaller model, names alone, the last weights kept."""
+"""What the probe changes in the default experiment: a smaller model, names alone, the last weights kept."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Tasks that a model is trained on; the auxiliary ones may be shown one half of the world only.
+    """Tasks that a model is trained on; the auxiliary ones may see one half of the world only.
 
-    `auxiliary_sees`: "all"; "other half": their samples are made of the facts of even number alone, so that
-    the model knows their wording and not, from them, the facts of odd number that it is asked.
+    `auxiliary_sees`: "all"; "other half": their samples are made of the facts of even number alone. From them
+    the model learns the form of the task, but not the facts of odd number that are compared.
     """
 
     name: str
@@ -102,9 +102,8 @@ for makers."""
 
 
 @dataclass(frozen=True, eq=False)
-class Probed:
-    """What a probe found: `answers`, one row per model, way of asking and question, and `trainings`, one row
-    per model."""
+class ProbeResult:
+    """`answers`: one row per model, way and question; `trainings`: one row per model."""
 
     answers: pl.DataFrame
     trainings: list[dict[str, Any]] = field(default_factory=list)
@@ -115,149 +114,141 @@ def mixtures(auxiliary: Sequence[str] = AUXILIARY, controls: bool = True) -> lis
     for name in auxiliary:
         if name not in AUXILIARY:
             raise UnknownPart(f'there is no auxiliary task "{name}" to probe; {nearest(name, AUXILIARY)}')
-    found = [Mixture("served only", SERVED), *(Mixture(f"+ {name}", (*SERVED, name)) for name in auxiliary)]
+    wanted = [Mixture("served only", SERVED), *(Mixture(f"+ {name}", (*SERVED, name)) for name in auxiliary)]
     if len(auxiliary) > 1:
-        found.append(Mixture("+ all", (*SERVED, *auxiliary)))
+        wanted.append(Mixture("+ all", (*SERVED, *auxiliary)))
     if controls:
-        found += [Mixture(f"+ {name}, other half", (*SERVED, name), "other half") for name in auxiliary]
-    return found
+        wanted += [Mixture(f"+ {name}, other half", (*SERVED, name), "other half") for name in auxiliary]
+    return wanted
 
 
 def study(
     settings: ProbeSettings, wanted: Sequence[Mixture], numbers: Sequence[int], progress: OnProgress = silent
-) -> Probed:
-    """Train and ask every mixture in the world of every seed of `numbers`, one after another."""
+) -> ProbeResult:
+    """Train and evaluate every mixture in the world of every seed of `numbers`, one after another."""
     frames: list[pl.DataFrame] = []
     trainings: list[dict[str, Any]] = []
-    shares = Shares(progress, "probe", len(numbers) * len(wanted), "making a world")
-    for turn, seed in enumerate(numbers):
+    whole, training = StudyProgress(progress, "probe", len(numbers) * len(wanted), "making a world"), 0
+    for seed in numbers:
         with tempfile.TemporaryDirectory() as scratch:
-            bench = Bench.make(settings, seed, Path(scratch))
-            frames.append(bench.references())
-            for number, mixture in enumerate(wanted):
-                hears = shares.training(turn * len(wanted) + number, f"{mixture.name}, seed {seed}")
-                backbone, facts = bench.trained(mixture, hears)
-                frames.append(bench.asked(backbone, mixture))
+            prepared = PreparedWorld.make(settings, seed, Path(scratch))
+            frames.append(prepared.reference_answers())
+            for mixture in wanted:
+                of_training = whole.training(training, f"{mixture.name}, seed {seed}")
+                backbone, facts = prepared.train(mixture, of_training)
+                frames.append(prepared.answers(backbone, mixture))
                 trainings.append({"mixture": mixture.name, "seed": seed, **facts})
-    shares.finish()
-    return Probed(pl.concat(frames), trainings)
+                training += 1
+    whole.finish()
+    return ProbeResult(pl.concat(frames), trainings)
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """One world with its split, index, tasks and questions; and the same for the half of it that controls are
-    shown."""
+class PreparedWorld:
+    """One world with its split, index, tasks and questions; and the same for the half of it that the
+    auxiliary tasks of controls see."""
 
     settings: ProbeSettings
     seed: int
     scratch: Path
     world: World
-    found: Run
+    run: Run
     questions: list[Question]
 
     @classmethod
-    def make(cls, settings: ProbeSettings, seed: int, scratch: Path) -> Bench:
+    def make(cls, settings: ProbeSettings, seed: int, scratch: Path) -> PreparedWorld:
         """Draw the world and prepare it in an empty folder."""
         world = make_world(settings.world, seed)
-        experiment = load_experiment(
-            None, laid_over(laid_over(EXPERIMENT, settings.experiment), {"seed": seed})
-        )
-        found = prepared(scratch / "world", world.dataset, experiment)
-        popularity = dict(zip(world.dataset.item_ids, found.split.popularity.tolist(), strict=True))
-        return cls(
-            settings, seed, scratch, world, found, world_questions(world, popularity, settings.repeats, seed)
-        )
+        changes = laid_over(laid_over(EXPERIMENT, settings.experiment), {"seed": seed})
+        run = prepared_run(scratch / "world", world.dataset, load_experiment(None, changes))
+        popularity = dict(zip(world.dataset.item_ids, run.split.popularity.tolist(), strict=True))
+        questions = world_questions(world, popularity, settings.repeats, seed)
+        return cls(settings, seed, scratch, world, run, questions)
 
-    def trained(self, mixture: Mixture, progress: OnProgress = silent) -> tuple[Backbone, dict[str, Any]]:
-        """A new model, trained on the mixture's first `tokens` tokens, and what that took."""
-        from shelftalk.training.trainer import train
-
-        backbone = new_backbone(self.found)
-        budgeted = samples_for(backbone, self._tasks(mixture), self.settings.tokens, self.seed)
-        validation = {"retrieval": backbone.encode_samples(self.found.served["retrieval"].validation()[:100])}
+    def train(self, mixture: Mixture, progress: OnProgress = silent) -> tuple[Backbone, dict[str, Any]]:
+        """A new model, trained on the mixture's first `tokens` tokens, and what that cost."""
+        backbone = new_backbone(self.run)
+        samples = self.samples(mixture, backbone, self.settings.tokens)
+        validation = {"retrieval": backbone.encode_samples(self.run.served["retrieval"].validation()[:100])}
         start = time.process_time()
-        with tempfile.TemporaryDirectory(dir=self.scratch) as checkpoints:
-            given = (
-                backbone,
-                [budgeted.all],
-                validation,
-                Path(checkpoints),
-                self.found.experiment.training,
-                self.seed,
+        with tempfile.TemporaryDirectory(dir=self.scratch) as folder:
+            result = train_on(
+                samples, backbone, validation, self.run, Path(folder), partial(progress, "train")
             )
-            result = train(*given, on_step=lambda *told: progress("train", *told))
-        took = {
+        cost = {
             "processor seconds": round(time.process_time() - start, 1),
             "steps": result.steps,
             "parameters": backbone.parameters,
         }
-        by_task = {f"tokens of {name}": tokens for name, tokens in budgeted.tokens_by_task.items()}
-        return backbone, {"tokens": budgeted.tokens, **by_task, **took}
+        by_task = {f"tokens of {name}": tokens for name, tokens in samples.tokens_by_task.items()}
+        return backbone, {"tokens": samples.tokens, **by_task, **cost}
 
-    def asked(self, backbone: Backbone, mixture: Mixture) -> pl.DataFrame:
-        """The answers behind the retrieval prompt, backwards, and in the own wording, seen and held out, of
-        every auxiliary task; also of those that the model was not trained on, whose wording it does not
-        know."""
+    def samples(self, mixture: Mixture, backbone: Backbone, budget: int) -> Budgeted:
+        """The mixture's first `budget` tokens, as one epoch.
+
+        Unlike in a mixture of one run, its tasks may be of two worlds, whose samples cannot be joined before
+        they are encoded.
+        """
+        from shelftalk.training.budget import Epoch, first_tokens
+
+        def epoch(number: int) -> Epoch:
+            names: list[str] = []
+            encoded: list[Encoded] = []
+            for task in self._tasks(mixture):
+                samples = task.samples(number)
+                names += samples.tasks()
+                encoded += backbone.encode_samples(samples)
+            order = seeds.generator(self.seed, "probe mixture", number).permutation(len(encoded)).tolist()
+            return Epoch([names[position] for position in order], [encoded[position] for position in order])
+
+        samples = first_tokens(epoch, budget)
+        return replace(samples, epochs=[samples.all])
+
+    def answers(self, backbone: Backbone, mixture: Mixture) -> pl.DataFrame:
+        """The model's answers in every way: the retrieval prompt, forwards and inverted, and the templates of
+        every auxiliary task, also of those that it was not trained on. Held-out templates only of those that
+        it was."""
         frames = []
         for way, held_out in itertools.product(("retrieval", "inverted", *AUXILIARY), (False, True)):
             if held_out and (way not in mixture.tasks or way == "inverted"):
                 continue
-            scores = ask(backbone, self.found.index, self.found.tasks, self.questions, way, held_out)
+            scores = option_scores(backbone, self.run.index, self.run.tasks, self.questions, way, held_out)
             wording = "held out" if held_out else "seen"
             frames.append(answers_frame(self.questions, scores, mixture.name, self.seed, way, wording))
         return pl.concat(frames)
 
-    def references(self) -> pl.DataFrame:
-        """What needs no training: the oracle, item_knn, text alike, popularity."""
-        return reference_answers(self.found.split, self.questions, self.seed, self.world.facts)
+    def reference_answers(self) -> pl.DataFrame:
+        """The answers of what needs no training: the oracle, item_knn, text alone, popularity."""
+        return reference_answers(self.run.split, self.questions, self.seed, self.world.facts)
 
     def _tasks(self, mixture: Mixture) -> list[Task]:
-        shown = self.found if mixture.auxiliary_sees == "all" else self._half
-        return [(self.found if name in SERVED else shown).tasks[name] for name in mixture.tasks]
+        seen = self.run if mixture.auxiliary_sees == "all" else self._half
+        return [(self.run if name in SERVED else seen).tasks[name] for name in mixture.tasks]
 
     @cached_property
     def _half(self) -> Run:
-        """The parts that the auxiliary samples of controls are made of."""
+        """The run that the auxiliary samples of controls are made of."""
         dataset = half_of(self.world, 0, self.seed)
-        return prepared(self.scratch / "half", dataset, self.found.experiment, self.found.index)
+        return prepared_run(self.scratch / "half", dataset, self.run.experiment, self.run.index)
 
 
-def prepared(folder: Path, dataset: Dataset, experiment: Experiment, index: ItemIndex | None = None) -> Run:
-    """A run folder that holds the split of a dataset and an item index: the given one, or one whose names say
-    nothing."""
+def prepared_run(
+    folder: Path, dataset: Dataset, experiment: Experiment, index: ItemIndex | None = None
+) -> Run:
+    """A run whose folder holds the split of a dataset and an item index: the given one, or one whose names
+    carry no information."""
     split = split_leave_one_out(dataset, SplitSettings(ranking_negatives=9), experiment.seed)
     if index is None:
         atomic = parts.load(parts.INDEXINGS, "atomic", "index scheme")
         index = replace(atomic(split, experiment.index, experiment.seed), symbol_vectors=None)
-    run = RunFolder(folder)
-    split.save(run.dataset)
-    index.save(run.item_index)
-    return Run(run, experiment)
+    run = Run(RunFolder(folder), experiment)
+    split.save(run.folder.dataset)
+    index.save(run.folder.item_index)
+    return run
 
 
 def half_of(world: World, half: int, seed: int) -> Dataset:
-    """The histories without the items of the other half's facts; who is left with fewer than 3 events cannot
-    be split and is left out."""
+    """The histories without the items of the other half's facts; users with fewer than 3 events left cannot
+    be split and are left out."""
     kept = world.dataset.events.filter(pl.col("item_id").is_in(sorted(world.facts.items_of(half))))
     return make_dataset(world.dataset.items, kept.filter(pl.len().over("user_id") >= 3), seed)
-
-
-def samples_for(backbone: Backbone, tasks: Sequence[Task], tokens: int, seed: int) -> Budgeted:
-    """Samples of as many epochs as `tokens` take, in their order."""
-    from shelftalk.training.budget import first_tokens
-
-    return first_tokens(lambda number: _epoch(backbone, tasks, number, seed), tokens)
-
-
-def _epoch(backbone: Backbone, tasks: Sequence[Task], number: int, seed: int) -> Epoch:
-    """All tasks shuffled together; they may be of different worlds, and then stand in different contexts."""
-    from shelftalk.training.budget import Epoch
-
-    names: list[str] = []
-    encoded: list[Encoded] = []
-    for task in tasks:
-        samples = task.samples(number)
-        names += samples.tasks()
-        encoded += backbone.encode_samples(samples)
-    order = seeds.generator(seed, "probe mixture", number).permutation(len(encoded)).tolist()
-    return Epoch([names[position] for position in order], [encoded[position] for position in order])

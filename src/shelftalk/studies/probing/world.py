@@ -1,10 +1,9 @@
-"""A synthetic world of known structure: what its users take follows facts that no text of its catalogue
-names.
+"""A synthetic world of known structure: its users follow facts that no text of its catalogue states.
 
 Four kinds of facts. *Pairs*: two items taken one right after the other, the first always before the second.
 *Rules*: after one item, at a fixed distance, comes another. *Shelves*: a user stays with one maker on every
 shelf. *Choices*: of two items, each of the two tastes takes another. Makers and tastes have no name anywhere;
-titles, brands and departments are drawn without looking.
+titles, brands and departments are drawn independently of them.
 """
 
 from __future__ import annotations
@@ -21,19 +20,8 @@ from shelftalk.settings import Settings
 
 WORDS = ("Amber", "Bold", "Calm", "Dusky", "Early", "Fine", "Grand", "Hidden", "Icy", "Jolly", "Keen", "Late")
 NOUNS = (
-    "kettle",
-    "lamp",
-    "boot",
-    "brush",
-    "drum",
-    "rope",
-    "clock",
-    "seed",
-    "bowl",
-    "flute",
-    "glove",
-    "stamp",
-)
+    "kettle", "lamp", "boot", "brush", "drum", "rope", "clock", "seed", "bowl", "flute", "glove", "stamp",
+)  # fmt: skip
 BRANDS = ("Northwind", "Halden", "Ostara", "Quill", "Marrow")
 DEPARTMENTS = ("Home", "Garden", "Music", "Travel")
 TASTES = 2
@@ -49,7 +37,7 @@ class WorldSettings(Settings):
     rules: int = Field(16, ge=8, multiple_of=8)
     """Items that are followed by another, at one of the `distances`."""
     distances: tuple[int, ...] = Field((1, 3), min_length=1)
-    """Places from an item to the one that follows by a rule; pairs of rules take turns."""
+    """Positions from an item to the one that follows by a rule; pairs of rules take turns."""
     shelves: int = Field(6, ge=4, multiple_of=2)
     """Shelves on which each maker has one item."""
     makers: int = Field(4, ge=2)
@@ -70,16 +58,16 @@ class WorldSettings(Settings):
 
 @dataclass(frozen=True)
 class Rule:
-    """`then` stands `distance` places after `first`."""
+    """`second` comes `distance` positions after `first`."""
 
     first: str
-    then: str
+    second: str
     distance: int
 
 
 @dataclass(frozen=True)
-class Left:
-    """Numbers of the facts that a history must not touch."""
+class ExcludedFacts:
+    """Numbers of the facts whose items a history must not contain."""
 
     pairs: tuple[int, ...] = ()
     rules: tuple[int, ...] = ()
@@ -104,7 +92,7 @@ class Facts:
 
     def items_of(self, half: int) -> set[str]:
         """The items of the facts of one half, 0 or 1."""
-        rules = tuple((rule.first, rule.then) for rule in self.rules)
+        rules = tuple((rule.first, rule.second) for rule in self.rules)
         return {
             item
             for kind in (self.pairs, rules, self.shelves, self.choices)
@@ -113,24 +101,29 @@ class Facts:
         }
 
     def history(
-        self, draw: np.random.Generator, maker: int, taste: int, noise: float = 0.0, left: Left | None = None
+        self,
+        draw: np.random.Generator,
+        maker: int,
+        taste: int,
+        noise: float = 0.0,
+        excluded: ExcludedFacts | None = None,
     ) -> list[str]:
-        """What one user takes, oldest first: facts in random order, each of them whole, none of those in
-        `left`."""
-        s, left = self.settings, left or Left()
-        pairs = _drawn(draw, len(self.pairs), 2 * s.pairs_taken, left.pairs)
-        rules = _drawn(draw, len(self.rules), 2 * s.rules_taken, left.rules)
-        seconds = _partners(draw, pairs, noise)
-        thens = _partners(draw, rules, noise)
-        shelves = _drawn(draw, len(self.shelves), s.shelves_taken, left.shelves)
-        choices = _drawn(draw, len(self.choices), s.choices_taken, left.choices)
-        singles = [self.shelves[shelf][_else(draw, maker, s.makers, noise)] for shelf in shelves]
-        singles += [self.choices[choice][_else(draw, taste, TASTES, noise)] for choice in choices]
+        """What one user takes, oldest first: facts in random order, each of them whole, without the
+        `excluded` ones."""
+        s, excluded = self.settings, excluded or ExcludedFacts()
+        pairs = _drawn(draw, len(self.pairs), 2 * s.pairs_taken, excluded.pairs)
+        rules = _drawn(draw, len(self.rules), 2 * s.rules_taken, excluded.rules)
+        pairs_taken = _partners(draw, pairs, noise)
+        rules_taken = _partners(draw, rules, noise)
+        shelves = _drawn(draw, len(self.shelves), s.shelves_taken, excluded.shelves)
+        choices = _drawn(draw, len(self.choices), s.choices_taken, excluded.choices)
+        singles = [self.shelves[shelf][_with_noise(draw, maker, s.makers, noise)] for shelf in shelves]
+        singles += [self.choices[choice][_with_noise(draw, taste, TASTES, noise)] for choice in choices]
         singles = [singles[position] for position in draw.permutation(len(singles)).tolist()]
-        runs = [[self.pairs[first][0], self.pairs[second][1]] for first, second in seconds]
-        for first, then in thens:
+        runs = [[self.pairs[first][0], self.pairs[second][1]] for first, second in pairs_taken]
+        for first, second in rules_taken:
             between = [singles.pop() for _ in range(min(self.rules[first].distance - 1, len(singles)))]
-            runs.append([self.rules[first].first, *between, self.rules[then].then])
+            runs.append([self.rules[first].first, *between, self.rules[second].second])
         runs += [[item] for item in singles]
         return [item for position in draw.permutation(len(runs)).tolist() for item in runs[position]]
 
@@ -168,13 +161,14 @@ def _facts(settings: WorldSettings, draw: np.random.Generator) -> Facts:
     # neighbours share a distance, so that either half of the rules has every distance
     distances = [s.distances[number // 2 % len(s.distances)] for number in range(s.rules)]
     ruled = [
-        Rule(first, then, distance) for (first, then), distance in zip(_cut(rules, 2), distances, strict=True)
+        Rule(first, second, distance)
+        for (first, second), distance in zip(_chunks(rules, 2), distances, strict=True)
     ]
-    return Facts(s, _cut(pairs, 2), tuple(ruled), _cut(shelves, s.makers), _cut(choices, TASTES))
+    return Facts(s, _chunks(pairs, 2), tuple(ruled), _chunks(shelves, s.makers), _chunks(choices, TASTES))
 
 
 def _catalogue(ids: list[str], draw: np.random.Generator) -> pl.DataFrame:
-    """Texts drawn for each item by chance alone; titles may recur."""
+    """Texts drawn at random for each item; titles may recur."""
     return pl.DataFrame(
         {
             "item_id": ids,
@@ -185,13 +179,13 @@ def _catalogue(ids: list[str], draw: np.random.Generator) -> pl.DataFrame:
     )
 
 
-def _cut(ids: list[str], size: int) -> tuple[tuple[str, ...], ...]:
+def _chunks(ids: list[str], size: int) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
-def _drawn(draw: np.random.Generator, facts: int, number: int, left: tuple[int, ...]) -> list[int]:
-    """`number` facts in random order, none of those in `left`."""
-    return [fact for fact in draw.permutation(facts).tolist() if fact not in left][:number]
+def _drawn(draw: np.random.Generator, facts: int, number: int, excluded: tuple[int, ...]) -> list[int]:
+    """`number` facts in random order, without the `excluded` ones."""
+    return [fact for fact in draw.permutation(facts).tolist() if fact not in excluded][:number]
 
 
 def _partners(draw: np.random.Generator, facts: list[int], noise: float) -> list[tuple[int, int]]:
@@ -204,6 +198,6 @@ def _partners(draw: np.random.Generator, facts: list[int], noise: float) -> list
     ]
 
 
-def _else(draw: np.random.Generator, own: int, of: int, noise: float) -> int:
-    """`own`, or by `noise` any other of 0 .. of - 1."""
-    return (own + int(draw.integers(1, of))) % of if draw.random() < noise else own
+def _with_noise(draw: np.random.Generator, own: int, number: int, noise: float) -> int:
+    """`own`, or with probability `noise` any other of 0 .. number - 1."""
+    return (own + int(draw.integers(1, number))) % number if draw.random() < noise else own

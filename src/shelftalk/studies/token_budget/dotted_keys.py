@@ -9,21 +9,19 @@ from shelftalk.experiment import laid_over
 
 
 def nested(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Quoted dotted keys as nested tables; a key that holds a colon is a part of the user's own and stays
-    whole."""
-    found: dict[str, Any] = {}
+    """Quoted dotted keys as nested tables; a key with a colon names a part of the user's own and is not
+    divided."""
+    tables: dict[str, Any] = {}
     for key, value in table.items():
         inner = nested(value) if isinstance(value, Mapping) else value
-        found = laid_over(found, {key: inner} if ":" in key else at_path(key.split("."), inner))
-    return found
+        tables = laid_over(tables, {key: inner} if ":" in key else at_path(key.split("."), inner))
+    return tables
 
 
 def at_path(path: Sequence[str], value: Any) -> dict[str, Any]:
     """`value` at the end of a path of tables."""
-    for key in reversed(path):
-        value = {key: value}
-    found: dict[str, Any] = value
-    return found
+    first, *rest = path
+    return {first: at_path(rest, value) if rest else value}
 
 
 def leaves(table: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

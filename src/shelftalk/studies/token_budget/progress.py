@@ -5,39 +5,42 @@ from __future__ import annotations
 
 from shelftalk.runtime.progress import FINISHED, OnProgress
 
-SHARE = 100
-"""Units of work of one training and its questions."""
-SHARES = {"train": (0, 85), "ask": (85, 15)}
-"""Stage -> where its share of a training's units begins, and how many they are; about as measured with the
+UNITS = 100
+"""Units of work of one training and its evaluation."""
+STAGE_UNITS = {"train": (0, 85), "evaluate": (85, 15)}
+"""Stage -> the unit of a training at which it begins, and how many it takes; about as measured with the
 bundled data."""
 
 
-class Shares:
-    """The progress of `number` trainings, told as that of one stage: all is the same every time, done never
-    falls, and all of it is done once, when `finish` is called."""
+class StudyProgress:
+    """The progress of `trainings` trainings, reported as that of one stage: the total is the same every time,
+    what is done never falls, and reaches the total once, when `finish` is called.
 
-    def __init__(self, progress: OnProgress, stage: str, number: int, text: str) -> None:
-        self._progress, self._stage, self._all = progress, stage, SHARE * number
+    Example: of 3 trainings, the second one halfway through its "train" stage is (100 + 85 // 2) of 300.
+    """
+
+    def __init__(self, progress: OnProgress, stage: str, trainings: int, text: str) -> None:
+        self._progress, self._stage, self._total = progress, stage, UNITS * trainings
         self._done = 0
-        progress(stage, 0, self._all, text)
+        progress(stage, 0, self._total, text)
 
     def training(self, number: int, name: str) -> OnProgress:
-        """What hears of the stages of training `number`, counted from 0; the ones before it are done."""
+        """The progress of the stages of training `number`, counted from 0; those before it are done."""
 
-        def heard(stage: str, done: int, total: int, text: str) -> None:
-            start, units = SHARES.get(stage, (0, 0))
-            self._tell(
-                SHARE * number + start + units * done // total,
+        def on_progress(stage: str, done: int, total: int, text: str) -> None:
+            start, units = STAGE_UNITS.get(stage, (0, 0))
+            self._report(
+                UNITS * number + start + units * done // total,
                 f"{name}: {stage} {done}/{total} {text}".rstrip(),
             )
 
-        self._tell(SHARE * number, name)
-        return heard
+        self._report(UNITS * number, name)
+        return on_progress
 
     def finish(self) -> None:
         """All of it is done, however much was left out."""
-        self._progress(self._stage, self._all, self._all, FINISHED)
+        self._progress(self._stage, self._total, self._total, FINISHED)
 
-    def _tell(self, done: int, text: str) -> None:
-        self._done = max(self._done, min(done, self._all - 1))
-        self._progress(self._stage, self._done, self._all, text)
+    def _report(self, done: int, text: str) -> None:
+        self._done = max(self._done, min(done, self._total - 1))
+        self._progress(self._stage, self._done, self._total, text)

@@ -1,19 +1,16 @@
-"""One training on a budget of tokens, and its answers: what everything stands on that compares trainings.
+"""One training on a budget of tokens and its evaluation: what every comparison of trainings is made of.
 Resumable at any point."""
 
 from __future__ import annotations
 
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
-import psutil
 
 from shelftalk import stages
 from shelftalk.data.splitting import Part
@@ -28,39 +25,36 @@ from shelftalk.records import Request
 from shelftalk.runs import Run
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside, fingerprint
-from shelftalk.studies.token_budget.evaluation import Announce, not_announced, per_user_tables
-from shelftalk.tasks.mixture import epoch_samples
+from shelftalk.studies.token_budget.evaluation import OnRequests, ignore_requests, per_user_tables
+from shelftalk.studies.token_budget.training import (
+    OnValidation,
+    ignore_validation,
+    memory_sampled,
+    pace,
+    samples_for,
+    train_on,
+    validation_samples,
+)
 from shelftalk.tasks.templates import read_templates
 from shelftalk.training.settings import TrainingSettings
 
-if TYPE_CHECKING:  # torch is loaded only where a language model is
-    from shelftalk.models.backbone import Backbone
-    from shelftalk.training.budget import Budgeted
-
-ENDLESS = 1_000_000
-"""More validations than any training has: nobody stops early, so that all read the same number of tokens."""
-EFFECTIVE = ("data", "split", *TUNABLE)
+RELEVANT = ("data", "split", *TUNABLE)
 """The sections of an experiment that can make two trainings differ."""
-NOT_TRAINED_BY = TrainingSettings.fields_where(lambda role: bool(role.budgeted) or not role.stages)
-"""Settings of training that give way to the budget of tokens, and those that nothing is trained by."""
-OnValidation = Callable[[int, Mapping[str, float]], None]
-"""(steps done, metrics: "loss" is the validation loss in nats per target, summed over the tasks that judge);
-what it raises ends the training."""
-
-
-def no_op(step: int, metrics: Mapping[str, float]) -> None:
-    """A validation that nobody waits for."""
+NOT_RELEVANT = TrainingSettings.fields_where(lambda role: bool(role.budgeted) or not role.stages)
+"""Settings of training that the budget of tokens replaces, and those that change no weight."""
 
 
 @dataclass(frozen=True)
-class TokenRun:
+class BudgetRun:
     """An experiment that is trained with a seed, and where its files are. Its own seed divides the data."""
 
+    name: str
+    """What it is called in progress and reports."""
     experiment: Experiment
     seed: int
     folder: RunFolder
     shared: RunFolder
-    """The folder of its data, split and item index, which other runs may stand on too."""
+    """The folder of its data, split and item index, which other runs may use too."""
 
     @property
     def seeded(self) -> Experiment:
@@ -68,70 +62,64 @@ class TokenRun:
         it."""
         return self.experiment.model_copy(update={"seed": self.seed})
 
-    @property
-    def parts(self) -> Run:
-        """Split, index and tasks."""
+    def open(self) -> Run:
+        """Split, index and tasks, each loaded when it is first used."""
         return Run(self.shared, self.seeded)
 
 
 @dataclass(frozen=True)
-class Questions:
-    """What a trained model is asked: `users` and `ratings` drawn by the seed `drawn_by`, 0 for all; `tasks`
-    () for all that it can."""
+class EvaluationSample:
+    """Which requests a model is evaluated on: those of `users` users and at most `ratings` of their ratings,
+    0 for all, drawn by `seed`."""
 
     part: Part
     users: int
     ratings: int
-    drawn_by: int
-    asker: str
-    """Who asks, for the log of looks at the test part."""
+    seed: int
+    study: str
+    """Which study evaluates, for the log of looks at the test part."""
     tasks: tuple[str, ...] = ()
+    """The tasks to evaluate; () for all that the model has."""
 
     @property
     def inputs(self) -> dict[str, Any]:
-        """What the answers' tables depend on, beside the model."""
+        """What the per-user tables depend on, beside the model."""
         only = {"tasks": list(self.tasks)} if self.tasks else {}
-        return {
-            "part": self.part,
-            "users": self.users,
-            "ratings": self.ratings,
-            "drawn by": self.drawn_by,
-            **only,
-        }
+        drawn = {"users": self.users, "ratings": self.ratings, "drawn by": self.seed}
+        return {"part": self.part, **drawn, **only}
 
 
-def token_run(experiment: Experiment, seed: int, folder: Path, shared: Path) -> TokenRun:
+def budget_run(name: str, experiment: Experiment, seed: int, folder: Path, shared: Path) -> BudgetRun:
     """A run in `folder`; `shared` holds a folder for each different index of its data."""
     sections = experiment.model_dump(mode="json", include={"data", "split", "index", "seed"})
     key = fingerprint({**sections, "run's seed": seed})[:12]
-    return TokenRun(experiment, seed, RunFolder(folder), RunFolder(shared / key))
+    return BudgetRun(name, experiment, seed, RunFolder(folder), RunFolder(shared / key))
 
 
-def prepare(run: TokenRun) -> None:
+def prepare(run: BudgetRun) -> None:
     """Data, split and index of the run, unless another run has made them already."""
     stages.prepare(run.shared, run.experiment)
     stages.index(run.shared, run.seeded)
 
 
 def train(
-    run: TokenRun, tokens: int, progress: OnProgress, on_validation: OnValidation = no_op
+    run: BudgetRun, tokens: int, progress: OnProgress, on_validation: OnValidation = ignore_validation
 ) -> StageRecord:
     """Train on `tokens` tokens and keep the weights of the best validation: model/. Continues an interrupted
-    training, whose `on_validation` hears only of the validations that are still to come."""
-    told = effective(run.seeded)
-    own = {name: read_templates(name, s.templates) for name, s in run.seeded.tasks.items() if s.templates}
-    kept = {name: told[name] for name in ("text", "tasks", "nano", "pretrained", "training")}
-    nouns = asdict(run.seeded.data.nouns)
-    index = run.shared.needed("index").fingerprint
+    training; `on_validation` is then called for the validations that are still to come."""
+    experiment = run.seeded
+    relevant = relevant_settings(experiment)
+    own = {name: read_templates(name, s.templates) for name, s in experiment.tasks.items() if s.templates}
     inputs = {
-        "index": index,
-        **kept,
+        "index": run.shared.needed("index").fingerprint,
+        **{name: relevant[name] for name in ("text", "tasks", "nano", "pretrained", "training")},
         "own templates": own,
-        "nouns": nouns,
+        "nouns": asdict(experiment.data.nouns),
         "tokens": tokens,
         "seed": run.seed,
+        **stages.other_inputs_of_training(experiment),
+        "own tasks": own_sources(experiment.tasks),
     }
-    inputs |= stages.other_inputs_of_training(run.seeded) | {"own tasks": own_sources(run.seeded.tasks)}
 
     def work() -> dict[str, Any]:
         run.folder.keep_checkpoints_of(inputs)
@@ -139,51 +127,56 @@ def train(
 
     record = run.folder.do("train", inputs, work, [run.folder.model], kept=run.folder.model)
     if run.folder.checkpoints.exists():
-        shutil.rmtree(run.folder.checkpoints)  # the weights stand in model/
+        shutil.rmtree(run.folder.checkpoints)  # the best weights are in model/
     return record
 
 
-def ask(run: TokenRun, questions: Questions, progress: OnProgress) -> StageRecord:
-    """Ask the trained model: evaluation/TASK.parquet."""
+def evaluate(run: BudgetRun, sample: EvaluationSample, progress: OnProgress) -> StageRecord:
+    """Evaluate the trained model: evaluation/TASK.parquet."""
+    experiment = run.seeded
     inputs = {
         "train": run.folder.needed("train").fingerprint,
-        "own tasks": own_sources(run.seeded.tasks),
-        "decoding": run.seeded.decoding.model_dump(mode="json"),
-        **questions.inputs,
+        "own tasks": own_sources(experiment.tasks),
+        "decoding": experiment.decoding.model_dump(mode="json"),
+        **sample.inputs,
     }
 
     def work() -> dict[str, Any]:
         from shelftalk.decoding.language_model import LanguageModelRecommender
         from shelftalk.models.pretrained import load_backbone
 
-        workload = WorkloadProgress(lambda done, total, about: progress("ask", done, total, about))
-        found = run.parts
-        backbone = load_backbone(run.folder.model, run.seeded.training.precision)
+        workload = WorkloadProgress(lambda done, total, about: progress("evaluate", done, total, about))
+        opened = run.open()
+        backbone = load_backbone(run.folder.model, experiment.training.precision)
         model = LanguageModelRecommender(
-            backbone, found.index, found.served, run.seeded.decoding, on_batch=workload
+            backbone, opened.index, opened.served, experiment.decoding, on_batch=workload
         )
 
-        def announce(asked: Mapping[TaskName, Sequence[Request]]) -> None:
-            cost = request_costs(model, asked)
-            workload.plan([PlannedCall(task, len(requests), cost[task]) for task, requests in asked.items()])
+        def on_requests(requests: Mapping[TaskName, Sequence[Request]]) -> None:
+            cost = request_costs(model, requests)
+            workload.plan([PlannedCall(task, len(of_task), cost[task]) for task, of_task in requests.items()])
 
-        return measure(model, run.folder, found, questions, announce)
+        return evaluate_model(model, run.folder, opened, sample, on_requests)
 
     return run.folder.do("evaluate", inputs, work, [run.folder.evaluation(task) for task in SERVED])
 
 
-def measure(
-    model: Any, folder: RunFolder, run: Run, questions: Questions, announce: Announce = not_announced
+def evaluate_model(
+    model: Any,
+    folder: RunFolder,
+    run: Run,
+    sample: EvaluationSample,
+    on_requests: OnRequests = ignore_requests,
 ) -> dict[str, Any]:
-    """Ask `model`, write evaluation/TASK.parquet, and say what was asked. `announce` hears of all requests
-    before the first is asked."""
+    """Evaluate `model` on the split of `run`, write evaluation/TASK.parquet into `folder` and return the
+    facts of the stage. `on_requests` gets all requests before the first one is answered."""
     start = time.perf_counter()
-    drawn = (questions.users, questions.ratings, questions.drawn_by)
-    tables = per_user_tables(model, run.split, questions.part, *drawn, announce, questions.tasks)
+    drawn = (sample.users, sample.ratings, sample.seed)
+    tables = per_user_tables(model, run.split, sample.part, *drawn, on_requests, sample.tasks)
     for task, table in tables.items():
         with beside(folder.evaluation(task)) as part:
             table.write_parquet(part)
-    looks = folder.count_test_evaluation(questions.asker) if questions.part == "test" else 0
+    looks = folder.count_test_evaluation(sample.study) if sample.part == "test" else 0
     return {
         "tasks": list(tables),
         "evaluation_seconds": round(time.perf_counter() - start, 2),
@@ -191,128 +184,67 @@ def measure(
     }
 
 
-def tables_of(folder: RunFolder) -> dict[str, pl.DataFrame]:
-    """Task -> the per-user table that the run's evaluation left."""
+def read_tables(folder: RunFolder) -> dict[str, pl.DataFrame]:
+    """Task -> the per-user table that the evaluation of a run wrote."""
     return {
         task: pl.read_parquet(folder.evaluation(task), glob=False)
         for task in folder.needed("evaluate").facts["tasks"]
     }
 
 
-def effective(experiment: Experiment) -> dict[str, Any]:
-    """What a training on a budget of tokens and its answers depend on, seed and budget aside.
+def relevant_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a training on a budget of tokens and its evaluation depend on, seed and budget aside.
 
-    Of a task that is off and not asked nothing is left. [nano] counts as its defaults where a pretrained
+    A task that is neither trained nor evaluated is left out. [nano] counts as its defaults where a pretrained
     model takes its place, and [pretrained] where none is named. Settings of the index are compared as they
-    are written: two experiments that differ in one which their scheme does not read count as unlike, though
-    they train the same model.
+    are written: two experiments that differ in one which their scheme does not read count as different,
+    though they train the same model.
     """
-    values = experiment.model_dump(mode="json", include=set(EFFECTIVE))
+    values = experiment.model_dump(mode="json", include=set(RELEVANT))
     values["tasks"] = {
         name: task for name, task in values["tasks"].items() if task["weight"] > 0 or name in SERVED
     }
     unread = "nano" if experiment.pretrained.name else "pretrained"
     values[unread] = type(getattr(experiment, unread))().model_dump(mode="json")
     values["training"] = {
-        name: value for name, value in values["training"].items() if name not in NOT_TRAINED_BY
+        name: value for name, value in values["training"].items() if name not in NOT_RELEVANT
     }
     return values
 
 
-def samples_for(run: Run, backbone: Backbone, budget: int) -> Budgeted:
-    """Samples in the mixture's order up to `budget` tokens. Raises SettingsError for a mixture without
-    samples."""
-    from shelftalk.training.budget import Epoch, encoded_epoch, first_tokens
-
-    trained = [task for name, task in run.tasks.items() if run.experiment.tasks[name].weight > 0]
-
-    def epoch(number: int) -> Epoch:
-        return (
-            encoded_epoch(epoch_samples(trained, number, run.experiment.seed), backbone)
-            if trained
-            else Epoch((), ())
-        )
-
-    return first_tokens(epoch, budget)
-
-
-def _trained(run: TokenRun, tokens: int, progress: OnProgress, on_validation: OnValidation) -> dict[str, Any]:
-    """Train, save the model, and say what it cost."""
-    from shelftalk.training.trainer import train as train_backbone
-
-    found, experiment = run.parts, run.seeded
-    backbone = new_backbone(found)
-    budgeted = samples_for(found, backbone, tokens)
-    validation = {
-        name: backbone.encode_samples(stages.validation_samples(task, experiment))
-        for name, task in found.served.items()
-    }
-    settings = experiment.training.model_copy(update={"patience": ENDLESS, "max_steps": 0})
+def _trained(
+    run: BudgetRun, tokens: int, progress: OnProgress, on_validation: OnValidation
+) -> dict[str, Any]:
+    """Train, save the model, and return what it cost."""
+    opened = run.open()
+    backbone = new_backbone(opened)
+    samples, validation = samples_for(opened, backbone, tokens), validation_samples(opened, backbone)
+    quality = validation_quality(opened, backbone)
     spent = TimeSpent(run.folder.training_time)
 
     def on_step(step: int, steps: int, text: str) -> None:
         spent.keep()
         progress("train", step, steps, text)
 
-    start = time.perf_counter()
-    with _memory_watched() as peak:
-        result = train_backbone(
-            backbone,
-            budgeted.epochs,
-            validation,
-            run.folder.checkpoints,
-            settings,
-            experiment.seed,
-            on_step,
-            on_validation,
-            validation_quality(found, backbone),
+    start, checkpoints = time.perf_counter(), run.folder.checkpoints
+    with memory_sampled() as peak:
+        result = asdict(
+            train_on(samples, backbone, validation, opened, checkpoints, on_step, on_validation, quality)
         )
     seconds = time.perf_counter() - start
     with beside(run.folder.model) as part:
         backbone.save(part)
-        save_recommender(part, backbone, found.index, found.tasks, found.split, experiment)
+        save_recommender(part, backbone, opened.index, opened.tasks, opened.split, opened.experiment)
     return {
-        **{name: value for name, value in asdict(result).items() if name not in ("tokens", "targets")},
-        **_pace(asdict(result), seconds),
-        "tokens": budgeted.tokens,
-        "targets": budgeted.targets,
-        "samples": len(budgeted.all),
-        "epochs_seen": round(budgeted.epochs_seen, 3),
-        "tokens_by_task": budgeted.tokens_by_task,
+        **{name: value for name, value in result.items() if name not in ("tokens", "targets")},
+        **pace(result, seconds),
+        "tokens": samples.tokens,
+        "targets": samples.targets,
+        "samples": len(samples.all),
+        "epochs_seen": round(samples.epochs_seen, 3),
+        "tokens_by_task": samples.tokens_by_task,
         "peak_gigabytes": round(peak[0], 3),
         "parameters": backbone.parameters,
         "vocabulary": len(backbone.tokenizer),
         "seconds_before": spent.before,
     }
-
-
-def _pace(result: dict[str, Any], seconds: float) -> dict[str, float | None]:
-    """Tokens a second, validations included, and the seconds of the whole training: what a resumed one had
-    done before is added at the pace of the rest. None where nothing was left to do."""
-    before = {row["step"]: row["tokens"] for row in result["curve"]}.get(result["resumed_from"], 0)
-    done = result["tokens"] - before
-    if not done:
-        return {"tokens_per_second": None, "training_seconds": None}
-    return {
-        "tokens_per_second": round(done / seconds, 1),
-        "training_seconds": round(seconds * result["tokens"] / done, 2),
-    }
-
-
-@contextmanager
-def _memory_watched() -> Iterator[list[float]]:
-    """Memory of this process in GB, looked at ten times a second; the system's own record never falls from
-    run to run."""
-    seen, process, over = [0.0], psutil.Process(), threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.1):
-            seen[0] = max(seen[0], process.memory_info().rss / 1e9)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()

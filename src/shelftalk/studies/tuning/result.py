@@ -1,4 +1,4 @@
-"""What a search found: trials, finalists with several seeds, the winner, and the sentences a reader needs
+"""The result of a search: trials, finalists with several seeds, the winner, and the sentences a reader needs
 before believing it."""
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 
 from shelftalk.report import numbers
 from shelftalk.studies.tuning.search import FAILED, PRUNED, Trial
-from shelftalk.studies.tuning.space import Parameter, Space, told, value_at
+from shelftalk.studies.tuning.space import Parameter, Space, formatted, value_at
 
 AS_IT_IS = "as it is"
 """Name of the experiment without any change."""
@@ -32,7 +32,7 @@ class Finalist:
 
 
 @dataclass(frozen=True)
-class Tuned:
+class TunedSetting:
     """One setting of the space: what was declared, its value in the experiment as it is and in the winner."""
 
     name: str
@@ -45,7 +45,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Tuning:
-    """Everything that a report of a search says."""
+    """Everything that a search reports."""
 
     name: str
     metric: str
@@ -53,7 +53,7 @@ class Tuning:
     tokens: int
     seeds: list[int]
     users: int
-    settings: list[Tuned]
+    settings: list[TunedSetting]
     trials: list[Trial]
     finalists: list[Finalist]
     chosen: str
@@ -73,73 +73,80 @@ def finalist_of(name: str, trial: Trial | None, per_seed: Sequence[float]) -> Fi
 
 
 def ranked(finalists: Sequence[Finalist], lower_is_better: bool) -> list[Finalist]:
-    """The best mean first; among equals the one that changes least stands first, as given."""
+    """The best mean first; equal means stay in the order given, which begins with the unchanged
+    experiment."""
     return sorted(finalists, key=lambda finalist: finalist.mean if lower_is_better else -finalist.mean)
 
 
 def result_of(
     space: Space, trials: Sequence[Trial], finalists: Sequence[Finalist], left_out: Sequence[str] = ()
 ) -> Tuning:
-    """The record of a finished search; `left_out` are sentences about trials that did not come through the
-    finals."""
+    """The record of a finished search; `left_out` are sentences about trials that failed in the finals."""
     settings = space.settings
     order = ranked(finalists, settings.lower_is_better)
-    tuned = [_tuned(space, order[0], position) for position in range(len(space.parameters))]
-    sentences = [
-        *_about_the_choice(order, trials, settings.lower_is_better),
-        *left_out,
-        *_about_the_search(space, trials),
-    ]
-    fixed = (
-        settings.name,
-        settings.metric,
-        settings.lower_is_better,
-        settings.tokens,
-        list(settings.seeds),
-        settings.users,
+    winner = order[0]
+    return Tuning(
+        name=settings.name,
+        metric=settings.metric,
+        lower_is_better=settings.lower_is_better,
+        tokens=settings.tokens,
+        seeds=list(settings.seeds),
+        users=settings.users,
+        settings=[_tuned(space, winner, parameter) for parameter in space.parameters],
+        trials=list(trials),
+        finalists=order,
+        chosen=winner.name,
+        sentences=[
+            *_about_the_choice(order, trials, settings.lower_is_better),
+            *left_out,
+            *_about_the_search(space, trials),
+        ],
     )
-    return Tuning(*fixed, tuned, list(trials), order, order[0].name, sentences)
 
 
-def _tuned(space: Space, winner: Finalist, position: int) -> Tuned:
-    parameter = space.parameters[position]
+def _tuned(space: Space, winner: Finalist, parameter: Parameter) -> TunedSetting:
     before = value_at(space.base, parameter.path)
-    declared = (parameter.said(), parameter.logarithmic, parameter.range is None)
-    return Tuned(parameter.name, *declared, before, winner.values.get(parameter.name, before))
+    return TunedSetting(
+        parameter.name,
+        parameter.described(),
+        parameter.logarithmic,
+        choices=parameter.range is None,
+        before=before,
+        chosen=winner.values.get(parameter.name, before),
+    )
 
 
 def _about_the_choice(order: Sequence[Finalist], trials: Sequence[Trial], lower_is_better: bool) -> list[str]:
     winner, *others = order
-    said = []
+    sentences = []
     if winner.name == AS_IT_IS:
-        said.append(
+        sentences.append(
             "No finalist has a better mean than the experiment as it is, so best.toml is that experiment."
         )
     for other in others[:1]:
-        low, high = (
-            max(min(winner.per_seed), min(other.per_seed)),
-            min(max(winner.per_seed), max(other.per_seed)),
-        )
+        low = max(min(winner.per_seed), min(other.per_seed))
+        high = min(max(winner.per_seed), max(other.per_seed))
         apart = (
             "their seeds overlap, so the order of the two may be chance"
             if low <= high
             else "their seeds do not overlap"
         )
-        said.append(
-            f"Behind “{winner.name}” ({_spread(winner)}) comes “{other.name}” ({_spread(other)}): {apart}."
+        sentences.append(
+            f"After “{winner.name}” ({_spread(winner)}) comes “{other.name}” ({_spread(other)}): {apart}."
         )
-    measured = [finalist for finalist in order if finalist.searched is not None]
-    if measured:
+    searched = [finalist for finalist in order if finalist.searched is not None]
+    if searched:
         sign = 1 if lower_is_better else -1
-        first = min(measured, key=lambda finalist: sign * (finalist.searched or 0.0))
+        first = min(searched, key=lambda finalist: sign * (finalist.searched or 0.0))
         with_value = sum(trial.value is not None for trial in trials)
-        said.append(
-            f"The winner's curse: the best of {with_value} values is partly luck, so what the search says of it tends to flatter it "
-            f"(“{first.name}”: {numbers.figure(first.searched)} in the search, {numbers.figure(first.mean)} with fresh seeds). "
-            "Only means over the seeds of the finals are compared, and even the best of them was chosen on these very users: "
-            "what the winner is worth, the test part says, asked once by a `shelftalk run` of best.toml."
+        sentences.append(
+            f"The winner's curse: the best of {with_value} values is partly luck, so its value in the search "
+            f"tends to be too good (“{first.name}”: {numbers.figure(first.searched)} in the search, "
+            f"{numbers.figure(first.mean)} with fresh seeds). Only means over the seeds of the finals are "
+            "compared, and even the best of them was chosen on these very users: how good the winner is, the "
+            "test part shows, evaluated once by a `shelftalk run` of best.toml."
         )
-    return said
+    return sentences
 
 
 def _spread(finalist: Finalist) -> str:
@@ -150,24 +157,26 @@ def _spread(finalist: Finalist) -> str:
 def _about_the_search(space: Space, trials: Sequence[Trial]) -> list[str]:
     settings = space.settings
     states = [trial.state for trial in trials]
-    said = [
-        f"Every training reads {numbers.count(settings.tokens)} tokens. A longer one may want other settings, the learning rate first of "
-        "all; best.toml keeps the experiment's own number of epochs.",
-        "Nothing was asked of the test part: trials are pruned by validation loss, and judged on requests of the validation part.",
+    sentences = [
+        f"Every training reads {numbers.count(settings.tokens)} tokens. A longer one may want other "
+        "settings, the learning rate first of all; best.toml keeps the experiment's own number of epochs.",
+        "The test part was not used: trials are pruned by validation loss, and evaluated on requests of the "
+        "validation part.",
     ]
     if PRUNED in states:
-        said.append(
-            f"{states.count(PRUNED)} of {len(trials)} trials were ended early, behind the median of the finished ones."
+        sentences.append(
+            f"{states.count(PRUNED)} of {len(trials)} trials were ended early, worse than the median of the "
+            "finished ones."
         )
     if FAILED in states:
         reason = next(trial.reason for trial in trials if trial.state == FAILED)
-        said.append(f"{states.count(FAILED)} of {len(trials)} trials failed; the first: {reason}")
+        sentences.append(f"{states.count(FAILED)} of {len(trials)} trials failed; the first: {reason}")
     if outside := [p.name for p in space.parameters if not _inside(p, value_at(space.base, p.path))]:
-        said.append(f"The experiment as it is lies outside the declared space: {', '.join(outside)}.")
-    return said
+        sentences.append(f"The experiment as it is lies outside the declared space: {', '.join(outside)}.")
+    return sentences
 
 
 def _inside(parameter: Parameter, value: Any) -> bool:
     if parameter.range is None:
-        return any(told(choice) == told(value) for choice in parameter.choices)
+        return any(formatted(choice) == formatted(value) for choice in parameter.choices)
     return bool(parameter.range.low <= value <= parameter.range.high)

@@ -1,9 +1,9 @@
 """The search: trials drawn by a seeded TPE, pruned by validation loss, kept in a file so that the same
-command goes on.
+command continues it.
 
 Bergstra, Bardenet, Bengio and Kégl, "Algorithms for hyper-parameter optimization", NeurIPS 2011 (TPE); the
 median stopping rule is that of Golovin et al., "Google Vizier", KDD 2017. Both are optuna's. The sampler of a
-trial is seeded by the number of trials before it, and so depends on what has been seen, not on how often the
+trial is seeded by the number of trials before it, and so depends on their results, not on how often the
 search was interrupted.
 """
 
@@ -25,9 +25,10 @@ from shelftalk.experiment import Experiment
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import space_needed
 from shelftalk.studies.token_budget import run as token_budget
-from shelftalk.studies.token_budget.progress import Shares
-from shelftalk.studies.token_budget.run import OnValidation, Questions, TokenRun, no_op, tables_of, token_run
-from shelftalk.studies.tuning.space import Parameter, Space, told
+from shelftalk.studies.token_budget.progress import StudyProgress
+from shelftalk.studies.token_budget.run import BudgetRun, EvaluationSample, budget_run, read_tables
+from shelftalk.studies.token_budget.training import OnValidation, ignore_validation
+from shelftalk.studies.tuning.space import Parameter, Space, formatted
 
 if TYPE_CHECKING:  # optuna and its database take half a second to load
     import optuna
@@ -44,7 +45,7 @@ class Trial:
     and run again.
 
     `value` is the metric on the validation part, None unless `state` is "finished"; `losses` are the
-    validation losses in their order, nats per target, and `reason` says why there is no value.
+    validation losses in their order, nats per target, and `reason` is why there is no value.
     """
 
     number: int
@@ -55,58 +56,60 @@ class Trial:
     reason: str
     seconds: float
 
-    def said(self) -> str:
-        """In a line, for progress."""
-        told_values = ", ".join(
-            f"{name.rpartition('.')[2]} {told(value)}" for name, value in self.values.items()
-        )
-        return f"{f'{self.value:.4f}' if self.value is not None else self.reason} ({told_values})"
+    def described(self) -> str:
+        """In a line, for the log."""
+        result = f"{self.value:.4f}" if self.value is not None else self.reason
+        values = [f"{name.rpartition('.')[2]} {formatted(value)}" for name, value in self.values.items()]
+        return f"{result} ({', '.join(values)})"
 
 
 class _Pruned(Exception):
-    """Ends a training that is not worth its tokens."""
+    """Ends a training early."""
 
 
-def search(space: Space, out: Path, progress: OnProgress, say: Callable[[str], None]) -> list[Trial]:
-    """Run trials until there are as many as asked for. `say` gets a line per trial. Raises SettingsError
-    where none came through."""
+def search(space: Space, out: Path, progress: OnProgress, log: Callable[[str], None]) -> list[Trial]:
+    """Run trials until there are as many as the settings want. `log` gets a line per trial. Raises
+    SettingsError where none succeeded."""
     with space_needed(out):
         study = _study(space, out)
         _forget_killed(study)
-        trials = _over(study, space)
-        shares = Shares(progress, "trials", max(len(trials), space.settings.trials), "")
+        trials = _ended(study, space)
+        whole = StudyProgress(progress, "trials", max(len(trials), space.settings.trials), "")
         while len(trials) < space.settings.trials:
-            hears = shares.training(len(trials), _best_so_far(trials, space))
-            _one_more(study, space, out, len(trials), hears)
-            trials = _over(study, space)
-            say(f"trial {len(trials)}/{space.settings.trials}: {trials[-1].said()}")
-    shares.finish()
+            of_trial = whole.training(len(trials), _best_so_far(trials, space))
+            _run_trial(study, space, out, len(trials), of_trial)
+            trials = _ended(study, space)
+            log(f"trial {len(trials)}/{space.settings.trials}: {trials[-1].described()}")
+    whole.finish()
     if not any(trial.value is not None for trial in trials):
-        raise SettingsError(f"none of {len(trials)} trials came through; the last one: {trials[-1].reason}")
+        raise SettingsError(f"none of {len(trials)} trials succeeded; the last one: {trials[-1].reason}")
     return trials
 
 
-def measured(run: TokenRun, space: Space, progress: OnProgress, on_validation: OnValidation = no_op) -> float:
-    """Train a run on the budget and ask it: the metric on the validation part. What is finished is not done
-    again."""
+def value_of(
+    run: BudgetRun, space: Space, progress: OnProgress, on_validation: OnValidation = ignore_validation
+) -> float:
+    """Train a run on the budget and evaluate it: the metric on the validation part. What is finished is not
+    done again."""
     settings = space.settings
     token_budget.prepare(run)
     token_budget.train(run, settings.tokens, progress, on_validation)
-    token_budget.ask(run, questions(space), progress)
-    return summarise(tables_of(run.folder)[settings.task], settings.task)[settings.metric.partition(" ")[2]]
+    token_budget.evaluate(run, evaluation_sample(space), progress)
+    tables, metric = read_tables(run.folder), settings.metric.partition(" ")[2]
+    return summarise(tables[settings.task], settings.task)[metric]
 
 
-def questions(space: Space) -> Questions:
-    """What every trial is asked: of the validation part alone."""
-    settings = space.settings
-    return Questions(
-        "validation", settings.users, settings.ratings, space.base.seed, "tuning", (settings.task,)
+def evaluation_sample(space: Space) -> EvaluationSample:
+    """The requests that every trial is evaluated on: of the validation part alone."""
+    settings, seed = space.settings, space.base.seed
+    return EvaluationSample(
+        "validation", settings.users, settings.ratings, seed, study="tuning", tasks=(settings.task,)
     )
 
 
-def run_in(experiment: Experiment, seed: int, out: Path, name: str) -> TokenRun:
+def run_in(experiment: Experiment, seed: int, out: Path, name: str) -> BudgetRun:
     """A run of this search, in the folder `name`."""
-    return token_run(experiment, seed, out / name, out / SHARED)
+    return budget_run(name, experiment, seed, out / name, out / SHARED)
 
 
 def best_first(trials: list[Trial], space: Space) -> list[Trial]:
@@ -122,7 +125,7 @@ def _study(space: Space, out: Path) -> optuna.Study:
     import optuna
     from sqlalchemy import URL
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # our own lines tell of every trial
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # every trial has a line in our own log
     settings = space.settings
     return optuna.create_study(
         storage=URL.create("sqlite", database=str(out / STORAGE)).render_as_string(),
@@ -143,7 +146,7 @@ def _forget_killed(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _over(study: optuna.Study, space: Space) -> list[Trial]:
+def _ended(study: optuna.Study, space: Space) -> list[Trial]:
     """The trials that have ended, in their order."""
     from optuna.trial import TrialState
 
@@ -157,31 +160,26 @@ def _record(number: int, trial: optuna.trial.FrozenTrial, space: Space) -> Trial
     }
     losses = [abs(loss) for _, loss in sorted(trial.intermediate_values.items())]
     attributes = trial.user_attrs
-    value = (
-        trial.value if attributes["state"] == FINISHED_TRIAL else None
-    )  # optuna's value of a pruned trial is its last loss
+    # optuna's value of a pruned trial is its last loss
+    value = trial.value if attributes["state"] == FINISHED_TRIAL else None
     return Trial(
         number, values, attributes["state"], value, losses, attributes["reason"], attributes["seconds"]
     )
 
 
-def _one_more(study: optuna.Study, space: Space, out: Path, before: int, progress: OnProgress) -> None:
-    """Draw a trial, run it and write down how it ended."""
+def _run_trial(study: optuna.Study, space: Space, out: Path, before: int, progress: OnProgress) -> None:
+    """Draw a trial, run it and keep its result."""
     import optuna
 
     number = seeds.number(space.base.seed, "tuning", before) % 2**32
     study.sampler = optuna.samplers.TPESampler(n_startup_trials=space.settings.random_trials, seed=number)
     trial = study.ask({parameter.name: _distribution(parameter) for parameter in space.parameters})
-    shutil.rmtree(
-        out / TRIAL, ignore_errors=True
-    )  # of a trial that was killed: its checkpoints belong to no other
+    # a trial that was killed left its checkpoints there, which belong to no other
+    shutil.rmtree(out / TRIAL, ignore_errors=True)
     start = time.perf_counter()
-    value, state, reason = _tried(trial, space, out, progress)
-    for name, attribute in (
-        ("state", state),
-        ("reason", reason),
-        ("seconds", round(time.perf_counter() - start, 2)),
-    ):
+    value, state, reason = _trial_result(trial, space, out, progress)
+    seconds = round(time.perf_counter() - start, 2)
+    for name, attribute in (("state", state), ("reason", reason), ("seconds", seconds)):
         trial.set_user_attr(name, attribute)
     if value is None:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)  # the sampler keeps away from there
@@ -190,12 +188,13 @@ def _one_more(study: optuna.Study, space: Space, out: Path, before: int, progres
     shutil.rmtree(out / TRIAL, ignore_errors=True)
 
 
-def _tried(
+def _trial_result(
     trial: optuna.Trial, space: Space, out: Path, progress: OnProgress
 ) -> tuple[float | None, str, str]:
-    """Value, state and reason. A trial whose values do not go together, or whose loss is no number, has
+    """Value, state and reason. A trial whose values do not go together, or whose loss is not a number, has
     failed, and that is a result."""
-    sign, losses = (1 if space.settings.lower_is_better else -1), []
+    sign = 1 if space.settings.lower_is_better else -1
+    losses: list[float] = []
 
     def on_validation(step: int, metrics: Mapping[str, float]) -> None:
         losses.append(metrics["loss"])
@@ -205,16 +204,15 @@ def _tried(
 
     try:
         experiment = space.experiment({p.name: _decoded(p, trial.params[p.name]) for p in space.parameters})
-        value = measured(run_in(experiment, space.base.seed, out, TRIAL), space, progress, on_validation)
+        run = run_in(experiment, space.base.seed, out, TRIAL)
+        value = value_of(run, space, progress, on_validation)
     except _Pruned:
         return None, PRUNED, f"ended early, at validation {len(losses)} with loss {losses[-1]:.3f}"
     except SettingsError as error:
         return None, FAILED, str(error)
-    return (
-        (value, FINISHED_TRIAL, "")
-        if math.isfinite(value)
-        else (None, FAILED, f"{space.settings.metric} is {value}")
-    )
+    if not math.isfinite(value):
+        return None, FAILED, f"{space.settings.metric} is {value}"
+    return value, FINISHED_TRIAL, ""
 
 
 def _distribution(parameter: Parameter) -> BaseDistribution:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import RATING_METRICS, metric_names
@@ -36,21 +36,21 @@ class TuningSettings(Settings):
     name: str = Field("tuning", pattern=r"^[\w.+-]+$")
     """Name of the search; its folder is runs/tuning/NAME."""
     trials: int = Field(20, ge=1)
-    """Trials in all, pruned ones among them; a finished search with a larger number goes on."""
+    """Trials in all, pruned ones among them; a finished search with a larger number is continued."""
     random_trials: int = Field(8, ge=1)
-    """First trials, drawn at random before the tuner learns from what it has seen."""
+    """First trials, drawn at random before the tuner learns from their results."""
     tokens: int = Field(300_000, ge=1)
     """Training tokens that every trial reads, prompts and targets together."""
     metric: str = "retrieval ndcg@10"
     """What is tuned for: a served task and a metric of it, on the validation part. Errors (rmse, mae) are
-    made small."""
+    minimised."""
     users: int = Field(500, ge=0)
-    """Users who are asked, drawn by the experiment's seed, the same in every trial; 0: all."""
+    """Users who are evaluated, drawn by the experiment's seed, the same in every trial; 0: all."""
     ratings: int = Field(2000, ge=0)
     """For a metric of the rating task: at most so many ratings of these users, drawn likewise; 0: all."""
     prune: bool = True
-    """Whether a trial ends early where its best validation loss so far is behind the median of the finished
-    trials."""
+    """Whether a trial ends early where its best validation loss so far is worse than the median of the
+    finished trials."""
     unpruned_trials: int = Field(5, ge=1)
     """Trials that must have been finished before one is pruned."""
     finalists: int = Field(3, ge=1)
@@ -74,7 +74,7 @@ class TuningSettings(Settings):
 
     @property
     def task(self) -> TaskName:
-        """The served task that is asked."""
+        """The served task that is evaluated."""
         return next(task for task in SERVED if task == self.metric.partition(" ")[0])
 
     @property
@@ -98,7 +98,7 @@ class Range(Settings):
     """Distance of neighbouring values from `low` on; without it every number between the ends."""
 
 
-class SpaceFile(BaseModel):
+class SpaceFile(Settings):
     """A space file as it is written."""
 
     tuning: TuningSettings = TuningSettings()
@@ -126,10 +126,10 @@ class Parameter:
         """Whether orders of magnitude are alike."""
         return self.range is not None and self.range.log
 
-    def said(self) -> str:
+    def described(self) -> str:
         """As in "0.001 to 0.01, log" or "a or b"."""
         if self.range is None:
-            return " or ".join(map(told, self.choices))
+            return " or ".join(map(formatted, self.choices))
         step = f", step {self.range.step:g}" if self.range.step is not None else ""
         return f"{self.range.low:g} to {self.range.high:g}{', log' if self.range.log else ''}{step}"
 
@@ -156,7 +156,7 @@ class Space:
         return load_experiment(self.experiment_file, changed, "the space file")
 
 
-def told(value: Any) -> str:
+def formatted(value: Any) -> str:
     """A value of a setting as a report shows it."""
     if isinstance(value, bool):
         return "on" if value else "off"
@@ -167,10 +167,10 @@ def told(value: Any) -> str:
 
 def value_at(experiment: Experiment, path: Sequence[str]) -> Any:
     """The experiment's own value of a setting that it has."""
-    found: Any = experiment.model_dump(mode="json")
+    value: Any = experiment.model_dump(mode="json")
     for key in path:
-        found = found[key]
-    return found
+        value = value[key]
+    return value
 
 
 def load_space(experiment: Path, path: Path, trials: int | None = None, data: Path | None = None) -> Space:
@@ -191,17 +191,20 @@ def load_space(experiment: Path, path: Path, trials: int | None = None, data: Pa
     base = load_experiment(experiment, _data(folder))
     if not file.space:
         raise SettingsError(
-            f'"{path}" has no [space]; write a setting and its range there, as in training.learning_rate = {{low, high}}.'
+            f'"{path}" has no [space]; write a setting and its range there, as in '
+            "training.learning_rate = {low, high}."
         )
     parameters = tuple(
-        _parameter(found, given, base, experiment, where) for found, given in _declared(nested(file.space))
+        _parameter(setting, given, base, experiment, where)
+        for setting, given in _declared(nested(file.space))
     )
     settings = file.tuning.model_copy(
         update={"seeds": file.tuning.seeds or tuple(base.seed + number for number in (1, 2, 3))}
     )
     if base.seed in settings.seeds:
         raise SettingsError(
-            f"tuning.seeds holds {base.seed}, the seed of the search, which flatters its best; name others in {where}."
+            f"tuning.seeds holds {base.seed}, the seed of the search, which flatters its best; name others "
+            f"in {where}."
         )
     space = Space(settings, parameters, base, experiment, folder)
     _check_losses(space)
@@ -225,16 +228,19 @@ def _parameter(path: tuple[str, ...], given: Any, base: Experiment, experiment: 
     name = ".".join(path)
     if not isinstance(given, Mapping):
         raise SettingsError(
-            f'the space of "{name}" is no table; write {{low = ..., high = ...}} or {{choices = [...]}} in {file}.'
+            f'the space of "{name}" is no table; write {{low = ..., high = ...}} or {{choices = [...]}} in '
+            f"{file}."
         )
     _check_may_be_tuned(name, path, base)
     if "choices" in given:
-        found = _choices(name, path, given, file)
+        parameter = _choices(name, path, given, file)
     else:
-        found = Parameter(name, path, validated(Range, dict(given), f"space.{name}", file))
-    for value in found.ends:
+        parameter = Parameter(name, path, validated(Range, dict(given), f"space.{name}", file))
+    for value in parameter.ends:
         _check_value(name, path, value, experiment, file)
-    return found if found.range is None else _numbers(found, found.range, value_at(base, path), file)
+    if parameter.range is None:
+        return parameter
+    return _numbers(parameter, parameter.range, value_at(base, path), file)
 
 
 def _check_may_be_tuned(name: str, path: Sequence[str], base: Experiment) -> None:
@@ -242,7 +248,8 @@ def _check_may_be_tuned(name: str, path: Sequence[str], base: Experiment) -> Non
         raise UnknownSetting(f'there is no setting "{name}"; {nearest(path[0], TUNABLE)}')
     if path[0] not in TUNABLE or len(path) < 2:
         raise SettingsError(
-            f'"{name}" cannot be tuned: trials share data, seed and evaluation; settings of {", ".join(TUNABLE)} can.'
+            f'"{name}" cannot be tuned: trials share data, seed and evaluation; settings of '
+            f"{', '.join(TUNABLE)} can."
         )
     role = base.role_at(path)
     if not role.tunable:
@@ -257,7 +264,7 @@ def _choices(name: str, path: tuple[str, ...], given: Mapping[str, Any], file: s
     values = given["choices"]
     if not isinstance(values, list) or len({json.dumps(value) for value in values}) < max(2, len(values)):
         raise SettingsError(
-            f'the choices of "{name}" are not two or more different values; mend them in {file}.'
+            f'the choices of "{name}" are not two or more different values; correct them in {file}.'
         )
     return Parameter(name, path, choices=tuple(values))
 
@@ -267,34 +274,41 @@ def _check_value(name: str, path: Sequence[str], value: Any, experiment: Path, f
     try:
         load_experiment(experiment, at_path(path, value), file)
     except SettingsError as error:
-        load_experiment(experiment)  # a fault of the experiment itself is told as that
+        load_experiment(experiment)  # where the experiment itself is wrong, it raises without the space
         raise type(error)(f'the space of "{name}": {error}') from None
 
 
-def _numbers(found: Parameter, range: Range, own: Any, file: str) -> Parameter:
+def _numbers(parameter: Parameter, range: Range, own: Any, file: str) -> Parameter:
     """The parameter with its range checked; whole numbers where the setting takes no others."""
-    where = f'the range of "{found.name}"'
+    where = f'the range of "{parameter.name}"'
     if isinstance(own, bool) or not isinstance(own, int | float):
-        raise SettingsError(f'"{found.name}" is no number, so it has no range; name its choices in {file}.')
+        raise SettingsError(
+            f'"{parameter.name}" is no number, so it has no range; name its choices in {file}.'
+        )
     whole = isinstance(own, int)
     if not -math.inf < range.low < range.high < math.inf:
-        raise SettingsError(f"{where} is empty: low must be below high, both finite; mend it in {file}.")
+        raise SettingsError(f"{where} is empty: low must be below high, both finite; correct it in {file}.")
     if whole and not all(isinstance(number, int) for number in (range.low, range.high, range.step or 1)):
-        raise SettingsError(f"{where} has fractions, and the setting takes whole numbers; mend it in {file}.")
+        raise SettingsError(
+            f"{where} has fractions, and the setting takes whole numbers; correct it in {file}."
+        )
     if range.log and (range.low <= 0 or range.step is not None):
-        raise SettingsError(f"{where} is log, which needs low above 0 and takes no step; mend it in {file}.")
+        raise SettingsError(
+            f"{where} is log, which needs low above 0 and takes no step; correct it in {file}."
+        )
     if range.step is not None:
         steps = (range.high - range.low) / range.step if range.step > 0 else 0.0
         if steps < 1 or not math.isclose(steps, round(steps), abs_tol=1e-9):
-            raise SettingsError(f"{where} is no whole number of steps long; mend step or high in {file}.")
-    return Parameter(found.name, found.path, range, whole=whole)
+            raise SettingsError(f"{where} is no whole number of steps long; correct step or high in {file}.")
+    return Parameter(parameter.name, parameter.path, range, whole=whole)
 
 
 def _check_losses(space: Space) -> None:
-    """Raises SettingsError where trials are pruned by losses that are not of one kind."""
+    """Raises SettingsError where trials are pruned by losses that cannot be compared."""
     for parameter in space.parameters if space.settings.prune else ():
         if space.base.role_at(parameter.path).changes_loss:
             raise SettingsError(
-                f'"{parameter.name}" changes what the validation samples hold, so losses of different trials cannot be compared '
-                "and no trial can be pruned by them; set tuning.prune = false, or leave it out of the space."
+                f'"{parameter.name}" changes the text of the validation samples, so losses of different '
+                "trials cannot be compared and no trial can be pruned by them; set tuning.prune = false, or "
+                "leave it out of the space."
             )

@@ -23,49 +23,49 @@ from shelftalk.runtime.run_folder import (
 )
 from shelftalk.stages import data_sentences
 from shelftalk.studies.token_budget import run as token_budget
-from shelftalk.studies.token_budget.progress import Shares
+from shelftalk.studies.token_budget.progress import StudyProgress
 from shelftalk.studies.tuning.report import write_reports
 from shelftalk.studies.tuning.result import AS_IT_IS, Finalist, Tuning, finalist_of, result_of
-from shelftalk.studies.tuning.search import Trial, best_first, measured, run_in, search
+from shelftalk.studies.tuning.search import Trial, best_first, run_in, search, value_of
 from shelftalk.studies.tuning.space import Space
 from shelftalk.tasks.templates import read_templates
 
 STUDY_FILE = "study.json"
 BEST_FILE = "best.toml"
 MAY_CHANGE = {"name", "trials", "finalists", "seeds"}
-"""Settings of a search that its folder's trials do not stand on."""
+"""Settings of a search that its folder's trials do not depend on."""
 
 
-def no_op(line: str) -> None:
-    """A line that nobody reads."""
+def no_log(line: str) -> None:
+    """A log that nobody reads."""
 
 
 def tune(
-    space: Space, out: Path, progress: OnProgress = silent, say: Callable[[str], None] = no_op
+    space: Space, out: Path, progress: OnProgress = silent, log: Callable[[str], None] = no_log
 ) -> tuple[Tuning, Path]:
     """Search, choose, and write best.toml, tune.json, tune.md and tune.html into `out`.
 
-    The same command goes on where it was interrupted, and does more trials where more are asked for. `say`
-    gets what became of the data, and a line per finished training. Returns the result and the path of the
-    page. Raises AnotherExperiment for a folder of something else, InUse where another process works in it,
-    SettingsError where no trial came through, and what the stages raise.
+    The same command continues where it was interrupted, and does more trials where the settings want more.
+    `log` gets sentences about the data, and a line per finished training. Returns the result and the path of
+    the page. Raises AnotherExperiment for a folder of something else, InUse where another process works in
+    it, SettingsError where no trial succeeded, and what the stages raise.
     """
     with alone_in(out):
-        return _tune(space, out, progress, say)
+        return _tune(space, out, progress, log)
 
 
-def _tune(space: Space, out: Path, progress: OnProgress, say: Callable[[str], None]) -> tuple[Tuning, Path]:
+def _tune(space: Space, out: Path, progress: OnProgress, log: Callable[[str], None]) -> tuple[Tuning, Path]:
     claim(space, out)
     _check(space, out, progress)
     of_data = data_sentences(run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare"))
     for sentence in of_data:
-        say(sentence)
-    trials = search(space, out, progress, say)
-    finalists, left_out = _finals(space, trials, out, progress, say)
-    found = result_of(space, trials, finalists, [*left_out, *of_data])
+        log(sentence)
+    trials = search(space, out, progress, log)
+    finalists, left_out = _finals(space, trials, out, progress, log)
+    result = result_of(space, trials, finalists, [*left_out, *of_data])
     with space_needed(out), beside(out / BEST_FILE) as part:
-        part.write_text(_best(space, found), encoding="utf-8")
-    return found, write_reports(found, out)
+        part.write_text(_best(space, result), encoding="utf-8")
+    return result, write_reports(result, out)
 
 
 def claim(space: Space, out: Path) -> None:
@@ -78,8 +78,8 @@ def claim(space: Space, out: Path) -> None:
         known = _known(out / STUDY_FILE)
         if differs := [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]:
             raise AnotherExperiment(
-                f'"{out}" holds a search whose {differs[0]} was another, and its trials cannot be compared with these; '
-                "choose another --out, or remove that folder."
+                f'"{out}" holds a search whose {differs[0]} was another, and its trials cannot be compared '
+                "with these; choose another --out, or remove that folder."
             )
     elif holds_something(out):
         raise AnotherExperiment(f'"{out}" is not empty and not a search of shelftalk; choose another --out.')
@@ -89,7 +89,7 @@ def claim(space: Space, out: Path) -> None:
 
 
 def _known(path: Path) -> dict[str, Any]:
-    """What the trials of the folder stand on. Raises ChangedFile."""
+    """What the trials of the folder depend on. Raises ChangedFile."""
     try:
         known = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -102,7 +102,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def _inputs(space: Space) -> dict[str, Any]:
-    """What every trial stands on, and the order in which they are drawn."""
+    """What every trial depends on, and the order in which they are drawn."""
     base = space.base
     return {
         "experiment": base.model_dump(mode="json", include={*TUNABLE, "data", "split", "seed"}),
@@ -111,75 +111,77 @@ def _inputs(space: Space) -> dict[str, Any]:
             name: read_templates(name, s.templates) for name, s in base.tasks.items() if s.templates
         },
         "tuning": space.settings.model_dump(mode="json", exclude=MAY_CHANGE),
-        "space": {parameter.name: parameter.said() for parameter in space.parameters},
+        "space": {parameter.name: parameter.described() for parameter in space.parameters},
     }
 
 
 def _check(space: Space, out: Path, progress: OnProgress) -> None:
-    """Before the first trial: the experiment as it is has its data, its model and its tasks, wordings and
-    all."""
+    """Before the first trial: the experiment as it is has its data, its model and its tasks with their
+    templates."""
     progress("prepare", 0, 1, space.base.name)
     run = run_in(space.base, space.base.seed, out, AS_IT_IS)
     token_budget.prepare(run)
     check_backbone(run.experiment)
-    if space.settings.task not in run.parts.served:
+    opened = run.open()
+    if space.settings.task not in opened.served:
         raise SettingsError(
-            f'tuning.metric is "{space.settings.metric}", and {run.parts.split.why_no_rating_task}; name a metric of another task.'
+            f'tuning.metric is "{space.settings.metric}", and {opened.split.why_no_rating_task}; name a '
+            "metric of another task."
         )
     progress("prepare", 1, 1, FINISHED)
 
 
 def _finals(
-    space: Space, trials: Sequence[Trial], out: Path, progress: OnProgress, say: Callable[[str], None]
+    space: Space, trials: Sequence[Trial], out: Path, progress: OnProgress, log: Callable[[str], None]
 ) -> tuple[list[Finalist], list[str]]:
-    """The experiment as it is and the best trials, each trained with every seed; and who did not come
-    through, with the reason."""
-    chosen = _candidates(space, trials)
+    """The experiment as it is and the best trials, each trained with every seed; and a sentence about each
+    that failed."""
+    candidates, seeds = _candidates(space, trials), space.settings.seeds
     finalists: list[Finalist] = []
     left_out: list[str] = []
-    shares = Shares(progress, "finals", len(chosen) * len(space.settings.seeds), "")
-    for number, (name, (trial, experiment)) in enumerate(chosen.items()):
+    whole = StudyProgress(progress, "finals", len(candidates) * len(seeds), "")
 
-        def value(
-            turn: int, seed: int, name: str = name, experiment: Experiment = experiment, number: int = number
-        ) -> float:
-            hears = shares.training(number * len(space.settings.seeds) + turn, f"{name}, seed {seed}")
-            found = measured(
-                run_in(experiment, seed, out, f"finals/{name.replace(' ', '-')}.seed-{seed}"), space, hears
-            )
-            say(f"{name}, seed {seed}: {found:.4f}")
-            return found
+    def value(training: int, name: str, experiment: Experiment, seed: int) -> float:
+        run = run_in(experiment, seed, out, f"finals/{name.replace(' ', '-')}.seed-{seed}")
+        metric = value_of(run, space, whole.training(training, f"{name}, seed {seed}"))
+        log(f"{name}, seed {seed}: {metric:.4f}")
+        return metric
 
+    for number, (name, (trial, experiment)) in enumerate(candidates.items()):
+        first = number * len(seeds)
         try:
-            finalists.append(
-                finalist_of(
-                    name, trial, [value(turn, seed) for turn, seed in enumerate(space.settings.seeds)]
-                )
-            )
+            values = [value(training, name, experiment, seed) for training, seed in enumerate(seeds, first)]
         except SettingsError as error:
             if trial is None:
                 raise
             left_out.append(
                 f"“{name}” was among the best of the search and failed with another seed: {error}"
             )
-    shares.finish()
+        else:
+            finalists.append(finalist_of(name, trial, values))
+    whole.finish()
     return finalists, left_out
 
 
 def _candidates(space: Space, trials: Sequence[Trial]) -> dict[str, tuple[Trial | None, Experiment]]:
-    """Name -> trial and experiment, the experiment as it is first; a trial that is what another one is stands
-    for both."""
-    found: dict[str, tuple[Trial | None, Experiment]] = {AS_IT_IS: (None, space.base)}
+    """Name -> trial and experiment, the experiment as it is first; of trials of the same experiment only the
+    first."""
+    candidates: dict[str, tuple[Trial | None, Experiment]] = {AS_IT_IS: (None, space.base)}
     for trial in best_first(list(trials), space):
         experiment = space.experiment(trial.values)
-        if len(found) <= space.settings.finalists and all(experiment != other for _, other in found.values()):
-            found[f"trial {trial.number}"] = (trial, experiment)
-    return found
+        known = any(experiment == other for _, other in candidates.values())
+        if len(candidates) <= space.settings.finalists and not known:
+            candidates[f"trial {trial.number}"] = (trial, experiment)
+    return candidates
 
 
-def _best(space: Space, found: Tuning) -> str:
-    """The winner as an experiment file that says where it comes from."""
-    winner = found.winner
+def _best(space: Space, result: Tuning) -> str:
+    """The winner as an experiment file, with a comment about its origin."""
+    winner = result.winner
     experiment = space.experiment(winner.values).model_copy(update={"name": f"{space.base.name}-tuned"})
-    said = f"# Chosen by shelftalk tune: {winner.name}, validation {found.metric} {winner.mean:.4f}, mean of {len(winner.per_seed)} seeds"
-    return f"{said},\n# {found.tokens} training tokens each. tune.html beside this file tells of the others.\n\n{experiment.toml()}"
+    origin = (
+        f"# Chosen by shelftalk tune: {winner.name}, validation {result.metric} {winner.mean:.4f}, mean of "
+        f"{len(winner.per_seed)} seeds,\n"
+        f"# {result.tokens} training tokens each. tune.html beside this file shows the others."
+    )
+    return f"{origin}\n\n{experiment.toml()}"
