@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.test_locks import HOLD
 
 from tests.end_to_end.tiny import call, write_experiment
+from tests.runtime.test_locks import HOLD
 
 COMMAND = [sys.executable, "-m", "shelftalk"]
 REFUSED = re.compile(
