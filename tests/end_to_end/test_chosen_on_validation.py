@@ -41,14 +41,14 @@ def with_another(split: Split, part: Part) -> Split:
     """
     data, draw = split.dataset, np.random.default_rng(5)
     items, candidates = data.event_item.copy(), split.candidates[part].copy()
-    for user in range(len(data.user_ids)):
-        event = split.held_out_event(user, part)
+    for row, event in enumerate(split.held_out_events(part).tolist()):
+        user = split.event_user[event]
         if split.rating_part[event] != OF_A_RATING[part]:
             untaken = np.setdiff1d(
                 np.arange(len(data.items)), data.event_item[data.bounds[user] : data.bounds[user + 1]]
             )
-            candidates[user] = draw.choice(untaken, candidates.shape[1], replace=False)
-            items[event] = draw.choice(candidates[user])
+            candidates[row] = draw.choice(untaken, candidates.shape[1], replace=False)
+            items[event] = draw.choice(candidates[row])
     ratings, held_out = data.event_rating.copy(), split.rating_part == PART_NUMBER[part]
     ratings[held_out] = draw.permutation(data.rating_values)[
         np.arange(held_out.sum()) % len(data.rating_values)
