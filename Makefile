@@ -1,13 +1,14 @@
-# make run    from a clone to a report   make test   every check       make lint   style and types alone
-# make docs   the generated pages        make wheel  dist/*.whl        make clean  removes what make made, but not runs/
-# make mutants   changes the code that figures depend on, one place at a time, and counts which changes no test notices. It continues
-# where it was stopped; MUTANTS="shelftalk.decoding.prior.*" names some of them.
-# After a full run, make docs RUN=runs/movielens-small fills in the part of the walkthrough that lies behind the training.
+# make run     from a clone to a report     make test    every check          make lint    style and types alone
+# make docs    the generated pages          make site    the documentation    make wheel   dist/*.whl
+# make clean   removes what make made, but not runs/
+# make mutants changes the code that figures depend on, one position at a time, and counts which changes no test
+# notices. It continues where it was stopped; MUTANTS="shelftalk.decoding.prior.*" names some of them.
+# After a full run, make docs RUN=runs/movielens-small fills in the part of the walkthrough that follows the training.
 #
-# The environment .venv is made from requirements.lock when it is missing or older than the lock, and reused otherwise.
-# PYTHON names another interpreter. On Linux the usual torch brings CUDA libraries of several gigabytes; a machine without
-# an NVIDIA card is served better by TORCH_INDEX=ADDRESS, the package index of CPU builds that PyTorch's own "Get started"
-# page names. It is used for torch alone.
+# The environment .venv is made from requirements.lock when it is missing or older than the lock, and reused
+# otherwise. PYTHON names another interpreter. On Linux the usual torch brings CUDA libraries of several gigabytes;
+# a machine without an NVIDIA card is served better by TORCH_INDEX=ADDRESS, the package index of CPU builds that
+# PyTorch's own "Get started" page names. It is used for torch alone.
 
 PYTHON ?= python3
 TORCH_INDEX ?=
@@ -22,7 +23,7 @@ MUTMUT := mutmut==3.8.1
 MUTATING := .venv/made-with-$(MUTMUT)
 MUTANTS ?=
 
-.PHONY: run test test-quick lint mutants docs wheel clean
+.PHONY: run test test-quick lint mutants docs site wheel clean
 
 run: $(STAMP)
 	@.venv/bin/shelftalk run --out $(OUT)
@@ -43,14 +44,20 @@ mutants: $(MUTATING)
 
 docs: $(STAMP)
 	@.venv/bin/python docs/generate_cli.py
+	@.venv/bin/python docs/generate_settings.py
+	@.venv/bin/python docs/generate_api.py
 	@.venv/bin/python docs/walkthrough.py $(RUN)
+
+site: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	@echo "site/index.html"
 
 wheel: $(STAMP)
 	@$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
 clean:
-	@rm -rf .venv dist build mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .venv dist build mutants site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(STAMP): requirements.lock

@@ -1,8 +1,8 @@
-"""Writes docs/cli.md from the program itself. `make docs` runs it; a test compares the page with the
-program."""
+"""Writes docs/cli.md from the program. `make docs` runs it; a test compares the page with the program."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ HEAD = """# The command line
 
 *Written by `make docs` from the program; a test compares the two.*
 
-Settings are read from an experiment file; the options below change a few of them for one call. What went wrong and can be mended
-comes as one sentence on standard error with exit code 2. Ctrl-C ends with 130 and loses nothing: the same command continues.
+Settings are read from an experiment file; the options below change a few of them for one call. An error that
+you can fix is one sentence on standard error with exit code 2. Ctrl-C ends with 130 and loses nothing: the
+same command continues.
 """
 
 
@@ -33,9 +34,9 @@ def _lines(name: str, command: Any) -> Iterator[str]:
     arguments = "".join(f" [{p.name.upper()}]" for p in command.params if not _is_option(p))
     below = getattr(command, "commands", {})
     yield f"## `{name}{arguments}{' COMMAND' if below else ''}`\n"
-    yield f"{(command.help or '').strip()}\n"
+    yield textwrap.fill((command.help or "").strip(), 110, break_on_hyphens=False) + "\n"
     for parameter in command.params:
-        yield f"- {_parameter(parameter)}"
+        yield textwrap.fill(f"- {_parameter(parameter)}", 110, subsequent_indent="  ", break_on_hyphens=False)
     if command.params:
         yield ""
     for title, inner in below.items():

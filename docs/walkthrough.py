@@ -1,7 +1,7 @@
 """Writes the snippets of docs/walkthrough.md: one event, from the file to the report.
 
-python docs/walkthrough.py            the snippets up to the tokens, from the bundled data; a test compares them
-python docs/walkthrough.py RUN        those behind the training too, from the folder of a finished default run
+python docs/walkthrough.py        the snippets up to the tokens, from the bundled data; a test compares them
+python docs/walkthrough.py RUN    those after the training too, from the folder of a finished default run
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ BLOCK = re.compile(r"(<!-- (\w+) -->\n```text\n)(.*?)(```)", re.DOTALL)
 def main(arguments: list[str]) -> None:
     """Write the page anew; snippets for which there is nothing to read stay as they are."""
     with tempfile.TemporaryDirectory() as scratch:
-        found = before_training(Path(scratch))
+        snippets = before_training(Path(scratch))
     if arguments:
-        found |= after_training(Path(arguments[0]))
-    PAGE.write_text(with_snippets(PAGE.read_text("utf-8"), found), encoding="utf-8")
+        snippets |= after_training(Path(arguments[0]))
+    PAGE.write_text(with_snippets(PAGE.read_text("utf-8"), snippets), encoding="utf-8")
 
 
 def with_snippets(page: str, snippets: dict[str, str]) -> str:
@@ -51,22 +51,22 @@ def with_snippets(page: str, snippets: dict[str, str]) -> str:
 
 def before_training(scratch: Path) -> dict[str, str]:
     """Snippets that need no training."""
-    run, experiment = RunFolder(scratch), load_experiment()
-    stages.prepare(run, experiment)
-    stages.index(run, experiment)
-    found = Run(run, experiment)
-    samples = {name: _first_sample(found, name) for name in SHOWN}
+    folder, experiment = RunFolder(scratch), load_experiment()
+    stages.prepare(folder, experiment)
+    stages.index(folder, experiment)
+    run = Run(folder, experiment)
+    samples = {name: _first_sample(run, name) for name in SHOWN}
     texts = {
-        f"sample_{name}": f"epoch {epoch}\n{_card(sample, found.index.name(ITEM))}"
+        f"sample_{name}": f"epoch {epoch}\n{_card(sample, run.index.name(ITEM))}"
         for name, (epoch, sample) in samples.items()
     }
     return {
         "file": _table(_of_file()),
-        "dataset": _table(_of_dataset(found)),
-        "split": _table(_of_split(found)),
-        "index": _of_index(found),
+        "dataset": _table(_of_dataset(run)),
+        "split": _table(_of_split(run)),
+        "index": _of_index(run),
         **texts,
-        "tokens": _tokens(found, samples["rating"][1]),
+        "tokens": _tokens(run, samples["rating"][1]),
     }
 
 
@@ -183,7 +183,8 @@ def _curve(rows: list[dict[str, Any]]) -> Iterator[str]:
     for task in dict.fromkeys(row["task"] for row in rows):
         losses = [row for row in rows if row["task"] == task]
         first, last = losses[0], losses[-1]
-        yield f"validation loss, {task}: {first['loss']:.3f} at step {first['step']}, {last['loss']:.3f} at step {last['step']}"
+        ends = [f"{row['loss']:.3f} at step {row['step']}" for row in (first, last)]
+        yield f"validation loss, {task}: {', '.join(ends)}"
 
 
 def _top(run: RunFolder, model: str, titles: dict[str, str]) -> str:
@@ -216,11 +217,11 @@ def _of_rating(run: RunFolder) -> str:
 
 def _of_metrics(run: RunFolder) -> str:
     models = json.loads(run.metrics.read_text())["retrieval"]
-    return "\n".join(
-        f"{name:<14} recall@10 {values['recall@10']:.4f}  [{', '.join(f'{end:.4f}' for end in models[name + '.ci']['recall@10'])}]"
-        for name, values in models.items()
-        if not name.endswith(".ci")
-    )
+    lines = []
+    for name in (name for name in models if not name.endswith(".ci")):
+        low, high = models[f"{name}.ci"]["recall@10"]
+        lines.append(f"{name:<14} recall@10 {models[name]['recall@10']:.4f}  [{low:.4f}, {high:.4f}]")
+    return "\n".join(lines)
 
 
 def _table(frame: pl.DataFrame) -> str:

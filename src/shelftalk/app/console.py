@@ -268,7 +268,7 @@ def _one_line(cell: Any) -> str:
     return " ".join(str(cell).split())
 
 
-def _table(task: str, models: dict[str, dict], random: bool) -> Table:
+def _table(task: str, models: dict[str, dict[str, Any]], random: bool) -> Table:
     names = SHOWN[task]
     part = "test part of a random split" if random else "test part"
     table = Table(title=f"{task} ({part}, train-only, 95 % intervals)", title_justify="left")

@@ -185,7 +185,7 @@ def _check_parts(
             )
 
 
-def _template(row: dict, where: str) -> Template:
+def _template(row: dict[str, Any], where: str) -> Template:
     known = {"name": str, "source": str, "target": str, "question": str, "held_out": bool}
     for key, value in row.items():
         if key not in known:
