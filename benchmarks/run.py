@@ -123,7 +123,9 @@ def _facts(out: Path) -> dict[str, Any]:
     took."""
     report = json.loads((out / "report.json").read_text())
     differences = pl.read_parquet(out / "evaluation" / "differences.parquet")
-    stages = {path.stem: json.loads(path.read_text()) for path in (out / "stages").glob("*.json")}
+    files = {path.stem: json.loads(path.read_text()) for path in (out / "stages").glob("*.json")}
+    # other files there are no manifests of a stage
+    stages = {name: content for name, content in files.items() if "facts" in content}
     return {
         "metrics": json.loads((out / "metrics.json").read_text()),
         "differences": differences.filter(pl.col("first").str.starts_with("aligned")).to_dicts(),
