@@ -130,7 +130,7 @@ def _facts(out: Path) -> dict[str, Any]:
         "metrics": json.loads((out / "metrics.json").read_text()),
         "differences": differences.filter(pl.col("first").str.starts_with("aligned")).to_dicts(),
         "slices": [row for row in report["slices"] if row["model"] == "aligned"],
-        "other templates": report["wording"],
+        "other templates": report["held_out_templates"],
         "chosen": [sentence for stage in stages.values() for sentence in stage["facts"].get("chosen", [])],
         "stage seconds": {name: round(stage["seconds"], 1) for name, stage in stages.items()},
     }

@@ -1,6 +1,7 @@
 """How many mutants of `make mutants` each module's tests killed, from the records that mutmut keeps.
 
-python -m tests.mutation_score [FOLDER]      the table, and what no test killed; benchmarks/results/mutants.json
+`python -m tests.mutation_score [FOLDER]` prints the table and what no test killed, and writes
+benchmarks/results/mutants.json.
 """
 
 from __future__ import annotations

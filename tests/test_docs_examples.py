@@ -103,7 +103,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
         best = folder / "runs" / "tuning" / "my-shop" / "best.toml"  # what `shelftalk tune` writes
         best.parent.mkdir(parents=True)
         shutil.copy(file, best)
-        stages.run(RunFolder(Path("runs/my-shop")), load_experiment("my-shop.toml"))
+        stages.run_all(RunFolder(Path("runs/my-shop")), load_experiment("my-shop.toml"))
         publish(Path("runs/my-shop"), Path("runs/my-shop/published"))
     return folder
 

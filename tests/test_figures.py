@@ -95,9 +95,10 @@ PAGE = """
 # A page
 
 <!-- figures: a.json, b.json(row=one, of=x y) -->
-Recall@10 +.0447 [.0238, -.0641], 18.8 × and 5.9 and 15.2 %; 6.7 minutes, `0.5` in [a link](https://x.org/1.5).
-Version 0.1.0, SmolLM2-135M, 2e-4, T5, 95 % intervals, arXiv 2404.00245, Python 3.11, 20 beams, 1,000 users, 671
-people, 40 MB a step, 80 texts a second.
+Recall@10 +.0447 [.0238, -.0641], 18.8 × and 5.9 and 15.2 %; 6.7 minutes, `0.5` in
+[a link](https://x.org/1.5).
+Version 0.1.0, SmolLM2-135M, 2e-4, T5, 95 % intervals, arXiv 2404.00245, Python 3.11, 20 beams, 1,000 users,
+671 people, 40 MB a step, 80 texts a second.
 
 | name 1.5 | value | note |
 | --- | ---: | --- |

@@ -43,8 +43,9 @@ LAYERS = (
     ("experiment",),
     ("model_folder",),
     ("runs",),
-    ("fresh_backbone", "report"),
+    ("fresh_backbone", "report", "answer_files"),
     ("fine_tuning", "preflight", "publishing"),
+    ("recommend_stage",),
     ("stages",),
     ("studies/token_budget",),
     (

@@ -61,7 +61,7 @@ def test_what_is_no_sequence_and_no_filter_is_refused(wrong: dict[str, Any]):
 
 
 def test_any_sequence_of_ids_becomes_a_tuple():
-    made = Request("u", ["a", "b"], ratings=np.array([1.0, np.nan]), candidates=np.array(["c"]))  # type: ignore[arg-type]
+    made = Request("u", ["a", "b"], ratings=np.array([1.0, np.nan]), candidates=np.array(["c"]))
     assert made == Request("u", ("a", "b"), ratings=(1.0, None), candidates=("c",))
 
 

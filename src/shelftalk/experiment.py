@@ -270,8 +270,8 @@ def saved_experiment(folder: RunFolder, given: Experiment | None = None) -> Expe
             return signed
         if isinstance(error, MissingFile | NotADirectoryError):
             raise MissingFile(
-                f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the run '
-                "again."
+                f'"{folder.path}" is no run folder, or its experiment.toml is gone; name another, or do the '
+                "run again."
             ) from None
         raise ChangedFile(
             f'"{folder.experiment}" is damaged, or of an earlier version ({error}); copy the experiment file '
@@ -279,8 +279,8 @@ def saved_experiment(folder: RunFolder, given: Experiment | None = None) -> Expe
         ) from error
     if signed is not None and (edited := _edited(signed, shown, given)):
         raise ChangedFile(
-            f'"{folder.experiment}" was edited after the run began (in {", ".join(edited[:3])}); undo that or '
-            "remove it, and the run has its own settings again, or run the edited file with another --out."
+            f'"{folder.experiment}" was edited after the run began (in {", ".join(edited[:3])}); undo that '
+            "or remove it, and the run has its own settings again, or run the edited file with another --out."
         )
     return signed or shown
 

@@ -151,7 +151,9 @@ def _calls(run: Run, name: str) -> list[PlannedCall]:
     validation = {task: len(requests_of(split, task, "validation")[0]) for task in test}
     drawn = {task: min(number, experiment.prior.validation_samples) for task, number in validation.items()}
     choices = [
-        PlannedCall("choosing weights", drawn[task], cost.get(task, 1)) for task in test for _ in range(repeats[task])
+        PlannedCall("choosing weights", drawn[task], cost.get(task, 1))
+        for task in test
+        for _ in range(repeats[task])
     ]
     return [*choices, *answers]
 
@@ -162,7 +164,9 @@ def _calls_of_measurements(run: Run, cost: Mapping[TaskName, int]) -> list[Plann
     calls: list[PlannedCall] = []
     for task in _tasks_with_held_out_templates(run):
         requests, _ = held_out_templates.sampled_requests(split, task, experiment.seed)
-        calls += [PlannedCall("other wordings", len(requests), cost.get(task, 1))] * len(held_out_templates.TEMPLATES)
+        calls += [PlannedCall("held-out templates", len(requests), cost.get(task, 1))] * len(
+            held_out_templates.TEMPLATES
+        )
     # an exact search, and one by the settings' own beams with either way to finish
     searches = len(MEASURED_BEAMS) + 3
     users = min(experiment.evaluation.search_error_users, len(split.retrieval_requests("validation")[0]))

@@ -126,7 +126,9 @@ def _claim(folder: RunFolder, experiment: Experiment) -> None:
     if folder.path.exists() and not folder.path.is_dir():
         raise AnotherExperiment(f'"{folder.path}" is a file, and a run needs a folder; choose another --out.')
     if folder.experiment.exists() or folder.signed_experiment.exists():
-        differs = differing(_settled(folder, saved_experiment(folder, experiment)), _settled(folder, experiment))
+        differs = differing(
+            _settled(folder, saved_experiment(folder, experiment)), _settled(folder, experiment)
+        )
         if differs:
             raise AnotherExperiment(
                 f'"{folder.path}" holds the run of another experiment '

@@ -16,7 +16,7 @@ def test_its_facts_hold_all_figures_of_the_aligned_model_and_its_claims_follow_f
     json.dumps(facts, allow_nan=False)
     assert facts["metrics"] == json.loads(finished.metrics.read_text())
     assert {row["model"] for row in facts["slices"]} == {"aligned"}
-    assert {(row["task"].split()[0], row["wording"]) for row in facts["other templates"]} >= {
+    assert {(row["task"].split()[0], row["templates"]) for row in facts["other templates"]} >= {
         ("retrieval", "held out"),
         ("ranking", "seen"),
     }

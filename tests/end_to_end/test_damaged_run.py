@@ -29,7 +29,7 @@ EVERYTHING = bool(os.environ.get("SHELFTALK_FUZZ"))
 BASELINES = ("--models", "item_knn,popularity,bias")
 # its lines do not come back; the number of evaluations is in the manifest too
 LOG = "evaluation/test_evaluations.jsonl"
-PROGRESS = re.compile(r"(prepare|index|write|train|recommend\.[\w+]+|evaluate|report|other wordings): ")
+PROGRESS = re.compile(r"(prepare|index|write|train|recommend\.[\w+]+|evaluate|report|held-out templates): ")
 
 
 def cut_short(path: Path) -> None:

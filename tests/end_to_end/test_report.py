@@ -68,7 +68,10 @@ def test_curves_do_not_mix_the_sum_over_tasks_with_the_mean_of_the_mixture(
     content: ReportContent, tiny: Experiment
 ) -> None:
     assert {point.part for point in content.curves if point.task == "all"} == {"training"}
-    assert {point.task for point in content.curves if point.part == "validation"} == {*parts.SERVED, SUMMED_LOSS}
+    assert {point.task for point in content.curves if point.part == "validation"} == {
+        *parts.SERVED,
+        SUMMED_LOSS,
+    }
     by_task = {
         point.task: point.loss
         for point in content.curves
@@ -118,7 +121,9 @@ def test_tasks_without_a_held_out_template_are_named(
         "There is no held-out template " + sentence in content.held_out_templates_note
         and len(content.held_out_templates) == 3 * left
     )
-    assert content.held_out_templates_note in render_markdown(content) and 'id="templates"' in render_html(content)
+    assert content.held_out_templates_note in render_markdown(content) and 'id="templates"' in render_html(
+        content
+    )
 
 
 def test_beams_are_held_against_the_true_top_of_the_same_users(

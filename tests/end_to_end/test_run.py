@@ -219,7 +219,7 @@ def test_changed_data_in_the_same_place_is_noticed(tmp_path: Path) -> None:
 def test_a_sample_of_every_kind_can_be_shown_with_its_loss_marked(task: str, experiment_file: Path) -> None:
     result = call("show", "sample", task, experiment_file)
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith(f"{task}, wording") and "⟦" in result.stdout
+    assert result.stdout.startswith(f"{task}, template") and "⟦" in result.stdout
     assert "prepare: 0/2 reading" in result.stderr and f"write: {task}" in result.stderr
 
 
@@ -232,7 +232,7 @@ def test_progress_names_what_the_language_model_answers(
     reports: dict[str, list[str]] = {}
     stages.recommend(copy, tiny, lambda stage, done, total, text: reports.setdefault(stage, []).append(text))
     described = {stage: list(dict.fromkeys(texts)) for stage, texts in reports.items()}
-    assert described["recommend.aligned"] == [*parts.SERVED, "other wordings", "search error"]
+    assert described["recommend.aligned"] == [*parts.SERVED, "held-out templates", "search error"]
     assert described["recommend.aligned+prior"] == ["choosing weights", *parts.SERVED]
 
 

@@ -103,7 +103,7 @@ def test_slices_are_in_one_table_by_task(split: Split, answers: Any, compared: C
     for task in TASKS:
         table = compared.tables[task]
         frames = {name: table.filter(model=name).drop("model") for name in answers[task]}
-        expected = slices_of_models(frames, popularity, task, COMPARED[task], RESAMPLES, SEED)  # type: ignore[arg-type, index]
+        expected = slices_of_models(frames, popularity, task, COMPARED[task], RESAMPLES, SEED)
         assert compared.tables["slices"].filter(task=task).select(expected.columns).equals(expected)
 
 

@@ -319,7 +319,7 @@ class Counting:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_catalogue_without_control_tokens_is_read_in_one_call(kind: Made):
     tokenizer = Counting(reader(kind)[0])
-    FreeText(tokenizer).batch(["red scarf" + " ab" * (number % 7) for number in range(500)])  # type: ignore[arg-type]
+    FreeText(tokenizer).batch(["red scarf" + " ab" * (number % 7) for number in range(500)])
     assert tokenizer.calls == 1
 
 

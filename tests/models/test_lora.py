@@ -45,7 +45,7 @@ def folder_of(kind: str) -> str:
     if kind == "flan-t5":
         return str(save_flan_t5(folder, WORDS, SMALL, 480, 150))
     if kind == "t5":
-        return str(save_flan_t5(folder, WORDS, {**SMALL, "tie_word_embeddings": True}, 480, 150))  # type: ignore[dict-item]
+        return str(save_flan_t5(folder, WORDS, {**SMALL, "tie_word_embeddings": True}, 480, 150))
     sizes = {
         "hidden_size": 32,
         "intermediate_size": 48,

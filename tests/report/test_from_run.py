@@ -28,7 +28,7 @@ SETTINGS = {
 }
 
 
-def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity", "item_knn", "bias")) -> Run:  # type: ignore[no-untyped-def]
+def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity", "item_knn", "bias")) -> Run:
     data = folder / "data"
     data.mkdir()
     dataset = world(users=25, items=50)

@@ -101,7 +101,7 @@ def test_refitted_figures_and_train_only_ones_never_meet() -> None:
 @pytest.mark.parametrize("facts", [BEAUTY, SPORTS, TOYS, replace(BEAUTY, ratings="random 80/10/10")])
 def test_ranking_and_rating_figures_from_elsewhere_are_never_printed_beside_ours(facts: SplitFacts) -> None:
     for convention in ("train-only", "refit"):
-        assert matching(facts, "ranking", convention) == matching(facts, "rating", convention) == []  # type: ignore[arg-type]
+        assert matching(facts, "ranking", convention) == matching(facts, "rating", convention) == []
     elsewhere = [row for row in ROWS if row.task != "retrieval"]
     assert not any(row.comparable for row in elsewhere)
     # so that not even the mark alone keeps them apart

@@ -97,7 +97,8 @@ class Progress:
             # what was done before an interruption does not count for the time left
             if stage not in self._tasks:
                 self._tasks[stage] = self._bars.add_task(stage, total=total, completed=done, text=text)
-            self._bars.update(self._tasks[stage], completed=done, total=total, text=text)  # type: ignore[arg-type]
+            bar = self._tasks[stage]
+            self._bars.update(bar, completed=done, total=total, text=text)  # type: ignore[arg-type]
         else:
             self._line(stage, done, total, text)
 

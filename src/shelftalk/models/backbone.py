@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -182,7 +183,7 @@ class Backbone(ABC):
         """Minus the sum of the label log-probabilities, in nats."""
         return -self.label_log_probs(batch).sum()
 
-    def precision(self) -> AbstractContextManager:
+    def precision(self) -> AbstractContextManager[Any]:
         """Autocast to bf16 or fp16 where the backbone was made for it, else full precision."""
         if self.fp16:
             return torch.autocast(self.device.type, torch.float16)
@@ -259,5 +260,7 @@ def rounded_up(length: int, step: int) -> int:
 def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """[L] log-probability of each label that is counted; logits and labels may be padded (see
     padded_labels)."""
-    log_probs: torch.Tensor = LabelScores.apply(logits, labels.clamp(min=0))
+    log_probs: torch.Tensor = LabelScores.apply(  # type: ignore[no-untyped-call]
+        logits, labels.clamp(min=0)
+    )
     return log_probs[labels != NOT_COUNTED]

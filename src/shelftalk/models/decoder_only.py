@@ -69,7 +69,7 @@ class DecoderOnly(Backbone):
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         return self.model.lm_head(states)
 
-    def _last_layer_at(self, positions: torch.Tensor, counted: torch.Tensor) -> AbstractContextManager:
+    def _last_layer_at(self, positions: torch.Tensor, counted: torch.Tensor) -> AbstractContextManager[Any]:
         """Inside, the last layer's feed-forward block computes `positions` alone (see computed_at). Only in
         full precision on a processor, where it saves an eighth of a step; and not with gradient
         checkpointing, which computes the layer again in the backward pass, outside of this."""

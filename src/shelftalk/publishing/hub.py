@@ -18,7 +18,11 @@ def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     for an invalid name, and where the hub refuses; and as `read_facts` does.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError  # type: ignore[attr-defined]
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,  # type: ignore[attr-defined]
+    )
 
     uploaded = [*read_facts(folder).files, FACTS, CARD]  # and no other file of the folder
     api = api or HfApi(token=_token())

@@ -63,9 +63,9 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
     """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with
     ratings, `rate` and `ratings`, for any history of catalogue items.
 
-    Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` changes the
-    search. `precision` of its matrix products: by default that of the training, or fp32 where this machine
-    lacks it. Nothing but the folder is read, and none of its files can name code that is run. Raises
+    Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` changes
+    the search. `precision` of its matrix products: by default that of the training, or fp32 where this
+    machine lacks it. Nothing but the folder is read, and none of its files can name code that is run. Raises
     MissingFile; UnreadableFile where a file is damaged or invalid; AnotherExperiment where a file is not the
     one that was published, or where this tokenizer splits the item names otherwise than the one that wrote
     the trie; SettingsError for a precision that this machine lacks.

@@ -192,7 +192,8 @@ def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
     frame = pl.read_parquet(folder.evaluation("differences"), glob=False).filter(pl.col("task") == task)
     columns = ("first", "second", "metric", "value", "low", "high", "p")
     differences = [_oriented(Difference(**row)) for row in frame.select(columns).iter_rows(named=True)]
-    return tuple(sorted(differences, key=lambda row: (COMPARED[task].index(row.metric), _pair_order(row))))  # type: ignore[index]
+    metrics = COMPARED[task]  # type: ignore[index]
+    return tuple(sorted(differences, key=lambda row: (metrics.index(row.metric), _pair_order(row))))
 
 
 def _oriented(difference: Difference) -> Difference:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import torch
 from torch.utils.data import Dataset as TorchDataset
@@ -57,7 +57,7 @@ class Epochs(Sequence[Sequence[Encoded]]):
         return self._last[1]
 
 
-class Steps(TorchDataset):
+class Steps(TorchDataset[Any]):
     """Step number -> batch of tensors, over all epochs: a map-style data set, so that a resumed run skips
     steps by their number.
 

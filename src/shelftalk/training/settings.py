@@ -15,7 +15,7 @@ from shelftalk.settings import Role, Settings
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 BY_LOSS = "loss"
 """The value of `best_by` for the validation loss."""
-_BUDGETED = Role(tunable=False, why="its place is taken by tuning.tokens", budgeted=True)
+_BUDGETED = Role(tunable=False, why="tuning.tokens replaces it", budgeted=True)
 
 
 class TrainingSettings(Settings):

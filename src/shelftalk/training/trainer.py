@@ -100,13 +100,13 @@ class _ShelfTrainer(Trainer):
         # our loss is divided in compute_loss, not by the number of labels that the Trainer counts
         self.model_accepts_loss_kwargs = False
 
-    def get_train_dataloader(self) -> DataLoader:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         # not prepared by accelerate, which would give each process other steps: `Steps` divides each step
         steps = self.train_dataset
         return DataLoader(steps, batch_size=1, sampler=SequentialSampler(steps), collate_fn=_only)
 
     def compute_loss(
-        self, model: Any, inputs: dict, return_outputs: bool = False, num_items_in_batch: Any = None
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         # Divided by one number for all steps, so that every target has the same weight in any batch; times
         # the number of processes, by which the reduction of their gradients divides.
@@ -175,7 +175,9 @@ class _ProgressCallback(TrainerCallback):
         self.shown = _SHOWN_METRIC if best_by == BY_LOSS else best_by
         self.text = ""
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict | None = None, **_: Any) -> None:
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
         named = {
             "loss": "loss",
             "eval_loss": "validation loss",

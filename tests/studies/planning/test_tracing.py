@@ -19,7 +19,7 @@ FAMILIES = ("decoder-only", "encoder-decoder")
 
 
 def nano(family: str, layers: int = 2) -> Backbone:
-    settings = NanoSettings(family=family, vocabulary=300, width=32, layers=layers, heads=2)  # type: ignore[arg-type]
+    settings = NanoSettings(family=family, vocabulary=300, width=32, layers=layers, heads=2)
     backbone = build_nano(["some text"], ["<i_1>"], settings, 0)
     backbone.model.train()
     return backbone
