@@ -122,7 +122,7 @@ def test_what_is_a_figure_and_what_is_none() -> None:
         "80 texts a second", "763", "1.2 GB", "2.9 GB", ".5", "3.5",
     ]  # fmt: skip
     assert {figure.sources for figure in found} == {("a.json", "b.json(row=one, of=x y)"), ()}
-    assert found[-1].line == 20 and not found[-1].sources  # a heading ends what a comment named
+    assert found[-1].line == 21 and not found[-1].sources  # a heading ends what a comment named
 
 
 def test_a_number_is_found_rounded_in_its_unit_and_with_its_sign(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ def push(folder: Path, name: str, public: bool = False, api: Any = None) -> str:
     for an invalid name, and where the hub refuses; and as `read_facts` does.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
         HfHubHTTPError,
         HFValidationError,
-        HTTPError,  # type: ignore[attr-defined]
+        HTTPError,
     )
 
     uploaded = [*read_facts(folder).files, FACTS, CARD]  # and no other file of the folder
