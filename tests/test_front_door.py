@@ -117,6 +117,21 @@ def test_what_a_run_lacks_is_one_sentence_with_the_remedy(run: shelftalk.Run) ->
     assert isinstance(lacking.value, shelftalk.ShelftalkError)
 
 
+def test_a_model_of_your_own_with_other_parameters_is_refused_in_a_sentence(
+    run: shelftalk.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_fits.py").write_text(
+        "from shelftalk.baselines.popularity import fit_popularity\n"
+        "def of_a_run(found):\n    return fit_popularity(found.split), []\n"
+        "def of_a_split(split, settings, seed):\n    return fit_popularity(split)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = r"is called with \(split, settings, seed\), and its function takes other parameters"
+    with pytest.raises(UnknownPart, match=words):
+        run.model("own_fits:of_a_run")
+    assert run.model("own_fits:of_a_split").name == "popularity"  # as the sentence says
+
+
 def test_a_run_with_baselines_has_an_index_when_one_is_made(run: shelftalk.Run) -> None:
     from shelftalk import stages
 

@@ -7,9 +7,10 @@ run.model("item_knn").recommend([Request("anyone", history=("B01",))], k=10)
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from shelftalk import parts
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.decoding.workload import WorkloadProgress
-from shelftalk.errors import reading
+from shelftalk.errors import UnknownPart, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.model_folder import (
@@ -118,12 +119,14 @@ class Run:
         """A finished recommender by its name in the experiment's terms: "item_knn", "aligned", or one of your
         own as "package.module:thing". It is fitted, or opened, when it is first used.
 
-        Raises UnknownPart, and StageMissing where it needs a stage that was not run.
+        Raises UnknownPart, also for a function of other parameters than `parts.Model` states, and
+        StageMissing where it needs a stage that was not run.
         """
         if name not in self._models:
             declaration, settings = self.experiment.declared(name), self.experiment.settings_of(name)
             fit = parts.load(parts.MODELS, name, "model")
             subject = self if declaration.stands_on == "train" else self.split
+            _check_parameters(fit, name, "run" if subject is self else "split")
             self._models[name] = fit(subject, settings, self.experiment.seed)
         return self._models[name]
 
@@ -172,6 +175,17 @@ class Run:
             trie=trie,
             processes=shared,
         )
+
+
+def _check_parameters(fit: Callable[..., Any], name: str, first: str) -> None:
+    """Raises UnknownPart for a function that cannot be called as one of a model is."""
+    try:
+        signature(fit).bind(first, "settings", "seed")
+    except TypeError:
+        raise UnknownPart(
+            f'the model "{name}" is called with ({first}, settings, seed), and its function takes other '
+            "parameters; give it these three."
+        ) from None
 
 
 def open_run(path: str | Path) -> Run:
