@@ -46,6 +46,13 @@ def test_the_file_gives_the_name_where_it_does_not_set_one(tmp_path: Path) -> No
     assert load_experiment().name == "movielens-small"
 
 
+@pytest.mark.parametrize("name", [".", "..", "...", "", "a/b", "my shop"])
+def test_a_name_that_leads_to_another_folder_or_cannot_be_one_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match='the setting "name" is not valid'):
+        load_experiment(None, {"name": name})
+    assert load_experiment(None, {"name": ".a..b-1"}).name == ".a..b-1"
+
+
 def test_overrides_are_merged_into_the_file_table_by_table(tmp_path: Path) -> None:
     experiment = loaded(tmp_path, "seed = 1\n[data]\nk_core = 3\n", seed=2, data={"folder": "there"})
     assert (experiment.seed, experiment.data.k_core, experiment.data.folder) == (2, 3, "there")

@@ -37,8 +37,8 @@ from shelftalk.training.settings import BY_LOSS, TrainingSettings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
-NAME = r"[\w.+-]+"
-"""What a run may be called."""
+NAME = r"[\w.+-]*[\w+-][\w.+-]*"
+"""What a run may be called: letters, digits and . + - _, but not dots alone, which lead to another folder."""
 _ALL_STAGES = ("prepare", "index", "write", "train", "recommend", "evaluate")
 _OF_THE_LANGUAGE_MODEL = Role(stages=(f"recommend.{ALIGNED}",))
 

@@ -14,7 +14,15 @@ from pydantic import Field
 
 from shelftalk.data.splitting import Part
 from shelftalk.errors import DuplicateName, SettingsError, UnknownPart, nearest
-from shelftalk.experiment import Experiment, laid_over, load_experiment, name_of_file, read_toml, validated
+from shelftalk.experiment import (
+    NAME,
+    Experiment,
+    laid_over,
+    load_experiment,
+    name_of_file,
+    read_toml,
+    validated,
+)
 from shelftalk.settings import Settings
 from shelftalk.studies.token_budget.dotted_keys import at_path, leaves, nested
 from shelftalk.studies.token_budget.run import relevant_settings
@@ -27,7 +35,7 @@ ITEM_KNN = "item_knn"
 class AblationSettings(Settings):
     """What all runs of the grid share."""
 
-    name: str = Field("ablation", pattern=r"^[\w.+-]+$")
+    name: str = Field("ablation", pattern=f"^{NAME}$")
     """Name of the ablation; its folder is runs/ablations/NAME."""
     experiment: str | None = None
     """The base experiment's file, relative to the grid file; the bundled MovieLens experiment without one.

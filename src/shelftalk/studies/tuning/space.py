@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, field_validator
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import RATING_METRICS, metric_names
 from shelftalk.experiment import (
+    NAME,
     TUNABLE,
     Experiment,
     laid_over,
@@ -33,7 +34,7 @@ from shelftalk.studies.token_budget.settings import Seeds
 class TuningSettings(Settings):
     """What all trials share."""
 
-    name: str = Field("tuning", pattern=r"^[\w.+-]+$")
+    name: str = Field("tuning", pattern=f"^{NAME}$")
     """Name of the search; its folder is runs/tuning/NAME."""
     trials: int = Field(20, ge=1)
     """Trials in all, pruned ones among them; a finished search with a larger number is continued."""
