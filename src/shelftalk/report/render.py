@@ -15,7 +15,7 @@ from shelftalk.report import numbers, plots, summary, tables
 from shelftalk.report.content import ReportContent
 from shelftalk.report.markdown import render_markdown
 from shelftalk.runtime.machine import hardware_facts
-from shelftalk.runtime.run_folder import beside, space_needed
+from shelftalk.runtime.run_folder import write_texts
 
 FILTERS = {
     "count": numbers.count,
@@ -84,7 +84,5 @@ def write_report(content: ReportContent, folder: Path) -> Path:
         "report.md": render_markdown(content),
         "report.html": render_html(content),
     }
-    for name, text in rendered.items():
-        with space_needed(folder), beside(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(folder, rendered)
     return folder / "report.html"

@@ -21,7 +21,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -356,6 +356,14 @@ def write_json(path: Path, value: Any) -> None:
     """Write beside and rename."""
     with beside(path) as part:
         part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    """Write the files `name -> text` into `folder`, each beside and renamed, so a reader never sees half a
+    report. Raises NoSpace where the device is full."""
+    for name, text in texts.items():
+        with space_needed(folder), beside(folder / name) as part:
+            part.write_text(text, encoding="utf-8")
 
 
 def write_signed(path: Path, value: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from shelftalk.report.content import Difference
 from shelftalk.report.markdown import page_of
 from shelftalk.report.render import environment, origin
 from shelftalk.report.tables import Cell, Table, facts
-from shelftalk.runtime.run_folder import beside, space_needed
+from shelftalk.runtime.run_folder import write_texts
 from shelftalk.studies.ablation.grid import ITEM_KNN
 from shelftalk.studies.ablation.result import COSTS, Ablation, VariantGap, VariantResult
 
@@ -38,9 +38,7 @@ def write_reports(result: Ablation, out: Path) -> Path:
         "ablation.md": as_markdown(result),
         "ablation.html": as_html(result),
     }
-    for name, text in rendered.items():
-        with space_needed(out), beside(out / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(out, rendered)
     return out / "ablation.html"
 
 

@@ -20,7 +20,7 @@ from shelftalk.report.render import environment
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runtime.machine import hardware_facts
 from shelftalk.runtime.progress import OnProgress
-from shelftalk.runtime.run_folder import RunFolder, beside, space_needed
+from shelftalk.runtime.run_folder import RunFolder, write_texts
 from shelftalk.studies.probing.questions import KINDS
 from shelftalk.studies.probing.run_probe import RUN_KINDS, WITHOUT_ORDER, open_trained, probe_run
 from shelftalk.studies.probing.scoring import accuracies, difference
@@ -143,9 +143,7 @@ def write_probe(record: Mapping[str, Any], folder: Path) -> Path:
         "probe.md": markdown(record),
         "probe.html": html(record),
     }
-    for name, text in rendered.items():
-        with space_needed(folder), beside(folder / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(folder, rendered)
     return folder / "probe.html"
 
 

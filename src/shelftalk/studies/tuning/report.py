@@ -11,7 +11,7 @@ from shelftalk.report import numbers, plots
 from shelftalk.report.markdown import page_of
 from shelftalk.report.render import environment, origin
 from shelftalk.report.tables import Cell, Table, facts
-from shelftalk.runtime.run_folder import beside, space_needed
+from shelftalk.runtime.run_folder import write_texts
 from shelftalk.studies.tuning.result import Finalist, TunedSetting, Tuning
 from shelftalk.studies.tuning.search import Trial
 from shelftalk.studies.tuning.space import formatted
@@ -26,9 +26,7 @@ def write_reports(result: Tuning, out: Path) -> Path:
     """Write tune.json, tune.md and tune.html into `out`, each renamed into place; returns the path of the
     page."""
     rendered = {"tune.json": as_json(result), "tune.md": as_markdown(result), "tune.html": as_html(result)}
-    for name, text in rendered.items():
-        with space_needed(out), beside(out / name) as part:
-            part.write_text(text, encoding="utf-8")
+    write_texts(out, rendered)
     return out / "tune.html"
 
 
