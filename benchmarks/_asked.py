@@ -18,7 +18,7 @@ from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_retrieval,
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
 from shelftalk.models.backbone import Backbone
-from shelftalk.runs import Run
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, beside
 
 TaskName = Literal["retrieval", "ranking"]

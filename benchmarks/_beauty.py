@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.item_knn import BEAUTY, PUBLISHED
-from shelftalk import stages
 from shelftalk.data.splitting import Part, Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.parts import TASKS
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.records import Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 KEPT = Path("runs/benchmarks")

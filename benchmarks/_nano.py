@@ -14,14 +14,14 @@ from typing import Any
 import polars as pl
 
 from benchmarks.harness import data_hash
-from shelftalk import stages
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.studies.token_budget.training import trained_tasks, validation_samples

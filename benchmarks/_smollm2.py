@@ -18,15 +18,15 @@ import torch
 from benchmarks import _never_seen
 from benchmarks._beauty import KEPT, smollm2_file
 from benchmarks.item_knn import BEAUTY
-from shelftalk import stages
 from shelftalk.data.sources import DataSettings, read_dataset, source_hashes
 from shelftalk.experiment import load_experiment
-from shelftalk.fine_tuning import TRACKING_FOLDER
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fine_tuning import TRACKING_FOLDER
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside
 from shelftalk.studies.token_budget.training import trained_tasks
 from shelftalk.tasks.mixture import epoch_samples

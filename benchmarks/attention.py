@@ -9,9 +9,9 @@ import time
 from benchmarks._nano import bundled_hash, encoded_epoch, prepared
 from benchmarks.harness import Claim, Result
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.attention import NAME
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.training.batching import Steps
 
 CLAIMS = [

@@ -28,11 +28,11 @@ import torch
 from benchmarks._killing import command, whole_checkpoints
 from benchmarks._nano import BUNDLED, bundled_hash
 from benchmarks.harness import Claim, Result
-from shelftalk import stages
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import PretrainedSettings
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.plan import Hardware, plan
 from shelftalk.testing.t5_folder import FLAN_T5_BASE, FLAN_T5_XL, save_flan_t5

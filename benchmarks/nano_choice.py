@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks._nano import bundled_hash, encoded_epoch, figures, peak_memory, prepared, summary, trained
 from benchmarks.harness import Claim, Result
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import new_backbone
+from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.training.batching import Steps
 
 CLAIMS = [

@@ -32,10 +32,10 @@ FLAN_TASKS = {"retrieval": {"targets": 1}, "rating": {"targets": 1}, "pairwise_p
 PROGRAM = """
 import json, resource, sys, tempfile, time
 from pathlib import Path
-from shelftalk import stages
+from shelftalk.pipeline import stages
 from shelftalk.experiment import load_experiment
-from shelftalk.fine_tuning import train_backbone
-from shelftalk.runs import Run
+from shelftalk.pipeline.fine_tuning import train_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 experiment = load_experiment(sys.argv[1])
 with tempfile.TemporaryDirectory() as scratch:

@@ -24,8 +24,9 @@ import torch
 from benchmarks._killing import command, to_the_end, whole_checkpoints
 from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result
-from shelftalk import seeds, stages
+from shelftalk import seeds
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder
 
 SEED = 0

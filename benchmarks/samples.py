@@ -32,7 +32,7 @@ from shelftalk.data.dataset import make_dataset
 from shelftalk.data.similarity import nearest_by_text
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.runs import Run
+from shelftalk.pipeline.run import Run
 from shelftalk.tasks.mixture import write_epoch
 from shelftalk.tasks.task import TaskContext
 

@@ -28,7 +28,7 @@ from shelftalk.decoding.catalogue_scores import score_catalogue
 from shelftalk.decoding.exact_search import ExactTopItems, exact_top
 from shelftalk.decoding.settings import Finish
 from shelftalk.decoding.top_items import TopItems
-from shelftalk.runs import Run
+from shelftalk.pipeline.run import Run
 
 CLAIMS = [
     "The exact top 20 of the 12,101 items costs at most five times a search with 20 beams, on semantic codes",

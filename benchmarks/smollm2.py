@@ -46,10 +46,10 @@ from benchmarks._smollm2 import (
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.evaluation.evaluator import InvalidAnswer
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.pretrained import load_backbone
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, fingerprint
 
 CLAIMS = [

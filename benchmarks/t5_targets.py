@@ -33,11 +33,11 @@ from benchmarks.item_knn import PUBLISHED
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.evaluation.significance import Difference, paired_difference
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.studies.token_budget.evaluation import per_user_tables
 from shelftalk.training.batching import Steps
 

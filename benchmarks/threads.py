@@ -129,8 +129,8 @@ def _train(folder: str, steps: int) -> None:
     import torch
 
     from benchmarks._nano import encoded_epoch
-    from shelftalk.fresh_backbone import new_backbone
-    from shelftalk.runs import Run
+    from shelftalk.pipeline.fresh_backbone import new_backbone
+    from shelftalk.pipeline.run import Run
     from shelftalk.runtime.run_folder import RunFolder
     from shelftalk.training.batching import Steps
     from shelftalk.training.memory import freed_memory_kept

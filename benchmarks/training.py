@@ -36,11 +36,11 @@ from benchmarks._nano import peak_memory, prepared
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.training.batching import Steps

@@ -20,7 +20,7 @@ from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY, PUBLISHED
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import new_backbone
+from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.records import Ranking, Request
 
 CLAIMS = [

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shelftalk import stages
 from shelftalk.data.sources.reading import BUNDLED
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import new_backbone
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.records import Sample
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 PAGE = Path(__file__).parent / "walkthrough.md"

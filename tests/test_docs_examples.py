@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from shelftalk import stages
 from shelftalk.app.cli import app
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.publishing.publish import publish
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import load_grid

@@ -133,7 +133,7 @@ def test_a_model_of_your_own_with_other_parameters_is_refused_in_a_sentence(
 
 
 def test_a_run_with_baselines_has_an_index_when_one_is_made(run: shelftalk.Run) -> None:
-    from shelftalk import stages
+    from shelftalk.pipeline import stages
 
     stages.index(run.folder, run.experiment)
     assert list(run.index.item_ids) == run.split.dataset.item_ids

@@ -41,12 +41,12 @@ LAYERS = (
     ("evaluation", "decoding", "baselines"),
     ("parts",),
     ("experiment",),
-    ("model_folder",),
-    ("runs",),
-    ("fresh_backbone", "report", "answer_files"),
-    ("fine_tuning", "preflight", "publishing"),
-    ("recommend_stage",),
-    ("stages",),
+    ("pipeline/model_folder",),
+    ("pipeline/run",),
+    ("pipeline/fresh_backbone", "report", "pipeline/answer_files"),
+    ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),
+    ("pipeline/recommend_stage",),
+    ("pipeline/stages",),
     ("studies/token_budget",),
     (
         "studies/ablation",
@@ -60,7 +60,7 @@ LAYERS = (
     ("__main__",),
 )
 HEIGHT = {name: number for number, names in enumerate(LAYERS) for name in names}
-ROOMS = ("studies", "app")
+ROOMS = ("studies", "app", "pipeline")
 """Packages whose parts have rows of their own."""
 HEAVY = ("models", "training", "decoding", "studies/planning")
 LIGHT_IN_HEAVY = tuple(
@@ -124,7 +124,7 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _position(path: Path) -> str:
-    """The row's word for a file: its package, or its name at the top, or what it is of studies/ or app/."""
+    """The row's word for a file: its package, its name at the top, or what it is of one of ROOMS."""
     return _row(path.relative_to(PACKAGE).with_suffix("").parts)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from shelftalk import stages
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fresh_backbone import symbols
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import PretrainedSettings
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import symbols
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.testing.t5_folder import FLAN_T5_BASE, FLAN_T5_XL, SMALL, save_flan_t5

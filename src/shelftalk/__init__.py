@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from shelftalk.errors import ShelftalkError as ShelftalkError
     from shelftalk.experiment import Experiment as Experiment
     from shelftalk.experiment import load_experiment as load_experiment
+    from shelftalk.pipeline.run import Run as Run
+    from shelftalk.pipeline.run import open_run as open_run
+    from shelftalk.pipeline.stages import run_experiment as run  # noqa: F401
     from shelftalk.publishing import open_recommender as load  # noqa: F401
     from shelftalk.recommender import Ranker as Ranker
     from shelftalk.recommender import Rater as Rater
@@ -26,16 +29,13 @@ if TYPE_CHECKING:
     from shelftalk.records import Filter as Filter
     from shelftalk.records import Ranking as Ranking
     from shelftalk.records import Request as Request
-    from shelftalk.runs import Run as Run
-    from shelftalk.runs import open_run as open_run
-    from shelftalk.stages import run_experiment as run  # noqa: F401
 
 __version__ = "0.2.0"
 
 _HOMES = {
-    "run": "shelftalk.stages:run_experiment",
-    "open_run": "shelftalk.runs:open_run",
-    "Run": "shelftalk.runs:Run",
+    "run": "shelftalk.pipeline.stages:run_experiment",
+    "open_run": "shelftalk.pipeline.run:open_run",
+    "Run": "shelftalk.pipeline.run:Run",
     "load": "shelftalk.publishing:open_recommender",
     "Request": "shelftalk.records:Request",
     "Filter": "shelftalk.records:Filter",

@@ -92,13 +92,13 @@ TASKS = {
 }
 MODELS = {
     ALIGNED: Model(
-        "shelftalk.runs:aligned",
+        "shelftalk.pipeline.run:aligned",
         section="decoding",
         stands_on="train",
         tasks=("retrieval", "ranking", "rating"),
     ),
     ALIGNED_WITH_PRIOR: Model(
-        "shelftalk.runs:aligned_with_prior",
+        "shelftalk.pipeline.run:aligned_with_prior",
         section="prior",
         stands_on="train",
         tasks=("retrieval", "ranking", "rating"),

@@ -12,7 +12,7 @@ from rich.table import Table
 from shelftalk import parts
 from shelftalk.app import console
 from shelftalk.app.console import Progress, print_index_figures, print_plan
-from shelftalk.stages import SETTINGS_OF
+from shelftalk.pipeline.stages import SETTINGS_OF
 
 FIGURES = {
     "items": 3496, "tokens_min": 3, "tokens_mean": 3.0, "tokens_p95": 3.0, "tokens_max": 17,

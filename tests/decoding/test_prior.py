@@ -22,9 +22,9 @@ from shelftalk.decoding.prior import FLOOR, AlignedWithPrior
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.recommend_stage import selections
+from shelftalk.pipeline.recommend_stage import selections
+from shelftalk.pipeline.run import Run
 from shelftalk.records import Filter, Ranking, Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 

@@ -18,12 +18,12 @@ import polars as pl
 import pytest
 import torch
 
-from shelftalk import stages
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import PART_NUMBER, Part, Split, split_dataset
 from shelftalk.decoding.search_error import search_error
 from shelftalk.experiment import load_experiment
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, write_experiment
 

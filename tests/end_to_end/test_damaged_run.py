@@ -17,10 +17,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelftalk.answer_files import in_order_of_requests
 from shelftalk.errors import ChangedFile
 from shelftalk.experiment import Experiment
-from shelftalk.runs import Run
+from shelftalk.pipeline.answer_files import in_order_of_requests
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, remove
 from tests.end_to_end.test_interrupted import interrupt
 from tests.end_to_end.tiny import call, contents

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from shelftalk import stages
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, contents, write_experiment
 

@@ -19,9 +19,9 @@ from shelftalk.data.splitting import (
     split_leave_one_out,
 )
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.runs import Run
+from shelftalk.pipeline.run import Run
+from shelftalk.pipeline.stages import build_index
 from shelftalk.runtime.run_folder import RunFolder
-from shelftalk.stages import build_index
 from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.tasks.mixture import write_epoch
 from shelftalk.testing.worlds import replace_held_out, tiny_world

@@ -14,10 +14,10 @@ from shelftalk import parts
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_dataset
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline.run import Run
+from shelftalk.pipeline.stages import build_index
 from shelftalk.records import Filter, Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
-from shelftalk.stages import build_index
 from shelftalk.tasks.samples import read_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import SETTINGS, call, write_experiment

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from shelftalk import stages
 from shelftalk.decoding.workload import PlannedCall, WorkloadProgress
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import load_grid

@@ -12,11 +12,11 @@ import pytest
 
 from shelftalk import parts
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline.run import Run
 from shelftalk.report.content import CHANGE, ReportContent
 from shelftalk.report.from_run import SUMMED_LOSS, content_of
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from tests.end_to_end.tiny import sign_anew
 

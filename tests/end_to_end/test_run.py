@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelftalk import parts, stages
+from shelftalk import parts
 from shelftalk.decoding.item_trie import build_trie
 from shelftalk.errors import (
     AnotherExperiment,
@@ -23,8 +23,9 @@ from shelftalk.errors import (
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.records import Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, done_again, save_world, write_experiment

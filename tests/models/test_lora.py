@@ -15,15 +15,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, LlamaConfig
 
-from shelftalk import stages
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import check_backbone
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.lora import has_adapters, merge, module_to_train
 from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.pretrained import load_backbone, read_tokenizer, start_from_pretrained
 from shelftalk.models.settings import PretrainedSettings
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import check_backbone
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.model_exams import SAMPLES, SYMBOLS, TEXTS, BackboneExam
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5

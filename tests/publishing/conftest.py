@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shelftalk import stages
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.publishing.publish import publish
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world

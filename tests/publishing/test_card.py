@@ -11,11 +11,11 @@ import pytest
 from huggingface_hub import ModelCard
 
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline.run import Run
 from shelftalk.publishing.card import MOVIELENS, model_card
 from shelftalk.report.content import ReportContent
 from shelftalk.report.from_run import content_of
 from shelftalk.report.numbers import figure
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from shelftalk.errors import AnotherExperiment, MissingFile, SettingsError, UnknownItem, UnreadableFile
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline.run import Run
 from shelftalk.publishing import open_recommender, with_prior
 from shelftalk.records import Filter, Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 
 Copied = Callable[[], Path]

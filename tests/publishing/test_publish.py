@@ -11,17 +11,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, LogitsProcessorList
 
-from shelftalk import stages
 from shelftalk.decoding.item_trie import open_trie
 from shelftalk.decoding.logits_processor import TrieLogitsProcessor
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError, StageMissing
 from shelftalk.experiment import load_experiment, save_experiment, saved_experiment
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing.card import base_model, plain_name
 from shelftalk.publishing.contents import FILE_KINDS
 from shelftalk.publishing.publish import publish, without_paths
 from shelftalk.records import Request
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, read_signed, write_signed
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from shelftalk import stages
 from shelftalk.errors import AnotherExperiment, ChangedFile, RunError
 from shelftalk.experiment import load_experiment
-from shelftalk.model_folder import read_model_facts
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.model_folder import read_model_facts
+from shelftalk.pipeline.run import Run, open_run
 from shelftalk.publishing import open_recommender
 from shelftalk.publishing import publish as publishing
 from shelftalk.publishing.publish import publish
 from shelftalk.records import Request
-from shelftalk.runs import Run, open_run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, contents, save_world, write_experiment

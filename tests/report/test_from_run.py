@@ -9,13 +9,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from shelftalk import stages
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.report.content import Difference, ReportContent
 from shelftalk.report.from_run import _oriented, content_of, line_of
 from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world, untitled_world
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from shelftalk import stages
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.evaluation.evaluator import evaluate_retrieval
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fine_tuning import train_backbone, validated, validation_quality
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.backbone import Backbone
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fine_tuning import train_backbone, validated, validation_quality
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.quality import measured_quality

@@ -13,11 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.integrations import integration_utils
 
-from shelftalk import stages
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fine_tuning import TRACKING_FOLDER
 from shelftalk.models.backbone import Backbone
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fine_tuning import TRACKING_FOLDER
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from shelftalk.training.settings import TrainingSettings, check_trackers

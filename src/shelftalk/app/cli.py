@@ -390,8 +390,8 @@ def _do(
     """Resolve the experiment, carry out one stage, print where the result is."""
 
     def work() -> None:
-        from shelftalk import stages
         from shelftalk.app.console import Progress, print_summary
+        from shelftalk.pipeline import stages
         from shelftalk.runtime.distributed import world
         from shelftalk.runtime.progress import silent
         from shelftalk.runtime.run_folder import RunFolder

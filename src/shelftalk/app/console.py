@@ -24,10 +24,10 @@ from rich.text import Text
 
 from shelftalk import __version__
 from shelftalk.indexing.item_index import LEAK
+from shelftalk.pipeline.stages import data_sentences
 from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
-from shelftalk.stages import data_sentences
 
 EVERY = 20.0
 """Seconds between two lines of progress where standard error is no terminal."""

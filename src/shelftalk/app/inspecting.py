@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shelftalk import parts, stages
+from shelftalk import parts
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import Experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.token_statistics import token_statistics
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime import machine
 from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from shelftalk import __version__
 from shelftalk.decoding.trie_files import ARRAYS
 from shelftalk.errors import AnotherExperiment, MissingFile, UnreadableFile, reading
-from shelftalk.model_folder import TRIE_FOLDER
+from shelftalk.pipeline.model_folder import TRIE_FOLDER
 from shelftalk.recommender import TaskName
 
 FACTS = "shelftalk.json"

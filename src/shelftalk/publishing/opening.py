@@ -22,8 +22,8 @@ from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import AnotherExperiment, SettingsError, reading
 from shelftalk.experiment import read_toml, validated
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.model_folder import TRIE_FOLDER, holds_names
 from shelftalk.models.settings import Precision
+from shelftalk.pipeline.model_folder import TRIE_FOLDER, holds_names
 from shelftalk.publishing.contents import (
     CATALOGUE,
     EXPERIMENT,

@@ -14,7 +14,8 @@ from shelftalk import __version__, parts
 from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
-from shelftalk.model_folder import TRIE_FOLDER, redo_training, save_generation_settings
+from shelftalk.pipeline.model_folder import TRIE_FOLDER, redo_training, save_generation_settings
+from shelftalk.pipeline.run import Run
 from shelftalk.publishing.card import model_card, plain_name
 from shelftalk.publishing.contents import (
     CARD,
@@ -29,7 +30,6 @@ from shelftalk.publishing.contents import (
 from shelftalk.publishing.opening import open_recommender
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.report.from_run import content_of
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, alone_beside, beside, space_needed, write_json
 
 SHOWN_ITEMS = 2

@@ -14,6 +14,7 @@ from shelftalk import __version__, seeds
 from shelftalk.data.splitting import Split
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
+from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.records import Request, Sample
 from shelftalk.report import extra_sections, run_facts
@@ -34,7 +35,6 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.tasks.samples import read_samples
 

@@ -15,7 +15,7 @@ from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import load_experiment
-from shelftalk.fresh_backbone import new_backbone
+from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.recommender import TaskName
 from shelftalk.records import Request
 from shelftalk.studies.ablation.grid import Variant

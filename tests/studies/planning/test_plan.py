@@ -11,13 +11,13 @@ import polars as pl
 import pytest
 import torch
 
-from shelftalk import stages
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.experiment import Experiment, load_experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.models.precision import product_type
 from shelftalk.models.text_encoder import Encoded
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.counting import count_samples
 from shelftalk.studies.planning.gpus import GPUS

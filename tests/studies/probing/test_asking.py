@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shelftalk.fresh_backbone import new_backbone
+from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.studies.probing.option_scores import PROMPTS, option_scores, preference_prompt
 from shelftalk.studies.probing.questions import Question
 from shelftalk.studies.probing.study import (

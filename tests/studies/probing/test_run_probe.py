@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from shelftalk import stages
 from shelftalk.app.cli import app
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TEST, SplitSettings, split_leave_one_out
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.probing.references import reference_answers
 from shelftalk.studies.probing.run_probe import RUN_KINDS, run_questions

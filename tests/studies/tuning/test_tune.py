@@ -14,11 +14,11 @@ import polars as pl
 import pytest
 import torch
 
-from shelftalk import stages
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TEST, VALIDATION, Split
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.studies.token_budget.progress import STAGE_UNITS, UNITS
 from shelftalk.studies.tuning.search import search

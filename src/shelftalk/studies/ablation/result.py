@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
+from shelftalk.pipeline.stages import data_sentences
 from shelftalk.recommender import TaskName
 from shelftalk.runtime.run_folder import RunFolder
-from shelftalk.stages import data_sentences
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Grid
 from shelftalk.studies.ablation.intervals import Gap, gap, holm, pooled_noise
 from shelftalk.studies.token_budget.run import BudgetRun, read_tables

@@ -11,9 +11,10 @@ import tomli_w
 
 from shelftalk.errors import AnotherExperiment, SettingsError, ShelftalkError
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.fresh_backbone import check_backbone
 from shelftalk.parts import SERVED
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import check_backbone
+from shelftalk.pipeline.run import Run
+from shelftalk.pipeline.stages import data_sentences
 from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import (
     RunFolder,
@@ -23,7 +24,6 @@ from shelftalk.runtime.run_folder import (
     remove_parts,
     space_needed,
 )
-from shelftalk.stages import data_sentences
 from shelftalk.studies.ablation.grid import ITEM_KNN, Grid, Variant
 from shelftalk.studies.ablation.report import write_reports
 from shelftalk.studies.ablation.result import COMPARED, Ablation, result_of

@@ -15,8 +15,8 @@ from shelftalk.experiment import Experiment
 from shelftalk.indexing.titles import first_texts
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
-from shelftalk.preflight import check_lengths
-from shelftalk.runs import Run
+from shelftalk.pipeline.preflight import check_lengths
+from shelftalk.pipeline.run import Run
 from shelftalk.studies.token_budget.training import trained_tasks
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import Task

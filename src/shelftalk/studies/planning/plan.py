@@ -18,20 +18,20 @@ import psutil
 import torch
 from transformers import PreTrainedModel
 
-from shelftalk import stages
 from shelftalk.decoding.item_trie import trie_of
 from shelftalk.errors import SettingsError
 from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.experiment import Experiment
-from shelftalk.fresh_backbone import family, new_backbone, symbols
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.precision import fp16_refusal, product_type
 from shelftalk.models.pretrained import meta_model
 from shelftalk.models.settings import Precision
 from shelftalk.models.text_encoder import Encoded
-from shelftalk.preflight import check_run
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fresh_backbone import family, new_backbone, symbols
+from shelftalk.pipeline.preflight import check_run
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime import machine
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning import memory, time

@@ -17,10 +17,10 @@ import polars as pl
 from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import NothingLeft
-from shelftalk.fresh_backbone import new_backbone
-from shelftalk.model_folder import read_model_facts
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.model_folder import read_model_facts
+from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.probing.option_scores import option_scores
 from shelftalk.studies.probing.questions import OPTIONS, Question

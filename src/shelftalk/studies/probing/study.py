@@ -24,9 +24,9 @@ from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.errors import UnknownPart, nearest
 from shelftalk.experiment import Experiment, laid_over, load_experiment
-from shelftalk.fresh_backbone import new_backbone
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.settings import Settings

@@ -12,17 +12,17 @@ from typing import Any
 
 import polars as pl
 
-from shelftalk import stages
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.workload import PlannedCall, WorkloadProgress, request_costs
 from shelftalk.experiment import TUNABLE, Experiment
-from shelftalk.fine_tuning import validation_quality
-from shelftalk.fresh_backbone import new_backbone
-from shelftalk.model_folder import save_recommender
 from shelftalk.parts import SERVED, own_sources
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.fine_tuning import validation_quality
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.model_folder import save_recommender
+from shelftalk.pipeline.run import Run
 from shelftalk.recommender import TaskName
 from shelftalk.records import Request
-from shelftalk.runs import Run
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside, fingerprint
 from shelftalk.studies.token_budget.evaluation import OnRequests, ignore_requests, per_user_tables

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from shelftalk import stages
-from shelftalk.runs import Run
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.run import Run
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.tasks.task import Task
 

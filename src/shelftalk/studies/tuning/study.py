@@ -11,7 +11,8 @@ from typing import Any
 from shelftalk.data.sources import source_hashes
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.experiment import TUNABLE, Experiment
-from shelftalk.fresh_backbone import check_backbone
+from shelftalk.pipeline.fresh_backbone import check_backbone
+from shelftalk.pipeline.stages import data_sentences
 from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import (
     alone_in,
@@ -21,7 +22,6 @@ from shelftalk.runtime.run_folder import (
     space_needed,
     write_json,
 )
-from shelftalk.stages import data_sentences
 from shelftalk.studies.token_budget import run as token_budget
 from shelftalk.studies.token_budget.progress import StudyProgress
 from shelftalk.studies.tuning.report import write_reports

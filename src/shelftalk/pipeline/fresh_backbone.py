@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from shelftalk.errors import SettingsError
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.item_index import split_symbols
-from shelftalk.runs import Run
+from shelftalk.pipeline.run import Run
 from shelftalk.tasks.sentinels import all_sentinels
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is

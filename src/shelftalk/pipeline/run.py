@@ -21,7 +21,7 @@ from shelftalk.decoding.workload import WorkloadProgress
 from shelftalk.errors import UnknownPart, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.model_folder import (
+from shelftalk.pipeline.model_folder import (
     TRIE_FOLDER,
     check_model,
     check_trie,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shelftalk import stages
 from shelftalk.errors import AnotherExperiment
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment

@@ -11,11 +11,11 @@ import numpy as np
 from shelftalk.data.splitting import Split
 from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.experiment import Experiment
-from shelftalk.fresh_backbone import symbols
 from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.pipeline.fresh_backbone import symbols
+from shelftalk.pipeline.run import Run
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
-from shelftalk.runs import Run
 from shelftalk.tasks.samples import Samples, read_samples
 from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask

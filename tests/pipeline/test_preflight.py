@@ -11,16 +11,16 @@ import pytest
 import torch
 from transformers import OPTConfig, OPTForCausalLM
 
-from shelftalk import stages
 from shelftalk.decoding import ConstrainedDecoder
 from shelftalk.errors import BadValue, DuplicateName, SettingsError, ShelftalkError
 from shelftalk.experiment import Experiment
 from shelftalk.models.backbone import LENGTH_STEP
 from shelftalk.models.nano import train_tokenizer
 from shelftalk.models.positions import position_limit
-from shelftalk.preflight import alike
+from shelftalk.pipeline import stages
+from shelftalk.pipeline.preflight import alike
+from shelftalk.pipeline.run import Run
 from shelftalk.ragged import ragged
-from shelftalk.runs import Run
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning.plan import Hardware, plan
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5

@@ -12,15 +12,15 @@ from dataclasses import asdict
 from typing import Any
 
 from shelftalk import parts, seeds
-from shelftalk.answer_files import write_answers
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import MEASURED_BEAMS, MEASURED_LIMIT
 from shelftalk.decoding.workload import PlannedCall, WorkloadProgress, request_costs
 from shelftalk.evaluation import held_out_templates
 from shelftalk.evaluation.comparison import requests_of
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline.answer_files import write_answers
+from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName, Tuned, tasks_of
-from shelftalk.runs import Run
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
 from shelftalk.runtime.progress import FINISHED, OnProgress

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from shelftalk import parts, stages
+from shelftalk import parts
 from shelftalk.data.splitting import Split
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline import stages
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.settings import Settings

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk import parts, seeds
-from shelftalk.answer_files import read_answers
 from shelftalk.data.similarity import item_texts, not_counted
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
 from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
-from shelftalk.fine_tuning import train_backbone
-from shelftalk.fresh_backbone import check_backbone, family
 from shelftalk.indexing.item_index import VECTORS_FILE, IndexSettings, ItemIndex
-from shelftalk.model_folder import save_recommender
-from shelftalk.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
-from shelftalk.recommend_stage import recommend_with
-from shelftalk.runs import Run
+from shelftalk.pipeline.answer_files import read_answers
+from shelftalk.pipeline.fine_tuning import train_backbone
+from shelftalk.pipeline.fresh_backbone import check_backbone, family
+from shelftalk.pipeline.model_folder import save_recommender
+from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
+from shelftalk.pipeline.recommend_stage import recommend_with
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from shelftalk import seeds
 from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH
-from shelftalk.fresh_backbone import new_backbone
-from shelftalk.runs import Run
+from shelftalk.pipeline.fresh_backbone import new_backbone
+from shelftalk.pipeline.run import Run
 from shelftalk.runtime.distributed import world
 from shelftalk.tasks.samples import read_samples
 
