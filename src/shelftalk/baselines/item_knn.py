@@ -22,11 +22,11 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from shelftalk import seeds
-from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
+from shelftalk.baselines.scored_catalogue import ItemScorer, ScoredCatalogue, scored_catalogue
+from shelftalk.baselines.validation import VALIDATION_USERS, ndcg_sum, validation_sample
 from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, not_counted, text_vectors
 from shelftalk.data.splitting import Split
-from shelftalk.records import Ranking, Request
+from shelftalk.records import Request
 from shelftalk.settings import Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -45,7 +45,7 @@ class ItemKnnSettings(Settings):
     """Numbers of most recent history items to try."""
     co_occurrence_events: int = Field(COUNTED_EVENTS, ge=1)
     """Most recent training events of one user that count in co-occurrence; its memory is their square."""
-    validation_users: int = Field(5000, ge=1)
+    validation_users: int = Field(VALIDATION_USERS, ge=1)
     """Validation users at most, drawn by seed; with more of them the choice varies less and takes longer."""
 
 
@@ -58,7 +58,7 @@ class Recipe(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class ItemKnn:
+class ItemKnn(ItemScorer):
     """`text` [I, F] and `co_occurrence` [I, I] in catalogue order, and the best recipe on validation.
 
     Equal scores (all of them for an empty history) are in the order of popularity, see ScoredCatalogue.
@@ -88,7 +88,7 @@ class ItemKnn:
         )
         return [*self.not_counted, chosen]
 
-    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+    def item_scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, I] float32, 0 for items with no similarity to the history, which is not excluded itself.
 
         The result takes 4 R I bytes: score in batches. Raises UnknownItem for an id outside the
@@ -102,14 +102,6 @@ class ItemKnn:
             scores[start : start + len(batch)] = mix(*parts, self.recipe.text_weight)
             start += len(batch)
         return scores
-
-    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k best eligible items. Raises UnknownItem and UnknownLabel as every recommender does."""
-        return self.catalogue.recommend(self.scores, requests, k)
-
-    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
-        """The candidates by score. Raises UnknownItem for an id outside the catalogue."""
-        return self.catalogue.rank(self.scores, requests)
 
 
 def history_weights(
@@ -156,7 +148,7 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
     windows = [*product(settings.max_history, settings.decay)] if split.dataset.ordered else [(longest, 1.0)]
     catalogue, text = scored_catalogue(split), text_vectors(split.dataset.items)
     counts = co_occurrence(split, settings.co_occurrence_events)
-    requests, truths = _validation(split, settings, seed)
+    requests, truths = validation_sample(split, settings.validation_users, seed, "item_knn")
     totals: dict[Recipe, float] = defaultdict(float)
     start = 0
     for batch in catalogue.batches(requests):
@@ -167,27 +159,8 @@ def fit_item_knn(split: Split, settings: ItemKnnSettings, seed: int) -> ItemKnn:
             weights = history_weights(batch, catalogue, decay, max_history)
             parts = text_scores(weights, text), co_occurrence_scores(weights, counts)
             for share in settings.text_weight:
-                totals[Recipe(share, decay, max_history)] += _ndcg_sum(mix(*parts, share), seen, targets)
+                totals[Recipe(share, decay, max_history)] += ndcg_sum(mix(*parts, share), seen, targets)
     best = max(totals, key=totals.__getitem__)
     left_out = not_counted(split, settings.co_occurrence_events, "baselines.item_knn.co_occurrence_events")
     ndcg = totals[best] / len(requests)
     return ItemKnn(catalogue, text, counts, best, ndcg, split.dataset.ordered, tuple(left_out))
-
-
-def _validation(split: Split, settings: ItemKnnSettings, seed: int) -> tuple[list[Request], list[str]]:
-    """Validation requests and truths of at most `validation_users` users."""
-    requests, truths = split.retrieval_requests("validation")
-    order = seeds.generator(seed, "item_knn validation users").permutation(len(requests))
-    drawn = order[: settings.validation_users]
-    return [requests[user] for user in drawn], [truths[user] for user in drawn]
-
-
-def _ndcg_sum(scores: np.ndarray, seen: list[list[int]], targets: list[int]) -> float:
-    """Sum over requests of the NDCG@10 of the target items, seen items excluded, equal scores at their mean
-    rank. Changes `scores`."""
-    rows = np.arange(len(scores))
-    seen_rows = np.repeat(rows, [len(columns) for columns in seen])
-    scores[seen_rows, np.concatenate(seen).astype(np.int64)] = -np.inf
-    truth = scores[rows, targets][:, None]
-    rank = 1 + np.count_nonzero(scores > truth, axis=1) + (np.count_nonzero(scores == truth, axis=1) - 1) / 2
-    return float(np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0).sum())

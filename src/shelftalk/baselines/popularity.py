@@ -10,14 +10,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shelftalk.baselines.scored_catalogue import ScoredCatalogue, scored_catalogue
+from shelftalk.baselines.scored_catalogue import ItemScorer, ScoredCatalogue, scored_catalogue
 from shelftalk.data.splitting import Split
-from shelftalk.records import Ranking, Request
+from shelftalk.records import Request
 from shelftalk.settings import Settings
 
 
 @dataclass(frozen=True, eq=False)
-class Popularity:
+class Popularity(ItemScorer):
     """Scores an item by `counts` [I] float32, its training events. Equal counts are in catalogue order, which
     is a seeded hash."""
 
@@ -25,18 +25,9 @@ class Popularity:
     counts: np.ndarray
     name: str = "popularity"
 
-    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+    def item_scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, I] float32, read-only: the counts, once per request."""
         return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
-
-    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        """The k most popular eligible items. Raises UnknownItem and UnknownLabel as
-        every recommender does."""
-        return self.catalogue.recommend(self.scores, requests, k)
-
-    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
-        """The candidates by popularity. Raises UnknownItem for an id outside the catalogue."""
-        return self.catalogue.rank(self.scores, requests)
 
 
 def fit_popularity(split: Split, settings: Settings | None = None, seed: int = 0) -> Popularity:

@@ -5,9 +5,11 @@ Legend: R requests, I items.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -106,6 +108,30 @@ class ScoredCatalogue:
 
     def _ids(self, rows: np.ndarray) -> tuple[str, ...]:
         return tuple(self.item_ids[row] for row in rows.tolist())
+
+
+class ItemScorer(Protocol):
+    """A recommender and ranker made of one score per item: a baseline subclasses it and defines
+    `item_scores`."""
+
+    catalogue: ScoredCatalogue
+
+    @abstractmethod
+    def item_scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] in catalogue order, higher is better, items of the history too. Raises UnknownItem for an id
+        outside the catalogue."""
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I], none below 0, as a prior needs: `item_scores`, where what is below 0 says nothing."""
+        return np.maximum(self.item_scores(requests), 0)
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """The k best eligible items. Raises UnknownItem and UnknownLabel as every recommender does."""
+        return self.catalogue.recommend(self.item_scores, requests, k)
+
+    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
+        """The candidates by score. Raises UnknownItem for an id outside the catalogue."""
+        return self.catalogue.rank(self.item_scores, requests)
 
 
 def scored_catalogue(split: Split) -> ScoredCatalogue:
