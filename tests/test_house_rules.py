@@ -32,7 +32,17 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 # The drawing of docs/architecture.md, from the ground up. An arrow points to a lower row only; what stands in
 # one row does not import its neighbours, but for the ground, where the plain values are.
 LAYERS = (
-    ("records", "recommender", "errors", "seeds", "ragged", "settings", "runtime", "__version__"),
+    (
+        "records",
+        "recommender",
+        "errors",
+        "seeds",
+        "ragged",
+        "settings",
+        "declarations",
+        "runtime",
+        "__version__",
+    ),
     ("data",),
     ("indexing",),
     ("tasks",),

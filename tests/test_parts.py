@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 from inspect import signature
+from typing import get_args
 
 import pytest
 
@@ -11,16 +12,28 @@ from shelftalk import parts
 from shelftalk.baselines.bias import BiasSettings
 from shelftalk.decoding.prior import Prior
 from shelftalk.errors import UnknownPart
+from shelftalk.models.settings import NanoSettings
 from shelftalk.recommender import tasks_of
 from shelftalk.testing.exams import exam_split
 
-MENUS = {"index scheme": parts.INDEXINGS, "task": parts.TASKS, "model": parts.MODELS}
+MENUS = {
+    "index scheme": parts.INDEXINGS,
+    "task": parts.TASKS,
+    "model": parts.MODELS,
+    "family": parts.FAMILIES,
+    "format": parts.FORMATS,
+}
 ENTRIES = [(kind, name) for kind, menu in MENUS.items() for name in menu]
 
 
 @pytest.mark.parametrize(("kind", "name"), ENTRIES)
 def test_every_entry_can_be_loaded(kind: str, name: str) -> None:
     assert callable(parts.load(MENUS[kind], name, kind))
+
+
+def test_a_family_is_the_one_that_its_backbone_names_and_the_nano_model_can_be_of_each() -> None:
+    assert [family.load().family for family in parts.FAMILIES.values()] == list(parts.FAMILIES)
+    assert get_args(NanoSettings.model_fields["family"].annotation) == tuple(parts.FAMILIES)
 
 
 def test_every_task_bears_the_name_under_which_it_stands() -> None:

@@ -27,7 +27,7 @@ from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
-from shelftalk.models.settings import FP16_ON_T5, NanoSettings, PretrainedSettings
+from shelftalk.models.settings import FAMILIES, FP16_ON_T5, NanoSettings, PretrainedSettings
 from shelftalk.recommender import ALIGNED
 from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_signed, write_signed
 from shelftalk.settings import Role, Settings
@@ -183,7 +183,7 @@ class Experiment(Settings):
             every = (
                 getattr(task, "targets", 1) == 0 and getattr(task, "show_ratings", True) and task.weight > 0
             )
-            if family == "encoder-decoder" and every:
+            if FAMILIES[family].encoder and every:
                 return (
                     "an encoder-decoder reads the history before it answers; "
                     f"set tasks.{name}.targets = 1 or more"

@@ -1,74 +1,27 @@
-"""The menu: every built-in part, declared once. Where a name is accepted, so is "their_package.module:thing".
+"""The menus: every built-in part, declared once. Where a name is accepted, so is "their_package.module:x".
 
-A declaration gives where the part is, its settings, what it depends on and what it can do; nothing
-of it is guessed. What a declaration names is imported when it is first used. A part of one's own is such a
-declaration, or the bare function or class, which stands for a declaration with the defaults.
+A declaration (declarations.py) gives where the part is, its settings, what it depends on and what it can do;
+nothing of it is guessed. A part of one's own is such a declaration, or the bare function or class, which
+stands for a declaration with the defaults.
 """
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from shelftalk.baselines.bias import BiasSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings
+from shelftalk.data.sources.formats import FORMATS as FORMATS
+from shelftalk.declarations import IndexScheme as IndexScheme
+from shelftalk.declarations import Model as Model
+from shelftalk.declarations import Part as Part
+from shelftalk.declarations import TaskKind as TaskKind
+from shelftalk.declarations import attribute
 from shelftalk.errors import UnknownPart, nearest
+from shelftalk.models.settings import FAMILIES as FAMILIES
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName
 from shelftalk.runtime.own_source import source_of
-from shelftalk.settings import Settings
-
-
-@dataclass(frozen=True)
-class Part:
-    """`target`: the function or class itself, or "package.module:attribute"."""
-
-    target: Any
-
-    def load(self) -> Any:
-        """The function or class. Raises ImportError or AttributeError where there is none."""
-        return _attribute(self.target) if isinstance(self.target, str) else self.target
-
-
-@dataclass(frozen=True)
-class IndexScheme(Part):
-    """A way of naming items: `build(split, settings, seed) -> ItemIndex`."""
-
-    reads_text_vectors: bool = False
-    """Takes the vectors of index.encoder as a fourth argument, `text_vectors` [items, dimensions]."""
-    leaks: bool = False
-    """Names tell of held-out events: in no list unless it is asked for by name."""
-
-
-@dataclass(frozen=True)
-class TaskKind(Part):
-    """A kind of sample: a subclass of `tasks.task.Task`, which names its class of settings."""
-
-    served: bool = False
-    """A finished model is asked it, and the answers are evaluated."""
-
-
-@dataclass(frozen=True)
-class Model(Part):
-    """What is evaluated: a function that returns a finished recommender.
-
-    It is called as `fit(split, settings, seed)`, or, where it stands on "train", as `fit(run, settings,
-    seed)`, so that it may ask the trained language model.
-    """
-
-    settings: type[Settings] = Settings
-    """The class of its settings, which an experiment has in [baselines.NAME]."""
-    section: str = ""
-    """Where they are in an experiment, for what is more than
-    a baseline; a model without one has [baselines.NAME]."""
-    stands_on: Literal["prepare", "train"] = "prepare"
-    """The last stage whose files its answers depend on."""
-    tasks: tuple[TaskName, ...] = ("retrieval", "ranking")
-    """The tasks that it answers; one that the data does not support is left out."""
-    scores_items: bool = False
-    """It has `scores(requests)` [requests, items], none below 0, as a prior needs."""
-
 
 INDEXINGS = {
     "atomic": IndexScheme("shelftalk.indexing.atomic:build", reads_text_vectors=True),
@@ -123,7 +76,7 @@ def declared(menu: Mapping[str, PartKind], name: str, kind: str) -> PartKind:
     if ":" not in name:
         raise UnknownPart(f'there is no {kind} "{name}"; {nearest(name, menu)}')
     declaration = type(next(iter(menu.values())))
-    own = _loaded(name, kind, lambda: _attribute(name))
+    own = _loaded(name, kind, lambda: attribute(name))
     return own if isinstance(own, declaration) else declaration(own)
 
 
@@ -145,8 +98,3 @@ def _loaded(name: str, kind: str, load: Callable[[], Any]) -> Any:
         raise UnknownPart(
             f'the {kind} "{name}" cannot be loaded ({error}); correct the name or install its package.'
         ) from error
-
-
-def _attribute(address: str) -> Any:
-    module, _, attribute = address.partition(":")
-    return getattr(importlib.import_module(module), attribute)

@@ -14,9 +14,8 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from shelftalk.decoding.decoded_tree import overflow
 from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import Backbone
-from shelftalk.models.decoder_only import DecoderOnly
-from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.pretrained import check_config, check_supported, family_of
+from shelftalk.models.settings import FAMILIES
 from shelftalk.models.text_encoder import Encoded
 
 ATTENTIONS = ("eager", "sdpa", "shelftalk_fp32")
@@ -51,8 +50,7 @@ def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
     check_config(model.config, tokenizer, name)
-    backbone = EncoderDecoder if family_of(model.config) == "encoder-decoder" else DecoderOnly
-    return backbone(model, tokenizer)
+    return FAMILIES[family_of(model.config)].load()(model, tokenizer)
 
 
 @contextmanager
@@ -100,7 +98,7 @@ def encoded(ids: Sequence[int]) -> Encoded:
 def _forward_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[int]) -> torch.Tensor:
     """[V] what the model's own forward pass gives after the prompt and the tokens."""
     model, device = backbone.model, backbone.device
-    if backbone.family == "decoder-only":
+    if not backbone.declaration.encoder:
         return model(input_ids=torch.tensor([[*prompt, *tokens]], device=device)).logits[0, -1]
     source = torch.tensor([[*prompt, backbone.tokenizer.eos_token_id]], device=device)
     target = torch.tensor([[model.config.decoder_start_token_id, *tokens]], device=device)

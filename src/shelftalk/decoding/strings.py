@@ -267,7 +267,7 @@ class ConstrainedDecoder:
         """The prompt as the backbone takes it: T5's without its end token, which the backbone adds itself; no
         other one empty."""
         tokenizer = self._backbone.tokenizer
-        if self._backbone.family == "encoder-decoder":
+        if self._backbone.declaration.encoder:
             return ids[:-1] if ids and ids[-1] == tokenizer.eos_token_id else ids
         if not ids and tokenizer.bos_token_id is None:
             raise BadValue(

@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from shelftalk.declarations import Family
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.positions import position_limit
+from shelftalk.models.settings import FAMILIES
 from shelftalk.models.text_encoder import Encoded, TextEncoder
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged
@@ -60,6 +62,7 @@ class Backbone(ABC):
     """
 
     family: str
+    """Its name in FAMILIES."""
 
     def __init__(
         self,
@@ -176,6 +179,11 @@ class Backbone(ABC):
         """[..., V] float32, in the weights' own precision: bf16 would make neighbouring scores equal."""
         with torch.autocast(self.device.type, enabled=False):
             return self.logits(states.to(self.model.dtype)).float()
+
+    @property
+    def declaration(self) -> Family:
+        """What its family can do."""
+        return FAMILIES[self.family]
 
     # --- loss, precision, files --------------------------------------------------------------------------
 

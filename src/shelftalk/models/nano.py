@@ -16,11 +16,10 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from shelftalk.declarations import attribute
 from shelftalk.models.backbone import Backbone
-from shelftalk.models.decoder_only import DecoderOnly
-from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.precision import device
-from shelftalk.models.settings import NanoSettings
+from shelftalk.models.settings import FAMILIES, NanoSettings
 
 CONTROL = ("<pad>", "</s>")
 
@@ -37,9 +36,9 @@ def build_nano(
     one token."""
     tokenizer = train_tokenizer(texts, symbols, settings.vocabulary)
     torch.manual_seed(seed)
-    if settings.family == "decoder-only":
-        return DecoderOnly(_llama(settings, len(tokenizer)).to(device()), tokenizer, bf16, fp16)
-    return EncoderDecoder(_t5(settings, len(tokenizer)).to(device()), tokenizer, bf16)
+    family = FAMILIES[settings.family]
+    model = attribute(family.nano)(settings, len(tokenizer)).to(device())
+    return family.load()(model, tokenizer, bf16, fp16)
 
 
 def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:
@@ -63,7 +62,8 @@ def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: in
     return fast
 
 
-def _llama(settings: NanoSettings, vocabulary: int) -> LlamaForCausalLM:
+def llama(settings: NanoSettings, vocabulary: int) -> LlamaForCausalLM:
+    """A small Llama with random weights, drawn by torch's seed."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary,
@@ -82,7 +82,8 @@ def _llama(settings: NanoSettings, vocabulary: int) -> LlamaForCausalLM:
     )
 
 
-def _t5(settings: NanoSettings, vocabulary: int) -> T5ForConditionalGeneration:
+def t5(settings: NanoSettings, vocabulary: int) -> T5ForConditionalGeneration:
+    """A small T5 with random weights, drawn by torch's seed."""
     half = max(1, settings.layers // 2)
     return T5ForConditionalGeneration(
         T5Config(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from shelftalk.errors import SettingsError
-from shelftalk.models.settings import FP16_ON_T5, Precision
+from shelftalk.models.settings import FAMILIES, Precision
 
 
 def has_bf16() -> bool:
@@ -41,8 +41,8 @@ def fp16_refusal(setting: Precision, family: str, gpu: bool) -> str:
     """Why the precision cannot work, in a sentence with the remedy; "" where it can."""
     if setting != "fp16":
         return ""
-    if family == "encoder-decoder":
-        return f"{FP16_ON_T5}."
+    if reason := FAMILIES[family].why_no_fp16:
+        return f"{reason}."
     if gpu:
         return ""
     remedy = 'set training.precision = "auto", in another --out'

@@ -33,13 +33,11 @@ from transformers.utils import logging as transformers_logging
 
 from shelftalk.errors import MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.models.backbone import Backbone, rounded_up
-from shelftalk.models.decoder_only import DecoderOnly
-from shelftalk.models.encoder_decoder import EncoderDecoder
 from shelftalk.models.free_text import TEXT_WORDS
 from shelftalk.models.gguf import check_reader, fix_tokenizer, gguf_file
 from shelftalk.models.lora import add_adapters
 from shelftalk.models.precision import device, inference_precision, product_type
-from shelftalk.models.settings import Precision, PretrainedSettings
+from shelftalk.models.settings import FAMILIES, Precision, PretrainedSettings
 from shelftalk.models.weights import check_loaded, check_repeats, check_size
 
 VOCABULARY_STEP = 8
@@ -181,8 +179,8 @@ def _is_self_contained(folder: Path) -> bool:
 
 
 def family_of(config: PreTrainedConfig) -> str:
-    """Either "encoder-decoder" or "decoder-only"."""
-    return "encoder-decoder" if config.is_encoder_decoder else "decoder-only"
+    """The name in FAMILIES."""
+    return next(name for name, family in FAMILIES.items() if family.encoder == config.is_encoder_decoder)
 
 
 def check_config(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -324,8 +322,9 @@ def _opener(config: PreTrainedConfig) -> Any:
 def _backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: Precision) -> Backbone:
     family = family_of(model.config)
     dtype = product_type(precision, family)
-    backbone = EncoderDecoder if family == "encoder-decoder" else DecoderOnly
-    return backbone(model, tokenizer, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16)
+    return FAMILIES[family].load()(
+        model, tokenizer, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16
+    )
 
 
 def _tied(config: PreTrainedConfig) -> bool:

@@ -1,4 +1,4 @@
-"""Settings of the backbones, in a file that loads without torch."""
+"""The families of backbones and their settings, in a file that loads without torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from shelftalk.declarations import Family
 from shelftalk.settings import Role, Settings
 
 Precision = Literal["auto", "bf16", "fp32", "fp16"]
@@ -13,6 +14,15 @@ FP16_ON_T5 = (
     "T5 was trained in bf16, and its activations overflow fp16 to NaN (transformers issues 4586, 9295 and "
     '23918); set training.precision = "bf16" or "fp32"'
 )
+FAMILIES: dict[str, Family] = {
+    "decoder-only": Family("shelftalk.models.decoder_only:DecoderOnly", nano="shelftalk.models.nano:llama"),
+    "encoder-decoder": Family(
+        "shelftalk.models.encoder_decoder:EncoderDecoder",
+        nano="shelftalk.models.nano:t5",
+        encoder=True,
+        why_no_fp16=FP16_ON_T5,
+    ),
+}
 
 
 class PretrainedSettings(Settings):

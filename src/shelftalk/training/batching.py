@@ -76,7 +76,7 @@ class Steps(TorchDataset[Any]):
         row_tokens: int = 0,
         processes: World = SINGLE_PROCESS,
     ) -> None:
-        if row_tokens and backbone.family != "decoder-only":
+        if row_tokens and backbone.declaration.encoder:
             raise SettingsError(NO_SHARED_ROWS)
         self._backbone = backbone
         self._epochs = epochs

@@ -25,10 +25,10 @@ from shelftalk.data.dataset import (
     shared_positions,
 )
 from shelftalk.data.k_core import k_core
-from shelftalk.data.sources import delimited, json_lines, parquet
+from shelftalk.data.sources.formats import FORMATS
 from shelftalk.data.sources.lookalikes import lookalike_hint
 from shelftalk.data.sources.settings import DataSettings
-from shelftalk.data.sources.table import Reader, Table, identifiers, numbers, shown, texts, whole_numbers
+from shelftalk.data.sources.table import Table, identifiers, numbers, shown, texts, whole_numbers
 from shelftalk.data.sources.times import times
 from shelftalk.errors import (
     BadValue,
@@ -40,14 +40,6 @@ from shelftalk.errors import (
     UnreadableFile,
 )
 
-READERS: dict[str, Reader] = {
-    ".parquet": parquet.read,
-    ".csv": delimited.read_csv,
-    ".tsv": delimited.read_tsv,
-    ".jsonl": json_lines.read,
-    ".ndjson": json_lines.read,
-    ".json": json_lines.read,
-}
 CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
     "user_id": identifiers,
     "item_id": identifiers,
@@ -227,10 +219,10 @@ def _in_folder(folder: Path, stem: str) -> Path:
         raise MissingFile(
             f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.'
         )
-    files = [path for ending in READERS if (path := folder / (stem + ending)).is_file()]
+    files = [path for ending in FORMATS if (path := folder / (stem + ending)).is_file()]
     if not files:
         raise MissingFile(
-            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(READERS)}; '
+            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(FORMATS)}; '
             "add it."
         )
     if len(files) > 1:
@@ -244,15 +236,15 @@ def _in_folder(folder: Path, stem: str) -> Path:
 def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
     """The file through the reader of its ending. Raises MissingFile, UnreadableFile, NothingLeft."""
     _check_file(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
         raise UnreadableFile(
             f'{path.name}: no reader for the ending "{path.suffix}"; '
-            f"convert it to one of {', '.join(READERS)}."
+            f"convert it to one of {', '.join(FORMATS)}."
         )
     if not path.stat().st_size:
         raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
-    table = reader(path, {mapping.get(name, name) for name in columns})
+    table: Table = file_format.load()(path, {mapping.get(name, name) for name in columns})
     if not len(table.row_numbers):
         raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
     return table
@@ -293,7 +285,7 @@ def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> Missi
     """The error for a column that is not there, naming the nearest one and the setting that maps it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
-    has_header = READERS[table.path.suffix.lower()] in (delimited.read_csv, delimited.read_tsv)
+    has_header = FORMATS[table.path.suffix.lower()].has_header
     if has_header and any(_is_number(name) for name in table.names):
         line = ", ".join(table.names)
         remedy = f"its first line seems to be data ({line}); put a line of column names above it."

@@ -106,7 +106,7 @@ def _count(run: Run, task: Task, encoded: Sequence[Encoded], share: float, backb
     length = np.array([len(sample) for sample in encoded], np.int64)
     targets = np.array([sample.bears_loss.sum() for sample in encoded], np.int64)
     context = trained_context(backbone)
-    read_at_once = np.maximum(prompt, length - prompt) if backbone.family == "encoder-decoder" else length
+    read_at_once = np.maximum(prompt, length - prompt) if backbone.declaration.encoder else length
     histories = np.diff(run.split.training_bounds, axis=1)
     return TaskCount(
         samples=round(len(encoded) / share),

@@ -175,7 +175,7 @@ def _plan(run: Run, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
     counted = count_samples(run, backbone, users)
     if not counted.samples:
         raise SettingsError(stages.no_task_to_train(run.split))
-    row_tokens = settings.row_tokens if backbone.family == "decoder-only" else 0
+    row_tokens = 0 if backbone.declaration.encoder else settings.row_tokens
     batches = typical_and_largest(counted.samples, settings.batch_tokens, row_tokens)
     number = math.ceil(batches.number * counted.scale) * settings.epochs
     steps = math.ceil(number / settings.gradient_accumulation)
@@ -400,7 +400,7 @@ def _refused(
         sentences.append(
             f"training.judged_by names no task that is validated; choose among {', '.join(run.served)}."
         )
-    if experiment.training.row_tokens and backbone.family != "decoder-only":
+    if experiment.training.row_tokens and backbone.declaration.encoder:
         sentences.append(NO_SHARED_ROWS)
     planned, *others = adaptations.values()
     with_adapters = next((other.fit for other in others if other.adapters), None)
@@ -425,5 +425,4 @@ def _assumptions(hardware: Hardware, gpu: Gpu, precision: Precision) -> list[str
 
 def _layers(backbone: Backbone) -> int:
     config = backbone.model.config
-    decoder = config.num_decoder_layers if backbone.family == "encoder-decoder" else 0
-    return config.num_hidden_layers + decoder
+    return config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
