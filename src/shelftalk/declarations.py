@@ -63,6 +63,8 @@ class Model(Part):
     """The tasks that it answers; one that the data does not support is left out."""
     scores_items: bool = False
     """It has `scores(requests)` [requests, items], none below 0, as a prior needs."""
+    by_default: bool = True
+    """An experiment that names no models evaluates it."""
 
 
 @dataclass(frozen=True)

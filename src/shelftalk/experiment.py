@@ -65,7 +65,7 @@ class Experiment(Settings):
     """Name of the run; its folder is runs/NAME."""
     seed: Annotated[int, Role(_ALL_STAGES)] = 0
     """The one seed from which everything random in the run is drawn."""
-    models: Annotated[tuple[str, ...], Role(stages=("evaluate",))] = Field(tuple(parts.MODELS), min_length=1)
+    models: Annotated[tuple[str, ...], Role(stages=("evaluate",))] = Field(parts.DEFAULT_MODELS, min_length=1)
     """What is evaluated: names of parts.MODELS or "package.module:function"."""
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()

@@ -10,8 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from shelftalk.baselines.als import AlsSettings
 from shelftalk.baselines.bias import BiasSettings
+from shelftalk.baselines.ease import EaseSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings
+from shelftalk.baselines.matrix_factorisation import MatrixFactorisationSettings
+from shelftalk.baselines.recent_popularity import RecentPopularitySettings
+from shelftalk.baselines.slist import SlistSettings
+from shelftalk.baselines.svd_plus_plus import SvdPlusPlusSettings
+from shelftalk.baselines.tale import TaleSettings
+from shelftalk.baselines.transition_graph import TransitionGraphSettings
 from shelftalk.data.sources.formats import FORMATS as FORMATS
 from shelftalk.declarations import IndexScheme as IndexScheme
 from shelftalk.declarations import Model as Model
@@ -60,7 +68,37 @@ MODELS = {
     "popularity": Model("shelftalk.baselines.popularity:fit_popularity", scores_items=True),
     "bias": Model("shelftalk.baselines.bias:fit_bias", BiasSettings, tasks=("rating",)),
     "global_mean": Model("shelftalk.baselines.bias:fit_global_mean", tasks=("rating",)),
+    "recent_popularity": Model(
+        "shelftalk.baselines.recent_popularity:fit_recent_popularity",
+        RecentPopularitySettings,
+        scores_items=True,
+        by_default=False,
+    ),
+    "transition_graph": Model(
+        "shelftalk.baselines.transition_graph:fit_transition_graph",
+        TransitionGraphSettings,
+        scores_items=True,
+        by_default=False,
+    ),
+    "ease": Model("shelftalk.baselines.ease:fit_ease", EaseSettings, scores_items=True, by_default=False),
+    "slist": Model("shelftalk.baselines.slist:fit_slist", SlistSettings, scores_items=True, by_default=False),
+    "tale": Model("shelftalk.baselines.tale:fit_tale", TaleSettings, scores_items=True, by_default=False),
+    "als": Model("shelftalk.baselines.als:fit_als", AlsSettings, scores_items=True, by_default=False),
+    "matrix_factorisation": Model(
+        "shelftalk.baselines.matrix_factorisation:fit_matrix_factorisation",
+        MatrixFactorisationSettings,
+        tasks=("rating",),
+        by_default=False,
+    ),
+    "svd_plus_plus": Model(
+        "shelftalk.baselines.svd_plus_plus:fit_svd_plus_plus",
+        SvdPlusPlusSettings,
+        tasks=("rating",),
+        by_default=False,
+    ),
 }
+DEFAULT_MODELS = tuple(name for name, model in MODELS.items() if model.by_default)
+"""What an experiment evaluates that names no models: those that are fitted in seconds."""
 SERVED: tuple[TaskName, ...] = ("retrieval", "ranking", "rating")
 """The served tasks, in the order of every table."""
 PartKind = TypeVar("PartKind", bound=Part)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.records import Ranking, Request
+from shelftalk.settings import Settings
 
 TaskName = Literal["retrieval", "ranking", "rating"]
 ALIGNED = "aligned"
@@ -95,7 +96,16 @@ class Tuned(Protocol):
     """A model that chose something on the validation part."""
 
     def selection(self) -> list[str]:
-        """What was chosen, a sentence each."""
+        """What was chosen, a sentence each; with the number of settings that were tried where it is known."""
+
+
+@runtime_checkable
+class Repeatable(Protocol):
+    """A model that can be fitted again, on other data too, without choosing anything."""
+
+    def chosen_settings(self) -> Settings:
+        """The settings of the fit with one value for each that was tried: a fit with them reads no validation
+        part."""
 
 
 def tasks_of(model: object) -> tuple[TaskName, ...]:

@@ -53,7 +53,7 @@ def test_biases_are_those_of_the_formula():
     # b_u1 = ((5 - 4.25) + (3 - 4 + 1/3)) / (2 + 4), b_u2 = (4 - 4.25) / (1 + 4)
     assert model.user_bias == pytest.approx({"u1": (0.75 - 2 / 3) / 6, "u2": -0.05})
     assert model.rate([Request("u2", (), item="b")]) == pytest.approx([4 - 1 / 3 - 0.05])
-    assert model.validation_rmse == pytest.approx(4 - 1 / 3 - 0.05 - 1)
+    assert model.choice.value == pytest.approx(4 - 1 / 3 - 0.05 - 1)
 
 
 def test_an_unknown_user_is_judged_by_the_ratings_in_the_history():
@@ -76,7 +76,7 @@ def test_the_damping_with_the_best_validation_rmse_is_chosen():
         fit_bias(exam_split(), BiasSettings(item_damping=(item,), user_damping=(user,)))
         for item, user in pairs
     ]
-    best = min(singles, key=lambda model: model.validation_rmse)
+    best = min(singles, key=lambda model: model.choice.value)
     assert fit_bias(exam_split(), grid).describe() == best.describe()
 
 
@@ -84,7 +84,7 @@ def test_the_validation_rmse_is_that_of_its_own_estimates():
     model = fit_bias(exam_split(), FIXED)
     requests, truths = exam_split().rating_requests("validation")
     errors = np.array(model.rate(requests)) - truths
-    assert model.validation_rmse == pytest.approx(np.sqrt(np.mean(errors**2)))
+    assert model.choice.value == pytest.approx(np.sqrt(np.mean(errors**2)))
 
 
 def test_the_biases_beat_the_mean():

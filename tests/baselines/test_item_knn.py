@@ -88,9 +88,9 @@ def test_the_recipe_with_the_best_validation_ndcg_is_chosen():
         for d in grid.decay
         for n in grid.max_history
     ]
-    best = max(singles, key=lambda model: model.validation_ndcg)
+    best = max(singles, key=lambda model: model.choice.value)
     assert chosen.describe() == best.describe()
-    assert best.validation_ndcg > min(model.validation_ndcg for model in singles)
+    assert best.choice.value > min(model.choice.value for model in singles)
 
 
 def test_the_validation_ndcg_is_that_of_its_own_recommendations():
@@ -103,7 +103,7 @@ def test_the_validation_ndcg_is_that_of_its_own_recommendations():
         for items, truth in zip(lists, truths, strict=True)
     ]
     # ties: mean rank there, popularity here
-    assert model.validation_ndcg == pytest.approx(np.mean(gains), abs=0.02)
+    assert model.choice.value == pytest.approx(np.mean(gains), abs=0.02)
 
 
 def test_the_choice_does_not_look_at_the_test_items():

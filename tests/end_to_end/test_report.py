@@ -172,7 +172,7 @@ def test_model_and_stages_are_described_from_the_manifests(
         content.model["parameters"] == train.facts["parameters"]
         and content.model["tokens read"] == train.facts["tokens"]
     )
-    expected = [f"recommend {name}" for name in parts.MODELS]
+    expected = [f"recommend {name}" for name in parts.DEFAULT_MODELS]
     assert [stage.name for stage in content.stages] == [
         "prepare",
         "index",

@@ -203,7 +203,7 @@ def test_the_test_part_is_counted_once_per_evaluation(
         json.loads(line)
         for line in (run.path / "evaluation" / "test_evaluations.jsonl").read_text().splitlines()
     ]
-    assert [row["what"] for row in reports] == [", ".join(parts.MODELS), "popularity"]
+    assert [row["what"] for row in reports] == [", ".join(parts.DEFAULT_MODELS), "popularity"]
 
 
 def test_changed_data_in_the_same_place_is_noticed(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ class Popularity(ItemScorer):
         """[R, I] float32, read-only: the counts, once per request."""
         return np.broadcast_to(self.counts, (len(requests), len(self.counts)))
 
+    def chosen_settings(self) -> Settings:
+        """No settings."""
+        return Settings()
+
 
 def fit_popularity(split: Split, settings: Settings | None = None, seed: int = 0) -> Popularity:
     """Count the training events of each item. No settings, nothing random."""

@@ -12,8 +12,9 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 
-from shelftalk.baselines.item_knn import ItemKnnSettings, Recipe, fit_item_knn
+from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.baselines.text_and_links import Recipe
 from shelftalk.data.splitting import Split
 from shelftalk.records import Request
 from shelftalk.studies.probing.questions import Question
