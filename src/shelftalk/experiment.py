@@ -28,7 +28,7 @@ from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPar
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FAMILIES, FP16_ON_T5, NanoSettings, PretrainedSettings
-from shelftalk.recommender import ALIGNED
+from shelftalk.recommender import ALIGNED, base_name, is_refit
 from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_signed, write_signed
 from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import TextSettings
@@ -66,7 +66,8 @@ class Experiment(Settings):
     seed: Annotated[int, Role(_ALL_STAGES)] = 0
     """The one seed from which everything random in the run is drawn."""
     models: Annotated[tuple[str, ...], Role(stages=("evaluate",))] = Field(parts.DEFAULT_MODELS, min_length=1)
-    """What is evaluated: names of parts.MODELS or "package.module:function"."""
+    """What is evaluated: names of parts.MODELS or "package.module:function"; with "@refit" after it, a
+    baseline that is chosen on validation and then fitted again on training and validation."""
     data: DataSettings = DataSettings()
     split: SplitSettings = SplitSettings()
     index: IndexSettings = IndexSettings()
@@ -124,8 +125,11 @@ class Experiment(Settings):
     @classmethod
     def _known_models(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in parts.MODELS and ":" not in name:
-                raise UnknownPart(f'there is no model "{name}"; {nearest(name, parts.MODELS)}')
+            base = base_name(name)
+            if base not in parts.MODELS and ":" not in base:
+                raise UnknownPart(f'there is no model "{base}"; {nearest(base, parts.MODELS)}')
+            if ":" not in base:
+                cls.declared(name)
         return tuple(dict.fromkeys(names))
 
     @field_validator("training", mode="after")
@@ -153,7 +157,7 @@ class Experiment(Settings):
         score = [name for name, model in parts.MODELS.items() if model.scores_items]
         rate = [name for name, model in parts.MODELS.items() if not model.section and "rating" in model.tasks]
         for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, rate)):
-            if name not in fit and ":" not in name:
+            if is_refit(name) or (name not in fit and ":" not in name):
                 raise UnknownPart(
                     f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}'
                 )
@@ -197,8 +201,15 @@ class Experiment(Settings):
 
     @staticmethod
     def declared(model: str) -> parts.Model:
-        """The declaration of a model by its name. Raises UnknownPart."""
-        return parts.declared(parts.MODELS, model, "model")
+        """The declaration of a model by its name; one that is fitted again is declared as the one that is
+        chosen. Raises UnknownPart, also for a language model that is to be fitted again."""
+        declaration = parts.declared(parts.MODELS, base_name(model), "model")
+        if is_refit(model) and declaration.stands_on == "train":
+            raise UnknownPart(
+                f'"{model}" cannot be had: a language model keeps the checkpoint that validation chose, so '
+                f'it is not trained on validation too; name "{base_name(model)}", or a baseline with @refit.'
+            )
+        return declaration
 
     def settings_of(self, model: str) -> Settings:
         """The settings of a model by its name; the defaults
@@ -206,7 +217,7 @@ class Experiment(Settings):
         declaration = self.declared(model)
         if declaration.section:
             return getattr(self, declaration.section)
-        return self.baselines.get(model) or declaration.settings()
+        return self.baselines.get(base_name(model)) or declaration.settings()
 
     def toml(self) -> str:
         """The whole experiment, every default resolved."""

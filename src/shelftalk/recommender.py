@@ -15,6 +15,24 @@ ALIGNED = "aligned"
 """The name of the language model among the models of a run."""
 ALIGNED_WITH_PRIOR = "aligned+prior"
 """The language model combined with priors."""
+REFIT = "@refit"
+"""Ends the name of a baseline that, after it was chosen on validation, is fitted again on training and
+validation: another convention, which is compared with no other."""
+
+
+def is_refit(model: str) -> bool:
+    """Whether the name is that of a model fitted again."""
+    return model.endswith(REFIT)
+
+
+def base_name(model: str) -> str:
+    """The name of the model as it is chosen: "item_knn" of "item_knn@refit"."""
+    return model.removesuffix(REFIT)
+
+
+def convention(model: str) -> str:
+    """What a model has learned from."""
+    return "refit" if is_refit(model) else "train-only"
 
 
 @runtime_checkable

@@ -57,7 +57,7 @@ def index_and_samples(split: Split, experiment: Experiment, folder: Path) -> dic
 
 def differing(experiment: Experiment, folder: Path) -> set[str]:
     """The files that replacing what is held out changes."""
-    split = split_leave_one_out(tiny_world(), SplitSettings(), seed=0)
+    split = split_dataset(tiny_world(), experiment.split, 0)
     one = index_and_samples(split, experiment, folder / "as it is")
     other = index_and_samples(replace_held_out(split, seed=1), experiment, folder / "replaced")
     assert one.keys() == other.keys() >= {"item_index.parquet", "epoch-0.parquet"}
@@ -67,6 +67,24 @@ def differing(experiment: Experiment, folder: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_replacing_all_that_is_held_out_changes_no_byte_of_index_and_samples(path, tmp_path):
     assert differing(load_experiment(path), tmp_path) == set()
+
+
+@pytest.mark.parametrize("ties", ["published", "shuffled"])
+@pytest.mark.parametrize("scheme", ["leave_one_out", "leave_last_n", "by_user", "global_time", "random"])
+def test_nor_does_it_by_any_scheme_of_splitting(scheme, ties, tmp_path):
+    if (scheme, ties) == ("random", "shuffled"):
+        pytest.skip("refused: a random split has no ties")
+    assert differing(load_experiment(None, {"split": {"scheme": scheme, "ties": ties}}), tmp_path) == set()
+
+
+@pytest.mark.parametrize("scheme", ["leave_one_out", "leave_last_n", "by_user", "global_time", "random"])
+def test_what_a_refit_learns_from_is_free_of_the_test_part(scheme, tmp_path):
+    split = split_dataset(tiny_world(), SplitSettings(scheme=scheme), 0).refitted()
+    one, other = (
+        index_and_samples(given, load_experiment(None), tmp_path / str(number))
+        for number, given in enumerate((split, replace_held_out(split, seed=1)))
+    )
+    assert one == other
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-show_app = typer.Typer(help="Show what the model sees.", no_args_is_help=True)
+show_app = typer.Typer(help="Show what the model sees, and what the data gives away.", no_args_is_help=True)
 app.add_typer(show_app, name="show")
 
 
@@ -157,6 +157,34 @@ def show_index(
                 _experiment(experiment, seed, None, data, interactions, items), wanted, progress
             )
         print_index_figures(figures, as_json)
+
+    _guarded(work)
+
+
+@show_app.command("data")
+def show_data(
+    of: Annotated[
+        Path | None, typer.Argument(help="A run folder, or an experiment file; MovieLens without one.")
+    ] = None,
+    seed: Seed = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    as_json: Json = False,
+) -> None:
+    """What the data gives away by itself: item order, order of ties, repeats, other users' future, copies."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_probes
+        from shelftalk.app.inspecting import data_probes, probes_of
+        from shelftalk.pipeline.run import open_run
+
+        if of is not None and of.is_dir():
+            print_probes(probes_of(open_run(of).folder.needed("prepare")), as_json)
+            return
+        with Progress() as progress:
+            probes = data_probes(_experiment(of, seed, None, data, interactions, items), progress)
+        print_probes(probes, as_json)
 
     _guarded(work)
 

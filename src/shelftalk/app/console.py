@@ -25,6 +25,7 @@ from rich.text import Text
 from shelftalk import __version__
 from shelftalk.indexing.item_index import LEAK
 from shelftalk.pipeline.stages import data_sentences
+from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
@@ -145,7 +146,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     for sentence in prepared.facts.get("kept", ()) if prepared else ():
         console.print(sentence, soft_wrap=True)
     for task in (task for task in SHOWN if task in metrics):
-        _print_table(console, _table(task, metrics[task], "split" in metrics))
+        _print_table(console, _table(task, metrics[task], metrics.get("split")))
     for note in notes_on_reading(records):
         console.print(f"Note: {note}", soft_wrap=True)
     for record in records:
@@ -213,6 +214,16 @@ def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -
     console.print(text, soft_wrap=True)
 
 
+def print_probes(probes: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """A sentence per probe of the data, or all of their figures."""
+    if as_json:
+        print(json.dumps(list(probes), indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    for probe in probes:
+        console.print(f"- {probe['sentence']}", soft_wrap=True)
+
+
 def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     """A row per index scheme; one that leaks is marked, with a sentence below."""
     if as_json:
@@ -269,10 +280,12 @@ def _one_line(cell: Any) -> str:
     return " ".join(str(cell).split())
 
 
-def _table(task: str, models: dict[str, dict[str, Any]], random: bool) -> Table:
+def _table(task: str, models: dict[str, dict[str, Any]], split: Mapping[str, str] | None) -> Table:
+    """`split`: the unusual protocol as in metrics.json, or None."""
     names = SHOWN[task]
-    part = "test part of a random split" if random else "test part"
-    table = Table(title=f"{task} ({part}, train-only, 95 % intervals)", title_justify="left")
+    part = f"test part of a {split['name']}" if split else "test part"
+    learned = "train-only, @refit on validation too" if any(map(is_refit, models)) else "train-only"
+    table = Table(title=f"{task} ({part}, {learned}, 95 % intervals)", title_justify="left")
     table.add_column("model")
     for name in names:
         table.add_column(name, justify="right")

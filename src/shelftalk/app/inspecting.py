@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk import parts
-from shelftalk.errors import SettingsError
+from shelftalk.errors import SettingsError, StageMissing
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.token_statistics import token_statistics
 from shelftalk.pipeline import stages
@@ -16,7 +16,7 @@ from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.pipeline.run import Run
 from shelftalk.runtime import machine
 from shelftalk.runtime.progress import OnProgress, silent
-from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.runtime.run_folder import RunFolder, StageRecord
 
 
 def sample_tokens(
@@ -87,6 +87,22 @@ def index_figures(
             )
             progress(stage, 1, 1, text)
     return rows
+
+
+def data_probes(experiment: Experiment, progress: OnProgress = silent) -> list[dict[str, Any]]:
+    """What the data of an experiment gives away by itself (data/probes.py), without a run folder."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return probes_of(stages.prepare(RunFolder(Path(scratch)), experiment, progress))
+
+
+def probes_of(prepared: StageRecord) -> list[dict[str, Any]]:
+    """The probes that a run noted. Raises StageMissing for a run of a version that had none."""
+    if "probes" not in prepared.facts:
+        raise StageMissing(
+            "the run was prepared by an earlier version, which did not probe its data; name its experiment "
+            "file instead of its folder."
+        )
+    return list(prepared.facts["probes"])
 
 
 def machine_facts() -> dict[str, Any]:

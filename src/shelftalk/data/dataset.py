@@ -88,6 +88,21 @@ class Dataset:
         lengths = self.events.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
         return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
+    @cached_property
+    def event_second(self) -> np.ndarray:
+        """[E] int64 Unix seconds of each event. Raises ValueError where a time is missing."""
+        if self.events["timestamp"].null_count():
+            raise ValueError("some events have no time")
+        return self.events["timestamp"].to_numpy()
+
+    @cached_property
+    def seconds_since_previous(self) -> np.ndarray:
+        """[E] float64 from the user's event before to this one; NaN for the first, and where a time is
+        missing. Times that differ never give 0."""
+        second, fraction = (pl.col(name) - pl.col(name).shift().over("user_id") for name in TIME)
+        gap = second.cast(pl.Float64) + fraction.cast(pl.Float64) / 1e9
+        return self.events.select(gap.fill_null(float("nan"))).to_series().to_numpy()
+
     @property
     def ordered(self) -> bool:
         """Whether the data orders a user's events, and not a seeded hash."""
@@ -119,6 +134,11 @@ class Dataset:
         if not self.ordered:
             return self
         return make_dataset(self.items, self.events.with_columns(position=None, timestamp=None), seed)
+
+    def with_shuffled_ties(self, seed: int) -> Dataset:
+        """The same catalogue and events, each user's ordered by time alone, equal times by a seeded hash of
+        user and item. Where only times ordered the data, and by this seed, they are so already."""
+        return make_dataset(self.items, self.events, seed, TIME)
 
     def fingerprint(self) -> str:
         """SHA-256 over catalogue and events: two datasets with one fingerprint are equal."""

@@ -4,8 +4,9 @@ The label of retrieval and ranking is *that* the user took an item; the label of
 value. An event held out for retrieval is in no training text and no count; an event whose rating is held out
 is an event without a rating.
 
-A scheme decides which events are held out. In every scheme a user's training events come first, then those of
-the validation part, then those of the test part; a user may have none of the last two.
+A scheme (split_schemes.py) decides which events are held out. In every scheme a user's training events come
+first; what comes after them is a target, of the validation or of the test part, or shown in histories of
+requests alone (CONTEXT). A user may have none of any of these.
 
 Legend: U users, E events, I items.
 """
@@ -13,75 +14,86 @@ Legend: U users, E events, I items.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
 
 from shelftalk import seeds
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.k_core import in_core
+from shelftalk.data.protocol import (
+    CONTEXT,
+    LEAST_EVENTS,
+    NONE,
+    PART_NUMBER,
+    PARTS,
+    RANDOM_SPLIT,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Part,
+    Protocol,
+    Scheme,
+    SplitSettings,
+)
+from shelftalk.data.split_schemes import check_times, divide
 from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
 from shelftalk.records import Request
-from shelftalk.settings import Role, Settings
 
-TRAIN, VALIDATION, TEST, NONE = 0, 1, 2, 3
-Part = Literal["validation", "test"]
-Scheme = Literal["leave_one_out", "random"]
-LEAST_EVENTS = 3
-"""Fewest events of a user of whom two are held out: one each to train, to validate and to test."""
+__all__ = [
+    "CONTEXT",
+    "LEAST_EVENTS",
+    "LEAST_RATERS",
+    "NONE",
+    "PARTS",
+    "PART_NUMBER",
+    "RANDOM_SPLIT",
+    "TEST",
+    "TRAIN",
+    "VALIDATION",
+    "Part",
+    "Protocol",
+    "Scheme",
+    "Split",
+    "SplitSettings",
+    "TrainingCore",
+    "split_dataset",
+    "split_leave_one_out",
+]
 LEAST_RATERS = 2
 """Fewest users with a test rating for an interval of the error: resampling one user always gives the same."""
+PROTOCOL_FILE = "protocol.json"
+UNNAMED = (Protocol(), Protocol("random"))
+"""The protocols of versions that did not name theirs: fingerprints of their splits stay as they were."""
 MAX_RATING_VALUES = 100
 """A scale of more values has too few examples of each for a model to learn them."""
-RANDOM_SPLIT = (
-    "The split is random: of each user an interaction drawn by seed is the test, another one validation. "
-    "Figures measure how well what a history lacks is found, not what comes next in time."
-)
-"""The note beside all figures of such a split."""
-PARTS: tuple[Part, ...] = ("validation", "test")
-PART_NUMBER: dict[str, int] = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
-
-
-class SplitSettings(Settings):
-    """How events and ratings are divided."""
-
-    role = Role(stages=("prepare",))
-    scheme: Scheme | None = None
-    """What is held out: a user's last two events ("leave_one_out"), or two drawn by seed, whatever order
-    there is ("random"). By default leave_one_out where the interactions have an order and random where they
-    have none."""
-    ranking_negatives: int = Field(99, ge=1)
-    """Candidates that the user never took, beside the one taken, drawn once per held-out event, uniformly."""
-    rating_validation: float = Field(0.1, gt=0, lt=0.5)
-    """Share of all ratings held out for validation."""
-    rating_test: float = Field(0.1, gt=0, lt=0.5)
-    """Share of all ratings held out for the test."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
     """A dataset with each event and each rating in its part.
 
-    `event_part` [E] uint8: TRAIN, VALIDATION or TEST, in this order within a user. `rating_part` [E] uint8:
-    TRAIN, VALIDATION, TEST, or NONE (no rating, or drawn for training but held out as an event). `candidates`
+    `event_part` [E] uint8: TRAIN, VALIDATION, TEST or CONTEXT; within a user TRAIN comes before all others.
+    `rating_part` [E] uint8: TRAIN, VALIDATION, TEST, or NONE (no rating, or drawn for training but not a
+    training event). `candidates`
     part -> [events of the part, 1 + negatives] int32 catalogue rows, shuffled; the event's own item is among
-    them.
+    them. `protocol` states how the events were divided.
     """
 
     dataset: Dataset
     event_part: np.ndarray
     rating_part: np.ndarray
     candidates: dict[str, np.ndarray]
+    protocol: Protocol = Protocol()
 
     @property
     def scheme(self) -> Scheme:
-        """How the events were divided: a random split has removed their order, if they had one."""
-        return "leave_one_out" if self.dataset.ordered else "random"
+        """How the events were divided."""
+        return self.protocol.scheme
 
     @cached_property
     def event_user(self) -> np.ndarray:
@@ -131,6 +143,24 @@ class Split:
         if len(np.unique(self.event_user[self.rating_part == TEST])) < LEAST_RATERS:
             return "the test part has ratings of one user alone, so its error would have no interval"
         return ""
+
+    def refitted(self) -> Split:
+        """The split on which a model that was chosen on validation is fitted once more: events and ratings of
+        the validation part, and what is before it, are for training, and there is no validation part. What
+        the test part holds out, and the gap before it in a split by time, trains no more than before."""
+        row, validated = np.arange(len(self.event_part)), self.event_part == VALIDATION
+        if (end := self.protocol.training_ends("test")) is not None:
+            before = self.dataset.event_second < end
+        else:
+            last = np.full(len(self.dataset.user_ids), -1)
+            np.maximum.at(last, self.event_user[validated], row[validated])
+            before = row <= last[self.event_user]
+        trains = (self.event_part == TRAIN) | (before & (self.event_part != TEST))
+        event_part = np.where(trains, TRAIN, np.where(validated, CONTEXT, self.event_part)).astype(np.uint8)
+        free = ~np.isnan(self.dataset.event_rating) & (self.rating_part != TEST)
+        rating_part = np.where(free & trains, TRAIN, np.where(self.rating_part == TEST, TEST, NONE))
+        test = {part: rows for part, rows in self.candidates.items() if part == "test"}
+        return replace(self, event_part=event_part, rating_part=rating_part.astype(np.uint8), candidates=test)
 
     def held_out_events(self, part: Part) -> np.ndarray:
         """[n] event rows that `part` holds out, ascending: the targets of its retrieval and ranking requests,
@@ -186,11 +216,13 @@ class Split:
         digest = hashlib.sha256(self.dataset.fingerprint().encode())
         for array in (self.event_part, self.rating_part, *self.candidates.values()):
             digest.update(array.tobytes())
+        if self.protocol not in UNNAMED:
+            digest.update(json.dumps(asdict(self.protocol)).encode())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
-        """Write the dataset, partition.parquet (one row per event) and candidates.parquet (a column per part,
-        a row per held-out event of it, nulls after the last) into `folder`."""
+        """Write the dataset, partition.parquet (one row per event), candidates.parquet (a column per part,
+        a row per held-out event of it, nulls after the last) and protocol.json into `folder`."""
         self.dataset.save(folder)
         pl.DataFrame({"event_part": self.event_part, "rating_part": self.rating_part}).write_parquet(
             folder / "partition.parquet"
@@ -200,21 +232,33 @@ class Split:
             part: rows.tolist() + [None] * (most - len(rows)) for part, rows in self.candidates.items()
         }
         pl.DataFrame(columns).write_parquet(folder / "candidates.parquet")
+        (folder / PROTOCOL_FILE).write_text(json.dumps(asdict(self.protocol), indent=1) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Split:
         """Read what `save` wrote."""
         parts = pl.read_parquet(folder / "partition.parquet", glob=False)
         candidates = pl.read_parquet(folder / "candidates.parquet", glob=False)
+        dataset = Dataset.load(folder)
         return cls(
-            Dataset.load(folder),
+            dataset,
             parts["event_part"].to_numpy(),
             parts["rating_part"].to_numpy(),
             {
                 part: np.array(candidates[part].drop_nulls().to_list(), np.int32)
                 for part in candidates.columns
             },
+            _saved_protocol(folder, dataset),
         )
+
+
+def _saved_protocol(folder: Path, dataset: Dataset) -> Protocol:
+    """Folders of older versions have no file of it, and one of UNNAMED."""
+    path = folder / PROTOCOL_FILE
+    if not path.exists():
+        return Protocol() if dataset.ordered else Protocol("random")
+    values = json.loads(path.read_text("utf-8"))
+    return Protocol(**values | {"cuts": values["cuts"] and tuple(values["cuts"])})
 
 
 @dataclass(frozen=True)
@@ -229,11 +273,12 @@ class TrainingCore:
 def split_dataset(
     dataset: Dataset, settings: SplitSettings, seed: int, core: TrainingCore | None = None
 ) -> Split:
-    """Divide events by the scheme of `settings`, and ratings at random besides.
+    """Divide events by the scheme of `settings`, and ratings besides: at random, but by time where the events
+    are.
 
-    Two events are held out of every user with LEAST_EVENTS or more: the last is the test, the last but one
-    validation, where a random split takes the order from the events first. All events of other users are
-    training.
+    By leave-one-out two events are held out of every user with LEAST_EVENTS or more: the last is the test,
+    the last but one validation. A random split takes the order from the events first. All events of other
+    users are training.
 
     With a `core` the filter is applied after the split: training events of users and items with fewer than k
     of them are removed, repeatedly until there are none, and so are users without any left. The catalogue
@@ -241,25 +286,20 @@ def split_dataset(
     dropped, and their users are not evaluated in that part. What is held out has no influence on which events
     and ratings remain for training.
 
-    Raises SettingsError for leave-one-out without an order, TooFewEvents where nobody can be evaluated, and
-    NothingLeft for a core without events or a catalogue with too few items for the ranking candidates.
+    Raises SettingsError for a scheme without the order or the times that it needs, TooFewEvents where nobody
+    can be evaluated, and NothingLeft for a core without events or a catalogue with too few items for the
+    ranking candidates.
     """
     scheme = settings.scheme or ("leave_one_out" if dataset.ordered else "random")
-    if scheme == "random":
-        dataset = dataset.without_order(seed)
-    elif not dataset.ordered:
-        raise SettingsError(
-            'split.scheme = "leave_one_out" holds out what came last, and the interactions have no order; '
-            "name the column that orders them in data.interactions_columns.timestamp, or set "
-            'split.scheme = "random".'
-        )
-    event_part = _last_two(dataset)
+    protocol = Protocol(scheme, settings.ties, settings.last if scheme == "leave_last_n" else 1)
+    dataset = _in_order(dataset, protocol, seed)
+    event_part, protocol = divide(dataset, settings, protocol, seed)
     if core is not None:
         dataset, event_part = _in_training_core(dataset, event_part, core.k)
-    rating_part = _divide_ratings(dataset, event_part, settings, seed)
+    rating_part = _divide_ratings(dataset, event_part, settings, protocol, seed)
     if core is not None and not core.whole_catalogue:
         dataset, event_part, rating_part = _trained_catalogue(dataset, event_part, rating_part)
-    split = Split(dataset, event_part, rating_part, {})
+    split = Split(dataset, event_part, rating_part, {}, protocol)
     _check_evaluated(split)
     _check_negatives(split, settings.ranking_negatives)
     return replace(
@@ -273,22 +313,34 @@ def split_leave_one_out(dataset: Dataset, settings: SplitSettings, seed: int) ->
     return split_dataset(dataset, settings.model_copy(update={"scheme": "leave_one_out"}), seed)
 
 
-def _last_two(dataset: Dataset) -> np.ndarray:
-    """[E] uint8: the last two events of users with LEAST_EVENTS are held out, everything else is training."""
-    event_part = np.full(len(dataset.events), TRAIN, np.uint8)
-    ends = dataset.bounds[1:][np.diff(dataset.bounds) >= LEAST_EVENTS]
-    event_part[ends - 1] = TEST
-    event_part[ends - 2] = VALIDATION
-    return event_part
+def _in_order(dataset: Dataset, protocol: Protocol, seed: int) -> Dataset:
+    """The dataset in the order that the protocol divides: as it is, without one, or with ties shuffled.
+
+    Raises SettingsError where there is none, or where ties are to be shuffled and there are no times.
+    """
+    if protocol.ties == "shuffled":
+        check_times(dataset, 'split.ties = "shuffled" orders by time', 'leave split.ties = "shuffled" out')
+        return dataset.with_shuffled_ties(seed)
+    if protocol.scheme == "random":
+        return dataset.without_order(seed)
+    if not dataset.ordered:
+        raise SettingsError(
+            f'split.scheme = "{protocol.scheme}" holds out what came last, and the interactions have no '
+            "order; name the column that orders them in data.interactions_columns.timestamp, or set "
+            'split.scheme = "random".'
+        )
+    return dataset
 
 
 def _in_training_core(dataset: Dataset, event_part: np.ndarray, k: int) -> tuple[Dataset, np.ndarray]:
-    """The k-core of the training events, and the held-out events of its users."""
+    """The k-core of the training events, and what else there is of its users and of those of whom nothing
+    trains."""
     training = event_part == TRAIN
     kept = np.zeros(len(event_part), bool)
     kept[training], _ = in_core(dataset.events.filter(pl.Series(training)), k)
     users = np.repeat(np.arange(len(dataset.user_ids)), np.diff(dataset.bounds))
-    kept |= ~training & np.isin(users, users[kept])
+    left_out = np.setdiff1d(users[training], users[kept])
+    kept |= ~training & ~np.isin(users, left_out)
     return dataset.filter_events(kept), event_part[kept]
 
 
@@ -309,10 +361,18 @@ def _trained_catalogue(
 
 
 def _divide_ratings(
-    dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, seed: int
+    dataset: Dataset, event_part: np.ndarray, settings: SplitSettings, protocol: Protocol, seed: int
 ) -> np.ndarray:
-    """[E] uint8. Drawn by position alone, so that no item or value decides another rating's part."""
-    rated = np.flatnonzero(~np.isnan(dataset.event_rating))
+    """[E] uint8. Drawn by position alone, so that no item or value decides another rating's part; of users
+    who are held out whole none is drawn. A split by time divides ratings by its times."""
+    has_rating = ~np.isnan(dataset.event_rating)
+    if protocol.cuts is not None:
+        validation_start, test_start = (dataset.event_second >= cut for cut in protocol.cuts)
+        parts = np.where(test_start, TEST, np.where(validation_start, VALIDATION, event_part))
+        return np.where(has_rating & (parts != CONTEXT), parts, NONE).astype(np.uint8)
+    if protocol.scheme == "by_user":
+        has_rating &= event_part == TRAIN
+    rated = np.flatnonzero(has_rating)
     rated = seeds.generator(seed, "rating split").permutation(rated)
     validation = round(len(rated) * settings.rating_validation)
     test = round(len(rated) * settings.rating_test)
@@ -329,9 +389,15 @@ def _check_evaluated(split: Split) -> None:
     """Raises TooFewEvents where a part holds nothing out."""
     if all(len(split.held_out_events(part)) for part in PARTS):
         return
+    number = split.protocol.last
+    each = "one each to train, validate and test"
+    remedy = "give interactions over a longer time, or of more users"
+    if number > 1:
+        each = f"one to train, {number} to validate and {number} to test"
+        remedy = f"set split.last below {number}, or {remedy}"
     raise TooFewEvents(
-        f"none of the {len(split.dataset.user_ids):,} users has {LEAST_EVENTS} interactions, one each to "
-        "train, validate and test; give interactions over a longer time, or of more users."
+        f"none of the {len(split.dataset.user_ids):,} users has {2 * number + 1} interactions, {each}; "
+        f"{remedy}."
     )
 
 

@@ -15,7 +15,7 @@ from shelftalk.evaluation.evaluator import evaluate_ranking, evaluate_rating, ev
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.evaluation.slices import slices_of_models
-from shelftalk.recommender import TaskName
+from shelftalk.recommender import TaskName, convention
 from shelftalk.records import Request
 
 COMPARED: dict[TaskName, tuple[str, ...]] = {
@@ -105,8 +105,9 @@ def per_user_table(
 def _differences(
     task: TaskName, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Every model against every later one of the experiment's list."""
-    pairs = list(combinations(frames, 2))
+    """Every model against every later one of the experiment's list that has learned from the same parts: a
+    model that was fitted again on validation too has an advantage that is no merit."""
+    pairs = [pair for pair in combinations(frames, 2) if convention(pair[0]) == convention(pair[1])]
     rows = []
     for metric in COMPARED[task]:
         for first, second in pairs:

@@ -1,7 +1,7 @@
 """The answers of one model to the test part, as files: rankings/TASK.MODEL.parquet.
 
 One row per request: user, items and their scores, best first (retrieval and ranking), or user, item and
-estimate (rating).
+estimate (rating). Of a user with several requests, as by leave-last-n, the rows are in their order.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ RANKING_SCHEMA: dict[str, Any] = {
     "items": pl.List(pl.String),
     "scores": pl.List(pl.Float64),
 }
+
+NUMBER = "number among the user's requests"
 
 
 def write_answers(folder: RunFolder, model: Any, name: str, task: TaskName, split: Split) -> None:
@@ -58,7 +60,8 @@ def read_answers(folder: RunFolder, task: TaskName, experiment: Experiment, spli
 def in_order_of_requests(
     frame: pl.DataFrame, split: Split, task: TaskName, folder: RunFolder, stage: str
 ) -> pl.DataFrame:
-    """The answers in the order of the split's requests, joined by user, and for ratings by user and item.
+    """The answers in the order of the split's requests, joined by user (the n-th row of a user answers the
+    n-th request), and for ratings by user and item.
 
     Raises ChangedFile where they are not answers to these requests."""
     requests, _ = requests_of(split, task, "test")
@@ -66,13 +69,15 @@ def in_order_of_requests(
     if task == "rating":
         keys["item"] = [request.item for request in requests]
     wanted = pl.DataFrame(keys, schema={name: pl.String for name in keys})
+    number = pl.int_range(pl.len()).over(wanted.columns).alias(NUMBER)
+    wanted, frame = wanted.with_columns(number), frame.with_columns(number)
     if len(frame) != len(wanted) or set(frame.select(wanted.columns).iter_rows()) != set(wanted.iter_rows()):
         path = folder.ranking(task, stage.partition(".")[2])
         raise ChangedFile(
             f'"{path}" does not answer the requests of this run; remove "{folder.manifest(stage)}" and run '
             "`shelftalk recommend` or `shelftalk run` again with this folder."
         )
-    return wanted.join(frame, on=wanted.columns, maintain_order="left")
+    return wanted.join(frame, on=wanted.columns, maintain_order="left").drop(NUMBER)
 
 
 def _ranking_frame(rankings: list[Ranking]) -> pl.DataFrame:

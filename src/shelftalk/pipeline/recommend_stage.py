@@ -19,8 +19,17 @@ from shelftalk.evaluation import held_out_templates
 from shelftalk.evaluation.comparison import requests_of
 from shelftalk.experiment import Experiment
 from shelftalk.pipeline.answer_files import write_answers
-from shelftalk.pipeline.run import Run
-from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName, Tuned, tasks_of
+from shelftalk.pipeline.run import CHOSEN_SETTINGS, Run
+from shelftalk.recommender import (
+    ALIGNED,
+    ALIGNED_WITH_PRIOR,
+    Repeatable,
+    TaskName,
+    Tuned,
+    base_name,
+    is_refit,
+    tasks_of,
+)
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
 from shelftalk.runtime.progress import FINISHED, OnProgress
@@ -71,6 +80,7 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
         return {
             "tasks": tasks,
             "chosen": selections(run, name),
+            **_chosen_settings(model, name),
             **({"weights": weights} if weights else {}),
             **left_out(inputs["own sources"]),
         }
@@ -81,6 +91,9 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
 def selections(run: Run, name: str) -> list[str]:
     """What a model chose on validation, after what those of its
     priors chose that the experiment does not evaluate too."""
+    if is_refit(name):
+        base = base_name(name)
+        return [f"{name}: what {base} chose on validation, fitted again on training and validation."]
     model, models = run.model(name), []
     if name == ALIGNED_WITH_PRIOR:
         priors = zip(_priors(name, run.experiment), (model.prior, model.rating_prior), strict=True)
@@ -88,6 +101,13 @@ def selections(run: Run, name: str) -> list[str]:
     return [
         sentence for tuned in (*models, model) if isinstance(tuned, Tuned) for sentence in tuned.selection()
     ]
+
+
+def _chosen_settings(model: Any, name: str) -> dict[str, Any]:
+    """For the manifest, so that the same model is fitted again without choosing again."""
+    if is_refit(name) or not isinstance(model, Repeatable):
+        return {}
+    return {CHOSEN_SETTINGS: model.chosen_settings().model_dump(mode="json")}
 
 
 def _inputs_of_answers(name: str, experiment: Experiment) -> dict[str, Any]:
@@ -106,7 +126,7 @@ def _inputs_of_answers(name: str, experiment: Experiment) -> dict[str, Any]:
     return {
         "settings": settings,
         "seed": experiment.seed,
-        "own sources": parts.own_sources([*models, *prompts]),
+        "own sources": parts.own_sources([*map(base_name, models), *prompts]),
     }
 
 

@@ -28,8 +28,10 @@ from shelftalk.pipeline.model_folder import (
     read_model_facts,
     redo_training,
 )
+from shelftalk.recommender import REFIT, Repeatable, base_name, is_refit
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.settings import Settings
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Template
@@ -38,6 +40,9 @@ if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.decoding.language_model import LanguageModelRecommender
     from shelftalk.decoding.prior import AlignedWithPrior
     from shelftalk.models.backbone import Backbone
+
+CHOSEN_SETTINGS = "chosen_settings"
+"""In the facts of the stage recommend: the settings with which a baseline is fitted again."""
 
 
 def no_op(done: int, total: int, about: str) -> None:
@@ -124,11 +129,34 @@ class Run:
         """
         if name not in self._models:
             declaration, settings = self.experiment.declared(name), self.experiment.settings_of(name)
-            fit = parts.load(parts.MODELS, name, "model")
-            subject = self if declaration.stands_on == "train" else self.split
+            fit = parts.load(parts.MODELS, base_name(name), "model")
+            subject: Run | Split = self if declaration.stands_on == "train" else self.split
             _check_parameters(fit, name, "run" if subject is self else "split")
+            if is_refit(name):
+                subject, settings = self.split.refitted(), self._chosen_settings(base_name(name))
             self._models[name] = fit(subject, settings, self.experiment.seed)
         return self._models[name]
+
+    def _chosen_settings(self, name: str) -> Settings:
+        """What a model chose on validation: as the stage that evaluated it noted, or by fitting it.
+
+        Raises UnknownPart for one that does not say what it chose."""
+        settings, stage = self.experiment.settings_of(name), self.folder.record(f"recommend.{name}")
+        kind = type(settings)
+        if stage is not None and CHOSEN_SETTINGS in stage.facts:
+            prepared = self.folder.needed("prepare").fingerprint
+            of_now = {"settings": {name: settings.model_dump(mode="json")}, "built on": {"prepare": prepared}}
+            if all(stage.inputs.get(key) == value for key, value in of_now.items()):
+                return kind.model_validate(stage.facts[CHOSEN_SETTINGS])
+        model = self.model(name)
+        chosen = model.chosen_settings() if isinstance(model, Repeatable) else None
+        if not isinstance(chosen, kind):
+            raise UnknownPart(
+                f'the model "{name}" does not say what it chose on validation, so it cannot be fitted again; '
+                f"give it a method chosen_settings() that returns its {kind.__name__}, or leave "
+                f'"{name}{REFIT}" out.'
+            )
+        return chosen
 
     @property
     def metrics(self) -> dict[str, Any]:

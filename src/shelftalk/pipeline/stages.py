@@ -13,10 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from shelftalk import parts, seeds
+from shelftalk.data.probes import probe_data
 from shelftalk.data.similarity import item_texts, not_counted
-from shelftalk.data.sources import DataReport, DataSettings, read_dataset, source_hashes
-from shelftalk.data.splitting import LEAST_EVENTS, RANDOM_SPLIT, Split, split_dataset
+from shelftalk.data.sources import DataReport, DataSettings, catalogue_order, read_dataset, source_hashes
+from shelftalk.data.splitting import Split, split_dataset
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
@@ -28,6 +31,7 @@ from shelftalk.pipeline.model_folder import save_recommender
 from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
 from shelftalk.pipeline.recommend_stage import recommend_with
 from shelftalk.pipeline.run import Run
+from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
@@ -154,24 +158,28 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
     }
 
     def work() -> dict[str, Any]:
-        progress("prepare", 0, 2, "reading")
+        progress("prepare", 0, 3, "reading")
         dataset, facts = read_dataset(
             experiment.data, experiment.seed, order_needed=experiment.split.scheme != "random"
         )
-        progress("prepare", 1, 2, "dividing")
+        progress("prepare", 1, 3, "dividing")
         split = split_dataset(dataset, experiment.split, experiment.seed, experiment.data.training_core)
         facts = facts.recounted(split.dataset) if experiment.data.training_core else facts
         with beside(folder.dataset) as part:
             split.save(part)
-        progress("prepare", 2, 2, facts.read_and_kept())
+        progress("prepare", 2, 3, "probing")
+        probes = probe_data(split, catalogue_order(experiment.data), experiment.seed)
+        progress("prepare", 3, 3, facts.read_and_kept())
         return {
             "data": asdict(facts),
             "counts": facts.counts(),
             "scheme": split.scheme,
+            "ties": split.protocol.ties,
             "evaluated users": len(split.evaluated_users("test")),
             "kept": [facts.read_and_kept(), *_notes_on_the_split(split, experiment.data, facts)],
             "left_out": _tasks_left_out(split),
             "split": split.fingerprint(),
+            "probes": [asdict(probe) for probe in probes],
         }
 
     return folder.do("prepare", inputs, work, [folder.dataset])
@@ -309,8 +317,10 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
 
 
 def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
-    """Let every model answer the test part: rankings/TASK.MODEL.parquet."""
-    return [recommend_with(folder, experiment, name, progress) for name in experiment.models]
+    """Let every model answer the test part: rankings/TASK.MODEL.parquet. Models that are fitted again come
+    last, since they read what the others chose."""
+    names = sorted(experiment.models, key=is_refit)
+    return [recommend_with(folder, experiment, name, progress) for name in names]
 
 
 def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
@@ -333,8 +343,7 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
         for name, frame in compared.tables.items():
             with beside(folder.evaluation(name)) as part:
                 frame.write_parquet(part)
-        random = {"split": {"scheme": split.scheme, "note": RANDOM_SPLIT}} if split.scheme == "random" else {}
-        write_json(folder.metrics, compared.metrics | random)
+        write_json(folder.metrics, compared.metrics | split.protocol.as_metrics())
         progress("evaluate", 1, 1, FINISHED)
         return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
 
@@ -409,20 +418,41 @@ def data_sentences(prepared: StageRecord) -> list[str]:
 def _notes_on_the_split(split: Split, data: DataSettings, facts: DataReport) -> list[str]:
     """A sentence for whatever is unusual in how the events were divided."""
     users, evaluated = len(split.dataset.user_ids), len(split.evaluated_users("test"))
-    sentences = [RANDOM_SPLIT] if split.scheme == "random" else []
+    sentences = [split.protocol.note] if split.protocol.note else []
+    sentences += _notes_on_ties(split, facts)
     if split.scheme != "random" and facts.users_tied_at_end > MANY_TIED:
         sentences.append(
             f"Which interaction is the test was drawn by seed for {facts.users_tied_at_end:.1%} of the "
             f"users: their last two have the same {facts.ordered_by}."
         )
-    if evaluated < users:
+    if split.scheme in ("by_user", "global_time"):
+        train = len(np.unique(split.training_users))
+        sentences.append(
+            f"{evaluated:,} of {users:,} users are evaluated; {train:,} have interactions that train."
+        )
+    elif evaluated < users:
         left = data.training_core and data.catalogue == "interacted"
         or_left = " or their last item has left the catalogue" if left else ""
         sentences.append(
             f"{users - evaluated:,} of {users:,} users are not evaluated, since they have fewer than "
-            f"{LEAST_EVENTS} interactions{or_left}; their interactions are training data."
+            f"{2 * split.protocol.last + 1} interactions{or_left}; their interactions are training data."
         )
     return sentences
+
+
+def _notes_on_ties(split: Split, facts: DataReport) -> list[str]:
+    """What shuffling the ties has changed, or why it could change nothing."""
+    if split.protocol.ties != "shuffled":
+        return []
+    tied = int((split.dataset.seconds_since_previous == 0).sum())
+    if not tied:
+        return ["No user has two interactions at one time, so there were no ties to shuffle."]
+    if facts.ordered_by == "timestamp":
+        return [
+            "Only times order the interactions, so equal ones are in an order drawn by seed in any case: "
+            'split.ties = "published" gives the same split.'
+        ]
+    return [f"{tied:,} interactions have the same time as the one before them of their user."]
 
 
 def no_task_to_train(split: Split) -> str:

@@ -289,12 +289,17 @@ class ReportContent:
     tie rule ..."""
     data_notes: tuple[str, ...] = ()
     """A sentence for each kind of value that looks like another, or was changed, when the data was read."""
+    data_probes: tuple[str, ...] = ()
+    """A sentence for each probe of what the data itself gives away."""
     machine: Mapping[str, Fact] = field(default_factory=dict)
     """Facts of the machine by label: processor, cores, memory ..."""
     settings: str = ""
     """The resolved experiment file, as TOML text."""
     scheme: Scheme = "leave_one_out"
-    """How events were divided; a random split is stated with the summary and every protocol."""
+    """How events were divided."""
+    split_note: str = ""
+    """The sentence on an unusual protocol, stated with the summary; empty for leave-one-out in the published
+    order."""
     left_out: tuple[str, ...] = ()
     """A sentence for each task that the data cannot support, with the reason."""
     model: Mapping[str, Fact] = field(default_factory=dict)

@@ -13,7 +13,7 @@ from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.held_out_templates import RATINGS, TEMPLATES, USERS
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.experiment import Experiment
-from shelftalk.recommender import ALIGNED, TaskName
+from shelftalk.recommender import ALIGNED, TaskName, is_refit
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
@@ -26,7 +26,6 @@ from shelftalk.report.content import (
     TemplateRow,
 )
 from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
-from shelftalk.report.summary import REFIT
 from shelftalk.runtime.run_folder import RunFolder
 
 NONE_PUBLISHED = "There are no published numbers under this protocol for this data set."
@@ -68,7 +67,7 @@ def _published_table(
     ours = [
         row
         for row in task.rows
-        if row.model.endswith(REFIT) == (convention == "refit") and (row.baseline or not leaks)
+        if is_refit(row.model) == (convention == "refit") and (row.baseline or not leaks)
     ]
     if not (theirs and ours):
         return None

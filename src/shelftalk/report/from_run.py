@@ -15,7 +15,7 @@ from shelftalk.data.splitting import Split
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.pipeline.run import Run
-from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, is_refit
 from shelftalk.records import Request, Sample
 from shelftalk.report import extra_sections, run_facts
 from shelftalk.report.content import (
@@ -102,12 +102,14 @@ def content_of(run: Run) -> ReportContent:
         version=__version__,
         command=_command(folder),
         data=run_facts.data_facts(
-            prepare.facts["data"], run.split.scheme, len(run.split.evaluated_users("test"))
+            prepare.facts["data"], run.split.protocol, len(run.split.evaluated_users("test"))
         ),
         data_notes=tuple(prepare.facts["data"].get("notes", ())),
+        data_probes=tuple(probe["sentence"] for probe in prepare.facts.get("probes", ())),
         machine=run_facts.machine_facts(records),
         settings=experiment.toml(),
         scheme=run.split.scheme,
+        split_note=run.split.protocol.note,
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},
         stages=tuple(
@@ -136,7 +138,8 @@ def content_of(run: Run) -> ReportContent:
             experiment.split.ranking_negatives,
             pretrained=bool(experiment.pretrained.name),
             symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
-            scheme=run.split.scheme,
+            divided=run.split.protocol,
+            refitted=any(map(is_refit, experiment.models)),
         ),
         test_evaluations=folder.test_evaluations(),
         links=tuple(
@@ -165,16 +168,18 @@ def _command(folder: RunFolder) -> str:
 def _task(run: Run, task: str, metrics: Mapping[str, Any]) -> TaskResults:
     rows = tuple(_row(name, metrics) for name in metrics if not name.endswith(".ci"))
     per_user = pl.read_parquet(run.folder.evaluation(task), columns=["model"], glob=False)
+    protocol = run_facts.protocol(
+        task, run.experiment.split, len(run.split.dataset.items), run.split.protocol
+    )
+    refitted = any(is_refit(row.model) for row in rows)
     return TaskResults(
         task=task,
         rows=rows,
         main_metric=COMPARED[task][0],  # type: ignore[index]
         plotted=PLOTTED[task],
         n=per_user.filter(pl.col("model") == rows[0].model).height,
-        unit="ratings" if task == "rating" else "users",
-        protocol=run_facts.protocol(
-            task, run.experiment.split, len(run.split.dataset.items), run.split.scheme
-        ),
+        unit="ratings" if task == "rating" else "users" if run.split.protocol.last == 1 else "requests",
+        protocol=f"{protocol} {run_facts.REFITTED}" if refitted else protocol,
         differences=_differences(run.folder, task),
     )
 

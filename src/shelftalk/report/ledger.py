@@ -185,10 +185,10 @@ def facts_of(split: Split) -> SplitFacts:
 
 
 def _events_divided(split: Split) -> Divided:
-    """Leave-one-out where each user's last event is the test, the last but one validation, and
-    all others training."""
+    """Leave-one-out where each user's last event in the published order is the test, the last but
+    one validation, and all others training."""
     bounds = split.dataset.bounds
-    if split.scheme != "leave_one_out" or np.diff(bounds).min() < LEAST_EVENTS:
+    if not split.protocol.is_usual or np.diff(bounds).min() < LEAST_EVENTS:
         return "another"
     expected = np.full(len(split.event_part), TRAIN)
     expected[bounds[1:] - 1], expected[bounds[1:] - 2] = TEST, VALIDATION

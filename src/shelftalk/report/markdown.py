@@ -27,7 +27,8 @@ def render_markdown(content: ReportContent) -> str:
         _header(content), _results(content), _published(content), _users(content), _slices(content),
         _held_out_templates(content), _search_error(content), _caveats(content), _training(content),
         _samples(content),
-        _facts("The data", content.data, [*content.left_out, *content.data_notes]), _run_it_again(content),
+        _facts("The data", content.data, [*content.left_out, *content.data_notes]), _probes(content),
+        _run_it_again(content),
     )  # fmt: skip
     return "\n\n".join(block for section in sections for block in section) + "\n"
 
@@ -175,6 +176,12 @@ def _facts(heading: str, mapping: Mapping[str, Fact], notes: Sequence[str]) -> l
         markdown_table(Table(("fact", "value"), rows, words=2)),
         *([_bullets(notes)] if notes else []),
     ]
+
+
+def _probes(content: ReportContent) -> list[str]:
+    if not content.data_probes:
+        return []
+    return [f"### {tables.PROBES}", _bullets(content.data_probes)]
 
 
 def _samples(content: ReportContent) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shelftalk.data.dataset import ITEM_COLUMNS
+from shelftalk.data.protocol import NAMES, Protocol, SplitSettings, moment
 from shelftalk.data.sources.reading import NO_ORDER
-from shelftalk.data.splitting import RANDOM_SPLIT, Scheme, SplitSettings
 from shelftalk.report.content import Fact
 from shelftalk.runtime import machine
 from shelftalk.runtime.run_folder import StageRecord
@@ -18,9 +18,8 @@ FEW_USERS = 2000
 """With fewer users than this, a caveat says that intervals are wide."""
 
 
-def data_facts(data: Mapping[str, Any], scheme: Scheme, evaluated_users: int) -> dict[str, Fact]:
+def data_facts(data: Mapping[str, Any], divided: Protocol, evaluated_users: int) -> dict[str, Fact]:
     """What was read and what was kept of it; `data` is a DataReport as a mapping."""
-    order = f"by seed alone: split.scheme is random, and {data['ordered_by']} is not used"
     texts = {
         f"items with {name}": f"{data[f'items_with_{name}']:.1%}"
         for name in ITEM_COLUMNS
@@ -43,10 +42,19 @@ def data_facts(data: Mapping[str, Any], scheme: Scheme, evaluated_users: int) ->
         ),
         "interactions with a rating": f"{data['events_with_rating']:.1%}",
         **texts,
-        "order": data["tie_rule"] if scheme != "random" or data["ordered_by"] == NO_ORDER else order,
+        "order": _order(data, divided),
         "SHA-256 of " + data["interactions_file"]: data["interactions_sha256"],
         "SHA-256 of " + data["items_file"]: data["items_sha256"],
     }
+
+
+def _order(data: Mapping[str, Any], divided: Protocol) -> str:
+    """What orders a user's events, and what was left of that by the split."""
+    if divided.scheme == "random" and data["ordered_by"] != NO_ORDER:
+        return f"by seed alone: split.scheme is random, and {data['ordered_by']} is not used"
+    if divided.ties == "shuffled":
+        return f"by time, equal times by seed: split.ties is shuffled ({data['ordered_by']} as published)"
+    return data["tie_rule"]
 
 
 def _filter(data: Mapping[str, Any]) -> str:
@@ -104,9 +112,10 @@ def machine_facts(records: Sequence[StageRecord]) -> dict[str, Fact]:
     return {**machine.hardware_facts(), **peak, **machine.versions()}
 
 
-def protocol(task: str, split: SplitSettings, items: int, scheme: Scheme = "leave_one_out") -> str:
-    """Split, candidates and convention of a task, in a sentence or two."""
-    held_out = f"{HELD_OUT[scheme]} Models saw the training part alone."
+def protocol(task: str, split: SplitSettings, items: int, divided: Protocol | None = None) -> str:
+    """Split, candidates and convention of a task, in a sentence or two; without `divided`, leave-one-out."""
+    divided = divided or Protocol()
+    held_out = f"{divided.sentence} Models saw the training part alone."
     if task == "retrieval":
         candidates = f"all {items:,} items but those of the history; lists and MRR end at 20"
         return f"{held_out} Candidates are {candidates}."
@@ -115,14 +124,34 @@ def protocol(task: str, split: SplitSettings, items: int, scheme: Scheme = "leav
         return (
             f"{held_out} Candidates are the item taken and {negatives}; equal scores share their mean rank."
         )
+    shown = ", drawn by seed" if divided.scheme == "random" else " earlier than the rated one"
+    return (
+        f"{_ratings_divided(split, divided)}; a prompt shows only training interactions{shown}; models saw "
+        "the training part alone."
+    )
+
+
+def _ratings_divided(split: SplitSettings, divided: Protocol) -> str:
+    """How rating values are divided, as a main clause."""
+    if divided.cuts is not None:
+        validation, test = map(moment, divided.cuts)
+        return (
+            f"Ratings are divided by time, for all users alike: those from {validation} on are validation "
+            f"and those from {test} on the test"
+        )
     shares = 1 - split.rating_validation - split.rating_test, split.rating_validation, split.rating_test
     parts = " / ".join(f"{share:.0%}" for share in shares)
-    shown = ", drawn by seed" if scheme == "random" else " earlier than the rated one"
+    whose = " of the users who train" if divided.scheme == "by_user" else ""
     return (
-        f"Ratings are divided at random, {parts}, and those of interactions held out for retrieval leave the "
-        f"training part; a prompt shows only training interactions{shown}; models saw the training part "
-        "alone."
+        f"Ratings{whose} are divided at random, {parts}, and those of interactions held out for retrieval "
+        "leave the training part"
     )
+
+
+REFITTED = (
+    "Rows that end in @refit were chosen on validation and then fitted again on training and validation, so "
+    "they know more than the others, and are compared with none of them."
+)
 
 
 def caveats(
@@ -132,10 +161,12 @@ def caveats(
     negatives: int,
     pretrained: bool = False,
     symbols: bool = False,
-    scheme: Scheme = "leave_one_out",
+    divided: Protocol | None = None,
+    refitted: bool = False,
 ) -> tuple[str, ...]:
     """What a reader must know about the numbers; `data` is a DataReport as a mapping, `symbols` whether
-    symbols name items."""
+    symbols name items, `refitted` whether baselines were fitted again; without `divided`, leave-one-out."""
+    divided = divided or Protocol()
     users, bundled = data["users"], data["source"].endswith("(bundled)")
     few_users = f"{users:,} users show little: differences smaller than the intervals may well be chance."
     two_scales = (
@@ -144,33 +175,37 @@ def caveats(
     )
     sentences = [
         (users < FEW_USERS, few_users),
-        (scheme == "random", RANDOM_SPLIT),
-        (scheme != "random" and ("retrieval" in tasks or "ranking" in tasks), LEAVE_ONE_OUT),
+        (not divided.is_usual, divided.note),
+        ("retrieval" in tasks or "ranking" in tasks, _others_future(divided)),
         (data.get("k_core", 0) > 1 and data.get("k_core_on", "all") == "all", CORE_COUNTS_ALL),
-        (scheme != "random" and "rating" in tasks, RANDOM_RATINGS),
+        (not divided.by_time and divided.scheme != "random" and "rating" in tasks, RANDOM_RATINGS),
         ("retrieval" in tasks and "ranking" in tasks, two_scales),
         (trained, RECONSTRUCTION),
         (trained and not pretrained, NANO),
         (trained and not pretrained and symbols, START),
-        (trained, TRAIN_ONLY),
+        (trained, f"{CHOSEN}." if refitted else f"{CHOSEN}; {NOTHING_REFITTED}."),
+        (refitted, REFITTED),
         (bundled, ONE_SET),
         (bundled, TERMS),
     ]
-    return tuple(sentence for holds, sentence in sentences if holds)
+    return tuple(sentence for holds, sentence in sentences if holds and sentence)
 
 
-HELD_OUT: dict[Scheme, str] = {
-    "leave_one_out": "Each user's last interaction is the test, the last but one validation.",
-    "random": RANDOM_SPLIT,
-}
+def _others_future(divided: Protocol) -> str:
+    """What a split that is not by time lets a model see; "" for one that is by time or without order."""
+    if divided.by_time or divided.scheme == "random":
+        return ""
+    return f"{NAMES[divided.scheme].capitalize()} {OTHERS_FUTURE}"
+
+
 CORE_COUNTS_ALL = (
     "The k-core counts held-out interactions too, as is usual: an item or user may be in the data for an "
     "interaction of the test part. "
     'With data.k_core_on = "training" it counts training interactions alone.'
 )
-LEAVE_ONE_OUT = (
-    "Leave-one-out lets a model learn from what other users did after the moment of the test; a figure for "
-    "real use would need a split by time."
+OTHERS_FUTURE = (
+    "lets a model learn from what other users did after the moment of the test; a figure for real use would "
+    'need a split by time (split.scheme = "global_time").'
 )
 RANDOM_RATINGS = (
     "Ratings are divided at random, not by time: the bias baselines know ratings that their user gave after "
@@ -188,9 +223,7 @@ START = (
     "The symbols that name items start from vectors of catalogue text and training co-occurrence: "
     "the language model has part of its knowledge before its first sample."
 )
-TRAIN_ONLY = (
-    "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part; "
-    "nothing was refitted on training and validation together."
-)
+CHOSEN = "The weights of aligned+prior and the recipes of the baselines were chosen on the validation part"
+NOTHING_REFITTED = "nothing was refitted on training and validation together"
 ONE_SET = "The bundled MovieLens is one small set of people who like films; it shows little about a shop."
 TERMS = "MovieLens' terms forbid commercial use without permission; its licence is beside the data."

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from shelftalk.data.splitting import RANDOM_SPLIT
 from shelftalk.report import numbers
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 
-REFIT = "@refit"  # trained on training + validation: another convention, compared with nothing here
 VERBS = {
     "ahead": "beats",
     "behind": "is worse than",
@@ -48,8 +46,8 @@ def summary(content: ReportContent) -> str:
     """The results in a sentence per task, with no claim that the numbers do not support."""
     if not content.tasks:
         return "No task was evaluated in this run."
-    random = [RANDOM_SPLIT] if content.scheme == "random" else []
-    return " ".join([*map(_sentence, content.tasks), *random])
+    note = [content.split_note] if content.split_note else []
+    return " ".join([*map(_sentence, content.tasks), *note])
 
 
 def _sentence(task: TaskResults) -> str:

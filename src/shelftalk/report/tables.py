@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
@@ -21,13 +22,16 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.report.summary import REFIT, verdict_sentence
+from shelftalk.report.summary import verdict_sentence
 
 SLICES = (
     "The same models on parts of the test requests. The column users counts the different users of a part; "
     "figures of rating are means over their ratings, of which a user may have several. Small parts say "
     "little."
 )
+
+PROBES = "What the data itself gives away"
+"""The heading of the sentences of data/probes.py."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def result_table(task: TaskResults) -> Table:
 def best_figure(task: TaskResults, metric: str) -> str:
     """The best value as it is printed (models equal in print are equally best); "" with fewer than
     two to compare."""
-    values = [row.metrics.get(metric) for row in task.rows if not row.model.endswith(REFIT)]
+    values = [row.metrics.get(metric) for row in task.rows if not is_refit(row.model)]
     measured = [value for value in values if value is not None and numbers.known(value)]
     if len(measured) < 2:
         return ""
@@ -86,9 +90,7 @@ def best_figure(task: TaskResults, metric: str) -> str:
 
 def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
     text = numbers.figure(row.metrics.get(metric))
-    return Cell(
-        text, numbers.interval(row.intervals.get(metric)), text == best and not row.model.endswith(REFIT)
-    )
+    return Cell(text, numbers.interval(row.intervals.get(metric)), text == best and not is_refit(row.model))
 
 
 def difference_table(task: TaskResults) -> Table:

@@ -18,7 +18,7 @@ def windows(
     Returns owner [W] (row of `bounds`), start [W] and stop [W] (event rows), and first [W], the position in
     the window from which on events bear loss. The first cut of a history is random, so that over the epochs
     every event is seen at every distance from the start of its window. Windows of a single event are left
-    out, except where the history has no other.
+    out, except where the history has no other; a history without events has no window.
 
     Where only the last `targets` events of a window bear loss, the windows overlap and their ends are
     `targets` apart, counted from a random end; the events after that end bear loss in one more window, at the
@@ -26,7 +26,7 @@ def windows(
     """
     begin, length = bounds[:, 0], bounds[:, 1] - bounds[:, 0]
     if targets:
-        after = rng.integers(np.minimum(targets, length))  # [U] events after the random end
+        after = rng.integers(np.clip(length, 1, targets))  # [U] events after the random end
         last = length - after
         owner, position = _numbered(-(-last // targets) + (after > 0))
         position -= after[owner] > 0  # -1: the window at the end

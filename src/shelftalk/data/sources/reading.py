@@ -197,6 +197,16 @@ def source_hashes(settings: DataSettings) -> tuple[str, str]:
     return _sha256(events), _sha256(items)
 
 
+def catalogue_order(settings: DataSettings) -> list[str]:
+    """The item ids in the order of the catalogue's file, which a Dataset does not keep. Raises as
+    `read_dataset` does."""
+    _, _, items = _locate(settings)
+    table = _read(items, ["item_id"], settings.items_columns)
+    return _checked(table, ["item_id"], settings.items_columns, ["item_id"], "items_columns")[
+        "item_id"
+    ].to_list()
+
+
 def _locate(settings: DataSettings) -> tuple[str, Path, Path]:
     """The source's name and its two files. Raises MissingFile."""
     if settings.interactions is not None and settings.items is not None:
