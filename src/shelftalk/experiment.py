@@ -157,7 +157,9 @@ class Experiment(Settings):
         score = [name for name, model in parts.MODELS.items() if model.scores_items]
         rate = [name for name, model in parts.MODELS.items() if not model.section and "rating" in model.tasks]
         for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, rate)):
-            if is_refit(name) or (name not in fit and ":" not in name):
+            # the scores of Cornac's models may be below 0
+            scores = not (name.startswith(parts.CORNAC) and setting == "model")
+            if is_refit(name) or (name not in fit and not (":" in name and scores)):
                 raise UnknownPart(
                     f'prior.{setting} names "{name}", which is no model for that; {nearest(name, fit)}'
                 )

@@ -8,10 +8,13 @@ stands for a declaration with the defaults.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar, cast
 
+from shelftalk.baselines import cornac_models
 from shelftalk.baselines.als import AlsSettings
 from shelftalk.baselines.bias import BiasSettings
+from shelftalk.baselines.cornac_adapter import fit_cornac
 from shelftalk.baselines.ease import EaseSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings
 from shelftalk.baselines.matrix_factorisation import MatrixFactorisationSettings
@@ -99,13 +102,16 @@ MODELS = {
 }
 DEFAULT_MODELS = tuple(name for name, model in MODELS.items() if model.by_default)
 """What an experiment evaluates that names no models: those that are fitted in seconds."""
+CORNAC = cornac_models.PREFIX
+"""How the names of Cornac's models begin: "cornac:GRU4Rec"."""
 SERVED: tuple[TaskName, ...] = ("retrieval", "ranking", "rating")
 """The served tasks, in the order of every table."""
 PartKind = TypeVar("PartKind", bound=Part)
 
 
 def declared(menu: Mapping[str, PartKind], name: str, kind: str) -> PartKind:
-    """The declaration of a part: an entry of the menu, or one's own by "package.module:thing".
+    """The declaration of a part: an entry of the menu, a model of Cornac by "cornac:CLASS", or one's own by
+    "package.module:thing".
 
     Raises UnknownPart, which names the nearest known one.
     """
@@ -114,6 +120,8 @@ def declared(menu: Mapping[str, PartKind], name: str, kind: str) -> PartKind:
     if ":" not in name:
         raise UnknownPart(f'there is no {kind} "{name}"; {nearest(name, menu)}')
     declaration = type(next(iter(menu.values())))
+    if declaration is Model and name.startswith(CORNAC):
+        return cast(PartKind, _of_cornac(name))
     own = _loaded(name, kind, lambda: attribute(name))
     return own if isinstance(own, declaration) else declaration(own)
 
@@ -127,6 +135,19 @@ def own_sources(names: Iterable[str]) -> dict[str, Any]:
     """Name -> what its code is made of, by hash, for the
     parts that are the user's own (see own_source.py)."""
     return {name: source_of(name) for name in names if ":" in name}
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """Raises UnknownPart where a model of Cornac needs a Python package that is not installed."""
+    for name in names:
+        if name.startswith(CORNAC):
+            cornac_models.check_installed(name)
+
+
+def _of_cornac(name: str) -> Model:
+    """The declaration of "cornac:CLASS"."""
+    found = cornac_models.cornac_model(name)
+    return Model(partial(fit_cornac, name), found.settings, tasks=found.tasks)
 
 
 def _loaded(name: str, kind: str, load: Callable[[], Any]) -> Any:

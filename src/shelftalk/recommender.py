@@ -45,7 +45,8 @@ class Recommender(Protocol):
     eligible items the ranking is empty. There is one ranking per request, in their order; the same requests
     give the same rankings. Raises UnknownItem for an id outside the catalogue, in history, excluded items or
     filter, UnknownLabel for a category or brand that no item has, and SettingsError for a `k` that is no
-    whole number or below 0.
+    whole number or below 0. A user who is not in the data is answered from the history; a model that cannot,
+    since it has scores for its users alone, raises BadRequest.
     """
 
     name: str

@@ -151,7 +151,11 @@ class Request:
             for one in getattr(self, name):
                 if not isinstance(one, str):
                     raise self._refusal(f"{one!r} in {name} is no text", f'ids are texts: give "{one}"')
-        object.__setattr__(self, "ratings", tuple(map(self._rating, self._sequence("ratings", "numbers"))))
+        ratings = self._sequence("ratings", "numbers")
+        # histories may be thousands of ratings long, and most are plain numbers
+        if not all(one is None or (type(one) is float and -math.inf < one < math.inf) for one in ratings):
+            ratings = tuple(map(self._rating, ratings))
+        object.__setattr__(self, "ratings", ratings)
         if self.ratings and len(self.ratings) != len(self.history):
             raise self._refusal(
                 f"{len(self.ratings)} ratings for {len(self.history)} items",

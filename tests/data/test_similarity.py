@@ -3,10 +3,13 @@ files."""
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import polars as pl
 import pytest
 
+from shelftalk.data import similarity
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.similarity import COUNTED_EVENTS, co_occurrence, not_counted, shared_users, text_vectors
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
@@ -136,3 +139,40 @@ def test_what_is_not_counted_is_reported_with_the_setting_that_counts_it():
     events = int(sentence.partition("index.co_occurrence_events = ")[2].partition(",")[0])
     assert not not_counted(split, events, "index.co_occurrence_events")
     assert (shared_users(split, events) != shared_users(split, 10**9)).nnz == 0
+
+
+def test_items_that_share_a_word_with_all_others_are_not_compared_with_all_of_them(monkeypatch):
+    """The work is counted: similarities at most, those of the items of each word."""
+    monkeypatch.setattr("shelftalk.data.similarity.COMMON_WORD", 100)
+    asked: list[int] = []
+    count = similarity._cells
+    monkeypatch.setattr(
+        similarity, "_cells", lambda *matrices: asked.append(int(count(*matrices).sum())) or count(*matrices)
+    )
+    for number in (1_000, 2_000, 4_000):
+        titles = [f"missing title {position // 3}" for position in range(number)]
+        similarity.nearest_by_text(catalogue(*((title, "", "") for title in titles)), 2)
+    assert asked[1] <= 2.1 * asked[0] and asked[2] <= 2.1 * asked[1] and asked[0] >= 3 * 1_000
+
+
+def test_the_rarer_words_still_find_the_nearest_where_a_word_is_common(monkeypatch):
+    monkeypatch.setattr("shelftalk.data.similarity.COMMON_WORD", 5)
+    rows = [(f"the {word}", "", "") for word in ("lamp", "lamp", "boots", "boots", "tea", "drum")]
+    assert similarity.nearest_by_text(catalogue(*rows), 2).tolist() == [
+        [1, -1], [0, -1], [3, -1], [2, -1], [-1, -1], [-1, -1]
+    ]  # fmt: skip
+
+
+def test_a_catalogue_of_20000_items_with_one_title_fits_into_little_memory():
+    titles = pl.DataFrame(
+        {"title": ["missing"] * 20_500, "brand": [""] * 20_500, "categories": [""] * 20_500}
+    )
+    tracemalloc.start()
+    nearest = similarity.nearest_by_text(titles, 5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (nearest == -1).all() and peak < 100e6
+
+
+def test_words_of_the_published_catalogues_are_not_common_ones():
+    assert similarity.COMMON_WORD >= 18_357  # items of Sports, all of which have that word

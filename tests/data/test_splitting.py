@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import (
     NONE,
+    RATING_HISTORY,
     TEST,
     TRAIN,
     VALIDATION,
@@ -159,6 +160,37 @@ def test_rating_prompts_show_only_earlier_training_events_and_visible_ratings(pa
         assert truth == ratings[request.user, request.item] and (request.user, request.item) not in visible
         for item, shown in zip(request.history, request.ratings, strict=True):
             assert shown == (ratings[request.user, item] if (request.user, item) in visible else None)
+
+
+def guest_account(ratings: int) -> Split:
+    """One account of `ratings` ratings, beside one of three."""
+    rows = [("guest", f"i{position}", 1.0 + position % 5, position) for position in range(ratings)]
+    rows += [("other", f"i{position}", 3.0, position) for position in range(3)]
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "position"], orient="row")
+    catalogue = pl.DataFrame({"item_id": [f"i{position}" for position in range(ratings + 99)]})
+    return split_leave_one_out(make_dataset(catalogue, events), SplitSettings(), seed=0)
+
+
+def test_the_histories_of_an_account_of_20000_ratings_hold_no_more_than_its_ratings_times_a_constant():
+    requests, _ = guest_account(20_000).rating_requests("test")
+    assert len(requests) > 1_900
+    assert sum(len(request.history) for request in requests) <= len(requests) * RATING_HISTORY
+    values = {id(value) for request in requests for value in (*request.history, *request.ratings)}
+    assert len(values) < 2 * 20_000 + 10  # requests share them
+
+
+def test_a_shortened_history_is_the_end_of_the_whole_one_and_its_users_are_counted(monkeypatch):
+    whole = guest_account(300)
+    expected = whole.rating_requests("test")
+    assert not len(whole.shortened_users)
+    monkeypatch.setattr("shelftalk.data.splitting.RATING_HISTORY", 50)
+    split = guest_account(300)
+    assert [split.dataset.user_ids[user] for user in split.shortened_users] == ["guest"]
+    requests, truths = split.rating_requests("test")
+    assert truths == expected[1] and max(len(request.history) for request in requests) == 50
+    for shown, full in zip(requests, expected[0], strict=True):
+        assert shown.history == full.history[-50:] and shown.ratings == full.ratings[-50:]
+        assert (shown.user, shown.item) == (full.user, full.item)
 
 
 @pytest.mark.parametrize("part", PARTS)

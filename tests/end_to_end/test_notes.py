@@ -93,3 +93,46 @@ def test_an_empty_path_is_refused_and_nothing_is_read_in_its_place(
         result = call("prepare", experiment, option, path)
         assert result.exit_code == 2 and "is empty; name a path" in result.stderr.replace("│\n│ ", " ")
     assert not (tmp_path / "run").exists()
+
+
+SMALL = '[{kind}]\nname = "small"\nseeds = [0]\ntokens = 3000\nusers = 5\nratings = 5\n'
+GRID = SMALL.format(kind="ablation") + (
+    'experiment = "tiny.toml"\nbaseline = "as it is"\nresamples = 100\ncompare_item_knn = false\n'
+    '[[variant]]\nname = "as it is"\n[[variant]]\nname = "other"\ntraining.learning_rate = 1e-4\n'
+)
+SPACE = SMALL.format(kind="tuning") + (
+    "trials = 1\nrandom_trials = 1\nfinalists = 1\n[space]\n"
+    '"training.learning_rate" = { choices = [1e-4, 1e-3] }\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "files"),
+    [
+        (("plan", "tiny.toml"), {}),
+        (("show", "index", "tiny.toml", "--schemes", "numbers"), {}),
+        (("ablate", "grid.toml", "--out", "out"), {"grid.toml": GRID}),
+        (("tune", "tiny.toml", "space.toml", "--out", "out"), {"space.toml": SPACE}),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_notes_are_in_the_terminal_and_in_the_json_of_every_command_that_reads_data(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], files: dict[str, str]
+) -> None:
+    monkeypatch.chdir(experiment.parent)
+    for name, text in files.items():
+        Path(name).write_text(text)
+    shown = call(*command)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count(f"Note: {NOTE}") == 1 and "are taken as Unix milliseconds" in shown.stdout
+    values = json.loads(call(*command, "--json").stdout)
+    for one in values if isinstance(values, list) else [values]:
+        assert len(one["notes"]) == 1 and one["notes"][0].startswith(NOTE)
+    for form in Path("out").glob("*.[hm][td]*"):
+        assert "values are taken as Unix milliseconds" in html.unescape(form.read_text()), form.name
+
+
+def test_a_sample_is_shown_with_the_notes_on_its_data(experiment: Path) -> None:
+    shown = call("show", "sample", "retrieval", experiment)
+    assert shown.exit_code == 0, shown.output
+    assert shown.stdout.count(f"Note: {NOTE}") == 1

@@ -14,6 +14,8 @@ from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.studies.ablation.study import ablate
+from shelftalk.studies.planning.plan import Hardware, plan
+from shelftalk.studies.probing.report import probed_run
 from shelftalk.studies.probing.study import ProbeSettings, mixtures, study
 from shelftalk.studies.probing.world import WorldSettings
 from shelftalk.studies.token_budget.progress import UNITS, StudyProgress
@@ -64,6 +66,39 @@ def test_every_stage_of_a_run_knows_its_total_from_the_start_and_reaches_it_once
         "evaluate",
         "report",
     ]
+
+
+def test_stages_that_are_made_of_pieces_count_them(run: Events, tiny: Experiment) -> None:
+    models, rankers = len(tiny.models), 4  # of these popularity and item_knn, and the language model's two
+    assert models == 6
+    # retrieval and ranking: two metrics, and rating with one, of all pairs of four models each
+    pieces = 3 * (4 + 4 + 4) + (2 + 2 + 1) * rankers * (rankers - 1) // 2
+    assert run["evaluate"][0][1] == pieces + 1
+    assert [text for *_, text in run["report"]] == [
+        "collecting", "writing", "report.json", "report.md", "report.html", "finished"
+    ]  # fmt: skip
+    assert [text for *_, text in run["recommend.item_knn"]] == [
+        "fitting", "answering retrieval", "answering ranking", "finished"
+    ]  # fmt: skip
+
+
+def test_a_plan_counts_its_pieces_from_the_start(tiny: Experiment) -> None:
+    events: Events = {}
+    plan(tiny, Hardware(), 10, recording(events))
+    assert believable(events) and list(events) == ["plan"]
+    trained = [name for name, settings in tiny.tasks.items() if settings.weight]
+    texts = [text for *_, text in events["plan"]]
+    assert texts[3:-3] == [f"counting samples: {name}" for name in trained]
+    assert events["plan"][0][1] == len(texts) - 1
+
+
+def test_the_probe_of_a_run_is_one_line_over_both_models_and_all_templates(finished: RunFolder) -> None:
+    events: Events = {}
+    probed_run(finished.path, 5, recording(events))
+    assert (
+        believable(events) and list(events) == ["probe"] and events["probe"][0][1] == len(events["probe"]) - 1
+    )
+    assert {"before alignment", "aligned"} <= {text.partition(":")[0] for *_, text in events["probe"]}
 
 
 def test_a_language_model_counts_all_requests_to_come(run: Events, tiny: Experiment) -> None:

@@ -12,7 +12,7 @@ from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
-from shelftalk.evaluation.comparison import COMPARED, Comparison, compare, per_user_table, requests_of
+from shelftalk.evaluation.comparison import COMPARED, Comparison, compare, per_user_table, pieces, requests_of
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
 from shelftalk.evaluation.significance import bootstrap_intervals, paired_difference
@@ -116,3 +116,10 @@ def test_a_task_that_no_model_answers_is_left_out_and_none_at_all_is_refused(spl
         compare(split, {"retrieval": {}}, RESAMPLES, SEED)
     single = compare(split, {"rating": {"mean": answers["rating"]["mean"]}}, RESAMPLES, SEED)
     assert single.tables["differences"].is_empty() and "value" in single.tables["differences"].columns
+
+
+def test_the_pieces_that_are_announced_are_those_that_are_done(split: Split, answers: Any):
+    done: list[int] = []
+    compare(split, answers, RESAMPLES, SEED, lambda text, number: done.append(number))
+    # 3 models of retrieval, 2 of ranking, 2 of rating; 3, 1 and 1 pairs in 2, 2 and 1 metrics
+    assert sum(done) == pieces(answers) == 3 * 7 + 3 * 2 + 2 + 1

@@ -241,7 +241,7 @@ def test_what_a_user_of_nearly_everything_has_left_is_listed_once_not_for_every_
 
 @pytest.mark.parametrize("world", [tiny_world, nasty_world, untitled_world])
 def test_the_nearest_by_text_are_those_of_a_full_comparison(world, monkeypatch):
-    monkeypatch.setattr("shelftalk.data.similarity.BLOCK", 50)
+    monkeypatch.setattr("shelftalk.data.similarity.BLOCK_CELLS", 50)
     items = world().items
     dense = text_vectors(items).toarray()
     cosine = dense @ dense.T

@@ -121,14 +121,15 @@ def show_sample(
     """One training sample as the model sees it, token by token; tokens that bear loss are marked."""
 
     def work() -> None:
-        from shelftalk.app.console import Progress, print_sample
+        from shelftalk.app.console import Progress, print_notes, print_sample
         from shelftalk.app.inspecting import sample_tokens
 
         with Progress() as progress:
-            shown = sample_tokens(
+            name, template, tokens, notes = sample_tokens(
                 _experiment(experiment, seed, None, data, interactions, items), task, number, progress
             )
-        print_sample(*shown)
+        print_sample(name, template, tokens)
+        print_notes(notes)
 
     _guarded(work)
 
@@ -219,7 +220,7 @@ def ablate(
     tokens, and compare them. Finished runs are skipped."""
 
     def work() -> None:
-        from shelftalk.app.console import Progress, print_tables
+        from shelftalk.app.console import Progress, print_notes, print_tables
         from shelftalk.studies.ablation.grid import load_grid, read_seeds
         from shelftalk.studies.ablation.report import as_json as result_as_json
         from shelftalk.studies.ablation.report import printed_tables
@@ -232,7 +233,9 @@ def ablate(
         if as_json:
             typer.echo(result_as_json(result), nl=False)
         else:
-            print_tables(printed_tables(result), f"Report: {page}")
+            print_tables(printed_tables(result))
+            print_notes(result.notes)
+            typer.echo(f"Report: {page}")
 
     _guarded(work)
 
@@ -256,7 +259,7 @@ def tune(
     and write the best as an experiment. The same command goes on."""
 
     def work() -> None:
-        from shelftalk.app.console import Progress, print_tables
+        from shelftalk.app.console import Progress, print_notes, print_tables
         from shelftalk.studies.tuning.report import as_json as result_as_json
         from shelftalk.studies.tuning.report import printed_tables
         from shelftalk.studies.tuning.space import load_space
@@ -270,7 +273,9 @@ def tune(
         if as_json:
             typer.echo(result_as_json(result), nl=False)
         else:
-            print_tables(printed_tables(result), f"Report: {page}")
+            print_tables(printed_tables(result))
+            print_notes(result.notes)
+            typer.echo(f"Report: {page}")
 
     _guarded(work)
 
@@ -310,9 +315,7 @@ def plan_command(
 
         given = _experiment(experiment, seed, None, data, interactions, items)
         with Progress() as progress:
-            progress("plan", 0, 1, "reading, indexing, counting samples, trying out steps")
-            planned = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users)
-            progress("plan", 1, 1, "finished")
+            planned = plan(given, Hardware(gpu, gpus, price, utilisation, lora_rank), users, progress)
         print_plan(rendered(planned), planned.values() if as_json else None)
         if planned.refused:
             raise typer.Exit(2)
@@ -351,12 +354,15 @@ def probe(
         folder = out or run or Path("runs") / "probe"
         with alone_in(folder):
             with Progress() as progress:
-                result = probed_run(run, number) if run else probed_world(seeds, tasks, quick, progress)
+                result = (
+                    probed_run(run, number, progress) if run else probed_world(seeds, tasks, quick, progress)
+                )
             path = write_probe(result, folder)
         if as_json:
             typer.echo(json.dumps(result, indent=1))
         else:
-            print_tables(tables(result), f"Report: {path}")
+            print_tables(tables(result))
+            typer.echo(f"Report: {path}")
 
     _guarded(work)
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from shelftalk import __version__
 from shelftalk.indexing.item_index import LEAK
-from shelftalk.pipeline.stages import data_sentences
+from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
 from shelftalk.report.tables import Table as ReportTable
@@ -126,6 +126,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     report = folder.path / "report.html"
     metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
     prepared = next((record for record in records if record.name == "prepare"), None)
+    notes = reading_notes(prepared) if prepared else []
     if as_json:
         stages = [
             {"stage": r.name, "seconds": round(r.seconds, 2), "skipped": r.skipped, "again": r.again}
@@ -136,8 +137,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
             if prepared
             else {}
         )
-        notes = {"notes": notes_on_reading(records)}
-        result = {"run": str(folder.path), "stages": stages, **data, "metrics": metrics, **notes}
+        result = {"run": str(folder.path), "stages": stages, **data, "metrics": metrics, "notes": notes}
         print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
         return
     console = Console(highlight=False, markup=False)
@@ -147,8 +147,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         console.print(sentence, soft_wrap=True)
     for task in (task for task in SHOWN if task in metrics):
         _print_table(console, _table(task, metrics[task], metrics.get("split")))
-    for note in notes_on_reading(records):
-        console.print(f"Note: {note}", soft_wrap=True)
+    print_notes(notes)
     for record in records:
         warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
         for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
@@ -156,9 +155,11 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
 
 
-def notes_on_reading(records: Iterable[StageRecord]) -> list[str]:
-    """The notes on the data: values that are not what they look like, or were not kept as they are."""
-    return [note for record in records for note in record.facts.get("data", {}).get("notes", ())]
+def print_notes(notes: Iterable[str]) -> None:
+    """The notes on the data, a line each."""
+    console = Console(highlight=False, markup=False)
+    for note in notes:
+        console.print(f"Note: {note}", soft_wrap=True)
 
 
 def _how_done(record: StageRecord) -> str:
@@ -169,8 +170,8 @@ def _how_done(record: StageRecord) -> str:
     return _clock(record.seconds) + (f", done again: {record.again}" if record.again else "")
 
 
-def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
-    """Title -> table, each as the reports show it, and the last line."""
+def print_tables(tables: Mapping[str, ReportTable]) -> None:
+    """Title -> table, each as the reports show it."""
     console = Console(highlight=False, markup=False)
     for title, table in tables.items():
         shown = Table(title=Text(title), title_justify="left")
@@ -184,7 +185,6 @@ def print_tables(tables: Mapping[str, ReportTable], last: str) -> None:
                 )
             )
         _print_table(console, shown)
-    console.print(last, soft_wrap=True)
 
 
 def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:
@@ -249,6 +249,7 @@ def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     for row in rows:
         if row["leaks"]:
             console.print(f"{row['scheme']}: {LEAK}", soft_wrap=True)
+    print_notes(rows[0].get("notes", ()))
 
 
 def _print_table(console: Console, table: Table) -> None:

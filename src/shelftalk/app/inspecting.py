@@ -21,9 +21,9 @@ from shelftalk.runtime.run_folder import RunFolder, StageRecord
 
 def sample_tokens(
     experiment: Experiment, task: str, number: int, progress: OnProgress = silent
-) -> tuple[str, str, list[tuple[str, bool]]]:
-    """Task, template and tokens (text, bears loss) of sample
-    `number` of the task's first epoch, without a run folder.
+) -> tuple[str, str, list[tuple[str, bool]], list[str]]:
+    """Task, template and tokens (text, bears loss) of sample `number` of the task's first epoch, and the
+    notes on the data, without a run folder.
 
     A task that is switched off is shown as if it were on. Raises UnknownPart for an unknown task, and
     SettingsError for one that the data cannot support or for a number that there is not.
@@ -35,7 +35,7 @@ def sample_tokens(
         experiment = experiment.model_copy(update={"tasks": {**experiment.tasks, **on}})
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
-        stages.prepare(folder, experiment, progress)
+        notes = stages.reading_notes(stages.prepare(folder, experiment, progress))
         stages.index(folder, experiment, progress)
         run = Run(folder, experiment)
         if task not in run.tasks:
@@ -56,14 +56,15 @@ def sample_tokens(
         sample = samples[number]
         backbone = new_backbone(run)
         progress("write", 1, 1, task)
-        return sample.task, sample.template, backbone.text_encoder.show(backbone.encode(sample.segments))
+        tokens = backbone.text_encoder.show(backbone.encode(sample.segments))
+        return sample.task, sample.template, tokens, notes
 
 
 def index_figures(
     experiment: Experiment, schemes: Sequence[str] = (), progress: OnProgress = silent
 ) -> list[dict[str, Any]]:
-    """What each index scheme would cost, one row per scheme, without
-    a run folder: `token_statistics` and the seconds it took.
+    """What each index scheme would cost, one row per scheme, without a run folder: `token_statistics`, the
+    seconds it took, and the notes on the data.
 
     Without `schemes`, all that do not leak. Tokens are
     those of the experiment's own backbone, before training.
@@ -73,7 +74,7 @@ def index_figures(
     declared = {name: parts.declared(parts.INDEXINGS, name, "index scheme") for name in wanted}
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
-        stages.prepare(folder, experiment, progress)
+        notes = stages.reading_notes(stages.prepare(folder, experiment, progress))
         for position, scheme in enumerate(wanted, start=1):
             stage, text = f"index.{scheme}", f"scheme {position} of {len(wanted)}"
             progress(stage, 0, 1, text)
@@ -82,9 +83,8 @@ def index_figures(
             one = experiment.model_copy(update={"index": settings})
             record = stages.index(folder, one)
             run = Run(folder, one)
-            rows.append(
-                {**token_statistics(run.index, new_backbone(run).tokens), "seconds": round(record.seconds, 2)}
-            )
+            figures = token_statistics(run.index, new_backbone(run).tokens)
+            rows.append({**figures, "seconds": round(record.seconds, 2), "notes": notes})
             progress(stage, 1, 1, text)
     return rows
 

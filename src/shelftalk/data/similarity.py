@@ -8,6 +8,8 @@ Legend: I items, F text features, U users.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
@@ -16,8 +18,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from shelftalk.data.splitting import Split
 
 TEXT_COLUMNS = ("title", "brand", "categories")
-BLOCK = 512
-"""Rows of a similarity matrix that are computed at a time."""
+BLOCK_CELLS = 5_000_000
+"""Similarities that are computed at a time: 60 MB."""
+COMMON_WORD = 20_000
+"""Items that may share a word by which similar ones are found: the cost is the square of their number, and a
+word of more items says little about any of them."""
 COUNTED_EVENTS = 3000
 """Most recent training events of one user that count in co-occurrence: its cells are the square of a history,
 and the 50,000 items of a guest account would take tens of gigabytes and reveal nothing about taste."""
@@ -105,25 +110,52 @@ def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
 
 def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
     """[I, number] int64 catalogue rows of the items most similar to each by text (see `text_vectors`), the
-    most similar first.
+    most similar first; of equally similar ones those that are first in the catalogue.
 
-    Padded with -1 where fewer items have a word in common. Only catalogue texts are read.
+    Padded with -1 where fewer items have a word in common. A word of more than COMMON_WORD items is none: all
+    that have it would be compared with each other. Only catalogue texts are read.
     """
     vectors = text_vectors(items)
+    common = np.flatnonzero(np.diff(csr_matrix(vectors.T).indptr) > COMMON_WORD)
+    if len(common):
+        vectors.data[np.isin(vectors.indices, common)] = 0.0
+        vectors.eliminate_zeros()
     features = csr_matrix(vectors.T)
     nearest = np.full((vectors.shape[0], number), -1, np.int64)
-    for start in range(0, vectors.shape[0], BLOCK):
-        cosine = (vectors[start : start + BLOCK] @ features).toarray()  # [block, I]
-        rows = np.arange(len(cosine))
-        cosine[rows, start + rows] = 0.0  # not the item itself
-        # ties go to the item that is first in the catalogue: partial sorting alone would order them
-        # differently on different processors
-        least = np.partition(cosine, -min(number, len(items)), axis=1)[:, -min(number, len(items))][:, None]
-        above, equal = cosine > least, cosine == least
-        missing = min(number, len(items)) - above.sum(axis=1, keepdims=True)
-        best = np.nonzero(above | (equal & (np.cumsum(equal, axis=1) <= missing)))[1].reshape(len(cosine), -1)
-        values = np.take_along_axis(cosine, best, axis=1)
-        order = np.argsort(-values, axis=1, kind="stable")
-        best, values = np.take_along_axis(best, order, axis=1), np.take_along_axis(values, order, axis=1)
-        nearest[start : start + BLOCK, : best.shape[1]] = np.where(values > 0, best, -1)
+    for start, stop in _blocks(_cells(vectors, features)):
+        cosine = csr_matrix(vectors[start:stop] @ features)  # [block, I], only where a word is shared
+        for row in range(start, stop):
+            first, last = cosine.indptr[row - start : row - start + 2]
+            best = _best(cosine.indices[first:last], cosine.data[first:last], row, number)
+            nearest[row, : len(best)] = best
     return nearest
+
+
+def _cells(vectors: csr_matrix, features: csr_matrix) -> np.ndarray:
+    """[I] at most how many similarities an item has: the items of each of its words."""
+    per_word = np.diff(features.indptr)[vectors.indices]
+    sums = np.concatenate([[0], np.cumsum(per_word)])
+    return sums[vectors.indptr[1:]] - sums[vectors.indptr[:-1]]
+
+
+def _blocks(cells: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Consecutive rows, start and stop, with at most BLOCK_CELLS cells together, or one row with more."""
+    start, held = 0, 0
+    for row, number in enumerate(cells.tolist()):
+        if held and held + number > BLOCK_CELLS:
+            yield start, row
+            start, held = row, 0
+        held += number
+    if len(cells):
+        yield start, len(cells)
+
+
+def _best(rows: np.ndarray, values: np.ndarray, itself: int, number: int) -> np.ndarray:
+    """The `number` rows of the highest values above 0, without the item itself; of equal values the lowest
+    rows, since partial sorting alone would order them differently on different processors."""
+    kept = (values > 0) & (rows != itself)
+    rows, values = rows[kept], values[kept]
+    if len(values) > number:
+        least = np.partition(values, len(values) - number)[len(values) - number]
+        rows, values = rows[values >= least], values[values >= least]
+    return rows[np.lexsort((rows, -values))[:number]]

@@ -71,6 +71,9 @@ UNNAMED = (Protocol(), Protocol("random"))
 """The protocols of versions that did not name theirs: fingerprints of their splits stay as they were."""
 MAX_RATING_VALUES = 100
 """A scale of more values has too few examples of each for a model to learn them."""
+RATING_HISTORY = 3000
+"""Most recent training events that a rating request shows: an account with n ratings has a request for every
+tenth, so that their whole histories would take the square of n."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,18 +188,32 @@ class Split:
         return [Request(r.user, r.history, r.ratings, candidates=c) for r, c in pairs], truths
 
     def rating_requests(self, part: Part) -> tuple[list[Request], list[float]]:
-        """One request per rating of the part; its history holds the training events before the rated one."""
+        """One request per rating of the part; its history holds the training events before the rated one, at
+        most RATING_HISTORY of them, the latest."""
         data = self.dataset
         requests, truths = [], []
-        for event in np.flatnonzero(self.rating_part == PART_NUMBER[part]):
+        owner = -1  # one user after the other, so that their requests share the values
+        for event in np.flatnonzero(self.rating_part == PART_NUMBER[part]).tolist():
             user = int(self.event_user[event])
-            first, last = self.training_bounds[user]
-            history, ratings = self._history(int(first), int(min(event, last)))
-            requests.append(
-                Request(data.user_ids[user], history, ratings, item=data.item_ids[data.event_item[event]])
-            )
+            first, last = self.training_bounds[user].tolist()
+            if user != owner:
+                owner, (items, ratings) = user, self._history(first, last)
+            shown = slice(max(0, min(event, last) - first - RATING_HISTORY), min(event, last) - first)
+            item = data.item_ids[data.event_item[event]]
+            requests.append(Request(data.user_ids[user], items[shown], ratings[shown], item=item))
             truths.append(float(data.event_rating[event]))
         return requests, truths
+
+    @cached_property
+    def shortened_users(self) -> np.ndarray:
+        """User numbers, ascending, of whom a rating request shows RATING_HISTORY events and not all."""
+        rated = np.flatnonzero(np.isin(self.rating_part, [PART_NUMBER[part] for part in PARTS]))
+        users = self.event_user[rated]
+        bounds = self.training_bounds[users]
+        before = (
+            np.minimum(rated, bounds[:, 1]) - bounds[:, 0]
+        )  # [rated] training events before the rated one
+        return np.unique(users[before > RATING_HISTORY])
 
     def _history_request(self, event: int) -> tuple[Request, str]:
         user = int(self.event_user[event])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -26,6 +27,22 @@ COMPARED: dict[TaskName, tuple[str, ...]] = {
 """The metrics of each task in which models are compared pairwise, the main one first; fixed before any
 result was seen."""
 
+OnPiece = Callable[[str, int], None]
+"""(what was done, how many of the `pieces` of a comparison that was)."""
+
+
+def ignore_piece(text: str, pieces: int) -> None:
+    """Progress that is not shown."""
+
+
+def pieces(answers: Mapping[TaskName, Mapping[str, Any]]) -> int:
+    """The pieces of work of a comparison: a table, intervals and slices per task and model, and a difference
+    per pair of models and compared metric."""
+    return sum(
+        3 * len(by_model) + len(COMPARED[task]) * math.comb(len(by_model), 2)
+        for task, by_model in answers.items()
+    )
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -37,10 +54,14 @@ class Comparison:
 
 
 def compare(
-    split: Split, answers: Mapping[TaskName, Mapping[str, Any]], resamples: int, seed: int
+    split: Split,
+    answers: Mapping[TaskName, Mapping[str, Any]],
+    resamples: int,
+    seed: int,
+    on_piece: OnPiece = ignore_piece,
 ) -> Comparison:
     """Measure the test part's answers, task -> model -> rankings or estimates in the order of
-    the split's requests.
+    the split's requests. `on_piece` is told of all `pieces(answers)`.
 
     Raises InvalidAnswer for a ranking that holds what it must not, and SettingsError where no model answered
     any task.
@@ -58,16 +79,19 @@ def compare(
             name: per_user_table(task, answered, requests, truths, split)
             for name, answered in by_model.items()
         }
+        on_piece(f"{task}: figures per user", len(frames))
         metrics[task] = {}
         intervals = intervals_side_by_side(frames, metric_names(task), resamples, seed)
         for name, frame in frames.items():
             metrics[task][name] = summarise(frame, task)
             metrics[task][f"{name}.ci"] = {metric: list(ends) for metric, ends in intervals[name].items()}
+        on_piece(f"{task}: intervals", len(frames))
         slices.append(
             _labelled(slices_of_models(frames, popularity, task, COMPARED[task], resamples, seed), task=task)
         )
+        on_piece(f"{task}: slices", len(frames))
         tables[task] = pl.concat([_labelled(frame, model=name) for name, frame in frames.items()])
-        differences += _differences(task, frames, resamples, seed)
+        differences += _differences(task, frames, resamples, seed, on_piece)
     if not slices:
         raise SettingsError(
             "none of the models answers a task that the data supports; name another one in --models."
@@ -103,7 +127,7 @@ def per_user_table(
 
 
 def _differences(
-    task: TaskName, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int
+    task: TaskName, frames: Mapping[str, pl.DataFrame], resamples: int, seed: int, on_piece: OnPiece
 ) -> list[dict[str, Any]]:
     """Every model against every later one of the experiment's list that has learned from the same parts: a
     model that was fitted again on validation too has an advantage that is no merit."""
@@ -114,6 +138,7 @@ def _differences(
             difference = paired_difference(frames[first], frames[second], metric, resamples, seed=seed)
             names = {"task": task, "first": first, "second": second, "metric": metric}
             rows.append({**names, **asdict(difference)})
+            on_piece(f"{task}: {first} against {second}", 1)
     return rows
 
 

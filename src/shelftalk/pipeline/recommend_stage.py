@@ -32,7 +32,7 @@ from shelftalk.recommender import (
 )
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
-from shelftalk.runtime.progress import FINISHED, OnProgress
+from shelftalk.runtime.progress import OnProgress, StageProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, beside, remove
 
 LANGUAGE_MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
@@ -63,19 +63,22 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
         if declaration.tasks == ("rating",) and why_no_ratings:
             sentence = f"{name} is left out: {why_no_ratings}."
             return {"tasks": [], **left_out(inputs["own sources"], [sentence])}
+        pieces = None
         if name in LANGUAGE_MODELS:  # these report how many requests they have answered
             workload.plan(_calls(run, name))
         else:
-            progress(stage, 0, 1, "fitting")
+            pieces = StageProgress(progress, stage, 1 + len(parts.SERVED), "fitting")
         model = run.model(name)
         tasks = _answerable(model, run.split)
         for task in tasks:
+            if pieces:
+                pieces(f"answering {task}")
             write_answers(folder, model, name, task, run.split)
         if name == ALIGNED:
             _measure_held_out_templates(run)
             _measure_search_error(run)
-        if name not in LANGUAGE_MODELS:
-            progress(stage, 1, 1, FINISHED)
+        if pieces:
+            pieces.finish()
         weights = [asdict(weight) for weight in model.describe()] if name == ALIGNED_WITH_PRIOR else []
         return {
             "tasks": tasks,

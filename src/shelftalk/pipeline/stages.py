@@ -19,7 +19,7 @@ from shelftalk import parts, seeds
 from shelftalk.data.probes import probe_data
 from shelftalk.data.similarity import item_texts, not_counted
 from shelftalk.data.sources import DataReport, DataSettings, catalogue_order, read_dataset, source_hashes
-from shelftalk.data.splitting import Split, split_dataset
+from shelftalk.data.splitting import RATING_HISTORY, Split, split_dataset
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
@@ -35,7 +35,7 @@ from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
-from shelftalk.runtime.progress import FINISHED, OnProgress, silent
+from shelftalk.runtime.progress import FINISHED, OnProgress, StageProgress, silent
 from shelftalk.runtime.run_folder import (
     RunFolder,
     StageRecord,
@@ -100,6 +100,7 @@ def run_experiment(
 
 
 def _run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> list[StageRecord]:
+    parts.check_installed(name for name in experiment.models if folder.record(f"recommend.{name}") is None)
     if experiment.needs_training and folder.record("train") is None:
         # what training lacks is reported now, not when its stage comes
         with world().main_process_first():
@@ -107,7 +108,7 @@ def _run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress) ->
             check_backbone(experiment)
     claim(folder, experiment)
     records = [prepare(folder, experiment, progress)]
-    for note in records[0].facts["data"].get("notes", ()):  # before the hours of training, not after them
+    for note in reading_notes(records[0]):  # before the hours of training, not after them
         progress("prepare", 0, 0, note)
     if experiment.needs_training:
         records += [stage(folder, experiment, progress) for stage in (index, write, train)]
@@ -336,15 +337,17 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
     def work() -> dict[str, Any]:
         split = Run(folder, experiment).split
         answers = {task: read_answers(folder, task, experiment, split) for task in parts.SERVED}
-        progress("evaluate", 0, 1, ", ".join(experiment.models))
-        compared = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed)
+        steps = StageProgress(
+            progress, "evaluate", comparison.pieces(answers) + 1, ", ".join(experiment.models)
+        )
+        compared = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed, steps)
         for name in tables:
             remove(folder.evaluation(name))  # those of models that are evaluated no more
         for name, frame in compared.tables.items():
             with beside(folder.evaluation(name)) as part:
                 frame.write_parquet(part)
         write_json(folder.metrics, compared.metrics | split.protocol.as_metrics())
-        progress("evaluate", 1, 1, FINISHED)
+        steps.finish()
         return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
 
     return folder.do("evaluate", inputs, work, [*map(folder.evaluation, tables), folder.metrics])
@@ -364,11 +367,13 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
 
     def work() -> dict[str, Any]:
         from shelftalk.report.from_run import content_of
-        from shelftalk.report.render import write_report
+        from shelftalk.report.render import FORMS, write_report
 
-        progress("report", 0, 1, "writing")
-        path = write_report(content_of(Run(folder, experiment)), folder.path)
-        progress("report", 1, 1, FINISHED)
+        steps = StageProgress(progress, "report", len(FORMS) + 2, "collecting")
+        content = content_of(Run(folder, experiment))
+        steps("writing")
+        path = write_report(content, folder.path, steps)
+        steps.finish()
         return {"report": path.name}
 
     outputs = [folder.path / f"report.{ending}" for ending in ("html", "md", "json")]
@@ -415,6 +420,11 @@ def data_sentences(prepared: StageRecord) -> list[str]:
     return [*prepared.facts.get("kept", ()), *prepared.facts.get("left_out", ())]
 
 
+def reading_notes(prepared: StageRecord) -> list[str]:
+    """The notes on the data: values that are not what they look like, or were not kept as they are."""
+    return list(prepared.facts.get("data", {}).get("notes", ()))
+
+
 def _notes_on_the_split(split: Split, data: DataSettings, facts: DataReport) -> list[str]:
     """A sentence for whatever is unusual in how the events were divided."""
     users, evaluated = len(split.dataset.user_ids), len(split.evaluated_users("test"))
@@ -436,6 +446,12 @@ def _notes_on_the_split(split: Split, data: DataSettings, facts: DataReport) -> 
         sentences.append(
             f"{users - evaluated:,} of {users:,} users are not evaluated, since they have fewer than "
             f"{2 * split.protocol.last + 1} interactions{or_left}; their interactions are training data."
+        )
+    if len(split.shortened_users) and not split.why_no_rating_task:
+        sentences.append(
+            f"Rating requests show the most recent {RATING_HISTORY:,} training events of a user, and "
+            f"{len(split.shortened_users):,} of {users:,} users have more (such as user "
+            f'"{split.dataset.user_ids[int(split.shortened_users[0])]}").'
         )
     return sentences
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,21 @@ def render_json(content: ReportContent) -> str:
     return TypeAdapter(ReportContent).dump_json(content, indent=2).decode() + "\n"
 
 
-def write_report(content: ReportContent, folder: Path) -> Path:
+FORMS = {"report.json": render_json, "report.md": render_markdown, "report.html": render_html}
+
+
+def write_report(
+    content: ReportContent, folder: Path, on_form: Callable[[str], None] = lambda name: None
+) -> Path:
     """Write report.html, report.md and report.json into an existing folder and return the path of the page.
+    `on_form` gets the name of each of FORMS that is rendered.
 
     All three are rendered before any is written, and each is renamed into place, so a reader never sees half
     a report. Raises NoSpace when the device is full.
     """
-    rendered = {
-        "report.json": render_json(content),
-        "report.md": render_markdown(content),
-        "report.html": render_html(content),
-    }
+    rendered = {}
+    for name, render in FORMS.items():
+        rendered[name] = render(content)
+        on_form(name)
     write_texts(folder, rendered)
     return folder / "report.html"

@@ -50,7 +50,7 @@ def as_json(result: Ablation) -> str:
 
 def as_markdown(result: Ablation) -> str:
     """The tables and the sentences that they need."""
-    return page_of(result.name, summary(result), tables(result), result.sentences)
+    return page_of(result.name, summary(result), tables(result), result.read_beside)
 
 
 def as_html(result: Ablation) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.pipeline.stages import data_sentences
+from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.recommender import TaskName
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Grid
@@ -88,6 +88,13 @@ class Ablation:
     """One flat row per run."""
     sentences: Sequence[str]
     """What has to be known to read the figures."""
+    notes: Sequence[str] = ()
+    """Values of the data that are not what they look like, or were not kept as they are."""
+
+    @property
+    def read_beside(self) -> list[str]:
+        """The sentences, and the notes as such."""
+        return [*self.sentences, *(f"Note: {note}" for note in self.notes)]
 
 
 def result_of(grid: Grid, runs: Sequence[BudgetRun], item_knn: RunFolder | None = None) -> Ablation:
@@ -103,7 +110,7 @@ def result_of(grid: Grid, runs: Sequence[BudgetRun], item_knn: RunFolder | None 
     if item_knn is not None:
         tables[ITEM_KNN] = [read_tables(item_knn)] * len(settings.seeds)
         variants.append(VariantResult(ITEM_KNN, {}, *_figures(tables[ITEM_KNN]), dict.fromkeys(COSTS)))
-    baseline = grid.baseline.name
+    baseline, prepared = grid.baseline.name, runs[0].shared.needed("prepare")
     gaps = _gaps(tables, baseline, settings)
     return Ablation(
         name=settings.name,
@@ -115,7 +122,8 @@ def result_of(grid: Grid, runs: Sequence[BudgetRun], item_knn: RunFolder | None 
         variants=variants,
         gaps=gaps,
         runs=rows,
-        sentences=[*_sentences(grid, rows, gaps), *data_sentences(runs[0].shared.needed("prepare"))],
+        sentences=[*_sentences(grid, rows, gaps), *data_sentences(prepared)],
+        notes=reading_notes(prepared),
     )
 
 

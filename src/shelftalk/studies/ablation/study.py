@@ -14,7 +14,7 @@ from shelftalk.evaluation.evaluator import summarise
 from shelftalk.parts import SERVED
 from shelftalk.pipeline.fresh_backbone import check_backbone
 from shelftalk.pipeline.run import Run
-from shelftalk.pipeline.stages import data_sentences
+from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import (
     RunFolder,
@@ -70,7 +70,8 @@ def _ablate(grid: Grid, out: Path, progress: OnProgress, log: Callable[[str], No
     runs = [run_of(variant, seed, out) for seed in grid.settings.seeds for variant in grid.variants]
     _prepare(runs, progress)
     _check(runs)
-    for sentence in data_sentences(runs[0].shared.needed("prepare")):
+    prepared = runs[0].shared.needed("prepare")
+    for sentence in [*data_sentences(prepared), *(f"Note: {note}" for note in reading_notes(prepared))]:
         log(sentence)
     whole = StudyProgress(progress, "runs", len(runs), "")
     for number, run in enumerate(runs):

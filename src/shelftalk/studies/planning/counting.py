@@ -5,7 +5,7 @@ Legend: N samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,9 +51,11 @@ class Counted:
     users: int
 
 
-def count_samples(run: Run, backbone: Backbone, users: int) -> Counted:
+def count_samples(
+    run: Run, backbone: Backbone, users: int, on_task: Callable[[str], None] = lambda name: None
+) -> Counted:
     """The samples of the first epoch for at most `users` users and as large a share of the items, drawn by
-    seed.
+    seed. `on_task` gets the name of each task before its samples are counted.
 
     The share is the same for every task, so that the samples together are a smaller copy of the mixture.
     """
@@ -63,6 +65,7 @@ def count_samples(run: Run, backbone: Backbone, users: int) -> Counted:
     tasks: dict[str, TaskCount] = {}
     samples: list[Encoded] = []
     for name, task in trained_tasks(run).items():
+        on_task(name)
         encoded = _samples_of_share(task, share, backbone, run.experiment)
         tasks[name] = _count(run, task, encoded, share, backbone)
         samples += encoded

@@ -33,6 +33,7 @@ from shelftalk.pipeline.fresh_backbone import family, new_backbone, symbols
 from shelftalk.pipeline.preflight import check_run
 from shelftalk.pipeline.run import Run
 from shelftalk.runtime import machine
+from shelftalk.runtime.progress import OnProgress, StageProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.planning import memory, time
 from shelftalk.studies.planning.counting import Counted, TaskCount, count_samples, cut_texts, trained_context
@@ -48,6 +49,8 @@ GPU_BASE = 10**9
 """Bytes of a GPU that the driver and its kernels use: an assumption."""
 SAMPLE_BYTES = 400
 """Bytes of a sample in memory beside its tokens, five bytes each."""
+STEPS = 5
+"""Pieces of work of a plan, beside one per trained task: prepare, index, check, trace, try out."""
 HERE = "this machine's processor"
 """Its memory's name in a plan."""
 SCALING = 0.9
@@ -86,13 +89,17 @@ class Plan:
     assumptions: Sequence[str]
     data: Sequence[str] = ()
     """What was read and what is kept of it, and what the data cannot support."""
+    notes: Sequence[str] = ()
+    """Values of the data that are not what they look like, or were not kept as they are."""
 
     def values(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self)
 
 
-def plan(experiment: Experiment, hardware: Hardware, users: int = USERS) -> Plan:
+def plan(
+    experiment: Experiment, hardware: Hardware, users: int = USERS, progress: OnProgress = silent
+) -> Plan:
     """Plan the training of an experiment, without training it and without a run folder.
 
     Raises MissingFile where the model's config or tokenizer cannot be read, and SettingsError or DataError as
@@ -100,12 +107,17 @@ def plan(experiment: Experiment, hardware: Hardware, users: int = USERS) -> Plan
     """
     gpu = gpu_named(hardware.gpu)
     family(experiment)
+    trained = sum(settings.weight > 0 for settings in experiment.tasks.values())
+    steps = StageProgress(progress, "plan", STEPS + trained, "reading")
     with tempfile.TemporaryDirectory() as scratch:
         folder = RunFolder(Path(scratch))
         prepared = stages.prepare(folder, experiment)
+        steps("indexing")
         stages.index(folder, experiment)
-        planned = _plan(Run(folder, experiment), hardware, gpu, users)
-        return replace(planned, data=stages.data_sentences(prepared))
+        planned = _plan(Run(folder, experiment), hardware, gpu, users, steps)
+        notes = stages.reading_notes(prepared)
+        steps.finish()
+        return replace(planned, data=stages.data_sentences(prepared), notes=notes)
 
 
 def backbone_to_plan(run: Run) -> Backbone:
@@ -168,11 +180,12 @@ def typical_and_largest(samples: Sequence[Encoded], batch_tokens: int, row_token
     return Batches(typical, [batches[0], most], len(batches))
 
 
-def _plan(run: Run, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
+def _plan(run: Run, hardware: Hardware, gpu: Gpu, users: int, on_step: StageProgress) -> Plan:
     experiment, settings = run.experiment, run.experiment.training
+    on_step("checking names and lengths")
     backbone = backbone_to_plan(run)
     check_run(run, backbone)
-    counted = count_samples(run, backbone, users)
+    counted = count_samples(run, backbone, users, lambda task: on_step(f"counting samples: {task}"))
     if not counted.samples:
         raise SettingsError(stages.no_task_to_train(run.split))
     row_tokens = 0 if backbone.declaration.encoder else settings.row_tokens
@@ -180,8 +193,10 @@ def _plan(run: Run, hardware: Hardware, gpu: Gpu, users: int) -> Plan:
     number = math.ceil(batches.number * counted.scale) * settings.epochs
     steps = math.ceil(number / settings.gradient_accumulation)
     steps = min(steps, settings.max_steps or steps)
+    on_step("tracing batches")
     costs = batch_costs(backbone, batches, settings.precision != "fp32", gpu=True)
     adaptations = _adaptations(run, backbone, costs, batches, hardware.lora_rank)
+    on_step("trying out steps on this machine")
     here = _here(run, backbone, counted, batches, costs)
     forward_passes = steps * settings.gradient_accumulation
     hours_here = here.seconds * settings.gradient_accumulation * steps / 3600

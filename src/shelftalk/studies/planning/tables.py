@@ -15,6 +15,7 @@ def rendered(plan: Plan) -> list[Table | str]:
     facts = {**plan.model, **plan.training, **{f"trie, {name}": value for name, value in plan.trie.items()}}
     return [
         *plan.data,
+        *(f"Note: {note}" for note in plan.notes),
         _facts(f"{plan.experiment}: the model and its training", facts),
         _tasks(plan),
         f"{plan.counted} {' '.join(f'Cut {what}: {share:.1%}.' for what, share in plan.cut.items())}",

@@ -19,7 +19,7 @@ from shelftalk.report.markdown import escaped, markdown_table
 from shelftalk.report.render import environment
 from shelftalk.report.tables import Cell, Table, facts
 from shelftalk.runtime.machine import hardware_facts
-from shelftalk.runtime.progress import OnProgress
+from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import RunFolder, write_texts
 from shelftalk.studies.probing.questions import KINDS
 from shelftalk.studies.probing.run_probe import RUN_KINDS, WITHOUT_ORDER, open_trained, probe_run
@@ -60,12 +60,12 @@ def probed_world(seeds: str, tasks: str | None, quick: bool, progress: OnProgres
     return as_record(study(QUICK if quick else ProbeSettings(), wanted, numbers, progress), KINDS)
 
 
-def probed_run(folder: Path, number: int) -> dict[str, Any]:
+def probed_run(folder: Path, number: int, progress: OnProgress = silent) -> dict[str, Any]:
     """The probe of a finished run, with `number` questions of each kind. Raises StageMissing where no model
     was trained."""
     run = open_trained(RunFolder(folder))
     kinds = RUN_KINDS if run.split.dataset.ordered else WITHOUT_ORDER
-    return as_record(ProbeResult(probe_run(run, number, run.experiment.seed)), kinds)
+    return as_record(ProbeResult(probe_run(run, number, run.experiment.seed, progress)), kinds)
 
 
 def as_record(result: ProbeResult, kinds: Mapping[str, str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -21,14 +20,12 @@ from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.pipeline.model_folder import read_model_facts
 from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED
+from shelftalk.runtime.progress import OnProgress, StageProgress, silent
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.probing.option_scores import option_scores
 from shelftalk.studies.probing.questions import OPTIONS, Question
 from shelftalk.studies.probing.references import reference_answers
 from shelftalk.studies.probing.scoring import answers_frame
-
-if TYPE_CHECKING:
-    from shelftalk.models.backbone import Backbone
 
 RECENT = 3
 """Items of the history that a co-purchase question shows."""
@@ -49,14 +46,22 @@ WITHOUT_ORDER = {
 RUN_WAYS = ("retrieval", "masked_items", "masked_language", "pairwise_preference")
 
 
-def probe_run(run: Run, number: int, seed: int) -> pl.DataFrame:
+def probe_run(run: Run, number: int, seed: int, progress: OnProgress = silent) -> pl.DataFrame:
     """Answers of the references, of the untrained model and of the trained one to `number` questions of each
     kind."""
     run.folder.needed("train")
+    ways = _ways(run)
+    steps = StageProgress(progress, "probe", 1 + 2 * len(ways), "references")
     questions = run_questions(run.split, number, seed)
     frames = [reference_answers(run.split, questions, seed)]
-    for name, backbone in (("before alignment", new_backbone(run)), (ALIGNED, run.backbone)):
-        frames.append(_answers(run, backbone, name, questions, seed))
+    for name in ("before alignment", ALIGNED):
+        backbone = run.backbone if name == ALIGNED else new_backbone(run)
+        for way, held_out in ways:
+            wording = "held out" if held_out else "seen"
+            steps(f"{name}: {way}, {wording} templates")
+            scores = option_scores(backbone, run.index, run.tasks, questions, way, held_out)
+            frames.append(answers_frame(questions, scores, name, seed, way, wording))
+    steps.finish()
     return pl.concat(frames)
 
 
@@ -125,19 +130,11 @@ def _nearest(
     return list(itertools.islice((item for item in items if item not in taken), number))
 
 
-def _answers(
-    run: Run, backbone: Backbone, name: str, questions: Sequence[Question], seed: int
-) -> pl.DataFrame:
-    """With the retrieval prompt, and with the templates of each auxiliary task of the run, seen and held
-    out."""
-    frames = []
-    ways = [way for way in RUN_WAYS if way in run.tasks]
-    for way, held_out in itertools.product(ways, (False, True)):
-        if held_out and not run.tasks[way].held_out:
-            continue
-        scores = option_scores(backbone, run.index, run.tasks, questions, way, held_out)
-        frames.append(answers_frame(questions, scores, name, seed, way, "held out" if held_out else "seen"))
-    return pl.concat(frames)
+def _ways(run: Run) -> list[tuple[str, bool]]:
+    """The retrieval prompt and the templates of each auxiliary task of the run: task, whether the templates
+    are held out."""
+    pairs = itertools.product((way for way in RUN_WAYS if way in run.tasks), (False, True))
+    return [(way, held_out) for way, held_out in pairs if not held_out or run.tasks[way].held_out]
 
 
 def open_trained(folder: RunFolder) -> Run:

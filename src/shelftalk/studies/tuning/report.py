@@ -37,7 +37,7 @@ def as_json(result: Tuning) -> str:
 
 def as_markdown(result: Tuning) -> str:
     """The tables and the sentences that they need."""
-    return page_of(result.name, summary(result), tables(result), result.sentences)
+    return page_of(result.name, summary(result), tables(result), result.read_beside)
 
 
 def as_html(result: Tuning) -> str:

@@ -4,7 +4,7 @@ before believing it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,13 @@ class Tuning:
     finalists: list[Finalist]
     chosen: str
     sentences: list[str]
+    notes: list[str] = field(default_factory=list)
+    """Values of the data that are not what they look like, or were not kept as they are."""
+
+    @property
+    def read_beside(self) -> list[str]:
+        """The sentences, and the notes as such."""
+        return [*self.sentences, *(f"Note: {note}" for note in self.notes)]
 
     @property
     def winner(self) -> Finalist:
@@ -79,9 +86,14 @@ def ranked(finalists: Sequence[Finalist], lower_is_better: bool) -> list[Finalis
 
 
 def result_of(
-    space: Space, trials: Sequence[Trial], finalists: Sequence[Finalist], left_out: Sequence[str] = ()
+    space: Space,
+    trials: Sequence[Trial],
+    finalists: Sequence[Finalist],
+    left_out: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> Tuning:
-    """The record of a finished search; `left_out` are sentences about trials that failed in the finals."""
+    """The record of a finished search; `left_out` are sentences about trials that failed in the finals,
+    `notes` those on the data."""
     settings = space.settings
     order = ranked(finalists, settings.lower_is_better)
     winner = order[0]
@@ -96,6 +108,7 @@ def result_of(
         trials=list(trials),
         finalists=order,
         chosen=winner.name,
+        notes=list(notes),
         sentences=[
             *_about_the_choice(order, trials, settings.lower_is_better),
             *left_out,

@@ -12,7 +12,7 @@ from shelftalk.data.sources import source_hashes
 from shelftalk.errors import AnotherExperiment, ChangedFile, SettingsError
 from shelftalk.experiment import TUNABLE, Experiment
 from shelftalk.pipeline.fresh_backbone import check_backbone
-from shelftalk.pipeline.stages import data_sentences
+from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.runtime.progress import FINISHED, OnProgress, silent
 from shelftalk.runtime.run_folder import (
     alone_in,
@@ -57,12 +57,13 @@ def tune(
 def _tune(space: Space, out: Path, progress: OnProgress, log: Callable[[str], None]) -> tuple[Tuning, Path]:
     claim(space, out)
     _check(space, out, progress)
-    of_data = data_sentences(run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare"))
-    for sentence in of_data:
+    prepared = run_in(space.base, space.base.seed, out, AS_IT_IS).shared.needed("prepare")
+    of_data, notes = data_sentences(prepared), reading_notes(prepared)
+    for sentence in [*of_data, *(f"Note: {note}" for note in notes)]:
         log(sentence)
     trials = search(space, out, progress, log)
     finalists, left_out = _finals(space, trials, out, progress, log)
-    result = result_of(space, trials, finalists, [*left_out, *of_data])
+    result = result_of(space, trials, finalists, [*left_out, *of_data], notes)
     with space_needed(out), beside(out / BEST_FILE) as part:
         part.write_text(_best(space, result), encoding="utf-8")
     return result, write_reports(result, out)
