@@ -72,9 +72,11 @@ LAYERS = (
 HEIGHT = {name: number for number, names in enumerate(LAYERS) for name in names}
 ROOMS = ("studies", "app", "pipeline")
 """Packages whose parts have rows of their own."""
-HEAVY = ("models", "training", "decoding", "studies/planning")
+HEAVY = ("models", "training", "decoding", "baselines/neural", "studies/planning")
 LIGHT_IN_HEAVY = tuple(
-    f"shelftalk.{name}.settings" for name in HEAVY if (PACKAGE / name / "settings.py").exists()
+    f"shelftalk.{name.replace('/', '.')}.settings"
+    for name in HEAVY
+    if (PACKAGE / name / "settings.py").exists()
 )
 MAY_PRINT = {"cli.py", "console.py"}
 LONGEST_FUNCTION = 80

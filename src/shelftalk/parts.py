@@ -18,6 +18,12 @@ from shelftalk.baselines.cornac_adapter import fit_cornac
 from shelftalk.baselines.ease import EaseSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings
 from shelftalk.baselines.matrix_factorisation import MatrixFactorisationSettings
+from shelftalk.baselines.neural.settings import (
+    BprMfSettings,
+    SampledSasRecSettings,
+    SasRecSettings,
+    SimpleXSettings,
+)
 from shelftalk.baselines.recent_popularity import RecentPopularitySettings
 from shelftalk.baselines.slist import SlistSettings
 from shelftalk.baselines.svd_plus_plus import SvdPlusPlusSettings
@@ -69,6 +75,21 @@ MODELS = {
     ),
     "item_knn": Model("shelftalk.baselines.item_knn:fit_item_knn", ItemKnnSettings, scores_items=True),
     "popularity": Model("shelftalk.baselines.popularity:fit_popularity", scores_items=True),
+    "sasrec": Model(
+        "shelftalk.baselines.neural.sasrec:fit_sasrec", SasRecSettings, scores_items=True, by_default=False
+    ),
+    "sasrec_sampled": Model(
+        "shelftalk.baselines.neural.sasrec:fit_sasrec_sampled",
+        SampledSasRecSettings,
+        scores_items=True,
+        by_default=False,
+    ),
+    "bpr_mf": Model(
+        "shelftalk.baselines.neural.bpr_mf:fit_bpr_mf", BprMfSettings, scores_items=True, by_default=False
+    ),
+    "simplex": Model(
+        "shelftalk.baselines.neural.simplex:fit_simplex", SimpleXSettings, scores_items=True, by_default=False
+    ),
     "bias": Model("shelftalk.baselines.bias:fit_bias", BiasSettings, tasks=("rating",)),
     "global_mean": Model("shelftalk.baselines.bias:fit_global_mean", tasks=("rating",)),
     "recent_popularity": Model(

@@ -32,10 +32,12 @@ from shelftalk.recommender import (
 )
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.own_source import left_out
-from shelftalk.runtime.progress import OnProgress, StageProgress
+from shelftalk.runtime.progress import OnProgress, StageProgress, fitting_reported_to, no_fitting
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, beside, remove
 
 LANGUAGE_MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
+FITTING = 20
+"""Pieces of a baseline's progress that are its fit; each task is one more."""
 _NOT_HANDED_OVER = Experiment.fields_where(lambda role: set(role.stages or ()) <= {"evaluate"})
 """Settings on which no answers depend, those of a model that is handed the whole run neither."""
 
@@ -67,8 +69,11 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
         if name in LANGUAGE_MODELS:  # these report how many requests they have answered
             workload.plan(_calls(run, name))
         else:
-            pieces = StageProgress(progress, stage, 1 + len(parts.SERVED), "fitting")
-        model = run.model(name)
+            pieces = StageProgress(progress, stage, FITTING + len(parts.SERVED), "fitting")
+        with fitting_reported_to(pieces.part_of(FITTING) if pieces else no_fitting):
+            model = run.model(name)
+        if pieces:
+            pieces.reach(FITTING, "fitted")
         tasks = _answerable(model, run.split)
         for task in tasks:
             if pieces:

@@ -1,0 +1,126 @@
+"""A trained network as a recommender, and the one way in which all of them are fitted.
+
+Legend: R requests, I items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.nn.functional import embedding_bag
+
+from shelftalk.baselines.neural.fitting import Choice, Network, fit_best
+from shelftalk.baselines.neural.settings import FittingSettings
+from shelftalk.baselines.scored_catalogue import ItemScorer, ScoredCatalogue, scored_catalogue
+from shelftalk.baselines.validation import mean_ndcg, validation_sample
+from shelftalk.data.splitting import Split
+from shelftalk.errors import NothingLeft
+from shelftalk.ragged import Ragged
+from shelftalk.records import Request
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedScorer(ItemScorer):
+    """A trained network over the catalogue.
+
+    `user_row`: user id -> the row of a user with training events. `choice`: what was chosen on validation.
+    """
+
+    catalogue: ScoredCatalogue
+    user_row: dict[str, int]
+    network: Network
+    choice: Choice
+    name: str
+
+    def item_scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] float32: the network's scores. Raises UnknownItem for an id outside the catalogue."""
+        return network_scores(self.network, self.catalogue, self.user_row, requests)
+
+    def describe(self) -> dict[str, Any]:
+        """The settings that were chosen on validation, the NDCG@10 that they reached there, and the budget:
+        how many trainings were tried and how many epochs they had."""
+        best = self.choice.best
+        chosen = {name: value[0] for name, value in best.settings if isinstance(value, tuple)}
+        budget = {"fits": len(self.choice.tried), "epochs": sum(fit.trained for fit in self.choice.tried)}
+        return {**chosen, "epoch": best.epoch, "validation ndcg@10": best.ndcg, **budget}
+
+    def selection(self) -> list[str]:
+        """What was chosen on validation and with which budget, as a sentence."""
+        best, tried = self.choice.best, self.choice.tried
+        chosen = [f"{name} {value[0]:g}" for name, value in best.settings if isinstance(value, tuple)]
+        reached = "no validation" if best.ndcg is None else f"validation ndcg@10 {best.ndcg:.4f}"
+        fits = f"{len(tried)} training{'s' if len(tried) > 1 else ''}"
+        budget = f"{fits}, {sum(fit.trained for fit in tried)} epochs in all"
+        return [f"{self.name}: {', '.join([*chosen, f'epoch {best.epoch}'])} ({reached}; {budget})."]
+
+    def chosen_settings(self) -> FittingSettings:
+        """The settings that train as many epochs by the recipe chosen, without a choice and without a look at
+        validation."""
+        best = self.choice.best
+        return best.settings.model_copy(update={"epochs": best.epoch, "patience": 0})
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedSoftmax(TrainedScorer):
+    """One whose scores are logits: their softmax is the probability of each item."""
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, I] float32 that sum to 1 over the catalogue."""
+        return torch.from_numpy(self.item_scores(requests)).softmax(1).numpy()
+
+
+Scorer = TypeVar("Scorer", bound=TrainedScorer)
+
+
+def fit_scorer(
+    kind: type[Scorer],
+    name: str,
+    split: Split,
+    settings: FittingSettings,
+    seed: int,
+    build: Callable[[Any], Network],
+) -> Scorer:
+    """Train the network that `build` makes of one variant of the settings, for each of them, and choose by
+    NDCG@10 on validation. Raises NothingLeft for a training part without events."""
+    if not len(split.training_items):
+        raise NothingLeft(f"{name} has no training events; give more interactions, or another split.scheme.")
+    catalogue = scored_catalogue(split)
+    with_events = np.unique(split.training_users).tolist()
+    user_row = {split.dataset.user_ids[row]: row for row in with_events}
+    requests, truths = validation_sample(split, settings.validation_users, seed, name)
+
+    def ndcg(network: Network) -> float:
+        return mean_ndcg(
+            catalogue,
+            lambda batch: network_scores(network, catalogue, user_row, batch),
+            requests,
+            truths,
+        )
+
+    network, choice = fit_best(build, settings, ndcg)
+    return kind(catalogue, user_row, network, choice, name)
+
+
+def network_scores(
+    network: Network, catalogue: ScoredCatalogue, user_row: dict[str, int], requests: Sequence[Request]
+) -> np.ndarray:
+    """[R, I] float32, some requests at a time."""
+    scores = np.empty((len(requests), len(catalogue.item_ids)), np.float32)
+    start = 0
+    for batch in catalogue.batches(requests):
+        histories = [catalogue.rows(request.history, request.user) for request in batch]
+        users = [user_row.get(request.user, -1) for request in batch]
+        with torch.inference_mode():
+            scores[start : start + len(batch)] = network.item_scores(users, histories).numpy()
+        start += len(batch)
+    return scores
+
+
+def mean_vectors(vectors: torch.Tensor, histories: Ragged) -> torch.Tensor:
+    """[R, H] the mean of the rows of `vectors` [I, H] in each history; 0 for an empty one."""
+    offsets = torch.from_numpy(histories.offsets[:-1])
+    return embedding_bag(torch.from_numpy(histories.values), vectors, offsets, mode="mean")
