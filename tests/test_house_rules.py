@@ -51,7 +51,7 @@ LAYERS = (
     ("evaluation", "decoding", "baselines"),
     ("parts",),
     ("experiment",),
-    ("pipeline/model_folder",),
+    ("pipeline/model_folder", "pipeline/teacher"),
     ("pipeline/run",),
     ("pipeline/fresh_backbone", "report", "pipeline/answer_files"),
     ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),

@@ -33,7 +33,7 @@ from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_sign
 from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.task import TaskSettings
-from shelftalk.training.settings import BY_LOSS, TrainingSettings
+from shelftalk.training.settings import BY_LOSS, TeacherSettings, TrainingSettings
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
@@ -41,6 +41,11 @@ NAME = r"[\w.+-]*[\w+-][\w.+-]*"
 """What a run may be called: letters, digits and . + - _, but not dots alone, which lead to another folder."""
 _ALL_STAGES = ("prepare", "index", "write", "train", "recommend", "evaluate")
 _OF_THE_LANGUAGE_MODEL = Role(stages=(f"recommend.{ALIGNED}",))
+
+
+def _scorers() -> list[str]:
+    """The built-in models that score every item."""
+    return [name for name, model in parts.MODELS.items() if model.scores_items]
 
 
 class EvaluationSettings(Settings):
@@ -78,6 +83,7 @@ class Experiment(Settings):
     """Settings by task, the built-in ones at least; a task of your own by "package.module:Class"."""
     nano: NanoSettings = NanoSettings()
     pretrained: PretrainedSettings = PretrainedSettings()
+    teacher: TeacherSettings = TeacherSettings()
     training: TrainingSettings = TrainingSettings()
     decoding: DecodingSettings = DecodingSettings()
     baselines: Annotated[dict[str, SerializeAsAny[Settings]], Role(stages=("recommend",))] = Field(
@@ -149,12 +155,22 @@ class Experiment(Settings):
             )
         return training
 
+    @field_validator("teacher", mode="after")
+    @classmethod
+    def _known_teacher(cls, teacher: TeacherSettings) -> TeacherSettings:
+        if teacher.model and teacher.model not in _scorers() and ":" not in teacher.model:
+            raise UnknownPart(
+                f'teacher.model names "{teacher.model}", which is no baseline that scores every item; '
+                f"{nearest(teacher.model, _scorers())}"
+            )
+        return teacher
+
     @field_validator("prior", mode="after")
     @classmethod
     def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
         """Of the built-in models it is known here which score items and which rate; a model of the user's own
         is checked when it is built."""
-        score = [name for name, model in parts.MODELS.items() if model.scores_items]
+        score = _scorers()
         rate = [name for name, model in parts.MODELS.items() if not model.section and "rating" in model.tasks]
         for setting, name, fit in (("model", prior.model, score), ("rating_model", prior.rating_model, rate)):
             # the scores of Cornac's models may be below 0

@@ -165,6 +165,21 @@ class Split:
         test = {part: rows for part, rows in self.candidates.items() if part == "test"}
         return replace(self, event_part=event_part, rating_part=rating_part.astype(np.uint8), candidates=test)
 
+    def of_users(self, kept: np.ndarray) -> Split:
+        """The split of the users where `kept` [U] is true: the same catalogue, their events, ratings and
+        candidates alone."""
+        events = kept[self.event_user]
+        candidates: dict[str, np.ndarray] = {
+            part: self.candidates[part][events[self.held_out_events(part)]] for part in PARTS
+        }
+        return replace(
+            self,
+            dataset=self.dataset.filter_events(events),
+            event_part=self.event_part[events],
+            rating_part=self.rating_part[events],
+            candidates=candidates,
+        )
+
     def held_out_events(self, part: Part) -> np.ndarray:
         """[n] event rows that `part` holds out, ascending: the targets of its retrieval and ranking requests,
         in their order."""

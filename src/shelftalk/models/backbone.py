@@ -25,7 +25,7 @@ from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.positions import position_limit
 from shelftalk.models.settings import FAMILIES
-from shelftalk.models.text_encoder import Encoded, TextEncoder
+from shelftalk.models.text_encoder import Encoded, TextEncoder, joined_soft_targets
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
@@ -136,11 +136,13 @@ class Backbone(ABC):
 
     @abstractmethod
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
-        """A training batch: padded tensors with the position of every label."""
+        """A training batch: padded tensors with the position of every label. Where a sample has soft
+        targets, `soft_tokens` and `soft_weights` [L, N] too (see `soft_labels`)."""
 
     @abstractmethod
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """[L] float32 log-probability of each label of the batch, in the order of samples and tokens."""
+        """[L] float32 log-probability of each label of the batch, in the order of samples and tokens; where
+        the batch has soft targets, the mean of their log-probabilities by weight."""
 
     @abstractmethod
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
@@ -188,7 +190,8 @@ class Backbone(ABC):
     # --- loss, precision, files --------------------------------------------------------------------------
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Minus the sum of the label log-probabilities, in nats."""
+        """Minus the sum of the label log-probabilities, in nats; of a batch with soft targets the
+        cross-entropy to them."""
         return -self.label_log_probs(batch).sum()
 
     def precision(self) -> AbstractContextManager[Any]:
@@ -265,10 +268,33 @@ def rounded_up(length: int, step: int) -> int:
     return -(-length // step) * step
 
 
-def picked_log_probs(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """[L] log-probability of each label that is counted; logits and labels may be padded (see
-    padded_labels)."""
-    log_probs: torch.Tensor = LabelScores.apply(  # type: ignore[no-untyped-call]
-        logits, labels.clamp(min=0)
+def soft_labels(
+    samples: Sequence[Encoded], kept: np.ndarray, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The soft targets of a batch: `soft_tokens` [L, 1 + N] int64, each label's own token first, and
+    `soft_weights` [L, 1 + N] float32, which sum to 1. Empty without any soft target.
+
+    `kept`: which of the tokens that bear loss in the samples are labels; `labels` [L] may be padded.
+    """
+    soft = joined_soft_targets(samples)
+    if soft is None:
+        return {}
+    soft = soft.take(kept)
+    missing = (0, 0, 0, len(labels) - len(soft.tokens))
+    tokens, weights = (
+        torch.nn.functional.pad(torch.from_numpy(values), missing) for values in (soft.tokens, soft.weights)
     )
+    own = 1 - weights.sum(1, keepdim=True)
+    return {
+        "soft_tokens": torch.cat([labels[:, None].clamp(min=0), tokens.long()], dim=1),
+        "soft_weights": torch.cat([own, weights], dim=1),
+    }
+
+
+def picked_log_probs(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """[L] log-probability of each label of a batch that is counted, or the mean over its soft targets; logits
+    [L, V] and labels may be padded (see padded_labels)."""
+    labels = batch["labels"]
+    tokens, weights = batch.get("soft_tokens", labels[:, None].clamp(min=0)), batch.get("soft_weights")
+    log_probs: torch.Tensor = LabelScores.apply(logits, tokens, weights)  # type: ignore[no-untyped-call]
     return log_probs[labels != NOT_COUNTED]

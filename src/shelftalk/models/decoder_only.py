@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 
-from shelftalk.models.backbone import NOT_COUNTED, Backbone, padded, padded_labels, picked_log_probs
+from shelftalk.models.backbone import (
+    NOT_COUNTED,
+    Backbone,
+    padded,
+    padded_labels,
+    picked_log_probs,
+    soft_labels,
+)
 from shelftalk.models.last_layer import computed_at
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache
@@ -27,11 +34,13 @@ class DecoderOnly(Backbone):
         step, most = self.padding.length, self.positions
         ids, _ = padded([sample.ids for sample in samples], self.pad, step, most=most)
         loss, _ = padded([sample.bears_loss for sample in samples], 0, step, most=most)
+        bears_loss = loss.flatten().bool()
         for row, sample in enumerate(samples):
             loss[row, list(sample.starts)] = 0  # no token precedes a first one
         positions = loss.flatten().nonzero().squeeze(1)
         label_positions, labels = padded_labels(positions - 1, ids.flatten()[positions], self.padding.labels)
         batch = {"input_ids": ids, "label_positions": label_positions, "labels": labels}
+        batch |= soft_labels(samples, loss.flatten().bool()[bears_loss].numpy(), labels)
         if any(len(sample.starts) > 1 for sample in samples):
             batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
         return batch
@@ -48,7 +57,7 @@ class DecoderOnly(Backbone):
             }
             hidden = self.model.model(**inputs).last_hidden_state  # [B, T, H]
             states = hidden.flatten(0, 1)[positions]  # [L, H]: logits are computed at labels alone
-            return picked_log_probs(self.model.lm_head(states), batch["labels"])
+            return picked_log_probs(self.model.lm_head(states), batch)
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:

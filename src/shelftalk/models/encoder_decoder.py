@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import EncoderDecoderCache
 
-from shelftalk.models.backbone import Backbone, padded, padded_labels, picked_log_probs
+from shelftalk.models.backbone import Backbone, padded, padded_labels, picked_log_probs, soft_labels
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache, select_rows
 
@@ -36,6 +36,7 @@ class EncoderDecoder(Backbone):
             "decoder_input_ids": torch.cat([start, target[:, :-1]], dim=1),
             "label_positions": label_positions,
             "labels": labels,
+            **soft_labels(samples, np.ones(len(positions), bool), labels),
         }
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -44,7 +45,7 @@ class EncoderDecoder(Backbone):
             encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
             hidden = self._decode(encoded, mask, batch["decoder_input_ids"])  # [B, D, H]
             states = hidden.flatten(0, 1)[batch["label_positions"]]  # [L, H]
-            return picked_log_probs(self.logits(states), batch["labels"])
+            return picked_log_probs(self.logits(states), batch)
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:

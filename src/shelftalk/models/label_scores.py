@@ -1,7 +1,10 @@
 """The log-probability of each label from its logits, with little memory for the backward pass.
 
-forward    log p[l] = logits[l, labels[l]] - logsumexp(logits[l])
-backward   d/d logits[l, v] = grad[l] * (1{v = labels[l]} - exp(logits[l, v] - logsumexp(logits[l])))
+A label is one token, or several with weights that sum to 1: then it is their mean log-probability.
+
+forward    log p[l] = sum over n of weights[l, n] * logits[l, tokens[l, n]] - logsumexp(logits[l])
+backward   d/d logits[l, v] = grad[l] * (sum over n of weights[l, n] * 1{v = tokens[l, n]}
+                                         - exp(logits[l, v] - logsumexp(logits[l])))
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ GPU_CHUNK = 1024
 
 
 class LabelScores(torch.autograd.Function):
-    """[L] float32 log-probabilities of `labels` [L] under `logits` [L, V] of any precision.
+    """[L] float32 log-probabilities of `tokens` [L, N], their mean by `weights` [L, N], under `logits` [L, V]
+    of any precision. Without weights N is 1.
 
     What torch's cross-entropy computes, up to rounding. That one keeps an fp32 copy of the logits and
     computes its gradient in another; over a vocabulary of 49,000 they are most of a small model's memory.
@@ -27,27 +31,32 @@ class LabelScores(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        labels = labels[:, None]
+    def forward(
+        ctx: Any, logits: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
         of_label, total = (
-            torch.empty(len(labels), 1, dtype=torch.float32, device=logits.device) for _ in range(2)
+            torch.empty(len(tokens), 1, dtype=torch.float32, device=logits.device) for _ in range(2)
         )
         for rows, scores in _in_full_precision(logits):
-            of_label[rows] = scores.gather(1, labels[rows])
+            of_tokens = scores.gather(1, tokens[rows])
+            of_label[rows] = (
+                of_tokens if weights is None else (of_tokens * weights[rows]).sum(1, keepdim=True)
+            )
             highest = scores.amax(1, keepdim=True)
             total[rows] = scores.sub_(highest).exp_().sum(1, keepdim=True).log_().add_(highest)
-        ctx.save_for_backward(logits, labels, total)
+        ctx.save_for_backward(logits, tokens, weights, total)
         return (of_label - total)[:, 0]
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        logits, labels, total = ctx.saved_tensors
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        logits, tokens, weights, total = ctx.saved_tensors
         of_logits, gradient = torch.empty_like(logits), gradient[:, None]
         for rows, scores in _in_full_precision(logits):
             scores.sub_(total[rows]).exp_().mul_(-gradient[rows])
-            of_logits[rows] = scores.scatter_add_(1, labels[rows], gradient[rows])
-        return of_logits, None
+            of_tokens = gradient[rows] if weights is None else gradient[rows] * weights[rows]
+            of_logits[rows] = scores.scatter_add_(1, tokens[rows], of_tokens)
+        return of_logits, None, None
 
 
 def _in_full_precision(logits: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:

@@ -31,8 +31,22 @@ CACHE_SIZE = 200_000
 
 
 @dataclass(frozen=True, eq=False)
+class SoftTargets:
+    """What may stand in place of each of L tokens: `tokens` [L, N] int32 and `weights` [L, N] float32, none
+    below 0. A row's weights sum to 1 at most; the rest is the token's own."""
+
+    tokens: np.ndarray
+    weights: np.ndarray
+
+    def take(self, rows: np.ndarray) -> SoftTargets:
+        """The rows that a mask [L] or row numbers choose."""
+        return SoftTargets(self.tokens[rows], self.weights[rows])
+
+
+@dataclass(frozen=True, eq=False)
 class Encoded:
-    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool.
+    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool; `soft`, for the tokens that bear
+    loss, where it has soft targets.
 
     Several samples may share one row, which a decoder-only backbone trains as if each stood alone: `starts`
     are the positions of their first tokens, ascending from 0.
@@ -41,6 +55,7 @@ class Encoded:
     ids: np.ndarray
     bears_loss: np.ndarray
     starts: tuple[int, ...] = (0,)
+    soft: SoftTargets | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -49,6 +64,21 @@ class Encoded:
     def prompt_length(self) -> int:
         """Tokens before the first that bears loss."""
         return int(self.bears_loss.argmax()) if self.bears_loss.any() else len(self.ids)
+
+
+def joined_soft_targets(samples: Sequence[Encoded]) -> SoftTargets | None:
+    """The soft targets of all tokens that bear loss, in the order of the samples; None where no sample has
+    any. Rows of a sample without them have no weight."""
+    width = next((sample.soft.tokens.shape[1] for sample in samples if sample.soft), 0)
+    if not width:
+        return None
+    parts = [sample.soft or _no_soft_targets(int(sample.bears_loss.sum()), width) for sample in samples]
+    tokens, weights = ([getattr(part, name) for part in parts] for name in ("tokens", "weights"))
+    return SoftTargets(np.concatenate(tokens), np.concatenate(weights))
+
+
+def _no_soft_targets(number: int, width: int) -> SoftTargets:
+    return SoftTargets(np.zeros((number, width), np.int32), np.zeros((number, width), np.float32))
 
 
 class TextEncoder:

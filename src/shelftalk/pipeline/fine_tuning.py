@@ -12,10 +12,11 @@ from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.pipeline.run import Run
 from shelftalk.runtime.distributed import world
-from shelftalk.tasks.samples import read_samples
+from shelftalk.tasks.samples import Samples, read_samples
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.models.backbone import Backbone
+    from shelftalk.models.text_encoder import Encoded
 
 TRACKING_FOLDER = "tensorboard"
 """In a run's folder: what TensorBoard draws of its training."""
@@ -32,10 +33,8 @@ def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[
     from shelftalk.training.trainer import train
 
     experiment, backbone = run.experiment, new_backbone(run)
-    epochs = Epochs(
-        lambda number: backbone.encode_samples(read_samples(run.folder.epoch(number))),
-        experiment.training.epochs,
-    )
+    encode = encoder(run, backbone)
+    epochs = Epochs(lambda number: encode(read_samples(run.folder.epoch(number))), experiment.training.epochs)
     validation = {
         name: backbone.encode_samples(read_samples(run.folder.samples / f"validation.{name}.parquet"))
         for name in validated(run)
@@ -54,6 +53,21 @@ def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[
     sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
     start = experiment.pretrained.model_dump(mode="json")
     return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
+
+
+def encoder(run: Run, backbone: Backbone) -> Callable[[Samples], list[Encoded]]:
+    """What encodes training samples: the backbone, and with a teacher its soft targets for retrieval."""
+    settings, scores = run.experiment.teacher, run.teacher
+    if scores is None:
+        return backbone.encode_samples
+    from shelftalk.training.distillation import Distillation, TeacherScores
+
+    data, index = run.split.dataset, run.index
+    names = backbone.encode_names([index.segments(item) for item in data.item_ids])
+    users = {user: number for number, user in enumerate(data.user_ids)}
+    teacher = TeacherScores(users, data.row_of, **scores)
+    distillation = Distillation(teacher, names, "retrieval", settings.weight, settings.temperature)
+    return lambda samples: distillation.add(samples, backbone.encode_samples(samples))
 
 
 def validated(run: Run) -> list[str]:

@@ -14,6 +14,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shelftalk import parts
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
@@ -28,6 +30,7 @@ from shelftalk.pipeline.model_folder import (
     read_model_facts,
     redo_training,
 )
+from shelftalk.pipeline.teacher import TEACHER_FILE, columns_of, read_teacher, teacher_table
 from shelftalk.recommender import REFIT, Repeatable, base_name, is_refit
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.run_folder import RunFolder
@@ -157,6 +160,17 @@ class Run:
                 f'"{name}{REFIT}" out.'
             )
         return chosen
+
+    @cached_property
+    def teacher(self) -> dict[str, np.ndarray] | None:
+        """What the teacher expects after each training history, as columns (see teacher.read_teacher): from
+        the file that was written with the samples, or asked now; None without a teacher."""
+        if not self.experiment.teacher.model:
+            return None
+        path = self.folder.samples / TEACHER_FILE
+        if path.exists():
+            return read_teacher(path)
+        return columns_of(teacher_table(self.split, self.experiment, lambda fold: None))
 
     @property
     def metrics(self) -> dict[str, Any]:

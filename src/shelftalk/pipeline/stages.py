@@ -31,6 +31,7 @@ from shelftalk.pipeline.model_folder import save_recommender
 from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
 from shelftalk.pipeline.recommend_stage import recommend_with
 from shelftalk.pipeline.run import Run
+from shelftalk.pipeline.teacher import TEACHER_FILE, inputs_of_teacher, teacher_table, write_teacher
 from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
@@ -246,6 +247,7 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         },
         "nouns": asdict(experiment.data.nouns),
         **experiment.training.read_by("write"),
+        **({"teacher": inputs_of_teacher(experiment)} if experiment.teacher.model else {}),
         "seed": experiment.seed,
     }
 
@@ -261,15 +263,23 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         counts: dict[str, int] = {}
         with beside(folder.samples) as part:
             part.mkdir()
-            for epoch in range(experiment.training.epochs):
-                progress("write", epoch, experiment.training.epochs, "epochs")
+            epochs = experiment.training.epochs
+            total = epochs + (experiment.teacher.folds if experiment.teacher.model else 0)
+            for epoch in range(epochs):
+                progress("write", epoch, total, "epochs")
                 written = write_epoch(trained, epoch, experiment.seed, part / folder.epoch(epoch).name)
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
                 if meta_model is not None and meta_model.positions is not None:
                     check_lengths(read_samples(part / folder.epoch(epoch).name), meta_model, experiment)
             for name, task in run.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
-        progress("write", experiment.training.epochs, experiment.training.epochs, FINISHED)
+            if experiment.teacher.model:
+                asking = f"asking {experiment.teacher.model}"
+                table = teacher_table(
+                    run.split, experiment, lambda fold: progress("write", epochs + fold, total, asking)
+                )
+                write_teacher(table, part / TEACHER_FILE)
+        progress("write", total, total, FINISHED)
         empty = [task.name for task in trained if task.name not in counts]
         sentences = [f"{name} is switched on but has no sample." for name in empty]
         templates = {
@@ -287,6 +297,7 @@ def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "nano": experiment.nano.read_by("train"),
         "pretrained": experiment.pretrained.read_by("train"),
         "training": experiment.training.read_by("train"),
+        **({"teacher": experiment.teacher.read_by("train")} if experiment.teacher.model else {}),
         **other_inputs_of_training(experiment),
         "seed": experiment.seed,
     }

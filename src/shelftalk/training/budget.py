@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from shelftalk.errors import SettingsError
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
-    from shelftalk.models.backbone import Backbone
     from shelftalk.models.text_encoder import Encoded
     from shelftalk.tasks.samples import Samples
 
@@ -76,7 +75,7 @@ def first_tokens(epoch: Callable[[int], Epoch], budget: int) -> Budgeted:
     return Budgeted(epochs, by_task, epochs_seen)
 
 
-def encoded_epoch(samples: Samples, backbone: Backbone) -> Epoch:
+def encoded_epoch(samples: Samples, encode: Callable[[Samples], list[Encoded]]) -> Epoch:
     """The samples in their order, encoded lazily, some at a time."""
     batches = (samples[start : start + ENCODED_AT_ONCE] for start in range(0, len(samples), ENCODED_AT_ONCE))
-    return Epoch(samples.tasks(), itertools.chain.from_iterable(map(backbone.encode_samples, batches)))
+    return Epoch(samples.tasks(), itertools.chain.from_iterable(map(encode, batches)))

@@ -16,7 +16,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from shelftalk.models.text_encoder import Encoded
+from shelftalk.models.text_encoder import Encoded, joined_soft_targets
 
 NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0."
 
@@ -47,5 +47,8 @@ def side_by_side(samples: Sequence[Encoded]) -> Encoded:
         return samples[0]
     starts = tuple(accumulate((len(sample) for sample in samples[:-1]), initial=0))
     loss = np.concatenate([sample.bears_loss for sample in samples])
-    loss[list(starts)] = False
-    return Encoded(np.concatenate([sample.ids for sample in samples]), loss, starts)
+    kept = loss.copy()
+    kept[list(starts)] = False
+    soft = joined_soft_targets(samples)
+    ids = np.concatenate([sample.ids for sample in samples])
+    return Encoded(ids, kept, starts, soft.take(kept[loss]) if soft else None)

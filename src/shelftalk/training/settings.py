@@ -18,6 +18,23 @@ BY_LOSS = "loss"
 _BUDGETED = Role(tunable=False, why="tuning.tokens replaces it", budgeted=True)
 
 
+class TeacherSettings(Settings):
+    """A baseline that is asked what it expects after every training history; the language model is trained on
+    that beside the item taken (knowledge distillation)."""
+
+    role = Role(stages=("write",), tunable=True)
+    model: str = ""
+    """A baseline that scores every item, such as "item_knn"; "": no teacher."""
+    weight: Annotated[float, Role(stages=("train",))] = Field(0.4, gt=0, lt=1)
+    """Share of the target of each next-item token that is the teacher's; the item taken has the rest."""
+    temperature: Annotated[float, Role(stages=("train",))] = Field(1.0, gt=0)
+    """The teacher's scores count to the power of 1 over this: above 1 its items become more alike."""
+    items: int = Field(50, ge=1)
+    """The teacher's best items that are kept for each training event."""
+    folds: int = Field(5, ge=2)
+    """Parts of the users; each is taught by a teacher that was fitted without it."""
+
+
 class TrainingSettings(Settings):
     """Fine-tuning over the mixture."""
 

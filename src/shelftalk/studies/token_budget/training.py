@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from shelftalk.pipeline import stages
+from shelftalk.pipeline.fine_tuning import encoder
 from shelftalk.pipeline.run import Run
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.tasks.task import Task
@@ -45,9 +46,10 @@ def samples_for(run: Run, backbone: Backbone, budget: int) -> Budgeted:
     from shelftalk.training.budget import Epoch, encoded_epoch, first_tokens
 
     tasks, seed = list(trained_tasks(run).values()), run.experiment.seed
+    encode = encoder(run, backbone)
 
     def epoch(number: int) -> Epoch:
-        return encoded_epoch(epoch_samples(tasks, number, seed), backbone) if tasks else Epoch((), ())
+        return encoded_epoch(epoch_samples(tasks, number, seed), encode) if tasks else Epoch((), ())
 
     return first_tokens(epoch, budget)
 
