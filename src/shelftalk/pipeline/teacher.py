@@ -46,8 +46,7 @@ def teacher_table(split: Split, experiment: Experiment, on_fold: OnFold) -> pa.T
         raise SettingsError(
             f'teacher.model = "{settings.model}" cannot teach: it lacks scores(requests), or '
             "chosen_settings(), by which it is fitted again without the users that it teaches; name another "
-            "baseline, such as "
-            '"item_knn".'
+            'baseline, such as "item_knn".'
         )
     chosen = model.chosen_settings()
     events = np.flatnonzero(split.event_part == TRAIN)
