@@ -15,8 +15,8 @@ from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.app.console import Progress
+from shelftalk.evaluation.over_seeds import gap
 from shelftalk.studies.ablation.grid import Grid, load_grid
-from shelftalk.studies.ablation.intervals import gap
 from shelftalk.studies.ablation.result import COMPARED, Ablation, VariantGap
 from shelftalk.studies.ablation.study import ablate, run_of
 from shelftalk.studies.token_budget.run import read_tables

@@ -11,7 +11,8 @@ ShelftalkError                 anything a user can correct; exit code 2
 │  ├─ UnknownLabel             a category or brand of a filter that no item has
 │  ├─ DuplicateItem            one item id on two catalogue rows
 │  ├─ TooFewEvents             a user whom leave-one-out cannot split
-│  └─ NothingLeft              the k-core filter removed everything
+│  ├─ NothingLeft              the k-core filter removed everything
+│  └─ BadScores                a score file that does not answer the requests of the run
 ├─ SettingsError               the experiment file or the command line
 │  ├─ UnknownSetting
 │  └─ UnknownPart              a task, index, model ... of an unknown name
@@ -80,6 +81,10 @@ class TooFewEvents(DataError):
 
 class NothingLeft(DataError):
     """The k-core filter removed everything."""
+
+
+class BadScores(DataError):
+    """A score file of another system does not answer the requests of the run."""
 
 
 class SettingsError(ShelftalkError):

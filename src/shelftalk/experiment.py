@@ -26,6 +26,7 @@ from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
 from shelftalk.errors import ChangedFile, MissingFile, SettingsError, UnknownPart, UnknownSetting, nearest
 from shelftalk.evaluation.metrics import metric_names
+from shelftalk.evaluation.multiple_testing import Correction
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FAMILIES, FP16_ON_T5, NanoSettings, PretrainedSettings
 from shelftalk.recommender import ALIGNED, base_name, is_refit
@@ -54,6 +55,9 @@ class EvaluationSettings(Settings):
     role = Role(stages=("evaluate",))
     resamples: int = Field(2000, ge=100)
     """Bootstrap resamples of users for each 95 % interval."""
+    correction: Correction = "holm"
+    """How the p-values of paired differences are adjusted for their number, in one metric of a task: "holm"
+    bounds the chance of any false claim, "benjamini_hochberg" the expected share of false ones."""
     shown_users: Annotated[int, Role(stages=())] = Field(20, ge=0)
     """Users shown in the report, drawn by seed."""
     held_out_templates: Annotated[bool, _OF_THE_LANGUAGE_MODEL] = True

@@ -81,6 +81,15 @@ def test_a_list_may_be_short_where_no_more_is_left():
     assert evaluate_retrieval([answer], [request], ["i26"], CATALOGUE)["rank"].to_list() == [2.0]
 
 
+def test_a_list_of_another_system_may_be_short_and_never_longer_than_asked():
+    short = replace(ANSWER, items=ANSWER.items[:3], scores=ANSWER.scores[:3])
+    ranks = evaluate_retrieval([short, short], [REQUEST] * 2, ["i4", "i9"], CATALOGUE, full=False)["rank"]
+    assert ranks.to_list() == [3.0, None]
+    longer = replace(ANSWER, items=(*ANSWER.items, "i25"), scores=(*ANSWER.scores, 0))
+    with pytest.raises(InvalidAnswer, match="holds 21 items and not 20"):
+        evaluate_retrieval([longer], [REQUEST], ["i4"], CATALOGUE, full=False)
+
+
 def test_lists_too_short_for_the_metrics_are_refused():
     with pytest.raises(ValueError, match="lists of 20, not of 10"):
         evaluate_retrieval([ANSWER], [REQUEST], ["i4"], CATALOGUE, k=10)

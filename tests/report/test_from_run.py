@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from shelftalk.evaluation.beyond_accuracy import LIST_METRICS
+from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import load_experiment
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.run import Run
 from shelftalk.report.content import Difference, ReportContent
-from shelftalk.report.from_run import _oriented, content_of, line_of
+from shelftalk.report.from_run import _differences, _oriented, content_of, line_of
 from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
 from shelftalk.runtime.run_folder import RunFolder
@@ -57,17 +60,54 @@ def test_every_figure_is_the_one_in_metrics_json(content: ReportContent, run: Ru
     for task in content.tasks:
         for row in task.rows:
             of_model = metrics[task.task][row.model]
-            assert dict(row.metrics) == {name: value for name, value in of_model.items() if name != "ndcg@1"}
+            shown = [name for name in metric_names(task.task) if name != "ndcg@1"]
+            assert dict(row.metrics) == {name: of_model[name] for name in shown}
             assert all(
                 [*ends] == metrics[task.task][f"{row.model}.ci"][name] for name, ends in row.intervals.items()
             )
-            assert row.baseline
+            assert row.baseline and not row.imported
+        for row in task.of_lists:
+            assert dict(row.metrics) == {name: metrics[task.task][row.model][name] for name in LIST_METRICS}
+        assert len(task.of_lists) == (2 if task.task == "retrieval" else 0)
         assert task.main_metric in task.plotted and set(task.plotted) <= set(task.rows[0].metrics)
 
 
 def test_models_are_in_the_order_in_which_they_were_named(content: ReportContent) -> None:
     shown = [[row.model for row in task.rows] for task in content.tasks]
     assert shown == [["popularity", "item_knn"], ["popularity", "item_knn"], ["bias"]]
+
+
+def test_differences_have_their_adjusted_p_and_the_smallest_effect(content: ReportContent, run: Run) -> None:
+    table = pl.read_parquet(run.folder.evaluation("differences")).filter(task="retrieval")
+    for row in content.tasks[0].differences:
+        (saved,) = table.filter(first=row.first, second=row.second, metric=row.metric).rows(named=True)
+        assert (row.p_adjusted, row.smallest_effect) == (saved["p_adjusted"], saved["smallest_effect"])
+    assert content.correction == "Holm"
+
+
+def test_tables_of_an_earlier_version_without_adjusted_p_are_shown(run: Run, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    shutil.copytree(run.folder.path, folder.path)
+    path = folder.evaluation("differences")
+    pl.read_parquet(path).drop("p_adjusted", "smallest_effect").write_parquet(path)
+    rows = _differences(folder, "retrieval")
+    assert rows and all(row.p_adjusted is row.smallest_effect is None for row in rows)
+
+
+def test_costs_are_those_of_the_manifests_for_a_thousand_requests(content: ReportContent, run: Run) -> None:
+    assert json.loads(run.folder.costs.read_text()) == run.costs
+    assert [row.model for row in content.costs] == ["popularity", "item_knn", "bias"]
+    for row in content.costs:
+        facts = run.folder.needed(f"recommend.{row.model}").facts["costs"]
+        asked = facts["requests"]
+        assert dict(row.seconds_per_1000) == {
+            task: pytest.approx(1000 * seconds / asked[task], abs=1e-4)
+            for task, seconds in facts["answer_seconds"].items()
+        }
+        assert row.training_seconds is None and 50 < row.peak_memory_mb < 50_000
+    assert content.costs[0].seconds_per_1000.keys() == {"retrieval", "ranking"}
+    assert content.costs[2].seconds_per_1000.keys() == {"rating"}
+    assert run.folder.needed("recommend.popularity").facts["costs"]["requests"]["retrieval"] == 25
 
 
 def test_a_figure_is_a_mean_over_as_many_as_it_says(content: ReportContent, run: Run) -> None:

@@ -2,14 +2,16 @@ from dataclasses import replace
 
 import pytest
 
-from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
+from shelftalk.report.content import CostRow, Difference, ModelRow, ReportContent, TaskResults
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
-from shelftalk.report.summary import summary, verdict
+from shelftalk.report.summary import leader, leader_sentences, summary, verdict
 from shelftalk.report.tables import (
     SLICES,
-    best_figure,
     caveats,
+    cost_table,
+    list_sentences,
+    list_table,
     result_table,
     slice_groups,
     slice_table,
@@ -76,22 +78,95 @@ def test_a_difference_whose_models_have_no_figures_is_described_without_figures(
     assert sentence == "Ranking: a beats b."
 
 
-def test_the_best_value_is_the_highest_or_of_errors_the_lowest() -> None:
-    first, second = ModelRow("a", {"ndcg@10": 0.4, "rmse": 0.9}), ModelRow("b", {"ndcg@10": 0.3, "rmse": 0.8})
-    rows = (first, second, ModelRow("c", {"rmse": NAN}))
-    marked = [[cell.best for cell in row[1:]] for row in result_table(task_with(*rows)).rows]
-    assert marked == [[True, False], [False, True], [False, False]]
+def compared(first: str, second: str, value: float, p: float | None, metric: str = "ndcg@10") -> Difference:
+    """A difference whose interval is clear of zero."""
+    return Difference(first, second, metric, value, value - 0.001, value + 0.001, 0.001, p)
 
 
-def test_models_equal_in_print_are_equally_best_and_a_single_model_is_not() -> None:
-    rows = (ModelRow("a", {"mrr": 0.12341}), ModelRow("b", {"mrr": 0.12339}), ModelRow("c", {"mrr": 0.1}))
-    assert [row[1].best for row in result_table(task_with(*rows)).rows] == [True, True, False]
-    assert best_figure(task_with(rows[0]), "mrr") == ""
+THREE = tuple(ModelRow(name, {"ndcg@10": value}) for name, value in (("a", 0.4), ("b", 0.3), ("c", 0.2)))
+B_OVER_C = compared("b", "c", 0.1, 0.01)
+
+
+def marked(task: TaskResults) -> list[bool]:
+    return [row[1].best for row in result_table(task).rows]
+
+
+def test_a_figure_is_marked_where_its_model_is_ahead_of_every_other_one() -> None:
+    differences = (compared("a", "b", 0.1, 0.02), compared("c", "a", -0.2, 0.02), B_OVER_C)
+    task = task_with(*THREE, differences=differences)
+    assert leader(task, "ndcg@10") == "a" and marked(task) == [True, False, False]
+    assert leader_sentences(task) == [
+        "NDCG@10: a is ahead of every other model, each with an adjusted p below .05."
+    ]
+
+
+def test_of_errors_the_lowest_is_ahead() -> None:
+    rows = (ModelRow("a", {"rmse": 0.8}), ModelRow("b", {"rmse": 0.9}))
+    task = task_with(*rows, differences=(compared("a", "b", -0.1, 0.01, "rmse"),), metric="rmse")
+    assert marked(task) == [True, False]
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3])
+def test_the_best_figure_is_not_marked_while_one_adjusted_p_is_not_below_the_level(p: float) -> None:
+    differences = (compared("a", "b", 0.1, p), compared("a", "c", 0.2, 0.01), B_OVER_C)
+    task = task_with(*THREE, differences=differences)
+    assert verdict(differences[0], task) == "level" and marked(task) == [False] * 3
+    assert leader_sentences(task) == [
+        "NDCG@10: no model is ahead of every other one; a has the best figure and is not distinguishable "
+        "from b."
+    ]
+
+
+def test_a_metric_without_tests_marks_nothing_and_claims_nothing() -> None:
+    assert marked(task_with(*THREE)) == [False] * 3 and leader_sentences(task_with(*THREE)) == []
+    unadjusted = task_with(*THREE, differences=tuple(replace(B_OVER_C, first="a", second=s) for s in "bc"))
+    without = replace(
+        unadjusted, differences=tuple(replace(row, p_adjusted=None) for row in unadjusted.differences)
+    )
+    assert marked(unadjusted) == [True, False, False]
+    assert marked(without) == [False] * 3 and leader_sentences(without) == []
+    assert verdict(without.differences[0], without) == "ahead"  # of a folder of an earlier version
+    assert marked(task_with(THREE[0])) == [False]
 
 
 def test_a_refitted_model_is_compared_with_no_other() -> None:
-    rows = (ModelRow("a", {"mrr": 0.2}), ModelRow("b", {"mrr": 0.1}), ModelRow("a@refit", {"mrr": 0.3}))
-    assert [row[1].best for row in result_table(task_with(*rows)).rows] == [True, False, False]
+    rows = (*THREE[:2], ModelRow("a@refit", {"ndcg@10": 0.9}))
+    assert marked(task_with(*rows, differences=(compared("a", "b", 0.1, 0.01),))) == [True, False, False]
+
+
+def test_lists_are_described_with_a_sentence_for_each_figure_and_none_is_marked() -> None:
+    lists = (
+        ModelRow("a", {"coverage@10": 0.5, "popularity_lift@10": -0.2}, {"popularity_lift@10": (-0.3, -0.1)}),
+    )
+    task = replace(task_with(*THREE), of_lists=lists)
+    table = list_table(task)
+    assert table.columns == ("model", "Coverage@10", "Popularity lift@10")
+    assert [(cell.text, cell.note, cell.best) for cell in table.rows[0][1:]] == [
+        (".5000", "", False),
+        ("−.2000", "[−.3000, −.1000]", False),
+    ]
+    assert [sentence.split(":")[0] for sentence in list_sentences(task)] == list(table.columns[1:])
+
+
+def test_costs_of_a_task_that_a_model_does_not_answer_are_dashes() -> None:
+    rows = (
+        CostRow("a", 7.7697, 374.0, {"retrieval": 0.64, "ranking": 12.3}, 474.3),
+        CostRow("b", 0.0331, None, {"rating": 0.0256}, None),
+    )
+    table = cost_table(rows)
+    assert table.columns[3:6] == ("1,000 × retrieval", "1,000 × ranking", "1,000 × rating")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["a", "7.77 s", "6 min 14 s", "0.64 s", "12 s", "–", "474 MB"],
+        ["b", "0.0331 s", "–", "–", "–", "0.0256 s", "–"],
+    ]
+
+
+def test_the_number_of_comparisons_and_what_could_have_been_shown_are_caveats() -> None:
+    task = task_with(*THREE, differences=(replace(B_OVER_C, smallest_effect=0.02),))
+    sentences = caveats(replace(content_of(task), correction="Holm"))
+    assert "1 differences are shown" in sentences[0] and "(Holm)" in sentences[0]
+    assert "80 of 100" in sentences[1]
+    assert len(caveats(content_of(task_with(*THREE, differences=(B_OVER_C,))))) == 1
 
 
 def test_page_and_text_say_what_is_counted_in_slices(content: ReportContent) -> None:

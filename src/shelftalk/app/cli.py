@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -100,10 +100,67 @@ for _name, _summary in {
     "write": "Write the training samples.",
     "train": "Train the language model; continues an interrupted training.",
     "recommend": "Let every model answer the test part.",
-    "evaluate": "Measure the answers.",
-    "report": "Write the report.",
 }.items():
     _stage_command(_name, _summary)
+
+
+@app.command()
+def evaluate(
+    experiment: Annotated[
+        Path | None,
+        typer.Argument(
+            help="A run folder, or an experiment file (TOML); the bundled MovieLens experiment without one."
+        ),
+    ] = None,
+    out: Out = None,
+    seed: Seed = None,
+    models: Models = None,
+    data: Data = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    scores: Annotated[
+        Path | None,
+        _path_option(
+            "--scores",
+            "Results of another system, to be measured like a model: user, item, score as Parquet, CSV, TSV "
+            "or JSON lines, or a TREC run (.trec, .run, .txt).",
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option("--name", help="What they are called, with --scores.")] = None,
+    task: Annotated[
+        str, typer.Option("--task", help="What they answer, with --scores: retrieval, ranking or rating.")
+    ] = "retrieval",
+    drop_seen: Annotated[
+        bool,
+        typer.Option("--drop-seen", help="Leave out rows of items in the user's history, with --scores."),
+    ] = False,
+    remove_scores: Annotated[
+        str | None, typer.Option("--remove-scores", help="Take the results of this name out of the run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure the answers; with --scores those of another system too, which stay in the run and
+    its report."""
+    given = (out, seed, models, data, interactions, items)
+    if (scores is None) != (name is None):
+        raise typer.BadParameter("--scores FILE and --name NAME belong together; give both, or neither.")
+    if scores is None and remove_scores is None and not (experiment and experiment.is_dir()):
+        _do("evaluate", experiment, *given, as_json)
+        return
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_summary
+        from shelftalk.app.scoring import change_scores
+
+        run = _run_folder(experiment, given)
+        with Progress() as progress:
+            records = change_scores(run, scores, name, task, drop_seen, remove_scores, progress)
+        print_summary(run, records, as_json)
+
+    _guarded(work)
+
+
+_stage_command("report", "Write the report.")
 
 
 @show_app.command("sample")
@@ -445,6 +502,24 @@ def _do(
             print_summary(folder, records, as_json)
 
     _guarded(work, alone=False)
+
+
+def _run_folder(path: Path | None, given: Sequence[Any]) -> Any:
+    """The run folder that is named in place of an experiment. Raises MissingFile or SettingsError."""
+    from shelftalk.errors import MissingFile, SettingsError
+    from shelftalk.runtime.run_folder import RunFolder
+
+    if path is None or not path.is_dir():
+        raise MissingFile(
+            f'"{path or ""}" is no run folder, and scores are evaluated in one; name it first: '
+            "shelftalk evaluate RUN."
+        )
+    if any(option is not None for option in given):
+        raise SettingsError(
+            f'the run "{path}" has an experiment of its own; leave --out, --seed, --models, --data, '
+            "--interactions and --items out."
+        )
+    return RunFolder(path)
 
 
 def _experiment(

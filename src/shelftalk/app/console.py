@@ -24,6 +24,7 @@ from rich.text import Text
 
 from shelftalk import __version__
 from shelftalk.indexing.item_index import LEAK
+from shelftalk.pipeline.imported_answers import sentences_on_imported
 from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
@@ -150,7 +151,8 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     print_notes(notes)
     for record in records:
         warning = [f"Warning: {record.facts['warning']}"] if "warning" in record.facts else []
-        for sentence in [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]:
+        sentences = [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]
+        for sentence in [*sentences, *sentences_on_imported(record)]:
             console.print(sentence, soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
 

@@ -39,6 +39,11 @@ def reciprocal_rank(ranks: np.ndarray, k: int) -> np.ndarray:
     return np.where(ranks <= k, 1.0 / ranks, 0.0)
 
 
+def precision(ranks: np.ndarray, k: int) -> np.ndarray:
+    """Precision@k = Recall@k / k: the one relevant item among k. [n] -> [n]"""
+    return recall(ranks, k) / k
+
+
 def rmse(squared_errors: np.ndarray) -> float:
     """RMSE = sqrt(mean (estimate - truth)^2), from [n] squared errors, on the rating scale."""
     return float(np.sqrt(np.mean(squared_errors)))
@@ -60,6 +65,22 @@ RANKING_METRICS: dict[str, RankMetric] = {
     **{f"ndcg@{k}": partial(ndcg, k=k) for k in (1, 5, 10)},
 }
 RANK_METRICS: dict[str, dict[str, RankMetric]] = {"retrieval": RETRIEVAL_METRICS, "ranking": RANKING_METRICS}
+FURTHER_METRICS: dict[str, dict[str, RankMetric]] = {
+    "retrieval": {
+        **{f"precision@{k}": partial(precision, k=k) for k in (5, 10, 20)},
+        **{f"mrr@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
+        **{f"map@{k}": partial(reciprocal_rank, k=k) for k in (5, 10, 20)},
+    },
+    "ranking": {
+        **{f"precision@{k}": partial(precision, k=k) for k in (5, 10)},
+        **{f"mrr@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
+        **{f"map@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
+    },
+}
+"""What others report under these names, computed from the same ranks and written into metrics.json beside the
+metrics above. Every request has exactly one relevant item, also where a user has several requests; so
+Precision@k is Recall@k / k, average precision is the reciprocal rank and MAP@k is MRR@k, and at k = 1 all of
+them are Recall@1."""
 RATING_METRICS: dict[str, Callable[[np.ndarray], float]] = {"rmse": rmse, "mae": mae}
 RATING_COLUMNS = {"rmse": "squared_error", "mae": "absolute_error"}
 """The column of the per-rating table that each rating metric reads."""
@@ -68,3 +89,8 @@ RATING_COLUMNS = {"rmse": "squared_error", "mae": "absolute_error"}
 def metric_names(task: TaskName) -> list[str]:
     """The metrics of a task, in the order of its tables."""
     return list(RATING_METRICS if task == "rating" else RANK_METRICS[task])
+
+
+def further_names(task: TaskName) -> list[str]:
+    """The metrics of a task that metrics.json has beside those of the tables."""
+    return list(FURTHER_METRICS.get(task, ()))

@@ -15,7 +15,7 @@ Legend: U users, M metrics, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,13 +52,22 @@ def bootstrap_intervals(
     return intervals_side_by_side({"": frame}, metric_names(task), resamples, seed)[""]
 
 
+Ratios = Mapping[str, tuple[np.ndarray, np.ndarray]]
+"""Metric -> [U] numerators and [U] denominators, users in the order of their ids: sums whose ratio it is."""
+
+
 def intervals_side_by_side(
-    frames: Mapping[str, pl.DataFrame], names: list[str], resamples: int = 2000, seed: int = 0
+    frames: Mapping[str, pl.DataFrame],
+    names: list[str],
+    resamples: int = 2000,
+    seed: int = 0,
+    ratios: Mapping[str, Ratios] | None = None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Model -> metric -> interval as `bootstrap_intervals` gives it; users are drawn once for all models,
     which saves their time.
 
-    Raises ValueError for empty frames, and unless all hold the same rows.
+    `ratios`: by model, further metrics, which are not columns of the frames. Raises ValueError for empty
+    frames, and unless all hold the same rows.
     """
     first, *others = frames.values()
     for other in others:
@@ -66,15 +75,25 @@ def intervals_side_by_side(
     summed = [sums_per_user(frame, names) for frame in frames.values()]
     sums, counts = np.hstack([sums for sums, _ in summed]), summed[0][1]  # [U, models * M], [U]
     columns = [(model, name) for model in frames for name in names]
+    ratio_columns = [(model, name) for model, of_model in (ratios or {}).items() for name in of_model]
+    pairs = [(ratios or {})[model][name] for model, name in ratio_columns]
+    further = np.stack([ends for pair in pairs for ends in pair], axis=1) if pairs else sums[:, :0]
     weights = bootstrap_weights(len(counts), resamples, seeds.generator(seed, "bootstrap"))
-    values = np.concatenate(
-        [metrics_of_sums(w @ sums, w @ counts, [name for _, name in columns]) for w in weights]
-    )  # [B, models * M]
+    # products apart: further columns must not change how those of the others are rounded
+    summed_up, rows, summed_further = _resampled([sums, counts, further], weights)
+    values = metrics_of_sums(summed_up, rows, [name for _, name in columns])  # [B, models * M]
+    values = np.hstack([values, summed_further[:, ::2] / summed_further[:, 1::2]])
     low, high = np.percentile(values, [2.5, 97.5], axis=0)
     intervals: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in frames}
-    for position, (model, name) in enumerate(columns):
+    for position, (model, name) in enumerate([*columns, *ratio_columns]):
         intervals[model][name] = (float(low[position]), float(high[position]))
     return intervals
+
+
+def _resampled(blocks: Sequence[np.ndarray], weights: Iterator[np.ndarray]) -> list[np.ndarray]:
+    """For each block [U, ...] its sums over the drawn users [B, ...]."""
+    products = [[w @ block for block in blocks] for w in weights]
+    return [np.concatenate(of_block) for of_block in zip(*products, strict=True)]
 
 
 def paired_difference(

@@ -6,6 +6,7 @@ estimate (rating). Of a user with several requests, as by leave-last-n, the rows
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import polars as pl
@@ -28,10 +29,15 @@ RANKING_SCHEMA: dict[str, Any] = {
 NUMBER = "number among the user's requests"
 
 
-def write_answers(folder: RunFolder, model: Any, name: str, task: TaskName, split: Split) -> None:
-    """Let the model answer the requests of the test part, and write its answers in the split's order."""
+def write_answers(
+    folder: RunFolder, model: Any, name: str, task: TaskName, split: Split
+) -> tuple[int, float]:
+    """Let the model answer the requests of the test part, and write its answers in the split's order. Returns
+    how many there were, and the seconds that it took to answer them."""
     requests, _ = requests_of(split, task, "test")
+    start = time.perf_counter()
     answers = answer(model, task, requests, LIST_LENGTH)
+    seconds = time.perf_counter() - start
     if task == "rating":
         items = [request.item for request in requests]
         frame = pl.DataFrame({"user": [r.user for r in requests], "item": items, "estimate": answers})
@@ -39,15 +45,16 @@ def write_answers(folder: RunFolder, model: Any, name: str, task: TaskName, spli
         frame = _ranking_frame(answers)
     with beside(folder.ranking(task, name)) as part:
         frame.write_parquet(part)
+    return len(requests), seconds
 
 
 def read_answers(folder: RunFolder, task: TaskName, experiment: Experiment, split: Split) -> dict[str, Any]:
     """Model -> its answers to `task` in the split's order,
-    for the models that gave any: rankings, or estimates.
+    for the models that gave any, those imported from score files last: rankings, or estimates.
 
     Raises StageMissing, and ChangedFile where a file does not answer the requests of this split."""
     answers: dict[str, Any] = {}
-    for name in experiment.models:
+    for name in (*experiment.models, *folder.imported_models()):
         stage = f"recommend.{name}"
         if task not in folder.needed(stage).facts["tasks"]:
             continue

@@ -7,6 +7,7 @@ that progress has one total.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -31,6 +32,7 @@ from shelftalk.recommender import (
     tasks_of,
 )
 from shelftalk.runtime.distributed import world
+from shelftalk.runtime.machine import memory_sampled
 from shelftalk.runtime.own_source import left_out
 from shelftalk.runtime.progress import OnProgress, StageProgress, fitting_reported_to, no_fitting
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, beside, remove
@@ -70,15 +72,9 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
             workload.plan(_calls(run, name))
         else:
             pieces = StageProgress(progress, stage, FITTING + len(parts.SERVED), "fitting")
-        with fitting_reported_to(pieces.part_of(FITTING) if pieces else no_fitting):
-            model = run.model(name)
-        if pieces:
-            pieces.reach(FITTING, "fitted")
+        costs = _answer(run, name, pieces)
+        model = run.model(name)
         tasks = _answerable(model, run.split)
-        for task in tasks:
-            if pieces:
-                pieces(f"answering {task}")
-            write_answers(folder, model, name, task, run.split)
         if name == ALIGNED:
             _measure_held_out_templates(run)
             _measure_search_error(run)
@@ -89,11 +85,37 @@ def recommend_with(folder: RunFolder, experiment: Experiment, name: str, progres
             "tasks": tasks,
             "chosen": selections(run, name),
             **_chosen_settings(model, name),
+            "costs": costs,
             **({"weights": weights} if weights else {}),
             **left_out(inputs["own sources"]),
         }
 
     return folder.do(stage, inputs, work, outputs, together=needs_training)
+
+
+def _answer(run: Run, name: str, pieces: StageProgress | None) -> dict[str, Any]:
+    """Fit or open the model and write its answers. Returns what that took: the seconds to fit (or, of the
+    language model, to open) and to answer each task, the requests of each, and the highest memory in MB."""
+    seconds: dict[str, float] = {}
+    requests: dict[str, int] = {}
+    run.split  # noqa: B018 - read before the clock starts
+    with memory_sampled() as peak:
+        start = time.perf_counter()
+        with fitting_reported_to(pieces.part_of(FITTING) if pieces else no_fitting):
+            model = run.model(name)
+        fitted = time.perf_counter() - start
+        if pieces:
+            pieces.reach(FITTING, "fitted")
+        for task in _answerable(model, run.split):
+            if pieces:
+                pieces(f"answering {task}")
+            requests[task], seconds[task] = write_answers(run.folder, model, name, task, run.split)
+    return {
+        "fit_seconds": fitted,
+        "answer_seconds": seconds,
+        "requests": requests,
+        "peak_memory_mb": round(1000 * peak[0], 1),
+    }
 
 
 def selections(run: Run, name: str) -> list[str]:

@@ -23,6 +23,7 @@ from shelftalk.decoding.workload import WorkloadProgress
 from shelftalk.errors import UnknownPart, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import ItemIndex
+from shelftalk.pipeline.costs import costs_of
 from shelftalk.pipeline.model_folder import (
     TRIE_FOLDER,
     check_model,
@@ -67,7 +68,7 @@ class Run:
     _models: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.folder.path)!r}, models={list(self.experiment.models)})"
+        return f"Run({str(self.folder.path)!r}, models={self.models})"
 
     @cached_property
     def split(self) -> Split:
@@ -171,6 +172,18 @@ class Run:
         if path.exists():
             return read_teacher(path)
         return columns_of(teacher_table(self.split, self.experiment, lambda fold: None))
+
+    @property
+    def models(self) -> list[str]:
+        """Everything that is evaluated: the experiment's models, then the names of imported score files."""
+        return [*self.experiment.models, *self.folder.imported_models()]
+
+    @property
+    def costs(self) -> dict[str, Any]:
+        """Model -> "fit_seconds", "seconds_per_1000" requests of each task and "peak_memory_mb", from the
+        manifests. Raises StageMissing; empty in folders of earlier versions."""
+        answered = [self.folder.needed(f"recommend.{name}") for name in self.models]
+        return costs_of(answered, self.folder, self.experiment)
 
     @property
     def metrics(self) -> dict[str, Any]:

@@ -25,8 +25,10 @@ from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, IndexSettings, ItemIndex
 from shelftalk.pipeline.answer_files import read_answers
+from shelftalk.pipeline.costs import costs_of
 from shelftalk.pipeline.fine_tuning import train_backbone
 from shelftalk.pipeline.fresh_backbone import check_backbone, family
+from shelftalk.pipeline.imported_answers import check_imported
 from shelftalk.pipeline.model_folder import save_recommender
 from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
 from shelftalk.pipeline.recommend_stage import recommend_with
@@ -336,30 +338,42 @@ def recommend(folder: RunFolder, experiment: Experiment, progress: OnProgress = 
 
 
 def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
-    """Measure the rankings: evaluation/ (per-user tables, slices, paired differences) and metrics.json."""
-    answered = [f"recommend.{name}" for name in experiment.models]
+    """Measure the answers: evaluation/ (per-user tables, slices, paired differences), metrics.json and
+    costs.json."""
+    imported = check_imported(folder)
+    models = [*experiment.models, *imported]
+    answered = [folder.needed(f"recommend.{name}") for name in models]
     inputs = {
-        "recommend": {stage: folder.needed(stage).fingerprint for stage in answered},
+        "recommend": {record.name: record.fingerprint for record in answered},
         **experiment.evaluation.read_by("evaluate"),
         "seed": experiment.seed,
     }
-    tables = (*parts.SERVED, "slices", "differences")
+    tables = (*parts.SERVED, "lists", "recommended", "slices", "differences")
 
     def work() -> dict[str, Any]:
         split = Run(folder, experiment).split
         answers = {task: read_answers(folder, task, experiment, split) for task in parts.SERVED}
-        steps = StageProgress(
-            progress, "evaluate", comparison.pieces(answers) + 1, ", ".join(experiment.models)
+        steps = StageProgress(progress, "evaluate", comparison.pieces(answers) + 1, ", ".join(models))
+        settings = experiment.evaluation
+        compared = comparison.compare(
+            split,
+            answers,
+            settings.resamples,
+            experiment.seed,
+            settings.correction,
+            short_lists=imported,
+            on_piece=steps,
         )
-        compared = comparison.compare(split, answers, experiment.evaluation.resamples, experiment.seed, steps)
         for name in tables:
             remove(folder.evaluation(name))  # those of models that are evaluated no more
         for name, frame in compared.tables.items():
             with beside(folder.evaluation(name)) as part:
                 frame.write_parquet(part)
         write_json(folder.metrics, compared.metrics | split.protocol.as_metrics())
+        # measured times are no input of any stage: they differ from run to run
+        write_json(folder.costs, costs_of(answered, folder, experiment))
         steps.finish()
-        return {"test_evaluations": folder.count_test_evaluation(", ".join(experiment.models))}
+        return {"test_evaluations": folder.count_test_evaluation(", ".join(models))}
 
     return folder.do("evaluate", inputs, work, [*map(folder.evaluation, tables), folder.metrics])
 
@@ -368,7 +382,8 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
     """Write report.html, report.md and report.json."""
     before = ["prepare", *(("index", "write", "train") if experiment.needs_training else ())]
     evaluated = folder.needed("evaluate")
-    for stage in [*before, *(f"recommend.{name}" for name in experiment.models)]:
+    models = [*experiment.models, *check_imported(folder)]
+    for stage in [*before, *(f"recommend.{name}" for name in models)]:
         folder.needed(stage)  # it shows all of them
     inputs = {
         "evaluate": evaluated.fingerprint,

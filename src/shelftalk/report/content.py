@@ -32,6 +32,8 @@ class ModelRow:
     """Metric name to the ends of its 95 % interval; a metric may be missing."""
     baseline: bool = False
     """Whether it is a conventional model that the language model is compared with; plots draw it in grey."""
+    imported: bool = False
+    """Whether its answers were imported from another system, of which nothing else is known."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,10 @@ class Difference:
     """Upper end of the 95 % interval of the difference."""
     p: float | None = None
     """Two-sided p-value of the difference being zero."""
+    p_adjusted: float | None = None
+    """The p-value adjusted for the number of pairs in this metric of the task."""
+    smallest_effect: float | None = None
+    """The true difference that this test set would have shown in 80 of 100 cases."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,8 @@ class TaskResults:
     """Paired comparisons, the most important first: the first one on the main metric makes the summary."""
     lower_is_better: tuple[str, ...] = ("rmse", "mae")
     """The metrics that are errors."""
+    of_lists: tuple[ModelRow, ...] = ()
+    """What the models' lists are like, beside accuracy."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +96,22 @@ class Stage:
     """Wall time; of a skipped stage, the time when it was last done."""
     skipped: bool = False
     """Whether its result of an earlier run was used."""
+
+
+@dataclass(frozen=True)
+class CostRow:
+    """What one model cost; times are of this machine, with whatever else it did."""
+
+    model: str
+    """The model's name."""
+    fit_seconds: float | None
+    """Seconds to fit it, its choices on validation included; of a trained language model, to open it."""
+    training_seconds: float | None
+    """Seconds of the stages that trained it, where there are such."""
+    seconds_per_1000: Mapping[str, float]
+    """Task -> seconds to answer 1,000 requests."""
+    peak_memory_mb: float | None
+    """Highest memory of the process while it was fitted and answered."""
 
 
 @dataclass(frozen=True)
@@ -311,6 +335,10 @@ class ReportContent:
     """Results, task by task."""
     chosen: tuple[str, ...] = ()
     """A sentence for each value that was chosen on validation, with the validation figure."""
+    costs: tuple[CostRow, ...] = ()
+    """What each model cost, where it was measured."""
+    correction: str = ""
+    """By whose procedure p-values are adjusted for the number of comparisons; "" where they are not."""
     slices: tuple[SliceRow, ...] = ()
     """The same models on parts of the users."""
     curves: tuple[CurvePoint, ...] = ()

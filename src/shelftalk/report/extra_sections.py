@@ -67,7 +67,9 @@ def _published_table(
     ours = [
         row
         for row in task.rows
-        if is_refit(row.model) == (convention == "refit") and (row.baseline or not leaks)
+        if is_refit(row.model) == (convention == "refit")
+        and (row.baseline or not leaks)
+        and not row.imported  # what it was trained on is not known
     ]
     if not (theirs and ours):
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,13 +13,17 @@ import polars as pl
 
 from shelftalk import __version__, seeds
 from shelftalk.data.splitting import Split
+from shelftalk.evaluation.beyond_accuracy import LIST_METRICS
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, metric_names
+from shelftalk.evaluation.multiple_testing import CORRECTION_NAMES
+from shelftalk.pipeline.imported_answers import sentences_on_imported
 from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, is_refit
 from shelftalk.records import Request, Sample
 from shelftalk.report import extra_sections, run_facts
 from shelftalk.report.content import (
+    CostRow,
     CurvePoint,
     Difference,
     Interval,
@@ -60,6 +65,7 @@ SHOWN_HISTORY, SHOWN_TOP = 8, 5
 EARLY_SAMPLES = 40
 LINKS = (
     ("All metrics with intervals", "metrics.json"),
+    ("Times and memory by model", "costs.json"),
     ("This report as text", "report.md"),
     ("This report as data", "report.json"),
     ("The experiment, every setting resolved", "experiment.toml"),
@@ -68,6 +74,8 @@ LINKS = (
     ("Per rating: rating", "evaluation/rating.parquet"),
     ("Slices", "evaluation/slices.parquet"),
     ("Paired differences", "evaluation/differences.parquet"),
+    ("Per list: what is beside accuracy", "evaluation/lists.parquet"),
+    ("In how many lists each item is", "evaluation/recommended.parquet"),
     ("Seen and held-out templates", "evaluation/held_out_templates.parquet"),
     ("Beams against the true top 10", "evaluation/search_error.parquet"),
     ("Every evaluation of the test part", "evaluation/test_evaluations.jsonl"),
@@ -120,6 +128,8 @@ def content_of(run: Run) -> ReportContent:
         published=published,
         published_note=published_note,
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
+        costs=tuple(_cost_row(name, costs) for name, costs in run.costs.items()),
+        correction=CORRECTION_NAMES[experiment.evaluation.correction],
         slices=_slices(run),
         curves=_curves(trained["train"], experiment.tasks) if trained else (),
         quality=_quality(trained["train"]) if trained else (),
@@ -131,15 +141,18 @@ def content_of(run: Run) -> ReportContent:
         held_out_templates_note=templates_note,
         search_error=search_error,
         search_error_note=search_error_note,
-        caveats=run_facts.caveats(
-            prepare.facts["data"],
-            [task.task for task in tasks],
-            bool(trained),
-            experiment.split.ranking_negatives,
-            pretrained=bool(experiment.pretrained.name),
-            symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
-            divided=run.split.protocol,
-            refitted=any(map(is_refit, experiment.models)),
+        caveats=(
+            *(sentence for record in records for sentence in sentences_on_imported(record)),
+            *run_facts.caveats(
+                prepare.facts["data"],
+                [task.task for task in tasks],
+                bool(trained),
+                experiment.split.ranking_negatives,
+                pretrained=bool(experiment.pretrained.name),
+                symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
+                divided=run.split.protocol,
+                refitted=any(map(is_refit, experiment.models)),
+            ),
         ),
         test_evaluations=folder.test_evaluations(),
         links=tuple(
@@ -153,7 +166,7 @@ def content_of(run: Run) -> ReportContent:
 def _records(run: Run) -> list[StageRecord]:
     """The manifests of this run's stages, in the order in which they ran."""
     names = ["prepare", *(("index", "write", "train") if run.experiment.needs_training else ())]
-    names += [f"recommend.{name}" for name in run.experiment.models] + ["evaluate"]
+    names += [f"recommend.{name}" for name in run.models] + ["evaluate"]
     return [record for name in names if (record := run.folder.record(name)) is not None]
 
 
@@ -166,7 +179,12 @@ def _command(folder: RunFolder) -> str:
 
 
 def _task(run: Run, task: str, metrics: Mapping[str, Any]) -> TaskResults:
-    rows = tuple(_row(name, metrics) for name in metrics if not name.endswith(".ci"))
+    models, shown = [name for name in metrics if not name.endswith(".ci")], metric_names(task)  # type: ignore[arg-type]
+    imported = run.folder.imported_models()
+    rows, of_lists = (
+        tuple(_row(name, metrics, columns, name in imported) for name in models)
+        for columns in (shown, LIST_METRICS)
+    )
     per_user = pl.read_parquet(run.folder.evaluation(task), columns=["model"], glob=False)
     protocol = run_facts.protocol(
         task, run.experiment.split, len(run.split.dataset.items), run.split.protocol
@@ -181,22 +199,35 @@ def _task(run: Run, task: str, metrics: Mapping[str, Any]) -> TaskResults:
         unit="ratings" if task == "rating" else "users" if run.split.protocol.last == 1 else "requests",
         protocol=f"{protocol} {run_facts.REFITTED}" if refitted else protocol,
         differences=_differences(run.folder, task),
+        of_lists=tuple(row for row in of_lists if row.metrics),
     )
 
 
-def _row(model: str, metrics: Mapping[str, Any]) -> ModelRow:
-    """Without NDCG@1, which metrics.json has: with one relevant item it is the hit rate at 1."""
-    shown = {metric: value for metric, value in metrics[model].items() if metric != "ndcg@1"}
-    ends = metrics[f"{model}.ci"]
+def _row(model: str, metrics: Mapping[str, Any], columns: Sequence[str], imported: bool) -> ModelRow:
+    """Of the `columns` those that were measured, without NDCG@1: with one relevant item it is the hit rate
+    at 1."""
+    of_model, ends = metrics[model], metrics[f"{model}.ci"]
+    shown = {metric: of_model[metric] for metric in columns if metric in of_model and metric != "ndcg@1"}
     intervals = {metric: (low, high) for metric, (low, high) in ends.items() if metric in shown}
-    return ModelRow(model, shown, intervals, baseline=model not in (ALIGNED, ALIGNED_WITH_PRIOR))
+    return ModelRow(model, shown, intervals, model not in (ALIGNED, ALIGNED_WITH_PRIOR), imported)
+
+
+def _cost_row(model: str, costs: Mapping[str, Any]) -> CostRow:
+    return CostRow(
+        model,
+        costs["fit_seconds"],
+        costs.get("training_seconds"),
+        costs["seconds_per_1000"],
+        costs["peak_memory_mb"],
+    )
 
 
 def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
     """Every pair with the language model first, in the order of FIRST_PAIRS."""
     frame = pl.read_parquet(folder.evaluation("differences"), glob=False).filter(pl.col("task") == task)
-    columns = ("first", "second", "metric", "value", "low", "high", "p")
-    differences = [_oriented(Difference(**row)) for row in frame.select(columns).iter_rows(named=True)]
+    columns = ("first", "second", "metric", "value", "low", "high", "p", "p_adjusted", "smallest_effect")
+    present = [column for column in columns if column in frame.columns]  # earlier versions lack the last two
+    differences = [_oriented(Difference(**row)) for row in frame.select(present).iter_rows(named=True)]
     metrics = COMPARED[task]  # type: ignore[index]
     return tuple(sorted(differences, key=lambda row: (metrics.index(row.metric), _pair_order(row))))
 
@@ -209,7 +240,9 @@ def _oriented(difference: Difference) -> Difference:
     value, low, high = (
         None if n is None else -n for n in (difference.value, difference.high, difference.low)
     )
-    return Difference(difference.second, difference.first, difference.metric, value, low, high, difference.p)
+    return replace(
+        difference, first=difference.second, second=difference.first, value=value, low=low, high=high
+    )
 
 
 def _pair_order(difference: Difference) -> int:
@@ -304,7 +337,7 @@ def _begins_title(item: str, sample: Sample, split: Split) -> bool:
 
 def _shown_model(run: Run) -> str | None:
     """The model whose lists are shown, or None where no model retrieves."""
-    retrieving = [name for name in run.experiment.models if run.folder.ranking("retrieval", name).exists()]
+    retrieving = [name for name in run.models if run.folder.ranking("retrieval", name).exists()]
     return next((name for name in (*SHOWN_MODELS, *retrieving) if name in retrieving), None)
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from shelftalk.records import Segment
 from shelftalk.report import numbers, tables
 from shelftalk.report.content import Fact, ReportContent, ShownSample, ShownUser, TaskResults
-from shelftalk.report.summary import summary
+from shelftalk.report.summary import leader_sentences, summary
 from shelftalk.report.tables import Cell, Table
 
 MARKUP = re.compile(r"([\\`*\[\]|~#<>])")
@@ -50,7 +50,7 @@ def escaped(text: str, limit: int = 120) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """The table in pipes, numbers to the right; the best value of a column is bold."""
+    """The table in pipes, numbers to the right; marked values are bold."""
     rules = ("---" if position < table.words else "---:" for position in range(len(table.columns)))
     lines = [map(escaped, table.columns), rules, *(map(_cell, row) for row in table.rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
@@ -89,8 +89,13 @@ def _task(task: TaskResults) -> list[str]:
         escaped(means, 800),
         markdown_table(tables.result_table(task)),
     ]
+    if sentences := leader_sentences(task):
+        blocks.append(_bullets(sentences))
     if task.differences:
         blocks += ["Paired differences, first minus second:", markdown_table(tables.difference_table(task))]
+    if task.of_lists:
+        blocks += ["Beyond accuracy:", markdown_table(tables.list_table(task))]
+        blocks.append(_bullets(tables.list_sentences(task)))
     return blocks
 
 
@@ -164,6 +169,8 @@ def _training(content: ReportContent) -> list[str]:
     blocks = _facts("The model", content.model, ())
     if content.stages:
         blocks += ["### Time", markdown_table(tables.stage_table(content.stages))]
+    if content.costs:
+        blocks += ["### Costs", escaped(tables.COSTS, 600), markdown_table(tables.cost_table(content.costs))]
     return blocks
 
 

@@ -97,8 +97,8 @@ def fact(value: Fact) -> str:
 
 
 def metric_name(metric: str) -> str:
-    """As in "ndcg@10" -> "NDCG@10", "recall@10" -> "Recall@10"."""
-    name, at, cutoff = metric.partition("@")
+    """As in "ndcg@10" -> "NDCG@10", "popularity_lift@10" -> "Popularity lift@10"."""
+    name, at, cutoff = metric.replace("_", " ").partition("@")
     return (name.upper() if name in UPPER_CASE else name.capitalize()) + at + cutoff
 
 

@@ -1,4 +1,5 @@
-"""The sentences built from numbers. A model "beats" another only where the paired interval excludes zero."""
+"""The sentences built from numbers. A model "beats" another only where the paired interval excludes zero and
+the p-value, adjusted for the number of comparisons, is below .05."""
 
 from __future__ import annotations
 
@@ -13,14 +14,18 @@ VERBS = {
 }
 
 
+LEVEL = 0.05
+"""The adjusted p below which a difference is more than chance."""
+
+
 def verdict(difference: Difference, task: TaskResults) -> str:
-    """The first model is "ahead" or "behind" (interval excludes zero), "level", or
-    "unmeasured" (no interval)."""
+    """The first model is "ahead" or "behind" (interval excludes zero, and the adjusted p, where there is one,
+    is below LEVEL), "level", or "unmeasured" (no interval)."""
     low, high = difference.low, difference.high
     measured = numbers.known(low) and numbers.known(high) and numbers.known(difference.value)
     if low is None or high is None or not measured:
         return "unmeasured"
-    if low <= 0 <= high:
+    if low <= 0 <= high or (difference.p_adjusted is not None and difference.p_adjusted >= LEVEL):
         return "level"
     return "ahead" if (low > 0) != (difference.metric in task.lower_is_better) else "behind"
 
@@ -28,6 +33,53 @@ def verdict(difference: Difference, task: TaskResults) -> str:
 def verdict_sentence(difference: Difference, task: TaskResults) -> str:
     """As in "aligned beats popularity"."""
     return f"{difference.first} {VERBS[verdict(difference, task)]} {difference.second}"
+
+
+def leader(task: TaskResults, metric: str) -> str:
+    """The model that is ahead of every other one in a metric, by the paired tests; "" where none is, and
+    where models were not compared in it."""
+    models = _compared(task, metric)
+    ahead = [model for model in models if all(_beats(task, metric, model, other) for other in models)]
+    return ahead[0] if len(models) > 1 and len(ahead) == 1 else ""
+
+
+def leader_sentences(task: TaskResults) -> list[str]:
+    """For each metric that models are compared in, which one is ahead of all others, or with which ones the
+    best figure is tied."""
+    metrics = dict.fromkeys(row.metric for row in task.differences if row.p_adjusted is not None)
+    return [_leader_sentence(task, metric) for metric in metrics if len(_compared(task, metric)) > 1]
+
+
+def _leader_sentence(task: TaskResults, metric: str) -> str:
+    name, first = numbers.metric_name(metric), leader(task, metric)
+    if first:
+        return f"{name}: {first} is ahead of every other model, each with an adjusted p below .05."
+    models, sign = _compared(task, metric), -1 if metric in task.lower_is_better else 1
+    values = {row.model: row.metrics.get(metric) for row in task.rows}
+    best = max(models, key=lambda model: sign * (values[model] or 0.0))
+    tied = [model for model in models if model != best and not _beats(task, metric, best, model)]
+    return (
+        f"{name}: no model is ahead of every other one; {best} has the best figure and is not "
+        f"distinguishable from {', '.join(tied)}."
+    )
+
+
+def _compared(task: TaskResults, metric: str) -> list[str]:
+    """The models with a figure that stand beside each other; a refitted one is kept apart."""
+    rows = [row for row in task.rows if not is_refit(row.model)]
+    return [row.model for row in rows if numbers.known(row.metrics.get(metric))]
+
+
+def _beats(task: TaskResults, metric: str, model: str, other: str) -> bool:
+    """Whether a paired test with an adjusted p shows it; any model beats itself."""
+    if model == other:
+        return True
+    shown = {
+        (difference.first, difference.second): verdict(difference, task)
+        for difference in task.differences
+        if difference.metric == metric and difference.p_adjusted is not None
+    }
+    return shown.get((model, other)) == "ahead" or shown.get((other, model)) == "behind"
 
 
 def main_differences(task: TaskResults) -> list[Difference]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shelftalk.recommender import is_refit
+from shelftalk.evaluation.beyond_accuracy import MEANINGS
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
+    CostRow,
     Fact,
     Interval,
     Metrics,
@@ -22,7 +23,7 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.report.summary import verdict_sentence
+from shelftalk.report.summary import leader, verdict_sentence
 
 SLICES = (
     "The same models on parts of the test requests. The column users counts the different users of a part; "
@@ -32,11 +33,16 @@ SLICES = (
 
 PROBES = "What the data itself gives away"
 """The heading of the sentences of data/probes.py."""
+COSTS = (
+    "Wall time and memory on this machine, with whatever else it did: seconds to fit a model (its choices on "
+    "validation included; of a trained language model, to open it), of the training stages, and for 1,000 "
+    "requests of each task; and the highest memory of the process."
+)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, its interval beneath it, and whether it is the best of its column."""
+    """A value, its interval beneath it, and whether it is marked as the best of its column."""
 
     text: str
     note: str = ""
@@ -68,9 +74,10 @@ def metric_columns(rows: Iterable[ModelRow | TemplateRow]) -> list[str]:
 
 
 def result_table(task: TaskResults) -> Table:
-    """Every model of a task with its figures; the best one of each column is marked."""
+    """Every model of a task with its figures; one is marked where paired tests show its model ahead of every
+    other."""
     metrics = metric_columns(task.rows)
-    best = {metric: best_figure(task, metric) for metric in metrics}
+    best = {metric: leader(task, metric) for metric in metrics}
     rows = tuple(
         (Cell(row.model), *(_metric_cell(row, metric, best[metric]) for metric in metrics))
         for row in task.rows
@@ -78,19 +85,47 @@ def result_table(task: TaskResults) -> Table:
     return Table(("model", *map(numbers.metric_name, metrics)), rows)
 
 
-def best_figure(task: TaskResults, metric: str) -> str:
-    """The best value as it is printed (models equal in print are equally best); "" with fewer than
-    two to compare."""
-    values = [row.metrics.get(metric) for row in task.rows if not is_refit(row.model)]
-    measured = [value for value in values if value is not None and numbers.known(value)]
-    if len(measured) < 2:
-        return ""
-    return numbers.figure(min(measured) if metric in task.lower_is_better else max(measured))
-
-
 def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
-    text = numbers.figure(row.metrics.get(metric))
-    return Cell(text, numbers.interval(row.intervals.get(metric)), text == best and not is_refit(row.model))
+    text, note = numbers.figure(row.metrics.get(metric)), numbers.interval(row.intervals.get(metric))
+    return Cell(text, note, row.model == best)
+
+
+def list_table(task: TaskResults) -> Table:
+    """What the models' lists are like. None is marked: of most of these figures no direction is better."""
+    metrics = metric_columns(task.of_lists)
+    rows = tuple(
+        (Cell(row.model), *(_plain_cell(row.metrics, row.intervals, metric) for metric in metrics))
+        for row in task.of_lists
+    )
+    return Table(("model", *map(numbers.metric_name, metrics)), rows)
+
+
+def list_sentences(task: TaskResults) -> list[str]:
+    """What each figure of `list_table` means."""
+    return [f"{numbers.metric_name(metric)}: {MEANINGS[metric]}." for metric in metric_columns(task.of_lists)]
+
+
+def cost_table(rows: Sequence[CostRow]) -> Table:
+    """What each model cost."""
+    tasks = list(dict.fromkeys(task for row in rows for task in row.seconds_per_1000))
+    cells = tuple(
+        (
+            Cell(row.model),
+            Cell(_seconds(row.fit_seconds)),
+            Cell(numbers.duration(row.training_seconds)),
+            *(Cell(_seconds(row.seconds_per_1000.get(task))) for task in tasks),
+            Cell(numbers.MISSING if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f} MB"),
+        )
+        for row in rows
+    )
+    per_task = (f"1,000 × {task}" for task in tasks)
+    return Table(("model", "fit or open", "training", *per_task, "peak memory"), cells)
+
+
+def _seconds(seconds: float | None) -> str:
+    """Short times with three digits, which `duration` would round to nothing."""
+    small = seconds is not None and 0 < seconds < 9.95
+    return f"{numbers.score(seconds)} s" if small else numbers.duration(seconds)
 
 
 def difference_table(task: TaskResults) -> Table:
@@ -102,10 +137,13 @@ def difference_table(task: TaskResults) -> Table:
             Cell(numbers.signed(difference.value)),
             Cell(numbers.signed_interval(difference.low, difference.high)),
             Cell(numbers.p_value(difference.p)),
+            Cell(numbers.p_value(difference.p_adjusted)),
+            Cell(numbers.figure(difference.smallest_effect)),
         )
         for difference in task.differences
     )
-    return Table(("first and second", "metric", "first − second", "95 % interval", "p"), rows, words=2)
+    columns = ("first and second", "metric", "first − second", "95 % interval", "p", "adjusted p")
+    return Table((*columns, "could have shown"), rows, words=2)
 
 
 def slice_groups(content: ReportContent) -> list[SliceGroup]:
@@ -244,11 +282,24 @@ def caveats(content: ReportContent) -> list[str]:
 
 def _about_comparisons(content: ReportContent) -> list[str]:
     compared = sum(len(task.differences) for task in content.tasks)
-    if compared < 2:
+    if not compared:
         return []
+    effects = [
+        task.differences[0].smallest_effect
+        for task in content.tasks
+        if task.differences and task.differences[0].smallest_effect is not None
+    ]
+    could_have = (
+        "Where a difference is not distinguishable from none, a true one as large as in the column "
+        '"could have shown" would have been found in 80 of 100 test sets of as many users, before any '
+        "adjustment; a smaller one may be there."
+    )
+    pairs = "allow for the number of pairs in one metric of a task"
+    adjusted = f" Adjusted p-values ({content.correction}) {pairs}." if content.correction else ""
     return [
-        f"{compared} differences are shown, each with its own 95 % interval: none is widened for their "
-        "number."
+        f"{numbers.count(compared)} differences are shown, each with its own 95 % interval: none is widened "
+        f"for their number.{adjusted}",
+        *([could_have] if effects else []),
     ]
 
 

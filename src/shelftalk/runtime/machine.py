@@ -6,6 +6,9 @@ import importlib.metadata
 import os
 import platform
 import shutil
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -59,6 +62,27 @@ def versions() -> dict[str, str]:
     """Versions of shelftalk, Python and the libraries whose numbers a result may depend on."""
     known = {name: importlib.metadata.version(name) for name in LIBRARIES}
     return {"shelftalk": __version__, "python": platform.python_version(), **known}
+
+
+@contextmanager
+def memory_sampled() -> Iterator[list[float]]:
+    """The highest memory of this process within the block, in GB, sampled ten times a second; the system's
+    own record never falls from one run to the next."""
+    process, over = psutil.Process(), threading.Event()
+    peak = [process.memory_info().rss / 1e9]
+
+    def sample() -> None:
+        while not over.wait(0.1):
+            peak[0] = max(peak[0], process.memory_info().rss / 1e9)
+
+    thread = threading.Thread(target=sample, daemon=True)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        thread.join()
+        peak[0] = max(peak[0], process.memory_info().rss / 1e9)
 
 
 def processor() -> str:

@@ -1,7 +1,7 @@
 """RunFolder: which stage reads and writes which file. Written beside and renamed, a stage's manifest last.
 
 runs/NAME/  experiment.toml  dataset/  item_index.parquet  samples/  checkpoints/  model/  rankings/
-            evaluation/  metrics.json  report.html  report.md  report.json
+            evaluation/  metrics.json  costs.json  report.html  report.md  report.json
             stages/ (one manifest per finished stage)
 
 A manifest holds what the stage depended on and the hashes of what it wrote, so that a file which was changed,
@@ -35,6 +35,8 @@ from shelftalk.runtime.locks import locked
 
 KEPT_EVERY = 1.0
 """Seconds between two writings of the time that a work has taken so far."""
+SCORES = "scores"
+"""Among the inputs of a model's answers: the score files that they were imported from."""
 LOCK_FILE = ".lock"
 """In a folder while a process writes into it; see locks.py."""
 _IN_MANIFEST = ("name", "inputs", "seconds", "peak_gigabytes", "facts", "outputs", "version")
@@ -108,6 +110,10 @@ class RunFolder:
     def metrics(self) -> Path:
         return self.path / "metrics.json"
 
+    @property
+    def costs(self) -> Path:
+        return self.path / "costs.json"
+
     def epoch(self, number: int) -> Path:
         return self.samples / f"epoch-{number:04d}.parquet"
 
@@ -116,6 +122,13 @@ class RunFolder:
 
     def evaluation(self, task: str) -> Path:
         return self.path / "evaluation" / f"{task}.parquet"
+
+    def imported_models(self) -> list[str]:
+        """The names whose answers were imported from score files, in alphabetical order: they are evaluated
+        beside the experiment's models. Raises what `record` does."""
+        stages = (path.stem for path in (self.path / "stages").glob("recommend.*.json"))
+        records = [record for stage in sorted(stages) if (record := self.record(stage))]
+        return [record.name.partition(".")[2] for record in records if SCORES in record.inputs]
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from shelftalk.data.sources.lookalikes import lookalike_hint
 from shelftalk.data.sources.settings import DataSettings
 from shelftalk.data.sources.table import Table, identifiers, numbers, shown, texts, whole_numbers
 from shelftalk.data.sources.times import times
+from shelftalk.declarations import FileFormat
 from shelftalk.errors import (
     BadValue,
     DuplicateItem,
@@ -244,17 +245,23 @@ def _in_folder(folder: Path, stem: str) -> Path:
 
 
 def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
-    """The file through the reader of its ending. Raises MissingFile, UnreadableFile, NothingLeft."""
+    """As `read_table`, with the columns by their names in the file."""
+    return read_table(path, {mapping.get(name, name) for name in columns})
+
+
+def read_table(path: Path, wanted: Collection[str], formats: Mapping[str, FileFormat] = FORMATS) -> Table:
+    """The wanted columns of a file, through the reader of its ending. Raises MissingFile, UnreadableFile,
+    NothingLeft."""
     _check_file(path)
-    file_format = FORMATS.get(path.suffix.lower())
+    file_format = formats.get(path.suffix.lower())
     if file_format is None:
         raise UnreadableFile(
             f'{path.name}: no reader for the ending "{path.suffix}"; '
-            f"convert it to one of {', '.join(FORMATS)}."
+            f"convert it to one of {', '.join(formats)}."
         )
     if not path.stat().st_size:
         raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
-    table: Table = file_format.load()(path, {mapping.get(name, name) for name in columns})
+    table: Table = file_format.load()(path, wanted)
     if not len(table.row_numbers):
         raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
     return table

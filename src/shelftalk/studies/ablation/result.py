@@ -10,11 +10,12 @@ import numpy as np
 import polars as pl
 
 from shelftalk.evaluation.evaluator import summarise
+from shelftalk.evaluation.multiple_testing import holm
+from shelftalk.evaluation.over_seeds import Gap, gap, pooled_noise
 from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.recommender import TaskName
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import ITEM_KNN, AblationSettings, Grid
-from shelftalk.studies.ablation.intervals import Gap, gap, holm, pooled_noise
 from shelftalk.studies.token_budget.run import BudgetRun, read_tables
 
 COMPARED: dict[TaskName, tuple[str, ...]] = {

@@ -23,13 +23,13 @@ from shelftalk.pipeline.model_folder import save_recommender
 from shelftalk.pipeline.run import Run
 from shelftalk.recommender import TaskName
 from shelftalk.records import Request
+from shelftalk.runtime.machine import memory_sampled
 from shelftalk.runtime.progress import OnProgress
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside, fingerprint
 from shelftalk.studies.token_budget.evaluation import OnRequests, ignore_requests, per_user_tables
 from shelftalk.studies.token_budget.training import (
     OnValidation,
     ignore_validation,
-    memory_sampled,
     pace,
     samples_for,
     train_on,

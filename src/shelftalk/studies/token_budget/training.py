@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import psutil
 
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.fine_tuning import encoder
@@ -106,22 +102,3 @@ def pace(result: Mapping[str, Any], seconds: float) -> dict[str, float | None]:
         "tokens_per_second": round(done / seconds, 1),
         "training_seconds": round(seconds * result["tokens"] / done, 2),
     }
-
-
-@contextmanager
-def memory_sampled() -> Iterator[list[float]]:
-    """The highest memory of this process within the block, in GB, sampled ten times a second; the system's
-    own record never falls from one run to the next."""
-    peak, process, over = [0.0], psutil.Process(), threading.Event()
-
-    def sample() -> None:
-        while not over.wait(0.1):
-            peak[0] = max(peak[0], process.memory_info().rss / 1e9)
-
-    thread = threading.Thread(target=sample, daemon=True)
-    thread.start()
-    try:
-        yield peak
-    finally:
-        over.set()
-        thread.join()

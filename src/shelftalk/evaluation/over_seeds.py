@@ -1,17 +1,18 @@
-"""Is a variant better than the baseline? Intervals that cover the users and the seeds, and a paired test.
+"""Several seeds: the mean of a model with its spread, and differences between models, with intervals that
+cover the users and the seeds.
 
-A difference between two variants is uncertain for two reasons: other users could have been drawn, and other
-seeds. The two are crossed, since the same users are evaluated under every seed. Users are many and are
-resampled, all seeds of a user together. Seeds are few: of three of them the bootstrap's interval would be
-their range, which covers the truth in 75 of 100 cases. Their part is therefore drawn from Student's t around
-the mean over the seeds. Its scale is the spread that is left in the table of variants times seeds when the
-means of both are taken out, pooled over the variants as in a two-way analysis of variance (so it is taken to
-be alike for all of them), and it includes what is peculiar to a user under one seed; so the part of the
-users is reduced to what all seeds have in common, and nothing is counted twice.
+A figure is uncertain for two reasons: other users could have been drawn, and other seeds. The two are
+crossed, since the same users are evaluated under every seed. Users are many and are resampled, all seeds of a
+user together. Seeds are few: of three of them the bootstrap's interval would be their range, which covers the
+truth in 75 of 100 cases. Their part is therefore drawn from Student's t around the mean over the seeds. Its
+scale is the deviation of the values of the seeds or, where several variants were trained under the same
+seeds, the spread that is left in the table of variants times seeds when the means of both are taken out,
+pooled over the variants as in a two-way analysis of variance (so it is taken to be alike for all of them). It
+includes what is peculiar to a user under one seed; so the part of the users is reduced to what all seeds have
+in common, and nothing is counted twice.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13. Owen, "The pigeonhole bootstrap",
-Annals of Applied Statistics 1(2), 2007 (crossed factors). Holm, "A simple sequentially rejective multiple
-test procedure", Scandinavian Journal of Statistics 6(2), 1979.
+Annals of Applied Statistics 1(2), 2007 (crossed factors).
 
 Legend: V variants, S seeds, U users, B resamples.
 """
@@ -34,6 +35,20 @@ from shelftalk.evaluation.significance import (
     paired_difference,
     sums_per_user,
 )
+
+
+@dataclass(frozen=True)
+class OverSeeds:
+    """A metric of one model under several seeds: the mean with its 95 % interval over users and seeds, the
+    standard deviation over the seeds (None with one seed), the lowest and the highest value, and each."""
+
+    mean: float
+    deviation: float | None
+    lowest: float
+    highest: float
+    low: float
+    high: float
+    per_seed: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,25 @@ def pooled_noise(values: np.ndarray) -> SeedNoise | None:
     return SeedNoise(float(np.sqrt(2 * (residuals**2).sum() / freedom / values.shape[1])), freedom)
 
 
+def over_seeds(
+    tables: Sequence[pl.DataFrame], metric: str, resamples: int = 2000, seed: int = 0
+) -> OverSeeds:
+    """`metric` of a model, given as one per-user table per seed.
+
+    With one seed the interval covers the users alone. Raises ValueError unless all tables hold the same
+    number of rows of the same users.
+    """
+    sums, counts = _sums(tables, metric)
+    rng = random_streams.generator(seed, "one model over seeds", metric)
+    per_seed = _metric_of_each(np.ones((1, len(counts))), sums, counts, metric)[0]
+    weights = bootstrap_weights(len(counts), resamples, rng)
+    resampled = np.concatenate([_metric_of_each(w, sums, counts, metric) for w in weights])  # [B, S]
+    low, high, _ = crossed_interval(per_seed, resampled, _own_noise(per_seed), rng)
+    deviation = float(per_seed.std(ddof=1)) if len(per_seed) > 1 else None
+    ends = float(per_seed.min()), float(per_seed.max())
+    return OverSeeds(float(per_seed.mean()), deviation, *ends, low, high, tuple(per_seed.tolist()))
+
+
 def gap(
     first: Sequence[pl.DataFrame],
     second: Sequence[pl.DataFrame],
@@ -101,9 +135,7 @@ def gap(
     per_seed = _gaps(np.ones((1, len(counts))), sums_a, sums_b, counts, metric)[0]
     weights = bootstrap_weights(len(counts), resamples, rng)
     resampled = np.concatenate([_gaps(w, sums_a, sums_b, counts, metric) for w in weights])  # [B, S]
-    low, high, p = crossed_interval(
-        per_seed, resampled, noise or pooled_noise(np.stack([per_seed, 0 * per_seed])), rng
-    )
+    low, high, p = crossed_interval(per_seed, resampled, noise or _own_noise(per_seed), rng)
     return Gap(float(per_seed.mean()), low, high, p, tuple(per_seed.tolist()), over_seeds)
 
 
@@ -137,27 +169,38 @@ def _common_share(resampled: np.ndarray) -> float:
     return float(np.clip(common / whole, 0, 1)) if whole > 0 else 0.0
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """The p-values adjusted for their number by Holm's step-down procedure, in the order given."""
-    order = np.argsort(ps, kind="stable")
-    steps = np.asarray(ps, np.float64)[order] * np.arange(len(ps), 0, -1)
-    adjusted = np.empty(len(ps))
-    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
-    return adjusted.tolist()
-
-
 def _gaps(
     weights: np.ndarray, first: np.ndarray, second: np.ndarray, counts: np.ndarray, metric: str
 ) -> np.ndarray:
     """[B, U] weights -> [B, S] metric of first minus metric of second under each seed."""
-    rows, names = weights @ counts, [metric] * len(first)
-    return metrics_of_sums(weights @ first.T, rows, names) - metrics_of_sums(weights @ second.T, rows, names)
+    sides = (_metric_of_each(weights, sums, counts, metric) for sums in (first, second))
+    return np.subtract(*sides)
+
+
+def _metric_of_each(weights: np.ndarray, sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
+    """[B, U] weights, [S, U] sums -> [B, S] metric under each seed."""
+    return metrics_of_sums(weights @ sums.T, weights @ counts, [metric] * len(sums))
+
+
+def _own_noise(per_seed: np.ndarray) -> SeedNoise | None:
+    """The noise of the seeds that the values [S] of one model, or of one difference, show by themselves:
+    their deviation / sqrt(S), with S - 1 degrees of freedom."""
+    return pooled_noise(np.stack([per_seed, 0 * per_seed]))
 
 
 def _sums(tables: Sequence[pl.DataFrame], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """[S, U] per-user sums, users in the order of their ids, and [U] rows per user, which are the same under
-    every seed."""
+    every seed. Raises ValueError where they are not."""
+    users = [table["user"].unique().sort() for table in tables]
     per_table = [sums_per_user(table, [metric]) for table in tables]
+    same = (
+        users[0].equals(others) and np.array_equal(per_table[0][1], counts)
+        for others, (_, counts) in zip(users, per_table, strict=True)
+    )
+    if not all(same):
+        raise ValueError(
+            "the tables of two seeds differ in their users or rows per user; compare tables of one split"
+        )
     return np.stack([sums[:, 0] for sums, _ in per_table]), per_table[0][1]
 
 

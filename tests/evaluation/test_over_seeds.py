@@ -1,5 +1,4 @@
-"""The intervals cover the truth as often as they claim, under noise of the users and of the seeds; p-values
-are adjusted."""
+"""The intervals cover the truth as often as they claim, under noise of the users and of the seeds."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from shelftalk.studies.ablation.intervals import SeedNoise, crossed_interval, gap, holm, pooled_noise
+from shelftalk.evaluation.over_seeds import SeedNoise, crossed_interval, gap, over_seeds, pooled_noise
 
 
 def tables(values: np.ndarray, metric: str = "ndcg@10") -> list[pl.DataFrame]:
@@ -140,7 +139,45 @@ def test_tables_of_unlike_users_are_refused() -> None:
         gap([one[0], two[0]], one, "ndcg@10")
 
 
-def test_holm_multiplies_the_smallest_most_and_keeps_the_order() -> None:
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
-    assert holm([]) == []
+def test_one_model_under_several_seeds_has_their_mean_deviation_and_range() -> None:
+    values = np.array([[0.0, 1.0, 1.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]])
+    result = over_seeds(tables(values), "ndcg@10", resamples=500)
+    assert result.per_seed == pytest.approx((2 / 3, 1.0, 1 / 3))
+    assert (result.mean, result.deviation) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+    assert (result.lowest, result.highest) == (pytest.approx(1 / 3), 1.0)
+    assert result.low < result.mean < result.high
+
+
+def test_users_who_are_all_alike_leave_students_interval_around_the_mean_of_the_seeds() -> None:
+    levels = np.array([0.4, 0.7, 0.5])
+    result = over_seeds(tables(np.tile(levels[:, None], (1, 50))), "ndcg@10", resamples=40_000)
+    reach = 4.3027 * levels.std(ddof=1) / np.sqrt(3)
+    assert (result.low, result.high) == pytest.approx(
+        (levels.mean() - reach, levels.mean() + reach), abs=0.03
+    )
+
+
+def test_one_seed_of_one_model_has_the_interval_over_its_users_and_no_deviation() -> None:
+    values = np.random.default_rng(5).normal(0.3, 1, (1, 400))
+    result = over_seeds(tables(values), "ndcg@10")
+    reach = 1.96 * values.std() / np.sqrt(400)
+    assert result.deviation is None and result.lowest == result.highest == result.mean
+    assert (result.low, result.high) == pytest.approx((result.mean - reach, result.mean + reach), abs=0.015)
+
+
+def test_the_interval_over_seeds_covers_the_truth_of_users_and_seeds() -> None:
+    rng = np.random.default_rng(6)
+    covered = 0
+    for run in range(200):
+        values = rng.normal(0, 1, (1, 150)) + rng.normal(0, 0.1, (3, 1)) + rng.normal(0, 0.5, (3, 150))
+        result = over_seeds(tables(values), "ndcg@10", resamples=300, seed=run)
+        covered += result.low < 0 < result.high
+    assert 180 <= covered <= 199  # 190 expected
+
+
+def test_seeds_with_other_users_are_refused() -> None:
+    one, two = tables(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="differ in their users"):
+        over_seeds([one, two.with_columns(user=pl.col("user") + "x")], "ndcg@10")
+    with pytest.raises(ValueError, match="differ in their users"):
+        over_seeds([one, two.head(2)], "ndcg@10")
