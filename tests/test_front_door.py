@@ -19,6 +19,7 @@ from shelftalk.publishing.publish import publish
 from shelftalk.runtime.file_hashes import sha256
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import SETTINGS, merged, save_world
+from tests.verified import verified
 
 PUBLIC = {
     "run",
@@ -49,7 +50,9 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def run(tables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> shelftalk.Run:
-    return shelftalk.run(tables, out=tmp_path_factory.mktemp("front") / "run")
+    run = shelftalk.run(tables, out=tmp_path_factory.mktemp("front") / "run")
+    verified(run.folder)
+    return run
 
 
 def test_the_public_names_are_these_and_each_says_what_it_is() -> None:

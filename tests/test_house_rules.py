@@ -53,9 +53,9 @@ LAYERS = (
     ("experiment",),
     ("pipeline/model_folder", "pipeline/teacher", "pipeline/costs", "pipeline/imported_answers"),
     ("pipeline/run",),
-    ("pipeline/fresh_backbone", "report", "pipeline/answer_files"),
+    ("pipeline/fresh_backbone", "report", "pipeline/answer_files", "pipeline/index_building"),
     ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),
-    ("pipeline/recommend_stage",),
+    ("pipeline/recommend_stage", "certificate"),
     ("pipeline/stages",),
     ("studies/token_budget",),
     (

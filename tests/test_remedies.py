@@ -20,7 +20,7 @@ from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.lora import add_adapters
 from shelftalk.models.pretrained import check_supported, from_random_weights, read_config
 from shelftalk.models.settings import NanoSettings, PretrainedSettings
-from shelftalk.pipeline.stages import build_index
+from shelftalk.pipeline.index_building import build_index
 from shelftalk.tasks.retrieval import RetrievalTask
 from shelftalk.tasks.templates import load_templates
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5

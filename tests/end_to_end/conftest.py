@@ -12,6 +12,7 @@ from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import call, save_world, write_experiment
+from tests.verified import verified
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def finished(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     out = tmp_path_factory.mktemp("runs") / "whole"
     result = call("run", experiment_file, "--out", out, "--json")
     assert result.exit_code == 0, result.output
-    return RunFolder(out)
+    return verified(RunFolder(out))
 
 
 @pytest.fixture

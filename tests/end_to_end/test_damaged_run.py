@@ -24,12 +24,15 @@ from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, remove
 from tests.end_to_end.test_interrupted import interrupt
 from tests.end_to_end.tiny import call, contents
+from tests.verified import verified
 
 EVERYTHING = bool(os.environ.get("SHELFTALK_FUZZ"))
 BASELINES = ("--models", "item_knn,popularity,bias")
 # its lines do not come back; the number of evaluations is in the manifest too
 LOG = "evaluation/test_evaluations.jsonl"
-PROGRESS = re.compile(r"(prepare|index|write|train|recommend\.[\w+]+|evaluate|report|held-out templates): ")
+PROGRESS = re.compile(
+    r"(prepare|index|write|train|recommend\.[\w+]+|evaluate|certify|report|held-out templates): "
+)
 
 
 def cut_short(path: Path) -> None:
@@ -101,7 +104,7 @@ def named_to_be_removed(sentence: str) -> list[str]:
 def baselines(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("damaged") / "baselines")
     assert call("run", experiment_file, "--out", run.path, *BASELINES).exit_code == 0
-    return run
+    return verified(run)
 
 
 def test_a_run_of_baselines_survives_any_damage_of_any_file(

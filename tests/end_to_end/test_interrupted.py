@@ -16,6 +16,7 @@ from shelftalk.experiment import Experiment
 from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.tiny import call, contents, write_experiment
+from tests.verified import verified
 
 PROGRAM = "import sys, torch; torch.set_num_threads(1); from shelftalk.app.cli import app; app(sys.argv[1:])"
 
@@ -62,6 +63,7 @@ def test_an_interrupted_training_continues_and_ends_as_an_uninterrupted_one(
         "the report tells of the whole training"
     )
     same_result(run, finished)
+    verified(run)
 
 
 def test_a_half_written_checkpoint_is_discarded(

@@ -19,8 +19,8 @@ from shelftalk.data.splitting import (
     split_leave_one_out,
 )
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.pipeline.index_building import build_index
 from shelftalk.pipeline.run import Run
-from shelftalk.pipeline.stages import build_index
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.studies.ablation.grid import load_grid
 from shelftalk.tasks.mixture import write_epoch

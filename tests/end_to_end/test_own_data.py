@@ -14,13 +14,14 @@ from shelftalk import parts
 from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import SplitSettings, split_dataset
 from shelftalk.experiment import load_experiment
+from shelftalk.pipeline.index_building import build_index
 from shelftalk.pipeline.run import Run
-from shelftalk.pipeline.stages import build_index
 from shelftalk.records import Filter, Request
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.tasks.samples import read_samples
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import SETTINGS, call, write_experiment
+from tests.verified import verified
 
 UNSOLD = tuple(f"new{n}" for n in range(7))
 ONCE = tuple(f"once{n}" for n in range(5))
@@ -77,7 +78,7 @@ def _run(folder: Path, change: Callable[[pl.DataFrame], pl.DataFrame]) -> tuple[
     experiment.write_text(experiment.read_text().replace("k_core = 1\n", ""))  # the default for own data
     result = call("run", experiment, "--out", folder / "run", "--json")
     assert result.exit_code == 0, result.output
-    return json.loads(result.stdout), RunFolder(folder / "run")
+    return json.loads(result.stdout), verified(RunFolder(folder / "run"))
 
 
 def _printed(folder: RunFolder) -> str:

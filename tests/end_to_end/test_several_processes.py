@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from shelftalk.runtime.run_folder import RunFolder
 from tests.end_to_end.test_interrupted import PROGRAM, validation_losses
 from tests.end_to_end.tiny import call, contents, write_experiment
+from tests.verified import verified
 
 EXACT = {"training": {"precision": "fp32", "epochs": 2, "batch_tokens": 1024}, "nano": {"dropout": 0.0}}
 MODELS = ["popularity", "aligned", "aligned+prior"]
@@ -69,7 +70,7 @@ def alone_and_together(
     assert call("run", experiment, "--out", alone.path).exit_code == 0
     done = in_processes(2, PROGRAM, "run", experiment, "--out", together.path)
     assert [process.returncode for process in done] == [0, 0], done[0].stderr + done[1].stderr
-    return alone, together, done
+    return verified(alone), verified(together), done
 
 
 def test_the_steps_the_samples_and_the_losses_are_those_of_one_process(alone_and_together: Any) -> None:

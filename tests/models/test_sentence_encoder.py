@@ -18,7 +18,7 @@ from shelftalk import parts
 from shelftalk.errors import MissingFile, SettingsError
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.sentence_encoder import encode_texts
-from shelftalk.pipeline.stages import build_index
+from shelftalk.pipeline.index_building import build_index
 from shelftalk.testing.task_exams import world_split
 from shelftalk.testing.worlds import EVIL_TEXTS
 

@@ -58,7 +58,8 @@ def changed(value: Any, path: tuple[str, ...]) -> Any:
 
 
 def declared(path: tuple[str, ...]) -> set[str]:
-    """The stages that depend on a setting, by its declared role. The report shows all settings."""
+    """The stages that depend on a setting, by its declared role. The report shows all settings, and what
+    the certificate stands on are those that some stage depends on."""
     stages_of, name = BASE.role_at(path).stages, ".".join(path)
     assert stages_of is not None, (
         f"declare beside {name}, or for its section, the Role: which stages depend on it"
@@ -70,7 +71,7 @@ def declared(path: tuple[str, ...]) -> set[str]:
         readers.add(
             f"recommend.{OWN_ON_TRAINING}"
         )  # it is handed all of the experiment on which answers depend
-    return readers | {"report"}
+    return readers | ({"report", "certify"} if stages_of else {"report"})
 
 
 def models_of(section: str) -> set[str]:

@@ -14,6 +14,7 @@ from shelftalk.publishing.publish import publish
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
+from tests.verified import verified
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     )
     folder = RunFolder(position / "run")
     stages.run_all(folder, load_experiment(file))
-    return folder
+    return verified(folder)
 
 
 @pytest.fixture(scope="session")

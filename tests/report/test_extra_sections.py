@@ -11,8 +11,8 @@ import pytest
 
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.decoding.settings import DecodingSettings
-from shelftalk.report import extra_sections
-from shelftalk.report.content import THIS_RUN, ModelRow, SearchErrorRow, TaskResults
+from shelftalk.report import extra_sections, tables
+from shelftalk.report.content import TERMS, THIS_RUN, ModelRow, SearchErrorRow, TaskResults
 from shelftalk.report.ledger import SplitFacts
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
@@ -37,7 +37,9 @@ def split() -> Split:
 def beauty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The split passes for Amazon Beauty's."""
     monkeypatch.setattr(
-        extra_sections, "facts_of", lambda split: SplitFacts(22_363, 12_101, 198_502, "leave-one-out")
+        extra_sections,
+        "facts_of",
+        lambda split, ties: SplitFacts(22_363, 12_101, 198_502, "leave-one-out", ties="published order"),
     )
 
 
@@ -45,13 +47,37 @@ def test_ours_come_before_theirs_and_conventions_are_separate(beauty: None, spli
     (train_only, refit), note = extra_sections.published(split, [task()], leaks=False)
     ours = [[row.model for row in table.rows if row.source == THIS_RUN] for table in (train_only, refit)]
     assert ours == [["aligned", "item_knn"], ["aligned@refit"]]
-    assert [row.source == THIS_RUN for row in train_only.rows] == [True] * 2 + [False] * 13
+    assert [row.source == THIS_RUN for row in train_only.rows] == [True] * 2 + [False]
     assert (
         train_only.rows[0].intervals["recall@5"] == (0.04, 0.06)
         and "mrr@20" not in train_only.rows[0].metrics
     )
     assert "training part alone" in train_only.protocol and "trained again" in refit.protocol
     assert "validation practice" in note and "leaking" not in note
+
+
+def test_figures_on_other_terms_stand_apart_with_their_terms(beauty: None, split: Split) -> None:
+    (table,) = extra_sections.elsewhere(split, [task()])
+    rows = {row.model: dict(zip(TERMS, row.terms, strict=True)) for row in table.rows}
+    assert rows["CoVE"]["tested"] == "last but one" and rows["TIGER"]["seen items"] == "unknown"
+    assert dict(zip(TERMS, table.ours, strict=True))["seen items"] == "left out"
+    assert THIS_RUN not in {row.source for row in table.rows}
+    shown = tables.elsewhere_table(table)
+    assert [cell.text for cell in shown.rows[0]][-5:] == ["–", "–", "–", "–", ""]
+    (ratings,) = extra_sections.elsewhere(split, [task("rating")])
+    assert ratings.metrics == ("rmse", "mae") and [row.model for row in ratings.rows] == ["MF", "MLP", "P5-B"]
+
+
+@pytest.mark.parametrize(
+    ("ordered_by", "wanted", "ties"),
+    [
+        ("position", "published", "published order"),
+        ("position", "shuffled", "shuffled"),
+        ("timestamp", "published", "shuffled"),  # a seeded hash orders what is at one time
+    ],
+)
+def test_what_orders_ties_is_read_off_what_orders_events(ordered_by: str, wanted: str, ties: str) -> None:
+    assert extra_sections.ties_of(ordered_by, wanted) == ties
 
 
 def test_models_that_read_a_leaking_index_are_not_compared_with_publications(

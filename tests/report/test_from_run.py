@@ -21,6 +21,7 @@ from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world, untitled_world
+from tests.verified import verified
 
 SETTINGS = {
     "name": "baselines",
@@ -41,7 +42,7 @@ def made(folder: Path, world=tiny_world, models: tuple[str, ...] = ("popularity"
         None, {**SETTINGS, "models": models, "data": {"folder": str(data), "k_core": 1}}
     )
     stages.run_all(RunFolder(folder / "run"), experiment)
-    return Run(RunFolder(folder / "run"), experiment)
+    return Run(verified(RunFolder(folder / "run")), experiment)
 
 
 @pytest.fixture(scope="module")

@@ -451,6 +451,54 @@ def publish(
 
 
 @app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    against: Annotated[
+        Path | None,
+        _path_option("--against", "Another run on the same split: its models are compared, paired."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", help="With --against: which models, by comma, or A:NAME,B:NAME for a pair."),
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Also what takes minutes for very many users.")
+    ] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option("--certificate", help="The certificate's fingerprint as it was published.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute every printed number of a run again from its files, check every fact and hash, and name what
+    does not hold (exit code 1). No model, no GPU."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_comparison, print_verification
+        from shelftalk.certificate.against import compare_runs
+        from shelftalk.certificate.verify import verify as verify_run
+        from shelftalk.runtime.run_folder import RunFolder
+
+        folders = [RunFolder(path) for path in (run, *([against] if against else []))]
+        wanted = [name.strip() for name in (models or "").split(",") if name.strip()]
+        with Progress() as progress:
+            published = [fingerprint, None]
+            results = [
+                verify_run(folder, progress, complete, given)
+                for folder, given in zip(folders, published, strict=False)
+            ]
+            whole = all(result.holds for result in results)
+            compared = compare_runs(folders[0], folders[1], wanted, progress) if against and whole else None
+        if compared:
+            print_comparison(compared, results, as_json)
+        else:
+            print_verification(results, as_json)
+        if not whole:
+            raise typer.Exit(1)
+
+    _guarded(work)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine can do: cores, memory, bf16, GPU, free disk, versions."""
 

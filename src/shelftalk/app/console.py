@@ -23,11 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from shelftalk import __version__
+from shelftalk.certificate.against import Comparison
+from shelftalk.certificate.verify import Verification
 from shelftalk.indexing.item_index import LEAK
 from shelftalk.pipeline.imported_answers import sentences_on_imported
 from shelftalk.pipeline.stages import data_sentences, reading_notes
 from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
+from shelftalk.report.tables import OUTCOMES
 from shelftalk.report.tables import Table as ReportTable
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 
@@ -126,6 +129,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
     """Stages with their times, the metrics if there are any, and last the path of the report."""
     report = folder.path / "report.html"
     metrics = json.loads(folder.metrics.read_text()) if records[-1].name == "report" else {}
+    certified = folder.needed("certify").facts if metrics else {}
     prepared = next((record for record in records if record.name == "prepare"), None)
     notes = reading_notes(prepared) if prepared else []
     if as_json:
@@ -139,7 +143,8 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
             else {}
         )
         result = {"run": str(folder.path), "stages": stages, **data, "metrics": metrics, "notes": notes}
-        print(json.dumps({**result, "report": str(report)} if metrics else result, indent=1))
+        written = {"report": str(report), "certificate": certified["certificate"]} if metrics else {}
+        print(json.dumps({**result, **written}, indent=1))
         return
     console = Console(highlight=False, markup=False)
     for record in records:
@@ -154,6 +159,10 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         sentences = [*record.facts.get("left_out", []), *record.facts.get("chosen", []), *warning]
         for sentence in [*sentences, *sentences_on_imported(record)]:
             console.print(sentence, soft_wrap=True)
+    if certified:
+        for name in certified["failing"]:
+            console.print(f"Warning: what was certified does not hold: {name}", soft_wrap=True)
+        console.print(f"Certificate: {certified['certificate']}", soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
 
 
@@ -187,6 +196,51 @@ def print_tables(tables: Mapping[str, ReportTable]) -> None:
                 )
             )
         _print_table(console, shown)
+
+
+def print_verification(results: Sequence[Verification], as_json: bool) -> None:
+    """What verifying runs found: the facts, what was not checked, and each thing that does not hold."""
+    if as_json:
+        shown = [result.as_json() for result in results]
+        print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    for result in results:
+        for fact in result.facts:
+            console.print(f"{OUTCOMES[fact.holds]:<15} {fact.name}", soft_wrap=True)
+        for what in result.left_out:
+            console.print(f"Not checked: {what}.", soft_wrap=True)
+        for problem in result.problems:
+            console.print(f"{problem.kind}: {problem.sentence}", soft_wrap=True)
+        counted = ", ".join(f"{number:,} {what}" for what, number in result.counted.items())
+        verdict = "verified" if result.holds else f"NOT verified, problems: {len(result.problems)}"
+        console.print(f"{result.run}: {verdict} ({counted}; {_clock(result.seconds)})", soft_wrap=True)
+        if result.fingerprint:
+            console.print(f"Certificate: {result.fingerprint}", soft_wrap=True)
+
+
+def print_comparison(compared: Comparison, results: Sequence[Verification], as_json: bool) -> None:
+    """The paired differences of two verified runs."""
+    if as_json:
+        verified = [result.as_json() for result in results]
+        print(json.dumps({**compared.as_json(), "verified": verified}, indent=1))
+        return
+    console = Console(highlight=False, markup=False)
+    console.print(f"A: {compared.first}\nB: {compared.second} (both verified)", soft_wrap=True)
+    table = Table(title="A minus B, paired on the same test part", title_justify="left")
+    for number, heading in enumerate(("models", "task", "metric", "A - B", "95 % interval", "p", "n")):
+        table.add_column(heading, justify="left" if number < 3 else "right")
+    for row in compared.rows:
+        table.add_row(
+            f"{row.first} - {row.second}",
+            row.task,
+            row.metric,
+            numbers.signed(row.value),
+            numbers.signed_interval(row.low, row.high),
+            numbers.p_value(row.p),
+            numbers.count(row.n),
+        )
+    _print_table(console, table)
 
 
 def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | None) -> None:

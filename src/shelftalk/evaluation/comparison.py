@@ -90,28 +90,46 @@ def compare(
     `short_lists`: the models whose lists may hold fewer items than there are. Raises InvalidAnswer for a
     ranking that holds what it must not, and SettingsError where no model answered any task.
     """
-    metrics: dict[str, dict[str, dict[str, Any]]] = {}
-    tables: dict[str, pl.DataFrame] = {}
-    slices: list[pl.DataFrame] = []
-    differences: list[dict[str, Any]] = []
-    popularity = dict(zip(split.dataset.item_ids, split.popularity.tolist(), strict=True))
+    frames: dict[TaskName, dict[str, pl.DataFrame]] = {}
+    of_lists: dict[str, pl.DataFrame] = {}
     for task, by_model in answers.items():
         if not by_model:
             continue
         requests, truths = requests_of(split, task, "test")
-        frames = {
+        frames[task] = {
             name: per_user_table(task, answered, requests, truths, split, full=name not in short_lists)
             for name, answered in by_model.items()
         }
-        of_lists = _tables_of_lists(by_model, requests, truths, split) if task == "retrieval" else {}
-        on_piece(f"{task}: figures per user", len(frames))
-        metrics[task] = measured(frames, task, resamples, seed, of_lists)
+        on_piece(f"{task}: figures per user", len(by_model))
+        if task == "retrieval":
+            of_lists = _tables_of_lists(by_model, requests, truths, split)
+    return compare_tables(frames, popularity_of(split), resamples, seed, correction, of_lists, on_piece)
+
+
+def compare_tables(
+    frames_of: Mapping[TaskName, Mapping[str, pl.DataFrame]],
+    popularity: Mapping[str, int],
+    resamples: int,
+    seed: int,
+    correction: Correction,
+    of_lists: Mapping[str, pl.DataFrame],
+    on_piece: OnPiece = ignore_piece,
+) -> Comparison:
+    """As `compare`, from the saved tables: task -> model -> its per-user table, and the tables "lists" and
+    "recommended" of retrieval. Raises SettingsError without any."""
+    metrics: dict[str, dict[str, dict[str, Any]]] = {}
+    tables: dict[str, pl.DataFrame] = {}
+    slices: list[pl.DataFrame] = []
+    differences: list[dict[str, Any]] = []
+    for task, frames in frames_of.items():
+        lists = of_lists if task == "retrieval" else {}
+        metrics[task] = measured(frames, task, resamples, seed, lists)
         on_piece(f"{task}: intervals", len(frames))
         slices.append(
             _labelled(slices_of_models(frames, popularity, task, COMPARED[task], resamples, seed), task=task)
         )
         on_piece(f"{task}: slices", len(frames))
-        tables |= {task: _of_all_models(frames), **of_lists}
+        tables |= {task: _of_all_models(frames), **lists}
         differences += _differences(task, frames, resamples, seed, correction, on_piece)
     if not slices:
         raise SettingsError(
@@ -120,6 +138,11 @@ def compare(
     tables["slices"] = pl.concat(slices, how="diagonal")
     tables["differences"] = pl.DataFrame(differences, schema=_DIFFERENCE)
     return Comparison(metrics, tables)
+
+
+def popularity_of(split: Split) -> dict[str, int]:
+    """Item -> its training events, for all of the catalogue."""
+    return dict(zip(split.dataset.item_ids, split.popularity.tolist(), strict=True))
 
 
 _DIFFERENCE = (

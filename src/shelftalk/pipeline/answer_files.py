@@ -60,8 +60,13 @@ def read_answers(folder: RunFolder, task: TaskName, experiment: Experiment, spli
             continue
         frame = pl.read_parquet(folder.ranking(task, name), glob=False)
         frame = in_order_of_requests(frame, split, task, folder, stage)
-        answers[name] = frame["estimate"].to_list() if task == "rating" else _rankings(frame)
+        answers[name] = as_answers(frame, task)
     return answers
+
+
+def as_answers(frame: pl.DataFrame, task: TaskName) -> list[Any]:
+    """The rows of a file as answers: rankings, or estimates."""
+    return frame["estimate"].to_list() if task == "rating" else _rankings(frame)
 
 
 def in_order_of_requests(

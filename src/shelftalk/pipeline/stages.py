@@ -1,5 +1,7 @@
 """The stages of a run, in order: prepare, index, write, train, recommend, evaluate, report.
 
+The report is preceded by a stage without a command of its own, certify: what a machine can check of the run.
+
 Each is a function from files to files that may be called alone. A stage whose inputs are unchanged is
 skipped: its manifest in stages/ names them, and those of the stages that it builds on. Several processes
 (runtime/distributed.py) train, and let the language model answer, together; all else is done by the first of
@@ -16,19 +18,21 @@ from typing import Any
 import numpy as np
 
 from shelftalk import parts, seeds
+from shelftalk.certificate.certify import certify
 from shelftalk.data.probes import probe_data
-from shelftalk.data.similarity import item_texts, not_counted
+from shelftalk.data.similarity import not_counted
 from shelftalk.data.sources import DataReport, DataSettings, catalogue_order, read_dataset, source_hashes
 from shelftalk.data.splitting import RATING_HISTORY, Split, split_dataset
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
-from shelftalk.indexing.item_index import VECTORS_FILE, IndexSettings, ItemIndex
+from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.pipeline.answer_files import read_answers
 from shelftalk.pipeline.costs import costs_of
 from shelftalk.pipeline.fine_tuning import train_backbone
 from shelftalk.pipeline.fresh_backbone import check_backbone, family
 from shelftalk.pipeline.imported_answers import check_imported
+from shelftalk.pipeline.index_building import build_index
 from shelftalk.pipeline.model_folder import save_recommender
 from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, check_written, meta_backbone
 from shelftalk.pipeline.recommend_stage import recommend_with
@@ -215,27 +219,6 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     return folder.do("index", inputs, work, [folder.item_index, folder.path / VECTORS_FILE])
 
 
-def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
-    """Name the items, and make the text vectors for that if `settings.encoder` is a sentence encoder.
-
-    Raises UnknownPart for a scheme that there is not, and SettingsError where an encoder is named and the
-    scheme reads no text vectors.
-    """
-    scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
-    build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
-    if settings.encoder == "tfidf":
-        return build(split, settings, seed)
-    if not scheme.reads_text_vectors:
-        raise SettingsError(
-            f'index.encoder = "{settings.encoder}" makes text vectors, which the scheme "{settings.scheme}" '
-            'does not read; set index.encoder = "tfidf" or choose index.scheme = "semantic".'
-        )
-    from shelftalk.models.sentence_encoder import encode_texts
-
-    vectors = encode_texts(item_texts(split.dataset.items), settings.encoder)
-    return build(split, settings, seed, text_vectors=vectors)
-
-
 def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Write the training samples of every epoch, and those of the validation part: samples/."""
     tasks = {name: settings.model_dump(mode="json") for name, settings in experiment.tasks.items()}
@@ -379,7 +362,7 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
 
 
 def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
-    """Write report.html, report.md and report.json."""
+    """Certify the run, and write report.html, report.md and report.json."""
     before = ["prepare", *(("index", "write", "train") if experiment.needs_training else ())]
     evaluated = folder.needed("evaluate")
     models = [*experiment.models, *check_imported(folder)]
@@ -387,6 +370,7 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
         folder.needed(stage)  # it shows all of them
     inputs = {
         "evaluate": evaluated.fingerprint,
+        "built on": {"certify": certify(folder, experiment, progress).fingerprint},
         "test_evaluations": folder.test_evaluations(),
         "experiment": experiment.model_dump(mode="json"),
     }

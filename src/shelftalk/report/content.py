@@ -285,6 +285,58 @@ class PublishedTable:
 
 
 @dataclass(frozen=True)
+class ElsewhereRow:
+    """A published model on other terms than this run's, or on terms that are not known."""
+
+    model: str
+    """Its name."""
+    source: str
+    """Where the figures were published."""
+    metrics: Metrics
+    """Metric name to value."""
+    terms: tuple[str, ...]
+    """Its terms, in the order of TERMS."""
+    why: str
+    """A sentence on them."""
+
+
+TERMS = ("split", "tested", "ties", "candidates", "seen items", "convention", "seeds", "terms verified")
+"""On what terms a figure was measured."""
+
+
+@dataclass(frozen=True)
+class ElsewhereTable:
+    """Published figures of one task and data set that must not stand in one table with this run's."""
+
+    task: str
+    """The task's name."""
+    dataset: str
+    """The data set as publications name it."""
+    ours: tuple[str, ...]
+    """The terms of this run, in the order of TERMS."""
+    metrics: tuple[str, ...]
+    """The columns."""
+    rows: tuple[ElsewhereRow, ...]
+    """In the order of the ledger."""
+
+
+@dataclass(frozen=True)
+class CertifiedFact:
+    """One fact of the run's certificate."""
+
+    name: str
+    """A few words."""
+    checked: str
+    """What was checked, in a sentence."""
+    value: str
+    """What came out, in words and numbers."""
+    holds: bool | None
+    """Whether it is as it must be; None where it could not be checked."""
+    how: str
+    """How it was checked, or why it could not be."""
+
+
+@dataclass(frozen=True)
 class Link:
     """A file of the run folder."""
 
@@ -359,6 +411,8 @@ class ReportContent:
     """Published numbers under the same protocol, beside ours."""
     published_note: str = ""
     """How to read them, or that there are none for this data set."""
+    elsewhere: tuple[ElsewhereTable, ...] = ()
+    """Published numbers of the same data on other or unknown terms, apart from ours."""
     held_out_templates: tuple[TemplateRow, ...] = ()
     """Seen against held-out templates."""
     held_out_templates_note: str = ""
@@ -371,5 +425,9 @@ class ReportContent:
     """What a reader must know before believing the numbers, one sentence each."""
     test_evaluations: int | None = None
     """How many times the test part was evaluated in this run folder, this time included."""
+    certificate: str = ""
+    """Fingerprint of the run's certificate; "" where there is none."""
+    facts: tuple[CertifiedFact, ...] = ()
+    """The facts of the certificate."""
     links: tuple[Link, ...] = ()
     """Files of the run folder that a reader may want to open."""

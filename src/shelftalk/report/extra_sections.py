@@ -1,9 +1,10 @@
-"""Sections beside a run's results: published numbers under the same protocol, held-out templates,
-and search error."""
+"""Sections beside a run's results: published numbers under the same protocol and others, held-out templates,
+search error, and the facts of the certificate."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import polars as pl
 
@@ -14,10 +15,13 @@ from shelftalk.evaluation.held_out_templates import RATINGS, TEMPLATES, USERS
 from shelftalk.evaluation.significance import intervals_side_by_side, paired_difference
 from shelftalk.experiment import Experiment
 from shelftalk.recommender import ALIGNED, TaskName, is_refit
-from shelftalk.report import numbers
+from shelftalk.report import ledger, numbers
 from shelftalk.report.content import (
     CHANGE,
     THIS_RUN,
+    CertifiedFact,
+    ElsewhereRow,
+    ElsewhereTable,
     ModelRow,
     PublishedRow,
     PublishedTable,
@@ -25,38 +29,71 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
-from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, facts_of, matching
-from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.report.ledger import PRINTED, Convention, Published, SplitFacts, Ties, facts_of, matching
+from shelftalk.runtime.run_folder import RunFolder, read_signed
 
 NONE_PUBLISHED = "There are no published numbers under this protocol for this data set."
 PUBLISHED = (
-    "Data set, split, candidates, convention and metrics agree with this run's. Publications may have chosen "
-    "their models by another validation practice than ours. Not every one says whether items of the history "
-    "are left out of the candidates, as they are here. Their figures come without per-user values, so that "
-    "no difference from them can be tested."
+    "Data set, split, the item tested, the order of ties, candidates, seen items, convention and metrics "
+    "agree with this run's. Publications may have chosen their models by another validation practice than "
+    "ours. Their figures come without per-user values, so that no difference from them can be tested."
 )
 LEAKING = " Models of this run that read the leaking item index are left out."
 CONVENTIONS: dict[Convention, str] = {
     "train-only": "models saw the training part alone",
     "refit": "after choosing on validation, models were trained again on training and validation",
 }
+SHUFFLED = "shuffled"
 TEMPLATE_METRICS: dict[TaskName, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae"),
 }  # fmt: skip
 
 
+def ties_of(ordered_by: str, wanted: str = "published") -> Ties:
+    """What orders events of one time in a run: the positions of the published file, or a seeded hash;
+    `wanted` is the setting of the split."""
+    return "published order" if ordered_by.startswith("position") and wanted != SHUFFLED else "shuffled"
+
+
 def published(
-    split: Split, tasks: Sequence[TaskResults], leaks: bool
+    split: Split, tasks: Sequence[TaskResults], leaks: bool, ties: Ties = "unknown"
 ) -> tuple[tuple[PublishedTable, ...], str]:
     """Tables of this run beside publications, and how to read them. With an index that leaks, only the run's
     baselines are shown."""
-    facts = facts_of(split)
+    facts = facts_of(split, ties)
     conventions: tuple[Convention, ...] = ("train-only", "refit")
     tables = [
         _published_table(facts, task, convention, leaks) for task in tasks for convention in conventions
     ]
     shown = tuple(table for table in tables if table is not None)
     return shown, PUBLISHED + (LEAKING if leaks else "") if shown else NONE_PUBLISHED
+
+
+def elsewhere(
+    split: Split, tasks: Sequence[TaskResults], ties: Ties = "unknown"
+) -> tuple[ElsewhereTable, ...]:
+    """Published figures of the same data on other or unknown terms, task by task."""
+    facts = facts_of(split, ties)
+    return tuple(
+        _elsewhere_table(rows, facts, task.task)  # type: ignore[arg-type]
+        for task in tasks
+        if (rows := ledger.elsewhere(facts, task.task))  # type: ignore[arg-type]
+    )
+
+
+def _elsewhere_table(rows: Sequence[Published], facts: SplitFacts, task: TaskName) -> ElsewhereTable:
+    divided = facts.ratings if task == "rating" else facts.events
+    ours = (divided, "last", facts.ties, ledger.OURS[task], "left out", "train-only", "1", "yes")
+    metrics = [metric for row in rows for metric in row.metrics]
+    return ElsewhereTable(
+        task, rows[0].dataset.title, ours, tuple(dict.fromkeys(metrics)), tuple(map(_row_elsewhere, rows))
+    )
+
+
+def _row_elsewhere(row: Published) -> ElsewhereRow:
+    seeds, verified = str(row.seeds or "unknown"), "yes" if row.verified else "no"
+    terms = (row.split, row.tested, row.ties, row.candidates, row.seen, row.convention, seeds, verified)
+    return ElsewhereRow(row.model, row.source, row.metrics, terms, row.why)
 
 
 def _published_table(
@@ -205,3 +242,32 @@ def _reading(rows: Sequence[SearchErrorRow], settings: DecodingSettings) -> list
         for row in rows
         if (row.beams, row.finish) == (max(10, settings.beams), settings.finish)
     ]
+
+
+def certified(folder: RunFolder) -> tuple[str, tuple[CertifiedFact, ...]]:
+    """The fingerprint of the certificate and its facts; "" and none where the run has none. Raises
+    ChangedFile for one that is not as it was written."""
+    if not folder.certificate.exists():
+        return "", ()
+    folder.check("certify")
+    facts = read_signed(folder.certificate)["facts"]
+    record = folder.needed("certify")
+    return record.facts["certificate"], tuple(
+        CertifiedFact(
+            fact["name"], fact["checked"], ", ".join(_plain(fact["value"])), fact["holds"], fact["how"]
+        )
+        for fact in facts
+    )
+
+
+def _plain(value: Any) -> Iterator[str]:
+    """The figures of a fact as words; what has tables of its own is left to the file."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if isinstance(inner, Mapping) and all(isinstance(one, int) for one in inner.values()):
+                yield f"{name} " + " and ".join(f"{key} {one:,}" for key, one in inner.items())
+            elif isinstance(inner, str | int | float):
+                shown = f"{inner:,}" if isinstance(inner, int) else str(inner)
+                yield f"{name} {shown[:12] + '…' if name == 'sha256' else shown}"
+            elif isinstance(inner, list) and inner and all(isinstance(one, str) for one in inner):
+                yield f"{name}: {' '.join(inner)}"

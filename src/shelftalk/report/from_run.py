@@ -79,6 +79,7 @@ LINKS = (
     ("Seen and held-out templates", "evaluation/held_out_templates.parquet"),
     ("Beams against the true top 10", "evaluation/search_error.parquet"),
     ("Every evaluation of the test part", "evaluation/test_evaluations.jsonl"),
+    ("The certificate: what was checked", "certificate.json"),
     ("Names of the items", "item_index.parquet"),
     ("Samples of the first epoch", "samples/epoch-0000.parquet"),
 )
@@ -96,7 +97,10 @@ def content_of(run: Run) -> ReportContent:
     metrics = json.loads(folder.metrics.read_text("utf-8"))
     tasks = tuple(_task(run, task, metrics[task]) for task in COMPARED if task in metrics)
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
-    published, published_note = extra_sections.published(run.split, tasks, leaks=bool(warnings))
+    certificate, facts = extra_sections.certified(folder)
+    ordered_by = prepare.facts["data"]["ordered_by"]
+    ties = extra_sections.ties_of(ordered_by, getattr(experiment.split, "ties", "published"))
+    published, published_note = extra_sections.published(run.split, tasks, bool(warnings), ties)
     templates: tuple[TemplateRow, ...] = ()
     search_error: tuple[SearchErrorRow, ...] = ()
     templates_note = search_error_note = ""
@@ -127,6 +131,7 @@ def content_of(run: Run) -> ReportContent:
         warnings=warnings,
         published=published,
         published_note=published_note,
+        elsewhere=extra_sections.elsewhere(run.split, tasks, ties),
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
         costs=tuple(_cost_row(name, costs) for name, costs in run.costs.items()),
         correction=CORRECTION_NAMES[experiment.evaluation.correction],
@@ -155,6 +160,8 @@ def content_of(run: Run) -> ReportContent:
             ),
         ),
         test_evaluations=folder.test_evaluations(),
+        certificate=certificate,
+        facts=facts,
         links=tuple(
             Link(label, path)
             for label, path in LINKS

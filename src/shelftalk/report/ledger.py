@@ -1,7 +1,9 @@
 """Ledger: published numbers as data, each with its protocol and source, and which of them compare with a run.
 
-The figures are in ledger.toml. A row may be printed beside a run's where data set, split, candidates,
-convention and metric are the same; a data set is recognised by its numbers of users, items and interactions.
+The figures are in ledger.toml. A row may be printed beside a run's where data set, split, the item tested,
+the order of ties, candidates, seen items, convention and metric are known and the same; a data set is
+recognised by its numbers of users, items and interactions. All other rows stand apart, with their terms
+(`elsewhere`).
 """
 
 from __future__ import annotations
@@ -21,11 +23,16 @@ from shelftalk.evaluation.metrics import metric_names
 from shelftalk.recommender import TaskName
 from shelftalk.settings import Settings
 
-Convention = Literal["train-only", "refit"]
+Convention = Literal["train-only", "refit", "unknown"]
 Divided = Literal[
-    "leave-one-out", "random 80/10/10", "random 80/10/10 without what retrieval holds out", "another"
-]
+    "leave-one-out", "random 80/10/10", "random 80/10/10 without what retrieval holds out", "another",
+    "unknown",
+]  # fmt: skip
 Candidates = Literal["all items", "1+99 sampled, sampling unlike ours", "1 and uniform others", "none"]
+
+Tested = Literal["last", "last but one", "unknown"]
+Ties = Literal["published order", "shuffled", "unknown"]
+Seen = Literal["left out", "kept", "unknown"]
 
 OURS: Mapping[TaskName, Candidates] = {
     "retrieval": "all items",
@@ -74,6 +81,18 @@ class LedgerTable(Settings):
     """What was ranked."""
     convention: Convention
     """Whether the model was trained again on training and validation together."""
+    tested: Tested = "unknown"
+    """Which of a user's items is the test."""
+    ties: Ties = "unknown"
+    """What orders events of one time."""
+    seen: Seen = "unknown"
+    """Whether items of the history are among the candidates."""
+    seeds: int | None = Field(None, ge=1)
+    """Over how many seeds a figure is a mean, where known."""
+    verified: bool = False
+    """Whether these terms were read in the code that made the figures."""
+    one_model: bool = True
+    """Whether a row is one model, and not the best figures of several."""
     comparable: bool
     """Whether the rows may be shown beside a run of the same protocol."""
     why: str = Field(min_length=1)
@@ -131,6 +150,12 @@ class Published:
     candidates: Candidates
     convention: Convention
     metrics: Mapping[str, float]
+    tested: Tested
+    ties: Ties
+    seen: Seen
+    seeds: int | None
+    verified: bool
+    one_model: bool
     comparable: bool
     why: str
 
@@ -146,6 +171,8 @@ class SplitFacts:
     """How interactions are divided: retrieval and ranking."""
     ratings: Divided = "another"
     """How rating values are divided."""
+    ties: Ties = "unknown"
+    """What orders events of one time."""
 
 
 @cache
@@ -163,25 +190,41 @@ def all_published() -> tuple[Published, ...]:
 
 
 def matching(facts: SplitFacts, task: TaskName, convention: Convention) -> list[Published]:
-    """The rows that may be shown beside a run's: same data set, split, candidates and convention, and
-    marked as comparable."""
+    """The rows that may be shown beside a run's: every term is known and the same, and they are marked as
+    comparable. In every run of ours the last item is the test and items of the history are left out."""
     divided = facts.ratings if task == "rating" else facts.events
+    terms = (divided, OURS[task], convention, "last", facts.ties, "left out")
     return [
         row
-        for row in all_published()
+        for row in _of_the_data(facts, task)
         if row.comparable
-        and (row.dataset.users, row.dataset.items, row.dataset.interactions)
-        == (facts.users, facts.items, facts.interactions)
-        and (row.task, row.split, row.candidates, row.convention) == (task, divided, OURS[task], convention)
+        and "unknown" not in terms
+        and (row.split, row.candidates, row.convention, row.tested, row.ties, row.seen) == terms
     ]
 
 
-def facts_of(split: Split) -> SplitFacts:
-    """The facts of a split, derived from its parts and not from its settings."""
+def elsewhere(facts: SplitFacts, task: TaskName) -> list[Published]:
+    """The rows of the same data set and task on other or unknown terms: never in one table with a run."""
+    conventions: tuple[Convention, ...] = ("train-only", "refit")
+    beside = [row for convention in conventions for row in matching(facts, task, convention)]
+    return [row for row in _of_the_data(facts, task) if row not in beside and row.one_model]
+
+
+def _of_the_data(facts: SplitFacts, task: TaskName) -> list[Published]:
+    counts = (facts.users, facts.items, facts.interactions)
+    return [
+        row
+        for row in all_published()
+        if row.task == task and (row.dataset.users, row.dataset.items, row.dataset.interactions) == counts
+    ]
+
+
+def facts_of(split: Split, ties: Ties = "unknown") -> SplitFacts:
+    """The facts of a split, derived from its parts and not from its settings; `ties` is what the data reader
+    noted."""
     data = split.dataset
-    return SplitFacts(
-        len(data.user_ids), len(data.items), len(data.events), _events_divided(split), _ratings_divided(split)
-    )
+    divided = _events_divided(split), _ratings_divided(split)
+    return SplitFacts(len(data.user_ids), len(data.items), len(data.events), *divided, ties)
 
 
 def _events_divided(split: Split) -> Divided:
@@ -219,6 +262,12 @@ def _row(ledger: Ledger, table: LedgerTable, model: str) -> Published:
         candidates=table.candidates,
         convention=table.convention,
         metrics=dict(zip(table.metrics, table.rows[model], strict=True)),
+        tested=table.tested,
+        ties=table.ties,
+        seen=table.seen,
+        seeds=table.seeds,
+        verified=table.verified,
+        one_model=table.one_model,
         comparable=table.comparable,
         why=table.why,
     )

@@ -25,8 +25,8 @@ def render_markdown(content: ReportContent) -> str:
     """The report as GitHub-flavoured Markdown."""
     sections = (
         _header(content), _results(content), _published(content), _users(content), _slices(content),
-        _held_out_templates(content), _search_error(content), _caveats(content), _training(content),
-        _samples(content),
+        _held_out_templates(content), _search_error(content), _caveats(content), _certificate(content),
+        _training(content), _samples(content),
         _facts("The data", content.data, [*content.left_out, *content.data_notes]), _probes(content),
         _run_it_again(content),
     )  # fmt: skip
@@ -109,6 +109,11 @@ def _published(content: ReportContent) -> list[str]:
             escaped(table.protocol, 800),
             markdown_table(tables.published_table(table)),
         ]
+    if content.elsewhere:
+        blocks += ["## Printed elsewhere, on other or unknown terms", escaped(tables.ELSEWHERE, 600)]
+    for other in content.elsewhere:
+        heading = f"{numbers.title(other.task)}: {other.dataset}"
+        blocks += [f"### {escaped(heading)}", markdown_table(tables.elsewhere_table(other))]
     return blocks
 
 
@@ -163,6 +168,14 @@ def _search_error(content: ReportContent) -> list[str]:
 def _caveats(content: ReportContent) -> list[str]:
     sentences = tables.caveats(content)
     return ["## Limits of these numbers", _bullets(sentences)] if sentences else []
+
+
+def _certificate(content: ReportContent) -> list[str]:
+    if not content.facts:
+        return []
+    pairs = tables.certified_facts(content)
+    lines = "\n".join(f"- **{escaped(name)}**: {escaped(text, 900)}" for name, text in pairs)
+    return ["## Certificate", f"Fingerprint `{numbers.shorten(content.certificate)}`.", lines]
 
 
 def _training(content: ReportContent) -> list[str]:

@@ -3,6 +3,7 @@ the p-value, adjusted for the number of comparisons, is below .05."""
 
 from __future__ import annotations
 
+from shelftalk.recommender import is_refit
 from shelftalk.report import numbers
 from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 

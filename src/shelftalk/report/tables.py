@@ -9,7 +9,10 @@ from shelftalk.evaluation.beyond_accuracy import MEANINGS
 from shelftalk.report import numbers
 from shelftalk.report.content import (
     CHANGE,
+    TERMS,
+    THIS_RUN,
     CostRow,
+    ElsewhereTable,
     Fact,
     Interval,
     Metrics,
@@ -242,6 +245,30 @@ def published_table(table: PublishedTable) -> Table:
     return Table(("model", *map(numbers.metric_name, table.metrics), "source"), rows)
 
 
+ELSEWHERE = (
+    "These figures are of the same data set, but of another protocol than this run's, or of one that is not "
+    "known: which item is tested, how equal times are ordered, what the candidates are. They are no measure "
+    "of the figures above, nor the other way round; the first row has the terms of this run."
+)
+
+
+def elsewhere_table(table: ElsewhereTable) -> Table:
+    """Published figures on other or unknown terms; figures of this run are not in it."""
+    nothing = (Cell(numbers.MISSING),) * len(table.metrics)
+    ours = (Cell(THIS_RUN), *map(Cell, table.ours), *nothing, Cell(""))
+    rows = tuple(
+        (
+            Cell(row.model),
+            *map(Cell, row.terms),
+            *(Cell(numbers.figure(row.metrics.get(metric))) for metric in table.metrics),
+            Cell(row.source),
+        )
+        for row in table.rows
+    )
+    columns = ("model", *TERMS, *map(numbers.metric_name, table.metrics), "source")
+    return Table(columns, (ours, *rows), words=1 + len(TERMS))
+
+
 def stage_table(stages: Sequence[Stage]) -> Table:
     """The time of each stage."""
     rows = tuple((Cell(stage.name), Cell(stage_time(stage))) for stage in stages)
@@ -266,6 +293,20 @@ def total_time(stages: Sequence[Stage]) -> str:
 def facts(mapping: Mapping[str, Fact]) -> list[tuple[str, str]]:
     """Labels and values as text."""
     return [(label, numbers.fact(value)) for label, value in mapping.items()]
+
+
+OUTCOMES = {True: "holds", False: "DOES NOT HOLD", None: "not checked"}
+
+
+def certified_facts(content: ReportContent) -> list[tuple[str, str]]:
+    """Each fact of the certificate: its name; whether it holds, what was checked, what came out, and how."""
+    return [
+        (
+            f"{fact.name}: {OUTCOMES[fact.holds]}",
+            " ".join(part for part in (fact.checked, fact.value and f"{fact.value}.", fact.how) if part),
+        )
+        for fact in content.facts
+    ]
 
 
 def rank_of_truth(user: ShownUser) -> str:

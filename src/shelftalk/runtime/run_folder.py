@@ -1,7 +1,7 @@
 """RunFolder: which stage reads and writes which file. Written beside and renamed, a stage's manifest last.
 
 runs/NAME/  experiment.toml  dataset/  item_index.parquet  samples/  checkpoints/  model/  rankings/
-            evaluation/  metrics.json  costs.json  report.html  report.md  report.json
+            evaluation/  metrics.json  costs.json  certificate.json  report.html  report.md  report.json
             stages/ (one manifest per finished stage)
 
 A manifest holds what the stage depended on and the hashes of what it wrote, so that a file which was changed,
@@ -113,6 +113,10 @@ class RunFolder:
     @property
     def costs(self) -> Path:
         return self.path / "costs.json"
+
+    @property
+    def certificate(self) -> Path:
+        return self.path / "certificate.json"
 
     def epoch(self, number: int) -> Path:
         return self.samples / f"epoch-{number:04d}.parquet"
@@ -255,7 +259,7 @@ class RunFolder:
     def _outdated(self, record: StageRecord) -> tuple[str, str] | None:
         """A stage among those that `record` was built on, itself included, and the one before it that has
         been done otherwise since; None where there is none."""
-        for name, wanted in _built_on(record).items():
+        for name, wanted in built_on(record).items():
             earlier = self.record(name)
             if earlier is None or earlier.fingerprint != wanted:
                 return record.name, name
@@ -307,8 +311,8 @@ class RunFolder:
         """Log one more evaluation of the test part; returns how many there have been in this folder."""
         number = self.test_evaluations() + 1
         line = {"when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "what": what, "number": number}
-        self._evaluation_log.parent.mkdir(parents=True, exist_ok=True)
-        with self._evaluation_log.open("ab") as file:
+        self.evaluation_log.parent.mkdir(parents=True, exist_ok=True)
+        with self.evaluation_log.open("ab") as file:
             file.write(b"\n" * self._cut_short() + json.dumps(line).encode() + b"\n")
         return number
 
@@ -316,12 +320,12 @@ class RunFolder:
         """How often the test part was evaluated in this folder: as many as lines in the log, and not fewer
         than a line of it or the last evaluation holds, where lines are lost."""
         try:
-            lines = self._evaluation_log.read_bytes().splitlines()
+            lines = self.evaluation_log.read_bytes().splitlines()
         except FileNotFoundError:
             lines = []
         except IsADirectoryError:
             raise ChangedFile(
-                f'"{self._evaluation_log}" is a folder, and the log of evaluations of the test part belongs '
+                f'"{self.evaluation_log}" is a folder, and the log of evaluations of the test part belongs '
                 "there; remove it."
             ) from None
         evaluated = self.record("evaluate")
@@ -329,12 +333,12 @@ class RunFolder:
         return max(len(lines), noted, *(_number(line) for line in lines), 0)
 
     @property
-    def _evaluation_log(self) -> Path:
+    def evaluation_log(self) -> Path:
         return self.path / "evaluation" / "test_evaluations.jsonl"
 
     def _cut_short(self) -> bool:
         """Whether the log ends within a line, as after a power cut."""
-        return self._evaluation_log.exists() and self._evaluation_log.read_bytes()[-1:] not in (b"", b"\n")
+        return self.evaluation_log.exists() and self.evaluation_log.read_bytes()[-1:] not in (b"", b"\n")
 
     def manifest(self, stage: str) -> Path:
         """The manifest of a finished stage."""
@@ -553,7 +557,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _built_on(record: StageRecord) -> dict[str, str]:
+def built_on(record: StageRecord) -> dict[str, str]:
     """Earlier stage of the same run -> its fingerprint when the stage was done."""
     inputs = record.inputs
     before = {"index": "prepare", "write": "index", "train": "write", "report": "evaluate"}.get(
@@ -565,7 +569,7 @@ def _built_on(record: StageRecord) -> dict[str, str]:
 
 def _command(stage: str) -> str:
     """The command that does a stage: "recommend" for "recommend.aligned"."""
-    return stage.partition(".")[0]
+    return "report" if stage == "certify" else stage.partition(".")[0]
 
 
 def _seconds(path: Path) -> float:

@@ -4,14 +4,13 @@ held-out data that finds leaks."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from shelftalk import seeds
 from shelftalk.data.dataset import Dataset, make_dataset
-from shelftalk.data.splitting import TRAIN, Split
+from shelftalk.data.held_out_replacement import replace_held_out as replace_held_out
 
 CATEGORIES = ("tea", "lamps", "boots", "paints", "drums", "ropes", "clocks", "seeds")
 ADJECTIVES = (
@@ -94,33 +93,6 @@ def nasty_world(seed: int = 0, users: int = 60, items: int = 120) -> Dataset:
     return _world(seed, [*EVIL_TEXTS, *plain], users, (6, 12), 0.8, True, EVIL_TEXTS)
 
 
-def replace_held_out(split: Split, seed: int) -> Split:
-    """The same split with everything held out replaced by something else; what a model may see is unchanged.
-
-    Each held-out event gets an item that its user never took, each rating outside the training part another
-    of the data's values (a data set with one value gets that value + 1). The ranking candidates are drawn
-    again for the new items. An item index and training samples made from the result must be identical to
-    the byte to those made from `split`.
-    """
-    data, rng = split.dataset, seeds.generator(seed, "replace held out")
-    items, free = data.event_item.copy(), []
-    for first, stop in zip(data.bounds[:-1], data.bounds[1:], strict=True):
-        held_out = first + np.flatnonzero(split.event_part[first:stop] != TRAIN)
-        untaken = rng.permutation(
-            np.setdiff1d(np.arange(len(data.items), dtype=np.int32), data.event_item[first:stop])
-        )
-        items[held_out] = untaken[: len(held_out)]
-        free.append(np.setdiff1d(np.arange(len(data.items), dtype=np.int32), items[first:stop]))
-    columns = [
-        pl.Series("item_id", [data.item_ids[row] for row in items.tolist()], pl.String),
-        pl.Series("rating", _other_ratings(split, rng), pl.Float64).fill_nan(None),
-    ]
-    replaced = replace(split, dataset=Dataset(data.items, data.events.with_columns(columns)))
-    return replace(
-        replaced, candidates={part: _candidates(replaced, part, free, rng) for part in split.candidates}
-    )
-
-
 def _world(
     seed: int,
     titles: Sequence[str],
@@ -164,27 +136,3 @@ def _walk(rng: np.random.Generator, items: int, length: int, follow: float) -> l
         step = following if rng.random() < follow else int(rng.integers(items))
         walk.append(step if step not in walk else int(rng.choice(np.setdiff1d(np.arange(items), walk))))
     return walk
-
-
-def _other_ratings(split: Split, rng: np.random.Generator) -> np.ndarray:
-    """[E] float64: visible ratings as they are, all others another value, NaN where there is none."""
-    data = split.dataset
-    ratings, values = data.event_rating.copy(), np.array(data.rating_values)
-    for event in np.flatnonzero(~np.isnan(ratings) & (split.rating_part != TRAIN)):
-        others = values[values != ratings[event]]
-        ratings[event] = rng.choice(others) if len(others) else ratings[event] + 1
-    return ratings
-
-
-def _candidates(split: Split, part: str, free: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """[events of the part, 1 + negatives] int32, as many as before: the part's item among items that
-    the user never took."""
-    rows = np.empty_like(split.candidates[part])
-    events = split.held_out_events("test" if part == "test" else "validation")
-    for position, (truth, user) in enumerate(
-        zip(split.dataset.event_item[events], split.event_user[events], strict=True)
-    ):
-        rows[position] = rng.permutation(
-            np.append(rng.choice(free[user], rows.shape[1] - 1, replace=False), truth)
-        )
-    return rows

@@ -1,0 +1,1 @@
+"""What was checked about a run, by whom nothing is believed: its certificate, and `shelftalk verify`."""

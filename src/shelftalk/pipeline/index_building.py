@@ -1,0 +1,30 @@
+"""Naming the items of a split by the scheme that the settings name."""
+
+from __future__ import annotations
+
+from shelftalk import parts
+from shelftalk.data.similarity import item_texts
+from shelftalk.data.splitting import Split
+from shelftalk.errors import SettingsError
+from shelftalk.indexing.item_index import IndexSettings, ItemIndex
+
+
+def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
+    """Name the items, and make the text vectors for that if `settings.encoder` is a sentence encoder.
+
+    Raises UnknownPart for a scheme that there is not, and SettingsError where an encoder is named and the
+    scheme reads no text vectors.
+    """
+    scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
+    build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
+    if settings.encoder == "tfidf":
+        return build(split, settings, seed)
+    if not scheme.reads_text_vectors:
+        raise SettingsError(
+            f'index.encoder = "{settings.encoder}" makes text vectors, which the scheme "{settings.scheme}" '
+            'does not read; set index.encoder = "tfidf" or choose index.scheme = "semantic".'
+        )
+    from shelftalk.models.sentence_encoder import encode_texts
+
+    vectors = encode_texts(item_texts(split.dataset.items), settings.encoder)
+    return build(split, settings, seed, text_vectors=vectors)

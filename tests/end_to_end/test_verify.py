@@ -1,0 +1,160 @@
+"""`shelftalk verify` passes on what the program wrote, and names each kind of tampering for what it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from shelftalk.certificate.verify import Verification, verify
+from shelftalk.experiment import Experiment
+from shelftalk.runtime.run_folder import RunFolder, read_signed, remove
+from tests.end_to_end.tampering import (
+    KINDS,
+    LEFT_TO_HASHES,
+    Kind,
+    change,
+    covered_up,
+    flip_last_byte,
+    metric_digit,
+)
+from tests.end_to_end.tiny import call, write_experiment
+from tests.verified import verified
+
+CopyOf = Callable[[RunFolder], RunFolder]
+
+
+def kinds_of(result: Verification) -> set[str]:
+    return {problem.kind for problem in result.problems}
+
+
+@pytest.fixture(scope="module")
+def sound(finished: RunFolder) -> RunFolder:
+    return verified(finished)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_tampering_is_named_for_what_it_is(kind: Kind, sound: RunFolder, copy_of: CopyOf) -> None:
+    run = copy_of(sound)
+    kind.tamper(run)
+    result = verify(run)
+    assert kind.called in kinds_of(result), result.problems
+    for problem in result.problems:
+        assert problem.sentence.endswith(".") and "\n" not in problem.sentence
+
+
+@pytest.mark.parametrize(
+    "kind", [one for one in KINDS if one.name not in LEFT_TO_HASHES], ids=lambda kind: kind.name
+)
+def test_what_follows_from_other_files_is_found_even_where_all_hashes_were_made_to_fit(
+    kind: Kind, sound: RunFolder, copy_of: CopyOf
+) -> None:
+    run = copy_of(sound)
+    kind.tamper(run)
+    covered_up(run)
+    result = verify(run)
+    assert (kind.called in kinds_of(result)) == kind.follows, result.problems
+
+
+def test_a_forger_who_makes_everything_fit_is_found_by_the_published_fingerprint_alone(
+    sound: RunFolder, copy_of: CopyOf
+) -> None:
+    published = read_signed(sound.manifest("certify"))["facts"]["certificate"]
+    run = copy_of(sound)
+    flip_last_byte(run.model / "model.safetensors")
+    covered_up(run)
+    assert verify(run).holds  # answers are not asked of the model again
+    assert verify(sound, fingerprint=published).holds
+    assert "certificate" in kinds_of(verify(run, fingerprint=published))
+
+
+def test_a_changed_data_file_is_named(world: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(world, tmp_path / "data"))
+    experiment = write_experiment(tmp_path / "tiny.toml", data, models=["popularity", "bias"])
+    assert call("run", experiment, "--out", tmp_path / "run").exit_code == 0
+    run = RunFolder(tmp_path / "run")
+    assert verify(run).holds
+    change(data / "interactions.parquet", lambda frame: frame.with_columns(rating=pl.lit(3.0)))
+    result = verify(run)
+    assert kinds_of(result) == {"data file"} and "interactions" in result.problems[0].sentence
+    shutil.rmtree(data)
+    gone = verify(run)
+    assert gone.holds and any("not on this machine" in what for what in gone.left_out)
+
+
+def test_any_damage_of_any_file_is_a_problem_and_never_a_traceback(sound: RunFolder, copy_of: CopyOf) -> None:
+    run = copy_of(sound)
+    names = [path for path in sorted(run.path.rglob("*")) if path.is_file()]
+    watched = [path for path in names if "checkpoints" not in path.parts and "tensorboard" not in path.parts]
+    for path in watched[::3]:
+        before = path.read_bytes()
+        path.write_bytes(before[: len(before) // 2])
+        assert not verify(run).holds, path
+        path.write_bytes(before)
+    assert verify(run).holds
+
+
+def test_the_command_prints_the_facts_and_ends_with_one_where_something_does_not_hold(
+    sound: RunFolder, copy_of: CopyOf
+) -> None:
+    good = call("verify", sound.path)
+    assert good.exit_code == 0 and ": verified (" in good.stdout and "holds           answers" in good.stdout
+    run = copy_of(sound)
+    metric_digit(run)
+    bad = call("verify", run.path, "--json")
+    content = json.loads(bad.stdout)
+    assert bad.exit_code == 1 and content["verified"] is False
+    assert {problem["kind"] for problem in content["problems"]} == {"metric", "fact"}
+    text = call("verify", run.path)
+    assert text.exit_code == 1 and "NOT verified" in text.stdout and "ndcg@10" in text.stdout
+
+
+def test_what_cannot_be_verified_at_all_is_refused(tmp_path: Path, tiny: Experiment) -> None:
+    assert "MissingFile" in call("verify", tmp_path).stderr
+    (tmp_path / "run").mkdir()
+    experiment = write_experiment(tmp_path / "one.toml", Path(str(tiny.data.folder)), models=["popularity"])
+    assert call("prepare", experiment, "--out", tmp_path / "run").exit_code == 0
+    refused = call("verify", tmp_path / "run")
+    assert refused.exit_code == 2 and "nothing to verify; run `shelftalk run`" in refused.stderr
+
+
+def test_verifying_loads_no_torch(sound: RunFolder) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from shelftalk.certificate.verify import verify\n"
+        "from shelftalk.runtime.run_folder import RunFolder\n"
+        "assert verify(RunFolder(Path(sys.argv[1]))).holds\n"
+        "assert not {'torch', 'transformers'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(sound.path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_certificate_is_the_same_when_nothing_changed_and_is_in_the_report(
+    sound: RunFolder, experiment_file: Path, copy_of: CopyOf
+) -> None:
+    run = copy_of(sound)
+    before = run.certificate.read_bytes()
+    shutil.rmtree(run.samples)  # written again, by another process at another time
+    result = call("run", experiment_file, "--out", run.path, "--json")
+    assert run.certificate.read_bytes() == before
+    fingerprint = json.loads(before)["sha256"]
+    assert json.loads(result.stdout)["certificate"] == fingerprint
+    assert fingerprint in (run.path / "report.html").read_text()
+    assert fingerprint in (run.path / "report.md").read_text()
+
+
+def test_a_run_that_was_never_certified_says_so(sound: RunFolder, copy_of: CopyOf) -> None:
+    run = copy_of(sound)
+    for path in (run.certificate, run.manifest("certify"), run.manifest("report")):
+        remove(path)
+    result = verify(run)
+    assert kinds_of(result) == {"certificate"}
+    assert all("run `shelftalk report`" in problem.sentence for problem in result.problems)
