@@ -96,27 +96,17 @@ def test_replacing_all_that_is_held_out_leaves_every_fitted_array_as_it_is(name:
 
 
 def with_other_test_part(split: Split) -> Split:
-    """Test items and test ratings replaced, training and validation as they are."""
-    other, is_test = replace_held_out(split, seed=9), split.event_part == TEST
-    test_rating = split.rating_part == TEST
+    """Items of test events and test ratings replaced, but for the items whose rating validates."""
+    other = replace_held_out(split, seed=9).dataset
+    replaced = pl.Series((split.event_part == TEST) & (split.rating_part != VALIDATION))
     events = split.dataset.events.with_columns(
-        item_id=pl.when(pl.Series(is_test))
-        .then(other.dataset.events["item_id"])
-        .otherwise(pl.col("item_id")),
-        rating=pl.when(pl.Series(test_rating | is_test))
-        .then(pl.Series(np.where(test_rating, other.dataset.event_rating, np.nan)))
-        .otherwise(pl.col("rating")),
+        pl.when(replaced).then(other.events["item_id"]).otherwise("item_id").alias("item_id"),
+        pl.when(pl.Series(split.rating_part == TEST))
+        .then(other.events["rating"])
+        .otherwise("rating")
+        .alias("rating"),
     )
-    dataset = replace(split.dataset, events=events.with_columns(pl.col("rating").fill_nan(None)))
-    kept = split.rating_part == VALIDATION  # ratings of test events that validate stay
-    rating = np.where(kept, split.dataset.event_rating, dataset.event_rating)
-    events = dataset.events.with_columns(rating=pl.Series(rating).fill_nan(None))
-    return replace(split, dataset=replace(dataset, events=events))
-
-
-def with_other_validation_part(split: Split) -> Split:
-    """Everything held out replaced, the validation part among it."""
-    return replace_held_out(split, seed=9)
+    return replace(split, dataset=replace(split.dataset, events=events))
 
 
 @pytest.mark.parametrize("name", TUNED)
@@ -126,7 +116,7 @@ def test_the_choice_reads_the_validation_part_and_not_the_test_part(name: str):
     assert isinstance(model, Tuned) and model.selection() == untested.selection()
     for one, other in zip(fitted_arrays(model), fitted_arrays(untested), strict=True):
         np.testing.assert_array_equal(one, other)
-    unvalidated = fit(name, with_other_validation_part(split))
+    unvalidated = fit(name, replace_held_out(split, seed=9))  # the validation part too
     assert model.choice.value != unvalidated.choice.value
 
 

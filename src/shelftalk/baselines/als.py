@@ -46,9 +46,9 @@ class AlsSettings(Settings):
 
     factors: tuple[Size, ...] = Field((64,), min_length=1)
     """Numbers of factors to try."""
-    l2: tuple[Positive, ...] = Field((1.0, 10.0), min_length=1)
+    l2: tuple[Positive, ...] = Field((3.0, 10.0), min_length=1)
     """Strengths of the L2 penalty to try; above 0."""
-    confidence: tuple[Positive, ...] = Field((3.0, 10.0), min_length=1)
+    confidence: tuple[Positive, ...] = Field((1.0, 10.0), min_length=1)
     """How much more an event that was taken counts than one that was not, to try; above 0."""
     iterations: int = Field(10, ge=1)
     """How often users and items are solved in turn."""

@@ -20,7 +20,7 @@ from shelftalk.data.splitting import Split
 class EaseSettings(LinearSettings):
     """What ease tries on validation."""
 
-    l2: tuple[Positive, ...] = Field((30.0, 100.0, 300.0), min_length=1)
+    l2: tuple[Positive, ...] = Field((100.0, 300.0, 1000.0), min_length=1)
     """Strengths of the L2 penalty on B to try; above 0. Each costs an inverse."""
     history_decay: tuple[Factor, ...] = Field((1.0,), min_length=1)
     """Factors per step of age in the history of a request to try, each above 0 and up to 1; 1 is ease as

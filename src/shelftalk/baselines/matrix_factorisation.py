@@ -37,11 +37,11 @@ CHOSEN = ("factors", "l2", "bias_l2")
 class MatrixFactorisationSettings(Settings):
     """What matrix_factorisation tries on validation; one value each fixes it."""
 
-    factors: tuple[Size, ...] = Field((4, 8, 16), min_length=1)
+    factors: tuple[Size, ...] = Field((8, 16, 32), min_length=1)
     """Numbers of factors to try."""
-    l2: tuple[Positive, ...] = Field((5.0, 10.0, 15.0, 20.0), min_length=1)
+    l2: tuple[Positive, ...] = Field((10.0, 15.0, 20.0), min_length=1)
     """Strengths of the L2 penalty on factors to try; above 0."""
-    bias_l2: tuple[Positive, ...] = Field((2.0, 5.0), min_length=1)
+    bias_l2: tuple[Positive, ...] = Field((3.0,), min_length=1)
     """Strengths of the L2 penalty on biases to try; above 0."""
     iterations: int = Field(20, ge=1)
     """How often users and items are solved in turn."""

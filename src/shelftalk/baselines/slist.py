@@ -41,12 +41,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class SlistSettings(LinearSettings):
     """What slist tries on validation."""
 
-    alpha: tuple[Share, ...] = Field((0.2,), min_length=1)
+    alpha: tuple[Share, ...] = Field((0.2, 0.5), min_length=1)
     """Shares of consistency against transition to try, each from 0 to 1; 1 without an order. Each costs an
     inverse."""
     source_decay: tuple[Factor, ...] = Field((0.8,), min_length=1)
     """Factors per step of age of the items before a cut to try, each above 0 and up to 1."""
-    target_decay: tuple[Factor, ...] = Field((0.5,), min_length=1)
+    target_decay: tuple[Factor, ...] = Field((0.2,), min_length=1)
     """Factors per step of delay of the items after a cut to try, each above 0 and up to 1."""
 
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import Field
 from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
@@ -24,7 +25,9 @@ from shelftalk.baselines.matrix_factorisation import (
     Factors,
     MatrixFactorisation,
     MatrixFactorisationSettings,
+    Positive,
     RatingTable,
+    Size,
     best_factors,
     numbers_of_raters,
     solve_rows,
@@ -39,6 +42,11 @@ STEPS = 5
 
 class SvdPlusPlusSettings(MatrixFactorisationSettings):
     """What svd_plus_plus tries on validation; one value each fixes it."""
+
+    factors: tuple[Size, ...] = Field((16, 32), min_length=1)
+    """Numbers of factors to try."""
+    l2: tuple[Positive, ...] = Field((15.0, 20.0, 30.0), min_length=1)
+    """Strengths of the L2 penalty on factors to try; above 0."""
 
 
 @dataclass(frozen=True, eq=False)
