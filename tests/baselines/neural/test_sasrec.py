@@ -9,10 +9,11 @@ from torch.nn import functional
 
 from shelftalk.baselines.neural.sasrec import Dropout, SasRec, fit_sasrec
 from shelftalk.baselines.neural.settings import SampledSasRecSettings, SasRecSettings
-from shelftalk.data.splitting import Split
-from shelftalk.errors import SettingsError
+from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
+from shelftalk.errors import NothingLeft, SettingsError
 from shelftalk.ragged import ragged
 from shelftalk.testing.exams import exam_split
+from shelftalk.testing.worlds import tiny_world
 
 SETTINGS = SasRecSettings(width=(12,), heads=3, max_history=8, batch_size=7)
 
@@ -147,6 +148,12 @@ def test_dropout_sets_its_share_to_0_and_keeps_the_mean():
     assert values.unique().tolist() == pytest.approx([0.0, 4 / 3])
     assert float((values == 0).float().mean()) == pytest.approx(0.25, abs=0.01)
     assert torch.equal(drop.eval()(torch.ones(9)), torch.ones(9))
+
+
+def test_users_with_one_training_event_each_leave_nothing_to_train_on():
+    world = tiny_world(users=20, events=(3, 3))
+    with pytest.raises(NothingLeft, match=r"not even one user with two events; give more interactions\.$"):
+        fit_sasrec(split_leave_one_out(world, SplitSettings(), seed=0), SETTINGS, seed=0)
 
 
 def test_a_width_that_the_heads_do_not_divide_is_refused_and_the_remedy_works():

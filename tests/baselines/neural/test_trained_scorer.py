@@ -25,7 +25,7 @@ from shelftalk.baselines.neural.simplex import fit_simplex
 from shelftalk.baselines.neural.trained_scorer import TrainedScorer, mean_vectors
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.dataset import make_dataset
-from shelftalk.data.splitting import TEST, VALIDATION, Split, SplitSettings, split_leave_one_out
+from shelftalk.data.splitting import TEST, TRAIN, VALIDATION, Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import NothingLeft
 from shelftalk.ragged import ragged
 from shelftalk.records import Request
@@ -160,6 +160,19 @@ def test_the_chosen_settings_repeat_the_fit_without_a_look_at_validation(
 
 
 @every_model
+def test_the_chosen_settings_fit_a_split_whose_validation_part_is_training(case: Case):
+    split = exam_split()
+    part = np.where(split.event_part == VALIDATION, TRAIN, split.event_part).astype(np.uint8)
+    refitted = case.fit(
+        Split(split.dataset, part, split.rating_part, split.candidates),
+        case.fitted(split, epochs=2).chosen_settings(),
+        0,
+    )
+    requests, _ = split.retrieval_requests("test")
+    assert np.isfinite(refitted.item_scores(requests)).all() and refitted.choice.best.ndcg is None
+
+
+@every_model
 def test_it_learns_what_the_world_repeats(case: Case):
     """Items of the tiny world follow one another; popularity knows nothing of it."""
     split = exam_split()
@@ -220,7 +233,7 @@ def test_a_training_part_without_events_is_refused_in_a_sentence():
         split.dataset, np.full_like(split.event_part, VALIDATION), split.rating_part, split.candidates
     )
     for case in CASES:
-        with pytest.raises(NothingLeft, match="has no training events"):
+        with pytest.raises(NothingLeft, match="nothing to train on"):
             case.fitted(nothing)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from shelftalk import seeds
 from shelftalk.baselines.neural.settings import FittingSettings, variants
-from shelftalk.errors import SettingsError
+from shelftalk.errors import NothingLeft, SettingsError
 from shelftalk.runtime.progress import report_fitting
 
 BETAS = (0.9, 0.98)
@@ -62,7 +62,8 @@ def fit_best(
     on validation; of equally good ones the first.
 
     `build` makes the untrained network of a variant. With one variant and no patience, validation is not
-    looked at. Raises SettingsError where a loss is no finite number.
+    looked at. Raises SettingsError where a loss is no finite number, and NothingLeft where there is nothing
+    to train on.
     """
     tried = variants(settings)
     best, fits = None, []
@@ -120,19 +121,25 @@ def _fit(
 
 
 def _train_epoch(network: Network, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-    """One pass; returns the mean of the batches' losses. Raises SettingsError where one is not finite."""
-    total, batches = torch.zeros(()), 0
+    """One pass; returns the mean of the batches' losses. Raises SettingsError where one is not finite, and
+    NothingLeft where there is no batch."""
+    total, number = torch.zeros(()), 0
     for loss in network.losses(epoch):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         total += loss.detach()
-        batches += 1
+        number += 1
+    if not number:
+        raise NothingLeft(
+            "the training part holds nothing to train on, not even one user with two events; give more "
+            "interactions."
+        )
     if not torch.isfinite(total):
         raise SettingsError(
             f"the training loss became {float(total)} in epoch {epoch}; set a lower learning_rate."
         )
-    return float(total) / max(1, batches)
+    return float(total) / number
 
 
 def torch_generator(seed: int, *names: str | int) -> torch.Generator:
