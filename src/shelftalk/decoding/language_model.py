@@ -258,7 +258,8 @@ class LanguageModelRecommender:
     def _task(self, name: str) -> ServedTask:
         if name not in self.tasks:
             raise UnknownPart(
-                f'"{self.name}" was not trained to serve {name}; it serves {", ".join(self.tasks)}.'
+                f'"{self.name}" was not trained to serve {name}; ask it {" or ".join(self.tasks)}, or train '
+                "on data that has that task."
             )
         return self.tasks[name]
 

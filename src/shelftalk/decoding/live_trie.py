@@ -190,7 +190,8 @@ class LiveTrie:
             node.children[token] = child
             node = child
         raise DuplicateName(
-            f"the tokens of added item {item} are the beginning of another item's name, or the whole of it."
+            f"the tokens of added item {item} are the beginning of another item's name, or the whole of it; "
+            "close every name with an end token and tell equal names apart."
         )
 
     def _changeable(self, node: int | _Node) -> _Node:

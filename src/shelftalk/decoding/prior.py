@@ -140,8 +140,8 @@ class AlignedWithPrior:
         """Raises UnknownPart for a task without a chosen weight, or without a prior."""
         if task not in self.weights or (task == "rating" and self.rating_prior is None):
             raise UnknownPart(
-                f'"{self.name}" has no weight of a prior for {task}; it has for: '
-                f"{', '.join(self.weights) or 'none'}."
+                f'"{self.name}" has no weight of a prior for {task} (it has for: '
+                f"{', '.join(self.weights) or 'none'}); ask the language model alone, or `choose` one for it."
             )
         return self.weights[task].weight
 

@@ -1,0 +1,313 @@
+"""What is refused in a file of settings or of data: the sentence is read, the file changed as it says, and
+the same call works."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from shelftalk.data.dataset import make_dataset
+from shelftalk.errors import (
+    AnotherExperiment,
+    BadValue,
+    ChangedFile,
+    DuplicateItem,
+    DuplicateName,
+    MissingFile,
+    NothingLeft,
+    SettingsError,
+    ShelftalkError,
+    UnknownItem,
+    UnknownPart,
+    UnknownSetting,
+)
+from shelftalk.experiment import load_experiment
+from shelftalk.runtime.progress import silent
+from shelftalk.studies.ablation.grid import load_grid, read_seeds
+from shelftalk.studies.planning.gpus import gpu_named
+from shelftalk.studies.probing.report import probed_world
+from shelftalk.studies.probing.study import mixtures
+from shelftalk.studies.tuning.space import load_space
+from shelftalk.studies.tuning.study import claim
+from shelftalk.testing.worlds import tiny_world
+from tests.end_to_end.tiny import call, save_world, write_experiment
+
+GRID = '[ablation]\nexperiment = "tiny.toml"\ntokens = 3000\n'
+TWO = '[[variant]]\nname = "a"\n[[variant]]\nname = "b"\nnano.width = 16\n'
+SPACE = "[tuning]\ntokens = 3000\n[space]\n"
+RATE = "training.learning_rate = { low = 1e-4, high = 1e-2 }\n"
+
+
+def told(kind: type[ShelftalkError], call: Callable[..., Any], *arguments: Any) -> str:
+    with pytest.raises(kind) as error:
+        call(*arguments)
+    return str(error.value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny experiment in the working directory."""
+    data = save_world(tiny_world(users=30, items=50), tmp_path / "data")
+    write_experiment(tmp_path / "tiny.toml", data)
+    (tmp_path / "no-data.toml").write_text("[split]\nranking_negatives = 20\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+GRIDS = [
+    (GRID, SettingsError, r"add a \[\[variant\]\] with a name", GRID + TWO),
+    (GRID, SettingsError, r"or a \[grid\] of lists", f"{GRID}[grid]\nnano.width = [16, 32]\n"),
+    (
+        GRID + "baseline = 'c'\n" + TWO,
+        UnknownPart,
+        'names "c", which is no variant; known are: a, b',
+        GRID + "baseline = 'a'\n" + TWO,
+    ),
+    (
+        GRID + "compare_item_knn = true\n" + TWO.replace('"b"', '"item_knn"'),
+        DuplicateName,
+        "give it another name",
+        GRID + "compare_item_knn = true\n" + TWO,
+    ),
+    (GRID + TWO.replace('name = "b"\n', ""), SettingsError, 'begin it with name = "..."', GRID + TWO),
+    (GRID + TWO.replace('"b"', '"a"'), DuplicateName, "give one another name", GRID + TWO),
+    (
+        f"{GRID}[grid]\nnano.width = 16\n",
+        SettingsError,
+        r"write every value to try between \[ and \]",
+        f"{GRID}[grid]\nnano.width = [16, 32]\n",
+    ),
+    (GRID + TWO + "seed = 3\n", SettingsError, "leave it out .ablation.seeds names", GRID + TWO),
+    (GRID + TWO.replace("nano.width = 16\n", ""), SettingsError, "leave one of them out", GRID + TWO),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "words", "right"), GRIDS)
+def test_a_grid_corrected_as_the_sentence_says_is_read(
+    folder: Path, wrong: str, kind: type[ShelftalkError], words: str, right: str
+) -> None:
+    grid = folder / "grid.toml"
+    grid.write_text(wrong)
+    assert re.search(words, told(kind, load_grid, grid))
+    grid.write_text(right)
+    assert len(load_grid(grid).variants) == 2
+
+
+def test_a_grid_that_trains_nothing_trains_with_a_weight_above_0(folder: Path) -> None:
+    off = "".join(f"tasks.{name}.weight = 0\n" for name in load_experiment("tiny.toml").tasks)
+    grid = folder / "grid.toml"
+    grid.write_text(GRID + TWO + off)
+    assert re.search(r"give one of tasks\.\*\.weight a value above 0", told(SettingsError, load_grid, grid))
+    grid.write_text(GRID + TWO + off.replace("retrieval.weight = 0", "retrieval.weight = 1"))
+    load_grid(grid)
+
+
+SPACES = [
+    (SPACE, SettingsError, "write a setting and its range there", SPACE + RATE),
+    (
+        SPACE.replace("3000\n", "3000\nseeds = [3, 4]\n") + RATE,
+        SettingsError,
+        "holds 3, the seed of the search.*name others",
+        SPACE.replace("3000\n", "3000\nseeds = [4, 5]\n") + RATE,
+    ),
+    (
+        SPACE + "training.learning_rate = 0.1\n",
+        SettingsError,
+        r"write \{low = ..., high = ...\} or \{choices = \[...\]\}",
+        SPACE + "training.learning_rate = { choices = [0.1, 0.2] }\n",
+    ),
+    (
+        SPACE + "trainign.learning_rate = { low = 1, high = 2 }\n",
+        UnknownSetting,
+        'did you mean "training"',
+        SPACE + RATE,
+    ),
+    (
+        SPACE + "data.k_core = { low = 1, high = 2 }\n",
+        SettingsError,
+        "settings of .*training.* can",
+        SPACE + RATE,
+    ),
+    (
+        SPACE + "training.epochs = { low = 1, high = 2 }\n" + RATE,
+        SettingsError,
+        "cannot be tuned: .*; leave it out of the space",
+        SPACE + RATE,
+    ),
+    (
+        SPACE + "training.optimizer = { low = 1, high = 2 }\n" + RATE,
+        SettingsError,
+        "no setting|is not valid|name its choices",
+        SPACE + RATE,
+    ),
+    (
+        SPACE + "training.gradient_checkpointing = { low = 0, high = 1 }\n",
+        SettingsError,
+        "is no number, so it has no range; name its choices",
+        SPACE + "training.gradient_checkpointing = { choices = [false, true] }\n",
+    ),
+    (
+        SPACE + "nano.heads = { low = 1, high = 1 }\n",
+        SettingsError,
+        "low must be below high",
+        SPACE + "nano.heads = { low = 1, high = 2 }\n",
+    ),
+    (
+        SPACE + "nano.heads = { choices = [1, 2], low = 1 }\n",
+        SettingsError,
+        'has choices and "low" too; leave one of them out',
+        SPACE + "nano.heads = { choices = [1, 2] }\n",
+    ),
+    (
+        SPACE + "training.learning_rate = { low = 0.0, high = 0.1, log = true }\n",
+        SettingsError,
+        "is not valid|needs low above 0",
+        SPACE + "training.learning_rate = { low = 0.01, high = 0.1, log = true }\n",
+    ),
+    (
+        SPACE + "training.learning_rate = { low = 0.1, high = 0.4, step = 0.2 }\n",
+        SettingsError,
+        "no whole number of steps long; correct step or high",
+        SPACE + "training.learning_rate = { low = 0.1, high = 0.5, step = 0.2 }\n",
+    ),
+    (
+        SPACE.replace("3000\n", '3000\nmetric = "retrieval ndgc@10"\n') + RATE,
+        UnknownPart,
+        'did you mean "retrieval ndcg@10"',
+        SPACE.replace("3000\n", '3000\nmetric = "retrieval ndcg@10"\n') + RATE,
+    ),
+]
+
+
+@pytest.mark.parametrize(("wrong", "kind", "words", "right"), SPACES)
+def test_a_space_corrected_as_the_sentence_says_is_read(
+    folder: Path, wrong: str, kind: type[ShelftalkError], words: str, right: str
+) -> None:
+    space = folder / "space.toml"
+    space.write_text(wrong)
+    assert re.search(words, told(kind, load_space, Path("tiny.toml"), space))
+    space.write_text(right)
+    assert load_space(Path("tiny.toml"), space).parameters
+
+
+def test_the_folder_of_another_search_is_left_for_one_that_works(folder: Path) -> None:
+    space = folder / "space.toml"
+    space.write_text(SPACE + RATE)
+    claim(load_space(Path("tiny.toml"), space), folder / "out")
+    space.write_text(SPACE.replace("3000", "4000") + RATE)
+    other = load_space(Path("tiny.toml"), space)
+    message = told(AnotherExperiment, claim, other, folder / "out")
+    assert "choose another --out, or remove that folder" in message
+    claim(other, folder / "another")
+    (folder / "out" / "study.json").write_text("{")
+    damaged = told(ChangedFile, claim, other, folder / "out")
+    assert f'remove "{folder / "out"}" to begin the search anew' in damaged
+    (folder / "out" / "study.json").unlink()
+    (folder / "out").rmdir()
+    claim(other, folder / "out")
+
+
+def test_lists_of_seeds_gpus_and_probed_tasks_work_as_the_sentence_writes_them() -> None:
+    message = told(SettingsError, read_seeds, "one,2")
+    assert read_seeds(re.findall(r"as in (\S+)", message)[0]) == (0, 1, 2)
+    message = told(SettingsError, probed_world, "0;1", None, True, silent)
+    assert read_seeds(re.findall(r"--seeds (\S+)\.", message)[-1]) == (0, 1, 2)
+    nearest = re.findall(r'did you mean "(.+)"', told(UnknownPart, gpu_named, "a100-80g"))[0]
+    assert gpu_named(nearest).name
+    nearest = re.findall(r'did you mean "(.+)"', told(UnknownPart, mixtures, ["masked_item"], False))[0]
+    assert mixtures([nearest], False)
+
+
+def test_an_experiment_file_that_is_not_there_or_a_folder_is_named_rightly_afterwards(folder: Path) -> None:
+    assert "correct the path" in told(MissingFile, load_experiment, folder / "tyni.toml")
+    assert "name the experiment file in it" in told(MissingFile, load_experiment, folder)
+    assert load_experiment(folder / "tiny.toml").name == "tiny"
+
+
+def test_a_misspelt_name_of_a_model_of_its_settings_and_of_a_judge_is_corrected_as_told() -> None:
+    wrong = {
+        "models": (["item_kn"], lambda name: [name]),
+        "baselines": ({"biass": {}}, lambda name: {name: {}}),
+        "training": ({"judged_by": ["retrival"]}, lambda name: {"judged_by": [name]}),
+    }
+    for key, (value, corrected) in wrong.items():
+        message = told(UnknownPart, load_experiment, None, {key: value})
+        load_experiment(None, {key: corrected(re.findall(r'did you mean "(\w+)"', message)[0])})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "right"),
+    [
+        (("--data", "nowhere"), "set data.folder to one that holds interactions", ("--data", "data")),
+        (
+            ("--interactions", "nowhere.csv", "--items", "data/items.parquet"),
+            "there is no file .*; correct the path",
+            ("--interactions", "data/interactions.parquet", "--items", "data/items.parquet"),
+        ),
+        (
+            ("--interactions", "data", "--items", "data/items.parquet"),
+            "is a folder; name a file, or set data.folder",
+            ("--data", "data"),
+        ),
+    ],
+)
+def test_a_path_of_data_corrected_as_the_sentence_says_is_read(
+    folder: Path, wrong: tuple[str, ...], words: str, right: tuple[str, ...]
+) -> None:
+    refused = call("prepare", "no-data.toml", "--out", "run", *wrong)
+    assert refused.exit_code == 2 and re.search(words, " ".join(refused.stderr.split()))
+    assert call("prepare", "no-data.toml", "--out", "run", *right).exit_code == 0
+
+
+def test_two_files_of_interactions_are_told_apart_by_either_remedy(folder: Path) -> None:
+    csv = folder / "data" / "interactions.csv"
+    pl.read_parquet(folder / "data" / "interactions.parquet").write_csv(csv)
+    refused = call("prepare", "tiny.toml", "--out", "run")
+    assert refused.exit_code == 2 and "remove one, or name the files in data.interactions" in refused.stderr
+    named = ("--interactions", str(csv), "--items", "data/items.parquet")
+    assert call("prepare", "no-data.toml", *named, "--out", "named").exit_code == 0
+    csv.unlink()
+    assert call("prepare", "tiny.toml", "--out", "run").exit_code == 0
+
+
+def test_a_user_who_takes_an_item_again_is_read_with_either_setting(folder: Path) -> None:
+    file = folder / "data" / "interactions.parquet"
+    events = pl.read_parquet(file)
+    again = events.head(1).with_columns(pl.col("timestamp") + 1)
+    pl.concat([events, again]).write_parquet(file)
+    write_experiment(folder / "strict.toml", folder / "data", data={"repeats": "refuse", "folder": "data"})
+    refused = call("prepare", "strict.toml", "--out", "run")
+    assert refused.exit_code == 2
+    for value in re.findall(r'data.repeats = "(\w+)" or "(\w+)"', " ".join(refused.stderr.split()))[0]:
+        write_experiment(folder / "again.toml", folder / "data", data={"repeats": value, "folder": "data"})
+        assert call("prepare", "again.toml", "--out", value).exit_code == 0
+
+
+def test_frames_that_are_no_data_set_become_one_as_the_sentence_says() -> None:
+    items = pl.DataFrame({"item_id": list("ab")})
+    good = pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"], "position": [1, 2]})
+    wrong: list[tuple[type[ShelftalkError], str, pl.DataFrame, pl.DataFrame]] = [
+        (NothingLeft, "give a file with at least one row", items, good.clear()),
+        (DuplicateItem, "keep one row each", pl.concat([items, items.head(1)]), good),
+        (UnknownItem, "add it to the items file, with an id alone", items.head(1), good),
+        (BadValue, "keep one event each", items, good.with_columns(item_id=pl.lit("a"))),
+        (BadValue, "remove them or fill it in", items, good.with_columns(user_id=pl.lit(None, pl.String))),
+        (BadValue, "convert it first", items, good.with_columns(rating=pl.lit("good"))),
+        (BadValue, "leave it empty where it is unknown", items, good.with_columns(rating=float("nan"))),
+        (BadValue, "give all of them one, or none", items, good.with_columns(position=pl.Series([1, None]))),
+    ]
+    for kind, words, given, events in wrong:
+        assert words in told(kind, make_dataset, given, events), words
+    corrected = [
+        good,
+        good.with_columns(rating=pl.lit(4.0)),
+        good.with_columns(rating=pl.lit(None, pl.Float64)),
+        good.drop("position"),
+    ]
+    for events in corrected:
+        assert len(make_dataset(items, events).events) == 2
