@@ -113,6 +113,19 @@ def test_what_the_data_gives_away_is_shown_for_a_run_and_for_an_experiment_and_i
         assert "What the data itself gives away" in (path / page).read_text()
 
 
+@pytest.mark.parametrize("format", ["parquet", "recbole", "trec"])
+def test_the_split_of_a_run_is_exported_and_the_folder_is_never_overwritten(run, format, tmp_path):
+    _, finished, _ = run
+    command = ("export", finished.folder.path, "--format", format, "--out", tmp_path / "out")
+    first, again = call(*command), call(*command)
+    assert first.exit_code == 0, first.output
+    assert first.stdout == f"Exported: {tmp_path / 'out'}\n"
+    assert "# tiny, divided by shelftalk" in (tmp_path / "out" / "README.md").read_text()
+    assert again.exit_code == 2 and "name another --out, or remove it" in again.output
+    assert call("export", tmp_path / "no-run").exit_code == 2
+    assert call("export", finished.folder.path, "--format", "csv", "--out", tmp_path / "x").exit_code == 2
+
+
 # --- refit ---
 
 REFITTED = ["item_knn@refit", "popularity@refit", "bias@refit", "global_mean@refit"]

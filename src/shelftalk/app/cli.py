@@ -499,6 +499,29 @@ def verify(
 
 
 @app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder whose data is prepared.")],
+    format: Annotated[str, typer.Option("--format", help="parquet, recbole or trec.")] = "parquet",
+    out: Annotated[
+        Path | None, _path_option("--out", "The folder to make; by default RUN/export-FORMAT.")
+    ] = None,
+) -> None:
+    """The run's split, candidates and catalogue for other libraries, so that their models are measured on
+    exactly this test."""
+
+    def work() -> None:
+        from shelftalk.data.interchange import export_split
+        from shelftalk.pipeline.run import open_run
+
+        opened = open_run(run)
+        folder = out or run / f"export-{format}"
+        opened.folder.needed("prepare")
+        typer.echo(f"Exported: {export_split(opened.split, folder, format, opened.experiment.name)}")
+
+    _guarded(work)
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine can do: cores, memory, bf16, GPU, free disk, versions."""
 
