@@ -167,8 +167,8 @@ def check_installed(names: Iterable[str]) -> None:
 
 def _of_cornac(name: str) -> Model:
     """The declaration of "cornac:CLASS"."""
-    found = cornac_models.cornac_model(name)
-    return Model(partial(fit_cornac, name), found.settings, tasks=found.tasks)
+    model = cornac_models.cornac_model(name)
+    return Model(partial(fit_cornac, name), model.settings, tasks=model.tasks)
 
 
 def _loaded(name: str, kind: str, load: Callable[[], Any]) -> Any:

@@ -142,27 +142,27 @@ def fit_cornac(name: str, split: Split, settings: CornacSettings, seed: int) -> 
     none, and SettingsError, with Cornac's own reason, where the model cannot be fitted.
     """
     check_installed(name)
-    found, ratings = cornac_model(name), settings.feedback == "ratings"
-    if found.sequential and ratings:
+    declared, ratings = cornac_model(name), settings.feedback == "ratings"
+    if declared.sequential and ratings:
         raise SettingsError(
             f'"{name}" learns what comes next, not ratings; set feedback = "events" in [baselines."{name}"].'
         )
     number = seeds.number(seed, name) % 2**31  # as large as Cornac's generators take
     data = CornacData(split, learnt_events(name, split, ratings), ratings, number)
-    train = data.sessions(data.learnt) if found.sequential else data.matrix(data.learnt)
-    if found.kind.__name__ in ITEM_FEATURE_MODELS:
+    train = data.sessions(data.learnt) if declared.sequential else data.matrix(data.learnt)
+    if declared.kind.__name__ in ITEM_FEATURE_MODELS:
         train.item_feature = data.item_features()
-    if found.kind.__name__ in PARALLEL_SESSIONS:
+    if declared.kind.__name__ in PARALLEL_SESSIONS:
         _check_batch(name, data, settings.parameters()["batch_size"])
-    validation = data.validation(found.sequential) if settings.validates else None
-    given: dict[str, Any] = {"seed": number} if found.seeded else {}
+    validation = data.validation(declared.sequential) if settings.validates else None
+    given: dict[str, Any] = {"seed": number} if declared.seeded else {}
     with _reasons(name), _generators(number), redirect_stdout(StringIO()):
-        model = found.kind(name=name, **settings.parameters(), **found.quiet, **given)
+        model = declared.kind(name=name, **settings.parameters(), **declared.quiet, **given)
         model.fit(train, validation)
     recommender = CornacRater if ratings else CornacRecommender
     numbers = zip(split.dataset.user_ids, data.user_number.tolist(), strict=True)
     known = (dict(numbers), len(data.known_users), data.item_number)
-    return recommender(name, model, found.sequential, scored_catalogue(split), *known)
+    return recommender(name, model, declared.sequential, scored_catalogue(split), *known)
 
 
 def _check_batch(name: str, data: CornacData, batch_size: int) -> None:

@@ -50,6 +50,7 @@ class CornacSettings(Settings):
     """What the model learns: that a user took an item ("events"), or the visible ratings ("ratings"), which
     it then also predicts."""
     kind: ClassVar[type]
+    """The class of Cornac."""
 
     @model_validator(mode="after")
     def _accepted_by_the_constructor(self) -> CornacSettings:
@@ -160,12 +161,12 @@ def _models() -> tuple[Any, Mapping[str, type]]:
             "install it with `pip install shelftalk[cornac]`."
         ) from error
     bases = (models.Recommender, models.NextItemRecommender, models.NextBasketRecommender)
-    found = {
+    recommenders = {
         name: value
         for name, value in sorted(vars(models).items())
         if isinstance(value, type) and issubclass(value, models.Recommender) and value not in bases
     }
-    return models, found
+    return models, recommenders
 
 
 def _parameters(kind: type) -> Iterator[tuple[str, Any]]:
