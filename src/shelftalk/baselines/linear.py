@@ -52,7 +52,7 @@ ROWS = 1024
 """Rows of a [T, T] matrix that are computed at a time."""
 DENSE = 0.05
 """Share of cells from which on a dense product is faster than a sparse one."""
-BUFFERED_CELLS = 4_000_000
+BUFFERED_CELLS = 1_000_000
 """Cells of users' matrices that are kept before they are summed."""
 
 
@@ -202,7 +202,7 @@ class _CellSum:
 
 def inverse(gram: csr_matrix, l2: float) -> np.ndarray:
     """[T, T] float32: (gram + l2 I)^-1 of a symmetric `gram`, by Cholesky factors, all in one matrix."""
-    matrix = gram.toarray().astype(np.float32, copy=False)
+    matrix = gram.astype(np.float32).toarray()
     matrix[np.diag_indices(len(matrix))] += l2
     # LAPACK's lower triangle is numpy's upper one; both routines work in place
     factor, failed = lapack.spotrf(matrix.T, lower=1, overwrite_a=1)
