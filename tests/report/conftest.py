@@ -8,8 +8,11 @@ from shelftalk.records import Segment
 from shelftalk.report.content import (
     CHANGE,
     THIS_RUN,
+    CertifiedFact,
     CurvePoint,
     Difference,
+    ElsewhereRow,
+    ElsewhereTable,
     Link,
     ModelRow,
     PublishedRow,
@@ -302,6 +305,27 @@ def full_content() -> ReportContent:
             ),
         ),
         published_note="Publications may have chosen their models otherwise.",
+        elsewhere=(
+            ElsewhereTable(
+                "retrieval", "A well-known data set",
+                ("leave-one-out", "last", "shuffled", "all items", "left out", "train-only", "1", "yes"),
+                ("recall@10",),
+                (
+                    ElsewhereRow(
+                        "Abroad", "Roe, Another Paper, 2025", {"recall@10": 0.0999},
+                        ("unknown", "last but one", "unknown", "all items", "unknown", "unknown", "unknown",
+                         "no"),
+                        "It tests another item.",
+                    ),
+                ),
+            ),
+        ),
+        certificate="5eed" * 16,
+        facts=(
+            CertifiedFact("answers", "Every answer is valid.", "invalid 0", True, "Counted over all."),
+            CertifiedFact("split", "Training comes first.", "events 2", False, "Counted over all events."),
+            CertifiedFact("convention", "Models saw the training part.", "", None, "Not checked: so it is."),
+        ),
         caveats=(
             "671 people are few: an interval of Recall@10 is about five hundredths wide.",
             "The model is a reconstruction of a published idea, not of its code.",

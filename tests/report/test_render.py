@@ -12,7 +12,14 @@ from pydantic import TypeAdapter
 
 from shelftalk.errors import NoSpace
 from shelftalk.records import Segment
-from shelftalk.report.content import ModelRow, Recommendation, ReportContent, ShownSample, ShownUser
+from shelftalk.report.content import (
+    CertifiedFact,
+    ModelRow,
+    Recommendation,
+    ReportContent,
+    ShownSample,
+    ShownUser,
+)
 from shelftalk.report.markdown import escaped
 from shelftalk.report.render import render_html, render_json, render_markdown, write_report
 
@@ -92,6 +99,7 @@ def only_baselines(content: ReportContent) -> ReportContent:
         content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None,
         samples=(), held_out_templates=(),
         users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="",
+        elsewhere=(), facts=(), certificate="",
         held_out_templates_note="",
         search_error=(), search_error_note="",
     )  # fmt: skip
@@ -167,6 +175,35 @@ def test_published_numbers_are_shown_with_their_source(content: ReportContent, h
     none = replace(content, published=(), published_note="There are none.")
     assert "There are none." in render_html(none) and "There are none." in render_markdown(none)
     assert "Elsewhere" not in render_html(none)
+
+
+def test_figures_on_other_terms_have_a_table_of_their_own_with_their_terms(
+    content: ReportContent, html: str
+) -> None:
+    section = html[html.index('id="elsewhere"') : html.index('id="people"')]
+    assert "last but one" in section and ".0999" in section and "Roe, Another Paper, 2025" in section
+    # the row of this run has its terms and none of its figures
+    line = (
+        "| this run | leave-one-out | last | shuffled | all items | left out | train-only | 1 | yes | – |  |"
+    )
+    assert line in render_markdown(content)
+    assert "other or unknown terms" not in render_html(replace(content, elsewhere=()))
+
+
+def test_each_fact_of_the_certificate_says_whether_it_holds_and_how_it_was_checked(
+    content: ReportContent, html: str
+) -> None:
+    section = html[html.index('id="certificate"') :]
+    markdown = render_markdown(content)
+    for page in (section, markdown):
+        assert content.certificate in page
+        for words in ("answers: holds", "split: DOES NOT HOLD", "convention: not checked"):
+            assert words in page
+        assert "Every answer is valid. invalid 0. Counted over all." in page
+    assert 'id="certificate"' not in render_html(replace(content, facts=(), certificate=""))
+    hostile = CertifiedFact("<b>x</b>", "<script>", "<i>", True, "|</td>")
+    page = render_html(replace(content, facts=(hostile,), certificate="<u>"))
+    assert not any(tag in page for tag in ("<b>x", "<script>", "<i>", "|</td>", "<u>"))
 
 
 def test_the_change_between_templates_is_signed(content: ReportContent, html: str) -> None:

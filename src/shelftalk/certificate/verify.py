@@ -109,7 +109,7 @@ def verify(
     }
     for number, (name, step) in enumerate(steps.items()):
         progress("verify", number, len(steps), name)
-        with _wrongof(result, name):
+        with _described(result, name):
             step()
     progress("verify", len(steps), len(steps), "finished")
     result.seconds = time.perf_counter() - start
@@ -155,7 +155,7 @@ def _check_answers(
     answers = read_answers(files, progress)
     result.counted["answers"] = sum(one.lists for one in answers.of.values())
     result.add(_faults(answers))
-    with _wrongof(result, "figures"):
+    with _described(result, "figures"):
         printed = figures.printed_metrics(files.folder)
         tables = {task: pl.read_parquet(files.folder.evaluation(task), glob=False) for task in files.tasks}
         for task, table in tables.items():
@@ -163,9 +163,9 @@ def _check_answers(
         progress("verify", 1, 3, "figures")
         _check_figures(result, files, printed, tables, complete)
     if "index" in files.records:
-        with _wrongof(result, "item index"):
+        with _described(result, "item index"):
             ItemIndex.load(files.folder.item_index)
-    with _wrongof(result, "facts"):
+    with _described(result, "facts"):
         progress("verify", 1, 3, "facts")
         result.facts = facts_of(files, answers, complete)
         result.add(_of_facts(result.facts, certificate))
@@ -256,7 +256,7 @@ def _check_report(result: Verification, files: RunFiles, certificate: Certificat
 
 
 @contextmanager
-def _wrongof(result: Verification, kind: str):  # type: ignore[no-untyped-def]
+def _described(result: Verification, kind: str):  # type: ignore[no-untyped-def]
     """A block that reads what somebody may have changed: what it raises is a problem, and not an end."""
     try:
         yield
