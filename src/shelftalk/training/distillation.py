@@ -99,8 +99,8 @@ class Distillation:
     def _events(self, user: int, items: np.ndarray) -> np.ndarray:
         """The teacher's row for each item of a user; of several events of one item the first; -1 for none."""
         keys = user * len(self._names) + items
-        found = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
-        return np.where(self._keys[found] == keys, self._order[found], -1)
+        position = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.where(self._keys[position] == keys, self._order[position], -1)
 
     def _soft(self, targets: np.ndarray, rows: np.ndarray) -> SoftTargets:
         """The soft targets of every token of the names of `targets`."""

@@ -19,8 +19,7 @@ _BUDGETED = Role(tunable=False, why="tuning.tokens replaces it", budgeted=True)
 
 
 class TeacherSettings(Settings):
-    """A baseline that is asked what it expects after every training history; the language model is trained on
-    that beside the item taken (knowledge distillation)."""
+    """A baseline's expectations after every training history, taught beside the item taken (distillation)."""
 
     role = Role(stages=("write",), tunable=True)
     model: str = ""
