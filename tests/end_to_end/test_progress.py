@@ -64,6 +64,7 @@ def test_every_stage_of_a_run_knows_its_total_from_the_start_and_reaches_it_once
         *["prepare", "index", "write", "train"],
         *(f"recommend.{name}" for name in tiny.models),
         "evaluate",
+        "certify",
         "report",
     ]
 

@@ -36,6 +36,7 @@ def test_the_page_is_one_file_without_any_reference_to_the_outside(finished: Run
         "templates",
         "search",
         "caveats",
+        "certificate",
         "training",
         "samples",
         "data",

@@ -91,5 +91,5 @@ def test_every_stage_reports_at_its_end_that_all_is_done(tmp_path: Path) -> None
         getattr(stages, name)(
             folder, experiment, lambda stage, done, total, text: last.update({stage: (done, total)})
         )
-    assert set(last) == {*STEPS, "recommend.popularity", "recommend.bias"} - {"recommend"}
+    assert set(last) == {*STEPS, "certify", "recommend.popularity", "recommend.bias"} - {"recommend"}
     assert all(done == total for done, total in last.values()), last

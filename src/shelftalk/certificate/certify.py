@@ -23,13 +23,17 @@ def certify(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
     }
 
     def work() -> dict[str, Any]:
-        answers = read_answers(
-            files, lambda _, done, total, text: progress("certify", done, total + 1, f"answers, {text}")
-        )
-        facts = facts_of(files, answers)
+        steps = 1
+
+        def on_answers(_: str, done: int, total: int, text: str) -> None:
+            nonlocal steps
+            steps = total + 1  # the last is the facts
+            progress("certify", done, steps, f"answers, {text}")
+
+        facts = facts_of(files, read_answers(files, on_answers))
         content = certificate_content(experiment, files.records, facts, files.split.fingerprint())
         write_signed(folder.certificate, content)
-        progress("certify", 1, 1, FINISHED)
+        progress("certify", steps, steps, FINISHED)
         failing = [fact.name for fact in facts if fact.holds is False]
         return {"certificate": read_certificate(folder).fingerprint, "failing": failing}
 

@@ -54,12 +54,14 @@ def read_answers(files: RunFiles, progress: OnProgress) -> AllAnswers:
     of: dict[tuple[TaskName, str], Answers] = {}
     ratings: dict[str, pl.DataFrame] = {}
     named = [(task, model) for task in files.tasks for model in files.answered(task)]
-    total, done = max(1, len(named) * len(requests.event)), 0
+    each = max(1, len(requests.event))
+    total, done = max(1, len(named) * each), 0
+    progress("answers", 0, total, "reading")
     for number, (task, model) in enumerate(named):
 
-        def on_lists(read: int, label: str = f"{task} of {model}") -> None:
+        def on_lists(read: int, end: int = (number + 1) * each, label: str = f"{task} of {model}") -> None:
             nonlocal done
-            done = min(total, done + read)
+            done = min(end, done + read)
             progress("answers", done, total, label)
 
         path = files.folder.ranking(task, model)
@@ -68,8 +70,8 @@ def read_answers(files: RunFiles, progress: OnProgress) -> AllAnswers:
         else:
             read = read_retrieval if task == "retrieval" else read_ranking
             of[task, model] = read(path, requests, on_lists)
-        done = (number + 1) * len(requests.event)
-    progress("answers", total, total, "read")
+        if done < (number + 1) * each:
+            on_lists(each)
     return AllAnswers(requests, of, ratings)
 
 

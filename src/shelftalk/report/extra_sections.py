@@ -247,11 +247,10 @@ def _reading(rows: Sequence[SearchErrorRow], settings: DecodingSettings) -> list
 def certified(folder: RunFolder) -> tuple[str, tuple[CertifiedFact, ...]]:
     """The fingerprint of the certificate and its facts; "" and none where the run has none. Raises
     ChangedFile for one that is not as it was written."""
-    if not folder.certificate.exists():
+    record = folder.check("certify")
+    if record is None:
         return "", ()
-    folder.check("certify")
     facts = read_signed(folder.certificate)["facts"]
-    record = folder.needed("certify")
     return record.facts["certificate"], tuple(
         CertifiedFact(
             fact["name"], fact["checked"], ", ".join(_plain(fact["value"])), fact["holds"], fact["how"]
