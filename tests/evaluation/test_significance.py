@@ -126,6 +126,19 @@ def test_models_side_by_side_have_the_same_intervals_as_one_by_one():
         intervals_side_by_side({"one": frames["one"], "two": frames["two"].head(39)}, ["hr@1"], 500)
 
 
+def test_a_ratio_of_sums_is_resampled_with_the_same_users_and_leaves_the_others_as_they_were():
+    frames = {name: ranking_frame(RNG.random(40)) for name in ("one", "two")}
+    alone = intervals_side_by_side(frames, ["hr@1", "ndcg@10"], 500, seed=4)
+    over, under = (frames["one"].sort("user")[name].to_numpy() for name in ("hr@1", "hr@5"))
+    ratios = {"one": {"mean": (over, np.ones(40)), "over itself": (2 * over, under)}}
+    together = intervals_side_by_side(frames, ["hr@1", "ndcg@10"], 500, seed=4, ratios=ratios)
+    for name, intervals in alone.items():
+        assert {metric: together[name][metric] for metric in intervals} == intervals  # to the last digit
+    assert together["one"]["mean"] == pytest.approx(alone["one"]["hr@1"])
+    assert together["one"]["over itself"] == pytest.approx((2.0, 2.0))
+    assert "mean" not in together["two"]
+
+
 def test_frames_of_other_users_or_items_are_refused():
     frame = ranking_frame(RNG.random(5))
     for other in (

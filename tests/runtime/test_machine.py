@@ -1,14 +1,16 @@
-"""How threads wait: briefly, unless the user has set otherwise, and before torch is loaded."""
+"""How threads wait: briefly, unless the user has set otherwise, and before torch is loaded; and the memory of
+a block of work."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
-from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS, spin_briefly
+from shelftalk.runtime.machine import SPINS, THREAD_SETTINGS, memory_sampled, spin_briefly
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +48,14 @@ def test_the_command_line_sets_it_before_torch_is_loaded(given: dict[str, str]) 
     if not read:
         pytest.skip("torch has another OpenMP than GNU's here")
     assert set(read) == {given.get("GOMP_SPINCOUNT", str(SPINS))}
+
+
+def test_the_memory_of_a_block_is_its_own_and_not_that_of_what_came_before():
+    held = bytearray(300_000_000)
+    held[::4096] = b"x" * len(held[::4096])  # every page is touched, so that it counts
+    with memory_sampled() as large:
+        time.sleep(0.15)
+    del held
+    with memory_sampled() as small:
+        pass
+    assert large[0] - small[0] > 0.25 and small[0] > 0.01
