@@ -216,7 +216,10 @@ def test_two_days_divide_the_events_of_all_users_and_the_last_of_a_window_is_its
         ("u3", "bcd", "z"),
     }
     assert split.protocol.cuts == (START // DAY * DAY + 10 * DAY, START // DAY * DAY + 20 * DAY)
-    assert "2014-05-2" in split.protocol.held_out and "less than 2 days before" in split.protocol.held_out
+    assert (
+        "2014-05-2" in split.protocol.held_out
+        and "the last 2 days of that left out" in split.protocol.held_out
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -197,6 +197,7 @@ def test_report_and_terminal_mark_the_convention(refitted):
     report = json.loads((refitted.path / "report.json").read_text())
     assert all("Rows that end in @refit" in task["protocol"] for task in report["tasks"])
     assert "item_knn@refit: what item_knn chose on validation, fitted again" in " ".join(report["chosen"])
+    assert "popularity@refit: fitted on training and validation." in report["chosen"]
     printed = (refitted.path / "printed.txt").read_text()
     assert printed.count("train-only, @refit on validation too") == 3
 

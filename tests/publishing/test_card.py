@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from shelftalk.evaluation.metrics import metric_names
 from shelftalk.experiment import load_experiment
 from shelftalk.pipeline.run import Run
-from shelftalk.publishing.card import MOVIELENS, model_card
+from shelftalk.publishing.card import MOVIELENS, _front_matter, model_card
 from shelftalk.report.content import ReportContent
 from shelftalk.report.from_run import content_of
 from shelftalk.report.numbers import figure
@@ -111,3 +111,10 @@ def test_a_folder_of_this_machine_is_not_named_as_the_backbone(
         "folder",
     )
     assert str(tmp_path) not in card and "smol, revision main" in card
+
+
+def test_figures_of_an_unusual_protocol_name_it_in_the_model_index(content: ReportContent) -> None:
+    experiment = load_experiment()
+    named = replace(content, split_name="leave-one-out split with shuffled ties")
+    assert "split: test\n" in _front_matter(content, experiment)
+    assert "split: test of a leave-one-out split with shuffled ties\n" in _front_matter(named, experiment)

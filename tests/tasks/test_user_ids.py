@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from shelftalk.data.splitting import SplitSettings, split_dataset
 from shelftalk.records import Segment
 from shelftalk.tasks.item_text import TextSettings
 from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettings
@@ -13,6 +14,7 @@ from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import ServedTask, TaskContext
 from shelftalk.testing.task_exams import exam_context, world_split
+from shelftalk.testing.worlds import tiny_world
 from tests.tasks.answers import FULL
 
 
@@ -47,6 +49,17 @@ def test_a_known_user_is_named_in_the_first_line_and_an_unknown_user_is_not():
             assert named.prompt(request, template) == [*line, *without]
             assert named.prompt(replace(request, user="unknown"), template) == without
             assert named.prompt(replace(request, user=""), template) == without
+
+
+def test_a_user_of_whom_nothing_trained_is_named_in_no_prompt():
+    split = split_dataset(tiny_world(), SplitSettings(scheme="by_user"), 0)
+    about = exam_context(split, text=TextSettings(user_ids=True))
+    shown = {sample.user for sample in served(about)[0].samples(0)}
+    requests, _ = split.retrieval_requests("test")
+    task = served(about)[0]
+    assert len(requests) == 6 and not shown & {request.user for request in requests}
+    for request in requests:
+        assert task.prompt(request, task.seen[0]) == task.prompt(replace(request, user=""), task.seen[0])
 
 
 def test_known_and_unknown_users_may_be_in_one_batch():

@@ -82,6 +82,16 @@ def test_owners_stand_in_the_order_of_their_histories():
     assert np.all((start >= offsets_of(lengths)[owner]) & (stop <= offsets_of(lengths)[owner + 1]))
 
 
+def test_a_history_without_events_has_no_window_and_changes_no_other():
+    bounds = np.array([[0, 4], [4, 4], [4, 9], [9, 9]])
+    for targets in (0, 1, 3):
+        owner, start, stop, _ = windows(bounds, 3, np.random.default_rng(1), targets)
+        assert set(owner.tolist()) == {0, 2} and (stop > start).all()
+    for targets in (0, 2):
+        owner, *_ = windows(np.array([[5, 5]]), 3, np.random.default_rng(1), targets)
+        assert not len(owner)
+
+
 def test_no_history_has_no_window():
     for targets in (0, 2):
         assert all(

@@ -140,11 +140,12 @@ class Protocol:
         """Which events are held out, in a sentence or two."""
         if self.cuts is not None:
             validation, test = map(moment, self.cuts)
-            gap = f"less than {self.gap_days:g} days before {validation}, or " if self.gap_days else ""
+            gap = f", the last {self.gap_days:g} days of that left out" if self.gap_days else ""
             return (
                 f"The split is by time, for all users alike: validation begins at {validation} and the test "
-                f"at {test}, and nothing {gap}later trains. Of each user with interactions in a window the "
-                "last one is predicted from all that the user took before it, the untrained ones included."
+                f"at {test}, and models learn from what came before validation{gap}. Of each user with "
+                "interactions in a window the last one is predicted from all that the user took before it, "
+                "what no model learned from included."
             )
         if self.scheme == "leave_last_n":
             return (

@@ -36,6 +36,7 @@ from shelftalk.runtime.machine import memory_sampled
 from shelftalk.runtime.own_source import left_out
 from shelftalk.runtime.progress import OnProgress, StageProgress, fitting_reported_to, no_fitting
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, beside, remove
+from shelftalk.settings import Settings
 
 LANGUAGE_MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
 FITTING = 20
@@ -123,6 +124,8 @@ def selections(run: Run, name: str) -> list[str]:
     priors chose that the experiment does not evaluate too."""
     if is_refit(name):
         base = base_name(name)
+        if type(run.experiment.settings_of(base)) is Settings:  # without any there is nothing to choose
+            return [f"{name}: fitted on training and validation."]
         return [f"{name}: what {base} chose on validation, fitted again on training and validation."]
     model, models = run.model(name), []
     if name == ALIGNED_WITH_PRIOR:

@@ -137,9 +137,7 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
             task_name=task.task,
             dataset_type=numbers.shorten(_source(content)),
             dataset_name=numbers.shorten(_source(content)),
-            dataset_split=(
-                "test" if content.scheme == "leave_one_out" else f"test of a {content.scheme} split"
-            ),
+            dataset_split=(f"test of a {content.split_name}" if content.split_name else "test"),
             metric_type=metric,
             metric_name=_name_with_interval(row, metric),
             metric_value=round(value, 6),

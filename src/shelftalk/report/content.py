@@ -373,9 +373,11 @@ class ReportContent:
     """The resolved experiment file, as TOML text."""
     scheme: Scheme = "leave_one_out"
     """How events were divided."""
+    split_name: str = ""
+    """The name of an unusual protocol, as in "test of a random split"; empty for leave-one-out in the
+    published order."""
     split_note: str = ""
-    """The sentence on an unusual protocol, stated with the summary; empty for leave-one-out in the published
-    order."""
+    """The sentence on it, stated with the summary."""
     left_out: tuple[str, ...] = ()
     """A sentence for each task that the data cannot support, with the reason."""
     model: Mapping[str, Fact] = field(default_factory=dict)

@@ -121,6 +121,7 @@ def content_of(run: Run) -> ReportContent:
         machine=run_facts.machine_facts(records),
         settings=experiment.toml(),
         scheme=run.split.scheme,
+        split_name="" if run.split.protocol.is_usual else run.split.protocol.name,
         split_note=run.split.protocol.note,
         left_out=tuple(sentence for record in records for sentence in record.facts.get("left_out", ())),
         model=run_facts.model_facts(**trained) if trained else {},

@@ -118,8 +118,10 @@ class TaskContext:
 
     @cached_property
     def user_number(self) -> dict[str, int]:
-        """User id -> user number."""
-        return {user: number for number, user in enumerate(self.split.dataset.user_ids)}
+        """User id -> user number, of the users with a training event: others have a symbol that no sample
+        shows."""
+        users = self.split.dataset.user_ids
+        return {users[number]: number for number in np.unique(self.split.training_users).tolist()}
 
     @cached_property
     def rating_texts(self) -> dict[float, str]:
