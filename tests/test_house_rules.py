@@ -60,6 +60,7 @@ LAYERS = (
     ("studies/token_budget",),
     (
         "studies/ablation",
+        "studies/comparing",
         "studies/tuning",
         "studies/probing",
         "studies/planning",

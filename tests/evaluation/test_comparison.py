@@ -140,9 +140,10 @@ def test_of_many_comparisons_each_can_still_be_shown(
     asked = []
     monkeypatch.setattr(
         comparison,
-        "paired_difference",
-        lambda a, b, metric, resamples, permutations, seed: (
-            asked.append(permutations) or Difference(0.1, 0.0, 0.2, 1 / (permutations + 1), 25)
+        "paired_differences",
+        lambda frames, pairs, metric, resamples, permutations, seed: (
+            asked.append(permutations)
+            or [Difference(0.1, 0.0, 0.2, 1 / (permutations + 1), 25) for _ in pairs]
         ),
     )
     lists = {f"m{n:02}": answers["retrieval"]["popular"] for n in range(40)}
@@ -191,6 +192,6 @@ def test_a_task_that_no_model_answers_is_left_out_and_none_at_all_is_refused(spl
 
 def test_the_pieces_that_are_announced_are_those_that_are_done(split: Split, answers: Any):
     done: list[int] = []
-    compare(split, answers, RESAMPLES, SEED, lambda text, number: done.append(number))
+    compare(split, answers, RESAMPLES, SEED, on_piece=lambda text, number: done.append(number))
     # 3 models of retrieval, 2 of ranking, 2 of rating; 3, 1 and 1 pairs in 2, 2 and 1 metrics
     assert sum(done) == pieces(answers) == 3 * 7 + 3 * 2 + 2 + 1

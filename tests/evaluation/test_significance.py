@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from shelftalk.evaluation import significance
+from shelftalk.evaluation import resampling, significance
 from shelftalk.evaluation.significance import (
     Difference,
     bootstrap_intervals,
@@ -110,7 +110,7 @@ def test_row_order_does_not_matter_and_the_seed_does():
 def test_chunks_leave_no_resample_out(monkeypatch: pytest.MonkeyPatch):
     frame, zero = ranking_frame(RNG.random(50)), ranking_frame(np.zeros(50))
     at_once = bootstrap_intervals(frame, "ranking"), paired_difference(frame, zero, "hr@1")
-    monkeypatch.setattr(significance, "CELLS", 7 * 50)
+    monkeypatch.setattr(resampling, "CELLS", 7 * 50)
     in_chunks = bootstrap_intervals(frame, "ranking"), paired_difference(frame, zero, "hr@1")
     assert in_chunks[0]["hr@1"] == pytest.approx(at_once[0]["hr@1"], rel=0.03)
     assert in_chunks[1].p == at_once[1].p
@@ -157,3 +157,15 @@ def test_twenty_thousand_users_take_a_few_seconds():
     bootstrap_intervals(frame, "ranking", resamples=1000)
     paired_difference(frame, other, "hr@1", resamples=1000, permutations=1000)
     assert time.process_time() - start < 8
+
+
+def test_the_sums_of_a_user_do_not_depend_on_the_order_of_rows_or_on_threads_not_even_in_their_last_digit():
+    users = [f"u{n % 700:03}" for n in range(9000)]
+    frame = rating_frame(users, RNG.normal(0, 1, 9000))
+    for part in (frame, frame.filter(pl.int_range(pl.len()) % 3 > 0)):
+        sums, counts = significance.sums_per_user(part, ["rmse", "mae"])
+        for seed in range(10):
+            shuffled = significance.sums_per_user(
+                part.sample(fraction=1, shuffle=True, seed=seed), ["rmse", "mae"]
+            )
+            assert np.array_equal(shuffled[0], sums) and np.array_equal(shuffled[1], counts)

@@ -16,7 +16,7 @@ from shelftalk.experiment import load_experiment
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.run import Run
 from shelftalk.report.content import Difference, ReportContent
-from shelftalk.report.from_run import _differences, _oriented, content_of, line_of
+from shelftalk.report.from_run import _differences, _oriented, _pair_order, content_of, line_of
 from shelftalk.report.render import render_html
 from shelftalk.report.run_facts import caveats, protocol
 from shelftalk.runtime.run_folder import RunFolder
@@ -81,7 +81,10 @@ def test_models_are_in_the_order_in_which_they_were_named(content: ReportContent
 def test_differences_have_their_adjusted_p_and_the_smallest_effect(content: ReportContent, run: Run) -> None:
     table = pl.read_parquet(run.folder.evaluation("differences")).filter(task="retrieval")
     for row in content.tasks[0].differences:
-        (saved,) = table.filter(first=row.first, second=row.second, metric=row.metric).rows(named=True)
+        pair = pl.col("first").is_in([row.first, row.second]) & pl.col("second").is_in(
+            [row.first, row.second]
+        )
+        (saved,) = table.filter(pair, metric=row.metric).rows(named=True)
         assert (row.p_adjusted, row.smallest_effect) == (saved["p_adjusted"], saved["smallest_effect"])
     assert content.correction == "Holm"
 
@@ -204,8 +207,17 @@ def test_a_difference_is_turned_so_that_the_language_model_is_judged() -> None:
     unmeasured = replace(named, value=None, low=None, high=None)
     assert _oriented(unmeasured).value is None
     assert _oriented(Difference("aligned", "aligned+prior", "mae", 1.0, 0.5, 1.5)).first == "aligned+prior"
-    baselines = Difference("popularity", "item_knn", "recall@10", -0.1, -0.2, 0.0)
+    baselines = Difference("sasrec", "slist", "recall@10", -0.1, -0.2, 0.0)
     assert _oriented(baselines) == baselines
+    assert _oriented(replace(baselines, first="item_knn")).second == "item_knn"
+    assert _oriented(replace(baselines, first="popularity", second="item_knn")).second == "popularity"
+
+
+def test_differences_to_the_reference_come_before_those_between_other_baselines() -> None:
+    pairs = [("sasrec", "slist"), ("sasrec", "item_knn"), ("aligned", "sasrec"), ("aligned", "item_knn")]
+    differences = [Difference(*pair, "recall@10", 0.1, 0.0, 0.2) for pair in pairs]
+    ordered = sorted(differences, key=_pair_order)
+    assert [(one.first, one.second) for one in ordered] == [pairs[3], pairs[1], pairs[0], pairs[2]]
 
 
 def test_caveats_follow_from_the_run(run: Run) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def only_baselines(content: ReportContent) -> ReportContent:
     rows = tuple(row for row in task.rows if row.baseline)
     return replace(
         content, tasks=(replace(task, rows=rows, differences=()),), model={}, curves=(), best_step=None,
-        samples=(), held_out_templates=(),
+        samples=(), held_out_templates=(), costs=(), costs_note="", ablations=(),
         users=(), users_note="", chosen=(), slices=(), warnings=(), published=(), published_note="",
         elsewhere=(), facts=(), certificate="",
         held_out_templates_note="",
@@ -329,12 +330,15 @@ def test_a_metric_that_is_missing_or_zero_breaks_nothing(content: ReportContent,
     assert "nan" not in line.lower() and ">nan<" not in html.lower()
 
 
-def test_the_report_is_written_as_three_whole_files(
-    content: ReportContent, html: str, tmp_path: Path
-) -> None:
+def test_the_report_is_written_as_whole_files(content: ReportContent, html: str, tmp_path: Path) -> None:
     page = write_report(content, tmp_path)
     assert page == tmp_path / "report.html" and page.read_text(encoding="utf-8") == html
-    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "report.md", "report.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "report.html",
+        "report.md",
+        "report.json",
+        "tables",
+    }
 
 
 def test_hostile_texts_reach_the_disk_as_utf8(content: ReportContent, tmp_path: Path) -> None:
@@ -362,7 +366,7 @@ def test_a_full_disk_is_reported_and_the_old_report_stays(
     with pytest.raises(NoSpace, match="no space left"):
         write_report(only_baselines(replace(content, title="another")), tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_the_same_record_gives_the_same_bytes(content: ReportContent, html: str) -> None:
@@ -376,3 +380,55 @@ def test_importing_starts_no_javascript_engine_and_no_torch(module: str) -> None
         "'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def headings_of(html: str) -> list[int]:
+    return [int(tag[1]) for tag, _ in Page(html).elements if re.fullmatch(r"h[1-6]", tag)]
+
+
+def test_headings_descend_one_level_at_a_time_below_the_one_title(content: ReportContent, html: str) -> None:
+    for page in (html, render_html(only_baselines(content)), render_html(evil_content(content))):
+        levels = headings_of(page)
+        assert levels[0] == 1 and levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_every_table_has_a_caption_and_every_heading_cell_a_scope(html: str) -> None:
+    elements = Page(html).elements
+    count = {tag: sum(one == tag for one, _ in elements) for tag in ("table", "caption")}
+    assert count["table"] == count["caption"] > 10
+    assert {attributes.get("scope") for tag, attributes in elements if tag == "th"} == {"col", "row"}
+
+
+def test_there_is_one_main_one_navigation_and_a_way_to_skip_to_the_content(html: str) -> None:
+    elements = Page(html).elements
+    tags = [tag for tag, _ in elements]
+    assert tags.count("main") == tags.count("nav") == 1 and tags.count("header") >= 1
+    first = next(attributes for tag, attributes in elements if tag == "a")
+    assert first["href"] == "#main" and ("main", "main") in [(tag, one.get("id")) for tag, one in elements]
+
+
+def test_every_drawing_has_a_title_and_a_description(html: str) -> None:
+    drawings = re.findall(r"<svg [^>]*>(.{40})", html)
+    assert len(drawings) > 10 and all(start.startswith("<title>") for start in drawings)
+    assert html.count("<desc>") == len(drawings)
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance as in WCAG 2.2."""
+    channels = [int(colour[position : position + 2], 16) / 255 for position in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_colour_of_text_has_a_contrast_of_at_least_four_and_a_half_light_and_dark(html: str) -> None:
+    style = html[html.index("<style>") : html.index("</style>")]
+    palettes = [dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6})", block)) for block in style.split(":root")[1:3]]
+    assert len(palettes) == 2 and all(len(palette) > 12 for palette in palettes)
+    pairs = [("ink", "mark"), ("accent", "soft")]
+    text = ("ink", "muted", "accent", "grey", "warn", "alarm", *(f"series-{n}" for n in range(1, 7)))
+    pairs += [(name, behind) for name in text for behind in ("paper", "card")]
+    for palette in palettes:
+        for name, behind in pairs:
+            bright, dark = sorted((luminance(palette[name]), luminance(palette[behind])), reverse=True)
+            assert (bright + 0.05) / (dark + 0.05) >= 4.5, (name, behind)

@@ -2,14 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from shelftalk.report.content import CostRow, Difference, ModelRow, ReportContent, TaskResults
+from shelftalk.report.content import Difference, ModelRow, ReportContent, TaskResults
 from shelftalk.report.markdown import render_markdown
 from shelftalk.report.render import render_html
 from shelftalk.report.summary import leader, leader_sentences, summary, verdict
 from shelftalk.report.tables import (
     SLICES,
     caveats,
-    cost_table,
     list_sentences,
     list_table,
     result_table,
@@ -146,19 +145,6 @@ def test_lists_are_described_with_a_sentence_for_each_figure_and_none_is_marked(
         ("−.2000", "[−.3000, −.1000]", False),
     ]
     assert [sentence.split(":")[0] for sentence in list_sentences(task)] == list(table.columns[1:])
-
-
-def test_costs_of_a_task_that_a_model_does_not_answer_are_dashes() -> None:
-    rows = (
-        CostRow("a", 7.7697, 374.0, {"retrieval": 0.64, "ranking": 12.3}, 474.3),
-        CostRow("b", 0.0331, None, {"rating": 0.0256}, None),
-    )
-    table = cost_table(rows)
-    assert table.columns[3:6] == ("1,000 × retrieval", "1,000 × ranking", "1,000 × rating")
-    assert [[cell.text for cell in row] for row in table.rows] == [
-        ["a", "7.77 s", "6 min 14 s", "0.64 s", "12 s", "–", "474 MB"],
-        ["b", "0.0331 s", "–", "–", "–", "0.0256 s", "–"],
-    ]
 
 
 def test_the_number_of_comparisons_and_what_could_have_been_shown_are_caveats() -> None:

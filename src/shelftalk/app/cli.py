@@ -298,6 +298,44 @@ def ablate(
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Finished run folders, in any number.")],
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            "--reference",
+            help="Models to compare with, by comma: of each task the first one that answered it. "
+            "item_knn and bias without it.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, _path_option("--out", "Folder for compare.html, .md, .csv, .tex and .json.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Many runs in one table: mean and spread over seeds, paired
+    differences to a reference, costs. Nothing is evaluated anew."""
+
+    def work() -> None:
+        from shelftalk.app.console import print_tables
+        from shelftalk.studies.comparing.evaluated_run import evaluated_runs
+        from shelftalk.studies.comparing.report import as_json as result_as_json
+        from shelftalk.studies.comparing.report import printed_tables, write_comparison
+        from shelftalk.studies.comparing.result import compare_runs
+
+        wanted = [name.strip() for name in (reference or "").split(",") if name.strip()]
+        result = compare_runs(evaluated_runs(runs), wanted)
+        page = write_comparison(result, out) if out else None
+        if as_json:
+            typer.echo(result_as_json(result), nl=False)
+        else:
+            print_tables(printed_tables(result))
+            typer.echo("\n".join([*result.sentences, *([f"Report: {page}"] if page else [])]))
+
+    _guarded(work)
+
+
+@app.command()
 def tune(
     experiment: Annotated[Path, typer.Argument(help="Experiment file (TOML) that is tuned.")],
     space: Annotated[

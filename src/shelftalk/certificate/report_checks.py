@@ -16,7 +16,8 @@ from shelftalk.pipeline.run import Run
 from shelftalk.report.content import ReportContent
 from shelftalk.report.from_run import content_of
 from shelftalk.report.markdown import render_markdown
-from shelftalk.report.render import render_html, render_json
+from shelftalk.report.render import TABLES, render_html, render_json
+from shelftalk.report.table_files import files_of, named_tables
 
 OF_THE_MOMENT = ("when", "command", "machine", "version", "links")
 """What a report says of the moment and the folder in which it was written."""
@@ -24,6 +25,7 @@ FIGURES = (
     "seed",
     "tasks",
     "slices",
+    "ablations",
     "published",
     "elsewhere",
     "held_out_templates",
@@ -63,3 +65,7 @@ def report_problems(files: RunFiles, left_out: list[str], written_by: str | None
     for name, text in (("report.html", render_html(content)), ("report.md", render_markdown(content))):
         if (folder / name).read_text("utf-8") != text:
             yield "report", f'"{folder / name}" is not the page of report.json: something in it was changed.'
+    for name, text in files_of(named_tables(content)).items():
+        path = folder / TABLES / name
+        if not path.is_file() or path.read_text("utf-8") != text:
+            yield "report", f'"{path}" is not the table of report.json: it was changed, or it is gone.'

@@ -27,7 +27,7 @@ from shelftalk.evaluation.power import smallest_effect
 from shelftalk.evaluation.significance import (
     Ratios,
     intervals_side_by_side,
-    paired_difference,
+    paired_differences,
     sums_per_user,
 )
 from shelftalk.evaluation.slices import slices_of_models
@@ -252,9 +252,9 @@ def _differences(
     rows = []
     for metric in COMPARED[task]:
         of_metric: list[dict[str, Any]] = []
-        for first, second in pairs:
+        differences = paired_differences(frames, pairs, metric, resamples, permutations, seed)
+        for (first, second), difference in zip(pairs, differences, strict=True):
             sides = frames[first], frames[second]
-            difference = paired_difference(*sides, metric, resamples, permutations, seed)
             names = {"task": task, "first": first, "second": second, "metric": metric}
             effect = {"smallest_effect": smallest_effect(*sides, metric)}
             of_metric.append({**names, **asdict(difference), **effect})

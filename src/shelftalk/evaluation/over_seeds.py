@@ -27,10 +27,10 @@ import polars as pl
 
 from shelftalk import seeds as random_streams
 from shelftalk.evaluation.metrics import RATING_COLUMNS
+from shelftalk.evaluation.resampling import bootstrap_weights
 from shelftalk.evaluation.significance import (
     ROUNDING,
     Difference,
-    bootstrap_weights,
     metrics_of_sums,
     paired_difference,
     sums_per_user,

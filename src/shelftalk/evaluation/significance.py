@@ -15,7 +15,7 @@ Legend: U users, M metrics, B resamples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,9 @@ import polars as pl
 
 from shelftalk import seeds
 from shelftalk.evaluation.metrics import RATING_COLUMNS, metric_names
+from shelftalk.evaluation.resampling import MANY_USERS, exchanged_sums, resampled_totals
 from shelftalk.recommender import TaskName
 
-CELLS = 4_000_000
-"""Random weights held at a time: 32 MB of float64."""
 ROUNDING = 1e-12
 """Differences closer than this are equal; metrics are sums of few distinct values, so ties are common."""
 
@@ -72,28 +71,41 @@ def intervals_side_by_side(
     first, *others = frames.values()
     for other in others:
         _check_same_rows(first, other)
-    summed = [sums_per_user(frame, names) for frame in frames.values()]
-    sums, counts = np.hstack([sums for sums, _ in summed]), summed[0][1]  # [U, models * M], [U]
-    columns = [(model, name) for model in frames for name in names]
-    ratio_columns = [(model, name) for model, of_model in (ratios or {}).items() for name in of_model]
-    pairs = [(ratios or {})[model][name] for model, name in ratio_columns]
-    further = np.stack([ends for pair in pairs for ends in pair], axis=1) if pairs else sums[:, :0]
-    weights = bootstrap_weights(len(counts), resamples, seeds.generator(seed, "bootstrap"))
-    # products apart: further columns must not change how those of the others are rounded
-    summed_up, rows, summed_further = _resampled([sums, counts, further], weights)
-    values = metrics_of_sums(summed_up, rows, [name for _, name in columns])  # [B, models * M]
-    values = np.hstack([values, summed_further[:, ::2] / summed_further[:, 1::2]])
-    low, high = np.percentile(values, [2.5, 97.5], axis=0)
+    summed = {model: sums_per_user(frame, names) for model, frame in frames.items()}
+    counts = next(iter(summed.values()))[1]  # [U]
+    together = [list(frames)] if len(counts) <= MANY_USERS else [[model] for model in frames]
     intervals: dict[str, dict[str, tuple[float, float]]] = {model: {} for model in frames}
-    for position, (model, name) in enumerate([*columns, *ratio_columns]):
-        intervals[model][name] = (float(low[position]), float(high[position]))
+    for models in together:  # of many users, equal values are rarer over all models
+        sums = np.hstack([summed[model][0] for model in models])  # [U, models * M]
+        of_models = [(model, name) for model in models for name in (ratios or {}).get(model, {})]
+        pairs = [(ratios or {})[model][name] for model, name in of_models]
+        values = _resampled_metrics(sums, counts, names * len(models), pairs, resamples, seed)
+        low, high = np.percentile(values, [2.5, 97.5], axis=0)  # of [B, models * M + ratios]
+        columns = [(model, name) for model in models for name in names] + of_models
+        for (model, name), *ends in zip(columns, low.tolist(), high.tolist(), strict=True):
+            intervals[model][name] = (ends[0], ends[1])
     return intervals
 
 
-def _resampled(blocks: Sequence[np.ndarray], weights: Iterator[np.ndarray]) -> list[np.ndarray]:
-    """For each block [U, ...] its sums over the drawn users [B, ...]."""
-    products = [[w @ block for block in blocks] for w in weights]
-    return [np.concatenate(of_block) for of_block in zip(*products, strict=True)]
+def _resampled_metrics(
+    sums: np.ndarray,
+    counts: np.ndarray,
+    names: list[str],
+    ratios: Sequence[tuple[np.ndarray, np.ndarray]],
+    resamples: int,
+    seed: int,
+) -> np.ndarray:
+    """[B, columns of `sums` and ratios] metrics over resampled users; `names` are those of the columns."""
+    rng = seeds.generator(seed, "bootstrap")
+    further = [ends for ratio in ratios for ends in ratio]
+    blocks = [sums, counts, *([np.stack(further, axis=1)] if further else [])]
+    if len(counts) <= MANY_USERS:
+        totals, rows, *rest = resampled_totals(blocks, resamples, rng)
+    else:  # apart, since the users of equal ranks are few groups and those of equal lists are not
+        totals, rows = resampled_totals(blocks[:2], resamples, rng)
+        rest = [resampled_totals([block], resamples, rng)[0] for block in blocks[2:]]
+    values = metrics_of_sums(totals, rows, names)
+    return np.hstack([values, *(block[:, ::2] / block[:, 1::2] for block in rest)])
 
 
 def paired_difference(
@@ -110,13 +122,52 @@ def paired_difference(
     Rows are matched by user and item (the truth, or the item rated). Raises ValueError unless both frames
     hold the same rows.
     """
-    _check_same_rows(frame_a, frame_b)
-    (sums_a, counts), (sums_b, _) = sums_per_user(frame_a, [metric]), sums_per_user(frame_b, [metric])
-    both = np.hstack([sums_a, sums_b])  # [U, 2]
-    value = float(_gap(both.sum(axis=0, keepdims=True), counts.sum(keepdims=True), metric)[0])
+    frames = {"a": frame_a, "b": frame_b}
+    return paired_differences(frames, [("a", "b")], metric, resamples, permutations, seed)[0]
+
+
+def paired_differences(
+    frames: Mapping[str, pl.DataFrame],
+    pairs: Sequence[tuple[str, str]],
+    metric: str,
+    resamples: int = 2000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> list[Difference]:
+    """`paired_difference` of each pair of models; users are drawn once for all pairs, which saves the time of
+    drawing and changes no figure. Raises ValueError unless all frames hold the same rows."""
+    if not pairs:
+        return []
+    first, *others = frames.values()
+    for other in others:
+        _check_same_rows(first, other)
+    summed = {model: sums_per_user(frame, [metric]) for model, frame in frames.items()}
+    counts = next(iter(summed.values()))[1]  # [U]
+    both = [np.hstack([summed[a][0], summed[b][0]]) for a, b in pairs]  # each [U, 2]
+    resampled = _resampled_gaps(both, counts, metric, resamples, seed)
+    return [
+        _difference(of_pair, counts, metric, gaps, permutations, seed)
+        for of_pair, gaps in zip(both, resampled, strict=True)
+    ]
+
+
+def _resampled_gaps(
+    both: Sequence[np.ndarray], counts: np.ndarray, metric: str, resamples: int, seed: int
+) -> list[np.ndarray]:
+    """[B] gaps of each pair over resampled users; up to MANY_USERS by the same draws."""
     rng = seeds.generator(seed, "paired bootstrap", metric)
-    weights = bootstrap_weights(len(counts), resamples, rng)
-    resampled = np.concatenate([_gap(w @ both, w @ counts, metric) for w in weights])  # [B]
+    if len(counts) <= MANY_USERS:
+        *totals, rows = resampled_totals([*both, counts], resamples, rng)
+        return [_gap(of_pair, rows, metric) for of_pair in totals]
+    apart = (resampled_totals([sums, counts], resamples, rng) for sums in both)
+    return [_gap(of_pair, rows, metric) for of_pair, rows in apart]
+
+
+def _difference(
+    both: np.ndarray, counts: np.ndarray, metric: str, resampled: np.ndarray, permutations: int, seed: int
+) -> Difference:
+    """The difference of a pair from its sums [U, 2] and its resampled gaps [B]."""
+    value = float(_gap(both.sum(axis=0, keepdims=True), counts.sum(keepdims=True), metric)[0])
     low, high = np.percentile(resampled, [2.5, 97.5])
     p = _randomisation_p(
         both, float(counts.sum()), metric, permutations, seeds.generator(seed, "randomisation", metric)
@@ -136,10 +187,8 @@ def _randomisation_p(
     middle = both.sum() / 2  # sum of a = middle + signed half gaps, sum of b = middle - them
     observed = abs(_gap(both.sum(axis=0, keepdims=True), np.array([total]), metric)[0])
     as_large = 0
-    for rows in _chunks(permutations, len(half_gap)):
-        signs = rng.integers(0, 2, (rows, len(half_gap)), dtype=np.int8) * 2.0 - 1.0  # [rows, U]
-        shift = signs @ half_gap
-        gaps = _gap(np.stack([middle + shift, middle - shift], axis=1), np.full(rows, total), metric)
+    for shift in exchanged_sums(half_gap, permutations, rng):  # [rows]
+        gaps = _gap(np.stack([middle + shift, middle - shift], axis=1), np.full(len(shift), total), metric)
         as_large += int((np.abs(gaps) >= observed - ROUNDING).sum())
     return (as_large + 1) / (permutations + 1)
 
@@ -149,7 +198,8 @@ def sums_per_user(frame: pl.DataFrame, names: list[str]) -> tuple[np.ndarray, np
     if frame.is_empty():
         raise ValueError("no rows to resample")
     columns = [pl.col(RATING_COLUMNS.get(name, name)).sum() for name in names]
-    users = frame.group_by("user").agg(*columns, rows=pl.len()).sort("user")
+    # sorted before: the sums of unsorted groups are rounded as the threads divide them
+    users = frame.sort("user", "item").group_by("user", maintain_order=True).agg(*columns, rows=pl.len())
     return users.drop("user", "rows").to_numpy(), users["rows"].to_numpy().astype(np.float64)
 
 
@@ -165,19 +215,6 @@ def _gap(sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
     """[B, 2] sums of a and b -> [B] metric of a minus metric of b."""
     values = metrics_of_sums(sums, counts, [metric, metric])
     return values[:, 0] - values[:, 1]
-
-
-def bootstrap_weights(users: int, resamples: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """[rows, U] float64 at a time: how often each user was drawn, `users` draws with replacement per row."""
-    for rows in _chunks(resamples, users):
-        drawn = rng.integers(0, users, (rows, users)) + np.arange(rows)[:, None] * users
-        yield np.bincount(drawn.ravel(), minlength=rows * users).reshape(rows, users).astype(np.float64)
-
-
-def _chunks(total: int, width: int) -> Iterator[int]:
-    """Row counts that sum to `total`, each with rows * width within CELLS."""
-    size = max(1, CELLS // max(1, width))
-    return (min(size, total - start) for start in range(0, total, size))
 
 
 def _check_same_rows(frame_a: pl.DataFrame, frame_b: pl.DataFrame) -> None:

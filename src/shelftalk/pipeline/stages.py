@@ -362,7 +362,7 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
 
 
 def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
-    """Certify the run, and write report.html, report.md and report.json."""
+    """Certify the run, and write report.html, report.md, report.json, and tables/ as CSV and LaTeX."""
     before = ["prepare", *(("index", "write", "train") if experiment.needs_training else ())]
     evaluated = folder.needed("evaluate")
     models = [*experiment.models, *check_imported(folder)]
@@ -373,6 +373,7 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
         "built on": {"certify": certify(folder, experiment, progress).fingerprint},
         "test_evaluations": folder.test_evaluations(),
         "experiment": experiment.model_dump(mode="json"),
+        **_ablations_of(folder),
     }
 
     def work() -> dict[str, Any]:
@@ -387,7 +388,18 @@ def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = sil
         return {"report": path.name}
 
     outputs = [folder.path / f"report.{ending}" for ending in ("html", "md", "json")]
-    return folder.do("report", inputs, work, outputs)
+    return folder.do("report", inputs, work, [*outputs, folder.path / "tables"])
+
+
+def _ablations_of(folder: RunFolder) -> dict[str, Any]:
+    """Hashes of the results of ablations inside the run's folder, which the report shows; nothing without."""
+    from shelftalk.report.ablations import ablation_files
+
+    hashes = {
+        path.relative_to(folder.path).as_posix(): file_hashes.sha256(path)
+        for path in ablation_files(folder.path)
+    }
+    return {"ablations": hashes} if hashes else {}
 
 
 def _local_files(name: str) -> dict[str, str]:

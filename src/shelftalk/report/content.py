@@ -87,6 +87,43 @@ class TaskResults:
 
 
 @dataclass(frozen=True)
+class CostRow:
+    """What one model chose on validation, and the time it took on the machine of the run."""
+
+    model: str
+    """Its name."""
+    chosen: tuple[str, ...] = ()
+    """A sentence for each thing that it chose on the validation part, with how many settings it tried."""
+    fit_seconds: float | None = None
+    """Seconds to fit it, its choices on validation included; of a trained language model, to open it. None
+    where not measured apart from answering."""
+    training_seconds: float | None = None
+    """Seconds of the stages that trained it, where there are such."""
+    seconds_per_1000: Mapping[str, float] = field(default_factory=dict)
+    """Task -> seconds to answer 1,000 requests, where measured apart from fitting."""
+    together: float | None = None
+    """Seconds to fit and to answer 1,000 requests of all its tasks, where that is all that was measured."""
+    peak_memory_mb: float | None = None
+    """Highest memory of the process while it was fitted and answered."""
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """The differences of an ablation that was made in the run's folder."""
+
+    name: str
+    """The ablation's name."""
+    page: str
+    """Path of its own report, relative to the run folder."""
+    baseline: str
+    """The variant that the others are compared with."""
+    summary: str
+    """A sentence on seeds, tokens and the part evaluated."""
+    differences: tuple[Difference, ...]
+    """Variant minus baseline; the metric as "retrieval ndcg@10", p adjusted for the number of variants."""
+
+
+@dataclass(frozen=True)
 class Stage:
     """How long one stage of the run took."""
 
@@ -96,22 +133,6 @@ class Stage:
     """Wall time; of a skipped stage, the time when it was last done."""
     skipped: bool = False
     """Whether its result of an earlier run was used."""
-
-
-@dataclass(frozen=True)
-class CostRow:
-    """What one model cost; times are of this machine, with whatever else it did."""
-
-    model: str
-    """The model's name."""
-    fit_seconds: float | None
-    """Seconds to fit it, its choices on validation included; of a trained language model, to open it."""
-    training_seconds: float | None
-    """Seconds of the stages that trained it, where there are such."""
-    seconds_per_1000: Mapping[str, float]
-    """Task -> seconds to answer 1,000 requests."""
-    peak_memory_mb: float | None
-    """Highest memory of the process while it was fitted and answered."""
 
 
 @dataclass(frozen=True)
@@ -390,7 +411,11 @@ class ReportContent:
     chosen: tuple[str, ...] = ()
     """A sentence for each value that was chosen on validation, with the validation figure."""
     costs: tuple[CostRow, ...] = ()
-    """What each model cost, where it was measured."""
+    """What each model chose and what it cost, in the order of the models."""
+    costs_note: str = ""
+    """What the times hold, and what they were measured on."""
+    ablations: tuple[AblationTable, ...] = ()
+    """Ablations made in the run's folder."""
     correction: str = ""
     """By whose procedure p-values are adjusted for the number of comparisons; "" where they are not."""
     slices: tuple[SliceRow, ...] = ()

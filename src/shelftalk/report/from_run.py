@@ -22,8 +22,8 @@ from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, is_refit
 from shelftalk.records import Request, Sample
 from shelftalk.report import extra_sections, run_facts
+from shelftalk.report.ablations import ablations
 from shelftalk.report.content import (
-    CostRow,
     CurvePoint,
     Difference,
     Interval,
@@ -40,6 +40,7 @@ from shelftalk.report.content import (
     TaskResults,
     TemplateRow,
 )
+from shelftalk.report.costs import costs
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.tasks.samples import read_samples
 
@@ -58,6 +59,9 @@ FIRST_PAIRS = (
     (ALIGNED_WITH_PRIOR, ALIGNED),
 )
 """The comparisons that matter, first to last; the others follow. Fixed before any result was seen."""
+REFERENCES = ("item_knn", "bias")
+"""The baselines that every other model of their tasks is compared with first."""
+SIMPLEST = ("popularity", "global_mean")
 SHOWN_MODELS = (ALIGNED, "item_knn", "popularity")
 """The model whose lists are shown: the first of these that was evaluated, else the first that retrieves."""
 SUMMED_LOSS = "sum by which the checkpoint was kept"
@@ -101,6 +105,7 @@ def content_of(run: Run) -> ReportContent:
     ordered_by = prepare.facts["data"]["ordered_by"]
     ties = extra_sections.ties_of(ordered_by, getattr(experiment.split, "ties", "published"))
     published, published_note = extra_sections.published(run.split, tasks, bool(warnings), ties)
+    cost_rows, costs_note = costs(run, {task.task: task.n for task in tasks})
     templates: tuple[TemplateRow, ...] = ()
     search_error: tuple[SearchErrorRow, ...] = ()
     templates_note = search_error_note = ""
@@ -134,7 +139,9 @@ def content_of(run: Run) -> ReportContent:
         published_note=published_note,
         elsewhere=extra_sections.elsewhere(run.split, tasks, ties),
         chosen=tuple(sentence for record in records for sentence in record.facts.get("chosen", ())),
-        costs=tuple(_cost_row(name, costs) for name, costs in run.costs.items()),
+        costs=cost_rows,
+        costs_note=costs_note,
+        ablations=ablations(folder.path),
         correction=CORRECTION_NAMES[experiment.evaluation.correction],
         slices=_slices(run),
         curves=_curves(trained["train"], experiment.tasks) if trained else (),
@@ -220,16 +227,6 @@ def _row(model: str, metrics: Mapping[str, Any], columns: Sequence[str], importe
     return ModelRow(model, shown, intervals, model not in (ALIGNED, ALIGNED_WITH_PRIOR), imported)
 
 
-def _cost_row(model: str, costs: Mapping[str, Any]) -> CostRow:
-    return CostRow(
-        model,
-        costs["fit_seconds"],
-        costs.get("training_seconds"),
-        costs["seconds_per_1000"],
-        costs["peak_memory_mb"],
-    )
-
-
 def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
     """Every pair with the language model first, in the order of FIRST_PAIRS."""
     frame = pl.read_parquet(folder.evaluation("differences"), glob=False).filter(pl.col("task") == task)
@@ -241,8 +238,9 @@ def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
 
 
 def _oriented(difference: Difference) -> Difference:
-    """The difference with the language model first, in whatever order the models were named."""
-    order = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1}
+    """The difference with the language model first and what is usually compared with last, in whatever order
+    the models were named."""
+    order = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1, **dict.fromkeys(REFERENCES, 3), **dict.fromkeys(SIMPLEST, 4)}
     if order.get(difference.first, 2) <= order.get(difference.second, 2):
         return difference
     value, low, high = (
@@ -254,8 +252,11 @@ def _oriented(difference: Difference) -> Difference:
 
 
 def _pair_order(difference: Difference) -> int:
+    """FIRST_PAIRS, then the others with a reference, then all others."""
     pair = (difference.first, difference.second)
-    return FIRST_PAIRS.index(pair) if pair in FIRST_PAIRS else len(FIRST_PAIRS)
+    if pair in FIRST_PAIRS:
+        return FIRST_PAIRS.index(pair)
+    return len(FIRST_PAIRS) + (difference.second not in REFERENCES)
 
 
 def _slices(run: Run) -> tuple[SliceRow, ...]:

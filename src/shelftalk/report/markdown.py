@@ -18,15 +18,17 @@ from shelftalk.report.tables import Cell, Table
 
 MARKUP = re.compile(r"([\\`*\[\]|~#<>])")
 ISOLATE, POP_ISOLATE = "\u2068", "\u2069"  # keep right-to-left text from reordering the text around it
+SENTENCES = 900
+"""Where a cell of a table holds sentences, it is cut at so many characters."""
 LOSS_START, LOSS_END = "⟦", "⟧"
 
 
 def render_markdown(content: ReportContent) -> str:
     """The report as GitHub-flavoured Markdown."""
     sections = (
-        _header(content), _results(content), _published(content), _users(content), _slices(content),
-        _held_out_templates(content), _search_error(content), _caveats(content), _certificate(content),
-        _training(content), _samples(content),
+        _header(content), _results(content), _costs(content), _published(content), _users(content),
+        _slices(content), _held_out_templates(content), _search_error(content), _ablations(content),
+        _caveats(content), _certificate(content), _training(content), _samples(content),
         _facts("The data", content.data, [*content.left_out, *content.data_notes]), _probes(content),
         _run_it_again(content),
     )  # fmt: skip
@@ -49,15 +51,20 @@ def escaped(text: str, limit: int = 120) -> str:
     return f"{ISOLATE}{line}{POP_ISOLATE}" if numbers.needs_isolation(line) else line
 
 
-def markdown_table(table: Table) -> str:
-    """The table in pipes, numbers to the right; marked values are bold."""
+def markdown_table(table: Table, limit: int = 120) -> str:
+    """The table in pipes, numbers to the right; marked values are bold. Cells are cut at
+    `limit` characters."""
     rules = ("---" if position < table.words else "---:" for position in range(len(table.columns)))
-    lines = [map(escaped, table.columns), rules, *(map(_cell, row) for row in table.rows)]
+    lines = [
+        map(escaped, table.columns),
+        rules,
+        *((_cell(cell, limit) for cell in row) for row in table.rows),
+    ]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _cell(cell: Cell) -> str:
-    text = f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text)
+def _cell(cell: Cell, limit: int) -> str:
+    text = f"**{escaped(cell.text)}**" if cell.best else escaped(cell.text, limit)
     return f"{text} {escaped(cell.note)}" if cell.note else text
 
 
@@ -77,7 +84,7 @@ def _results(content: ReportContent) -> list[str]:
         blocks += _task(task)
     if content.left_out:
         blocks.append(_bullets(content.left_out))
-    if content.chosen:
+    if content.chosen and not content.costs:
         blocks += ["### Chosen on validation", _bullets(content.chosen)]
     return blocks
 
@@ -96,6 +103,25 @@ def _task(task: TaskResults) -> list[str]:
     if task.of_lists:
         blocks += ["Beyond accuracy:", markdown_table(tables.list_table(task))]
         blocks.append(_bullets(tables.list_sentences(task)))
+    return blocks
+
+
+def _costs(content: ReportContent) -> list[str]:
+    if not content.costs:
+        return []
+    table = markdown_table(tables.cost_table(content.costs), SENTENCES)
+    return ["## Choices and costs", escaped(content.costs_note, 600), table]
+
+
+def _ablations(content: ReportContent) -> list[str]:
+    blocks = ["## Ablations"] if content.ablations else []
+    for ablation in content.ablations:
+        link = f"[Its own report]({quote(ablation.page)})"
+        blocks += [
+            f"### {escaped(ablation.name)}",
+            f"{escaped(ablation.summary, 300)} {link}",
+            markdown_table(tables.ablation_table(ablation)),
+        ]
     return blocks
 
 
@@ -182,8 +208,6 @@ def _training(content: ReportContent) -> list[str]:
     blocks = _facts("The model", content.model, ())
     if content.stages:
         blocks += ["### Time", markdown_table(tables.stage_table(content.stages))]
-    if content.costs:
-        blocks += ["### Costs", escaped(tables.COSTS, 600), markdown_table(tables.cost_table(content.costs))]
     return blocks
 
 

@@ -85,6 +85,13 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def short_duration(seconds: float | None) -> str:
+    """As `duration`, with milliseconds below a second: 4 ms, 0.3 ms."""
+    if seconds is None or not math.isfinite(seconds) or seconds >= 0.9995:
+        return duration(seconds)
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.00095 else f"{1000 * seconds:.1f} ms"
+
+
 def fact(value: Fact) -> str:
     """A fact as text; strings are cut at 400 characters."""
     if isinstance(value, bool):

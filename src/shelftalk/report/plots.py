@@ -16,8 +16,10 @@ from typing import Any
 
 import altair
 
+from shelftalk.evaluation.metrics import RATING_METRICS
 from shelftalk.report import numbers
 from shelftalk.report.content import (
+    CostRow,
     CurvePoint,
     Difference,
     ModelRow,
@@ -32,8 +34,8 @@ from shelftalk.report.tables import SliceGroup, stage_time
 WIDTH = 300  # pixels; a panel fits a telephone, wider pages set several side by side
 ROW = 34  # pixels per model
 INK, MUTED, GRID = "var(--ink, #22211f)", "var(--muted, #6b675f)", "var(--line, #e3dfd6)"
-ACCENT, GREY = "var(--accent, #0b6e69)", "var(--grey, #8a857b)"
-COLOURS = ("#0b6e69", "#b4531f", "#5b5fb0", "#8a857b", "#a3397a", "#7a7a12")
+ACCENT, GREY = "var(--accent, #0b6e69)", "var(--grey, #6f6a61)"
+COLOURS = ("#0b6e69", "#b4531f", "#5b5fb0", "#6f6a61", "#a3397a", "#6d6d10")
 SERIES = tuple(f"var(--series-{n}, {colour})" for n, colour in enumerate(COLOURS, start=1))
 SHAPES = {
     "circle": "●",
@@ -58,6 +60,13 @@ CONFIG: dict[str, Any] = {
     },
     "axisY": {"labelColor": INK, "grid": False},
 }  # fmt: skip
+AUTOSIZE = {"type": "fit-x", "contains": "padding"}
+PADDING = {
+    "left": 2,
+    "right": 14,
+    "top": 4,
+    "bottom": 4,
+}  # pixels; half a label stands right of the last tick
 Row = dict[str, Any]
 
 
@@ -181,7 +190,8 @@ def slice_panels(groups: Iterable[SliceGroup]) -> list[Panel]:
 
 
 def _slice_panel(group: SliceGroup) -> Panel:
-    models = [numbers.shorten(model, 40) for model in dict.fromkeys(row.model for row in group.rows)]
+    names = dict.fromkeys(numbers.shorten(row.model, 40) for row in group.rows)
+    models = tuple(names)
     rows = [
         _slice_row(row, group.metric) for row in group.rows if numbers.known(row.metrics.get(group.metric))
     ]
@@ -195,26 +205,41 @@ def _slice_panel(group: SliceGroup) -> Panel:
             axis=_row_axis(rows, "slice"),
         ),
         yOffset=altair.YOffset("model:N", sort=models),
-        color=altair.Color("model:N", scale=_scale(models, SERIES), legend=None),
+        color=_colour_of(models),
         description="tip:N",
     )
-    x = altair.X("value:Q", title=None, scale=altair.Scale(padding=10), axis=_figures_axis())
-    shape = altair.Shape("model:N", scale=_scale(models, tuple(SHAPES)), legend=None)
+    scale = altair.Scale(padding=10, zero=group.metric not in RATING_METRICS)
+    x = altair.X("value:Q", title=None, scale=scale, axis=_figures_axis())
     chart = altair.layer(
         base.mark_rule(strokeWidth=2).encode(x="low:Q", x2="high:Q"),
-        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=shape),
+        base.mark_point(filled=True, size=60, opacity=1).encode(x=x, shape=_shape_of(models)),
     )
-    size = {"step": 13, "for": "offset"}
+    chart = chart.properties(width=WIDTH, height={"step": 13, "for": "offset"})
+    return _panel(chart, heading, [row["tip"] for row in rows], _keys_of(models))
+
+
+def _series(number: int) -> tuple[int, int]:
+    """Colour and shape of the n-th model: 36 models before a pair comes again."""
+    return (number + number // len(SHAPES)) % len(SERIES), number % len(SHAPES)
+
+
+def _colour_of(models: Sequence[str]) -> altair.Color:
+    colours = [SERIES[_series(number)[0]] for number in range(len(models))]
+    return altair.Color("model:N", scale=altair.Scale(domain=list(models), range=colours), legend=None)
+
+
+def _shape_of(models: Sequence[str]) -> altair.Shape:
+    shapes = [list(SHAPES)[_series(number)[1]] for number in range(len(models))]
+    return altair.Shape("model:N", scale=altair.Scale(domain=list(models), range=shapes), legend=None)
+
+
+def _keys_of(models: Sequence[str]) -> tuple[Key, ...]:
     symbols = list(SHAPES.values())
-    legend = tuple(
-        Key(model, symbols[n % len(symbols)], f"series-{n % len(SERIES) + 1}")
-        for n, model in enumerate(models)
+    series = [_series(number) for number in range(len(models))]
+    return tuple(
+        Key(model, symbols[shape], f"series-{colour + 1}")
+        for model, (colour, shape) in zip(models, series, strict=True)
     )
-    return _panel(chart.properties(width=WIDTH, height=size), heading, [row["tip"] for row in rows], legend)
-
-
-def _scale(models: Sequence[str], values: Sequence[str]) -> altair.Scale:
-    return altair.Scale(domain=list(models), range=[values[n % len(values)] for n in range(len(models))])
 
 
 def _slice_row(row: SliceRow, metric: str) -> Row:
@@ -224,6 +249,72 @@ def _slice_row(row: SliceRow, metric: str) -> Row:
     model, part = numbers.shorten(row.model, 40), numbers.shorten(row.slice, 40)
     tip = f"{part}, {model}: {numbers.figure(value)} {interval} (n = {numbers.count(row.n)})"
     return {"model": model, "slice": part, "value": value, "low": low, "high": high, "tip": tip}
+
+
+QUALITY = {"retrieval": "ndcg@10", "ranking": "ndcg@10", "rating": "rmse"}
+"""The metric that costs are shown beside, by task."""
+LEAST_SECONDS = 1e-3
+"""The left end of a logarithmic axis of seconds: what takes less is drawn there."""
+
+
+def cost_panels(tasks: Sequence[TaskResults], costs: Sequence[CostRow]) -> list[Panel]:
+    """One panel per task: seconds for a thousand requests against quality, a point with its interval for each
+    model whose time and quality are known."""
+    cost_of = {row.model: row for row in costs}
+    panels = []
+    for task in tasks:
+        metric = QUALITY.get(task.task, task.main_metric)
+        apart = any(row.seconds_per_1000.get(task.task) is not None for row in costs)
+        rows = [
+            _cost_row(row, metric, seconds)
+            for row in task.rows
+            if (seconds := _seconds(cost_of.get(row.model), task.task, apart)) is not None
+            and numbers.known(row.metrics.get(metric))
+        ]
+        if rows:
+            panels.append(_cost_panel(task, metric, rows, apart))
+    return panels
+
+
+def _seconds(cost: CostRow | None, task: str, apart: bool) -> float | None:
+    if cost is None:
+        return None
+    return cost.seconds_per_1000.get(task) if apart else cost.together
+
+
+def _cost_row(row: ModelRow, metric: str, seconds: float) -> Row:
+    drawn = _metric_row(row, metric)
+    tip = f"{drawn['tip']}, {numbers.short_duration(seconds)} for a thousand requests"
+    return {**drawn, "seconds": max(LEAST_SECONDS, seconds), "tip": tip}
+
+
+def _cost_panel(task: TaskResults, metric: str, rows: Sequence[Row], apart: bool) -> Panel:
+    lower = " (lower is better)" if metric in task.lower_is_better else ""
+    heading = f"{numbers.title(task.task)}: {numbers.metric_name(metric)}{lower} by time"
+    title = "seconds per 1,000 requests" + ("" if apart else ", fitting included")
+    models = tuple(row["model"] for row in rows)
+    base = altair.Chart({"values": rows}).encode(
+        x=altair.X(
+            "seconds:Q",
+            title=title,
+            scale=altair.Scale(type="log", nice=False, padding=16),
+            axis=altair.Axis(tickCount=4, grid=False, labelOverlap=True, format="~g"),
+        ),
+        color=_colour_of(models),
+        description="tip:N",
+    )
+    y = altair.Y(
+        "value:Q",
+        title=None,
+        scale=altair.Scale(zero=False, padding=8),
+        axis=altair.Axis(tickCount=5, grid=True, labelExpr=FIGURE),
+    )
+    chart = altair.layer(
+        base.mark_rule(strokeWidth=1.5).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=85, opacity=1).encode(y=y, shape=_shape_of(models)),
+    )
+    tips = [row["tip"] for row in rows]
+    return _panel(chart.properties(width=WIDTH, height=210), heading, tips, _keys_of(models))
 
 
 def curve_panels(content: ReportContent) -> list[Panel]:
@@ -388,13 +479,13 @@ def _panel(
     """The chart as inline SVG of WIDTH pixels, its label made of the tooltips."""
     import vl_convert  # starts a JavaScript engine, so only where something is drawn
 
-    autosize = {"type": "fit-x", "contains": "padding"}
-    specification = chart.to_dict() | {"autosize": autosize, "config": CONFIG}
+    specification = chart.to_dict() | {"autosize": AUTOSIZE, "padding": PADDING, "config": CONFIG}
     svg: str = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-    return Panel(heading, _for_a_page(svg, f"{heading}: " + "; ".join(tips)), legend)
+    return Panel(heading, _for_a_page(svg, heading, "; ".join(tips)), legend)
 
 
-def _for_a_page(svg: str, label: str) -> str:
+def _for_a_page(svg: str, heading: str, described: str) -> str:
+    """The drawing with a name and a description for those who do not see it, and a title on every mark."""
     root = ElementTree.fromstring(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))
     for mark in root.findall(".//*[@role='graphics-symbol']"):
         if mark.get("aria-roledescription") != "axis" and "aria-label" in mark.attrib:
@@ -403,6 +494,10 @@ def _for_a_page(svg: str, label: str) -> str:
         "viewBox": root.get("viewBox", ""),
         "width": root.get("width", ""),
         "role": "img",
-        "aria-label": label,
+        "aria-label": f"{heading}: {described}",
     }
+    for number, (tag, text) in enumerate((("title", heading), ("desc", described))):
+        element = ElementTree.Element(tag)
+        element.text = text
+        root.insert(number, element)
     return ElementTree.tostring(root, encoding="unicode")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shelftalk.evaluation.beyond_accuracy import MEANINGS
 from shelftalk.report import numbers
@@ -11,7 +11,9 @@ from shelftalk.report.content import (
     CHANGE,
     TERMS,
     THIS_RUN,
+    AblationTable,
     CostRow,
+    Difference,
     ElsewhereTable,
     Fact,
     Interval,
@@ -33,23 +35,24 @@ SLICES = (
     "figures of rating are means over their ratings, of which a user may have several. Small parts say "
     "little."
 )
+CHOSEN = "chosen on validation"
 
 PROBES = "What the data itself gives away"
 """The heading of the sentences of data/probes.py."""
-COSTS = (
-    "Wall time and memory on this machine, with whatever else it did: seconds to fit a model (its choices on "
-    "validation included; of a trained language model, to open it), of the training stages, and for 1,000 "
-    "requests of each task; and the highest memory of the process."
-)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, its interval beneath it, and whether it is marked as the best of its column."""
+    """A value as it is printed, its interval beneath it, and whether it is marked.
+
+    `value` and `ends` are the same unrounded, for files that are read by programs.
+    """
 
     text: str
     note: str = ""
     best: bool = False
+    value: Fact = None
+    ends: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def result_table(task: TaskResults) -> Table:
 
 
 def _metric_cell(row: ModelRow, metric: str, best: str) -> Cell:
-    text, note = numbers.figure(row.metrics.get(metric)), numbers.interval(row.intervals.get(metric))
-    return Cell(text, note, row.model == best)
+    return replace(_plain_cell(row.metrics, row.intervals, metric), best=row.model == best)
 
 
 def list_table(task: TaskResults) -> Table:
@@ -108,42 +110,45 @@ def list_sentences(task: TaskResults) -> list[str]:
     return [f"{numbers.metric_name(metric)}: {MEANINGS[metric]}." for metric in metric_columns(task.of_lists)]
 
 
-def cost_table(rows: Sequence[CostRow]) -> Table:
-    """What each model cost."""
-    tasks = list(dict.fromkeys(task for row in rows for task in row.seconds_per_1000))
-    cells = tuple(
-        (
-            Cell(row.model),
-            Cell(_seconds(row.fit_seconds)),
-            Cell(numbers.duration(row.training_seconds)),
-            *(Cell(_seconds(row.seconds_per_1000.get(task))) for task in tasks),
-            Cell(numbers.MISSING if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f} MB"),
-        )
-        for row in rows
+SHOWN_DIFFERENCES = 14
+"""Rows of paired differences that a page shows at once; the others are a click away."""
+
+
+def shown_differences(task: TaskResults) -> tuple[Difference, ...]:
+    """The most important comparisons of a task: all, where they are few, else the first of each metric."""
+    if len(task.differences) <= SHOWN_DIFFERENCES:
+        return task.differences
+    metrics = list(dict.fromkeys(difference.metric for difference in task.differences))
+    each = SHOWN_DIFFERENCES // len(metrics)
+    return tuple(
+        difference
+        for metric in metrics
+        for difference in [one for one in task.differences if one.metric == metric][:each]
     )
-    per_task = (f"1,000 × {task}" for task in tasks)
-    return Table(("model", "fit or open", "training", *per_task, "peak memory"), cells)
 
 
-def _seconds(seconds: float | None) -> str:
-    """Short times with three digits, which `duration` would round to nothing."""
-    small = seconds is not None and 0 < seconds < 9.95
-    return f"{numbers.score(seconds)} s" if small else numbers.duration(seconds)
+def other_differences(task: TaskResults) -> tuple[Difference, ...]:
+    """All that `shown_differences` leaves out."""
+    shown = shown_differences(task)
+    return tuple(difference for difference in task.differences if difference not in shown)
 
 
-def difference_table(task: TaskResults) -> Table:
-    """The paired comparisons of a task, each with a verdict in words."""
+def difference_table(task: TaskResults, differences: Sequence[Difference] | None = None) -> Table:
+    """Paired comparisons of a task, by default all of them, each with a verdict in words."""
     rows = tuple(
         (
             Cell(verdict_sentence(difference, task)),
             Cell(numbers.metric_name(difference.metric)),
-            Cell(numbers.signed(difference.value)),
-            Cell(numbers.signed_interval(difference.low, difference.high)),
-            Cell(numbers.p_value(difference.p)),
-            Cell(numbers.p_value(difference.p_adjusted)),
-            Cell(numbers.figure(difference.smallest_effect)),
+            Cell(numbers.signed(difference.value), value=difference.value),
+            Cell(
+                numbers.signed_interval(difference.low, difference.high),
+                ends=(difference.low, difference.high),
+            ),
+            Cell(numbers.p_value(difference.p), value=difference.p),
+            Cell(numbers.p_value(difference.p_adjusted), value=difference.p_adjusted),
+            Cell(numbers.figure(difference.smallest_effect), value=difference.smallest_effect),
         )
-        for difference in task.differences
+        for difference in (task.differences if differences is None else differences)
     )
     columns = ("first and second", "metric", "first − second", "95 % interval", "p", "adjusted p")
     return Table((*columns, "could have shown"), rows, words=2)
@@ -176,7 +181,7 @@ def slice_table(group: SliceGroup) -> Table:
     rows = tuple(
         (
             Cell(part),
-            Cell(numbers.count(sizes[part])),
+            counted(sizes[part]),
             *(cells.get((part, model), Cell(numbers.MISSING)) for model in models),
         )
         for part in slices
@@ -185,7 +190,8 @@ def slice_table(group: SliceGroup) -> Table:
 
 
 def _plain_cell(metrics: Metrics, intervals: Mapping[str, Interval | None], metric: str) -> Cell:
-    return Cell(numbers.figure(metrics.get(metric)), numbers.interval(intervals.get(metric)))
+    value, ends = metrics.get(metric), intervals.get(metric)
+    return Cell(numbers.figure(value), numbers.interval(ends), value=value, ends=ends)
 
 
 def template_table(rows: Sequence[TemplateRow]) -> Table:
@@ -196,7 +202,7 @@ def template_table(rows: Sequence[TemplateRow]) -> Table:
             Cell(numbers.title(row.task)),
             Cell(row.model),
             Cell(row.templates),
-            Cell(numbers.count(row.n)),
+            counted(row.n),
             *(_template_cell(row, metric) for metric in metrics),
         )
         for row in rows
@@ -208,20 +214,19 @@ def _template_cell(row: TemplateRow, metric: str) -> Cell:
     if row.templates != CHANGE:
         return _plain_cell(row.metrics, row.intervals, metric)
     low, high = row.intervals.get(metric) or (None, None)
-    note = numbers.signed_interval(low, high)
-    return Cell(numbers.signed(row.metrics.get(metric)), note if note != numbers.MISSING else "")
+    return signed_cell(row.metrics.get(metric), low, high)
 
 
 def search_error_table(rows: Sequence[SearchErrorRow]) -> Table:
     """Beams against the model's true top 10."""
     cells = tuple(
         (
-            Cell(numbers.count(row.beams)),
+            counted(row.beams),
             Cell(row.finish),
-            Cell(numbers.count(row.n)),
-            Cell(numbers.percent(row.differing)),
-            Cell(numbers.percent(row.missing)),
-            Cell(numbers.score(row.shortfall)),
+            counted(row.n),
+            Cell(numbers.percent(row.differing), value=row.differing),
+            Cell(numbers.percent(row.missing), value=row.missing),
+            Cell(numbers.score(row.shortfall), value=row.shortfall),
         )
         for row in rows
     )
@@ -245,6 +250,80 @@ def published_table(table: PublishedTable) -> Table:
     return Table(("model", *map(numbers.metric_name, table.metrics), "source"), rows)
 
 
+def cost_table(rows: Sequence[CostRow]) -> Table:
+    """What each model chose and what it cost; a column where some model has a value."""
+    tasks = list(dict.fromkeys(task for row in rows for task in row.seconds_per_1000))
+    columns: dict[str, list[float | None]] = {
+        "training": [row.training_seconds for row in rows],
+        "fit or open": [row.fit_seconds for row in rows],
+        **{f"{task}, per 1,000": [row.seconds_per_1000.get(task) for row in rows] for task in tasks},
+        "per 1,000 requests": [row.together for row in rows],
+    }
+    shown = {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    memory = [_memory(row) for row in rows] if any(row.peak_memory_mb is not None for row in rows) else None
+    body = tuple(
+        (
+            Cell(row.model),
+            *(Cell(numbers.short_duration(values[n]), value=values[n]) for values in shown.values()),
+            *([memory[n]] if memory else []),
+            Cell(" ".join(row.chosen) or numbers.MISSING),
+        )
+        for n, row in enumerate(rows)
+    )
+    return Table(("model", *shown, *(["memory"] if memory else []), CHOSEN), body)
+
+
+def _memory(row: CostRow) -> Cell:
+    text = numbers.MISSING if row.peak_memory_mb is None else f"{row.peak_memory_mb:,.0f} MB"
+    return Cell(text, value=row.peak_memory_mb)
+
+
+def ablation_table(ablation: AblationTable) -> Table:
+    """A row per variant, a column per metric: its difference to the baseline, marked where it is clear of
+    chance."""
+    metrics = list(dict.fromkeys(difference.metric for difference in ablation.differences))
+    known = {(difference.first, difference.metric): difference for difference in ablation.differences}
+    rows = tuple(
+        (Cell(variant), *(_ablation_cell(known.get((variant, metric))) for metric in metrics))
+        for variant in dict.fromkeys(difference.first for difference in ablation.differences)
+    )
+    return Table((f"variant − {ablation.baseline}", *map(task_metric_name, metrics)), rows)
+
+
+def _ablation_cell(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell(numbers.MISSING)
+    cell = signed_cell(difference.value, difference.low, difference.high)
+    return replace(
+        cell, note=f"{cell.note} p {numbers.p_value(difference.p)}".strip(), best=clear_of_chance(difference)
+    )
+
+
+def clear_of_chance(difference: Difference) -> bool:
+    """Whether the interval does not hold zero and p, where there is one, is below .05."""
+    low, high, p = difference.low, difference.high, difference.p
+    if low is None or high is None:
+        return False
+    return (low > 0 or high < 0) and (p is None or p < 0.05)
+
+
+def signed_cell(value: float | None, low: float | None, high: float | None) -> Cell:
+    """A difference with its interval beneath it."""
+    note = numbers.signed_interval(low, high)
+    return Cell(numbers.signed(value), "" if note == numbers.MISSING else note, value=value, ends=(low, high))
+
+
+def counted(n: int) -> Cell:
+    """A whole number."""
+    return Cell(numbers.count(n), value=n)
+
+
+def task_metric_name(name: str) -> str:
+    """As in "retrieval ndcg@10" -> "retrieval NDCG@10"."""
+    task, _, metric = name.partition(" ")
+    return f"{task} {numbers.metric_name(metric)}"
+
+
 ELSEWHERE = (
     "These figures are of the same data set, but of another protocol than this run's, or of one that is not "
     "known: which item is tested, how equal times are ordered, what the candidates are. They are no measure "
@@ -260,7 +339,10 @@ def elsewhere_table(table: ElsewhereTable) -> Table:
         (
             Cell(row.model),
             *map(Cell, row.terms),
-            *(Cell(numbers.figure(row.metrics.get(metric))) for metric in table.metrics),
+            *(
+                Cell(numbers.figure(row.metrics.get(metric)), value=row.metrics.get(metric))
+                for metric in table.metrics
+            ),
             Cell(row.source),
         )
         for row in table.rows
@@ -271,7 +353,7 @@ def elsewhere_table(table: ElsewhereTable) -> Table:
 
 def stage_table(stages: Sequence[Stage]) -> Table:
     """The time of each stage."""
-    rows = tuple((Cell(stage.name), Cell(stage_time(stage))) for stage in stages)
+    rows = tuple((Cell(stage.name), Cell(stage_time(stage), value=stage.seconds)) for stage in stages)
     return Table(("stage", "time"), rows)
 
 
