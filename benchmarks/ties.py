@@ -59,6 +59,7 @@ def main(quick: bool) -> Result:
     splits |= {f"shuffled {seed}": _split(dataset, "shuffled", seed) for seed in range(shuffles)}
     probes = {name: probe_data(split, order) for name, split in splits.items()}
     runs = [_probed(name, probe) for name, probed in probes.items() for probe in probed]
+    runs += [_targets(name, split) for name, split in splits.items()]
     differences: dict[str, dict[str, Any]] = {}
     for model in _models(quick):
         compared = [name for name in splits if model not in COSTLY or name in ("published", "shuffled 0")]
@@ -120,6 +121,18 @@ def _interval(gap: np.ndarray) -> list[float]:
         [weights @ gap / len(gap) for weights in bootstrap_weights(len(gap), RESAMPLES, rng)]
     )
     return [round(float(end), 5) for end in np.percentile(resampled, [2.5, 97.5])]
+
+
+def _targets(order: str, split: Split) -> dict[str, Any]:
+    """How often the test items were taken in training: what an order puts last."""
+    events = split.held_out_events("test")
+    tied = split.dataset.seconds_since_previous[events] == 0
+    taken = split.popularity[split.dataset.event_item[events]]
+    return {
+        "order": order,
+        "training events of a tied test item": round(float(taken[tied].mean()), 1),
+        "training events of another test item": round(float(taken[~tied].mean()), 1),
+    }
 
 
 def _probed(order: str, probe: Probe) -> dict[str, Any]:
