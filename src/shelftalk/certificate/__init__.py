@@ -1,1 +1,1 @@
-"""What was checked about a run, by whom nothing is believed: its certificate, and `shelftalk verify`."""
+"""What was checked about a run: its certificate, and `shelftalk verify`, which checks it again."""

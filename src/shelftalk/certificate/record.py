@@ -115,8 +115,15 @@ def certificate_content(
         "hashes": hashes,
         "facts": [asdict(fact) for fact in facts],
         "versions": machine.versions(),
-        "hardware": machine.hardware_facts(),
+        "hardware": _hardware(),
     }
+
+
+def _hardware() -> dict[str, str | int]:
+    """What this machine is, without what changes from hour to hour."""
+    known = machine.hardware_facts()
+    memory = str(known["memory"]).partition(",")[0]
+    return {**{name: known[name] for name in ("system", "processor", "cores")}, "memory": memory}
 
 
 def read_certificate(folder: RunFolder) -> Certificate:

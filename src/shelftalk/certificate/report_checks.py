@@ -58,8 +58,8 @@ def report_problems(files: RunFiles, left_out: list[str], written_by: str | None
             yield "report", f"{deviation}."
     if not same_program:
         left_out.append(
-            "the pages report.html and report.md, which another version of the program drew; their figures "
-            "are those of report.json"
+            "the pages report.html and report.md, which another version of the program drew; the figures of "
+            "report.json were computed again"
         )
         return
     for name, text in (("report.html", render_html(content)), ("report.md", render_markdown(content))):

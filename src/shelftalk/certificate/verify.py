@@ -8,7 +8,7 @@ beside which ranks and means are computed by other code (answers.py, figures.py)
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -179,8 +179,8 @@ def _check_figures(
     complete: bool,
 ) -> None:
     if sorted(printed) != sorted(tables):
-        result.add([("metric", f"metrics.json has figures of {', '.join(printed) or 'nothing'}, and answers "
-                     f"are there to {', '.join(tables) or 'nothing'}.")])  # fmt: skip
+        named, answered = (", ".join(names) or "no task" for names in (printed, tables))
+        result.add([("metric", f"metrics.json has figures of {named}, and there are answers to {answered}.")])
         return
     _, wrong, _ = figures.deviations_of_means(printed, tables)
     result.add([("metric", f"metrics.json: {one}.") for one in wrong])
@@ -192,13 +192,13 @@ def _check_figures(
 
 def _faults(answers: AllAnswers) -> list[tuple[str, str]]:
     """A sentence for each kind of fault in a model's answers."""
-    return [
-        ("answers", f"Answers of {model} to {task}: {number:,} {fault}"
-         + (f', the first of user "{one.first[fault]}".' if fault in one.first else "."))
-        for (task, model), one in answers.of.items()
-        for fault, number in one.faults.items()
-        if number
-    ]  # fmt: skip
+    problems = []
+    for (task, model), one in answers.of.items():
+        for fault, number in one.faults.items():
+            first = f', the first of user "{one.first[fault]}"' if fault in one.first else ""
+            if number:
+                problems.append(("answers", f"Answers of {model} to {task}: {number:,} {fault}{first}."))
+    return problems
 
 
 def _of_ranks(
@@ -256,7 +256,7 @@ def _check_report(result: Verification, files: RunFiles, certificate: Certificat
 
 
 @contextmanager
-def _described(result: Verification, kind: str):  # type: ignore[no-untyped-def]
+def _described(result: Verification, kind: str) -> Iterator[None]:
     """A block that reads what somebody may have changed: what it raises is a problem, and not an end."""
     try:
         yield
