@@ -1,7 +1,8 @@
 """A run of very many users whose answers are made up, with everything that `shelftalk verify` reads.
 
 Data and split are made by the program itself; two models' lists are drawn so that the truth is in some of
-them; metrics, intervals, slices and differences are the program's own, computed from these lists.
+them; metrics, intervals, slices and differences are the program's own, computed from these lists. What lists
+are like beside accuracy is not measured.
 """
 
 from __future__ import annotations
@@ -135,8 +136,14 @@ def _evaluate(run: RunFolder, experiment: Experiment, split: Split, requests: Re
             frames[model] = pl.DataFrame(
                 {**keys, "rank": shown, "history_length": requests.history.astype(np.int64), **columns}
             )
+        settings = experiment.evaluation
         compared = compare_tables(
-            {"retrieval": frames}, popularity_of(split), experiment.evaluation.resamples, experiment.seed
+            {"retrieval": frames},
+            popularity_of(split),
+            settings.resamples,
+            experiment.seed,
+            settings.correction,
+            of_lists={},
         )
         for name in names:
             with beside(run.evaluation(name)) as part:
@@ -144,5 +151,9 @@ def _evaluate(run: RunFolder, experiment: Experiment, split: Split, requests: Re
         write_json(run.metrics, compared.metrics)
         return {"test_evaluations": run.count_test_evaluation(", ".join(SHARES))}
 
-    inputs = {"recommend": built_on, "resamples": experiment.evaluation.resamples, "seed": experiment.seed}
+    inputs = {
+        "recommend": built_on,
+        **experiment.evaluation.read_by("evaluate"),
+        "seed": experiment.seed,
+    }
     run.do("evaluate", inputs, work, [*map(run.evaluation, names), run.metrics])

@@ -25,6 +25,7 @@ from shelftalk.certificate.run_files import RunFiles
 from shelftalk.evaluation import comparison
 from shelftalk.evaluation.comparison import COMPARED
 from shelftalk.evaluation.metrics import LIST_LENGTH, RATING_COLUMNS
+from shelftalk.evaluation.resampling import MANY_USERS
 from shelftalk.evaluation.significance import intervals_side_by_side, sums_per_user
 from shelftalk.evaluation.slices import slice_metrics
 from shelftalk.pipeline.answer_files import as_answers, in_order_of_requests
@@ -219,9 +220,12 @@ def _entries(files: RunFiles) -> int:
 
 
 def _draws(files: RunFiles, users: Mapping[TaskName, int]) -> int:
-    """Random draws of the evaluation: intervals, slices of two kinds, and each difference with its test."""
+    """Random draws of the evaluation: intervals, slices of two kinds, and each difference with its test. More
+    than MANY_USERS are not drawn one by one, which takes no time to speak of."""
     resamples, draws = files.experiment.evaluation.resamples, 0
     for task, number in users.items():
+        if number > MANY_USERS:
+            continue
         pairs = len(list(combinations(files.answered(task), 2))) * len(COMPARED[task])
         draws += number * (3 * resamples + pairs * (resamples + PERMUTATIONS))
     return draws

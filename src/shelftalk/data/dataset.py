@@ -72,10 +72,8 @@ class Dataset:
     @cached_property
     def event_item(self) -> np.ndarray:
         """[E] int32 catalogue row of each event."""
-        row_of = self.row_of
-        return np.fromiter(
-            (row_of[item] for item in self.events["item_id"].to_list()), np.int32, len(self.events)
-        )
+        rows = pl.Series(np.arange(len(self.items), dtype=np.int32))
+        return self.events["item_id"].replace_strict(self.items["item_id"], rows).to_numpy()
 
     @cached_property
     def event_rating(self) -> np.ndarray:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -189,9 +190,14 @@ class Split:
         """[n] user numbers, ascending, of whom `part` holds out an event."""
         return np.unique(self.event_user[self.held_out_events(part)])
 
-    def retrieval_requests(self, part: Part) -> tuple[list[Request], list[str]]:
-        """One request per held-out event, and its item; test histories include the validation item."""
-        pairs = [self._history_request(event) for event in self.held_out_events(part).tolist()]
+    def retrieval_requests(
+        self, part: Part, positions: Sequence[int] | None = None
+    ) -> tuple[list[Request], list[str]]:
+        """One request per held-out event, and its item; test histories include the validation item.
+        `positions`: those of the requests that are wanted, by default all."""
+        events = self.held_out_events(part)
+        wanted = events if positions is None else events[list(positions)]
+        pairs = [self._history_request(event) for event in wanted.tolist()]
         return [request for request, _ in pairs], [truth for _, truth in pairs]
 
     def ranking_requests(self, part: Part) -> tuple[list[Request], list[str]]:
@@ -276,12 +282,16 @@ class Split:
             dataset,
             parts["event_part"].to_numpy(),
             parts["rating_part"].to_numpy(),
-            {
-                part: np.array(candidates[part].drop_nulls().to_list(), np.int32)
-                for part in candidates.columns
-            },
+            {part: _matrix(candidates[part].drop_nulls()) for part in candidates.columns},
             _saved_protocol(folder, dataset),
         )
+
+
+def _matrix(lists: pl.Series) -> np.ndarray:
+    """[n, width] int32 of n lists of equal length."""
+    if lists.is_empty():
+        return np.empty(0, np.int32)
+    return lists.explode().to_numpy().astype(np.int32).reshape(len(lists), -1)
 
 
 def _saved_protocol(folder: Path, dataset: Dataset) -> Protocol:

@@ -232,7 +232,8 @@ def ratios_per_user(table: pl.DataFrame) -> dict[str, tuple[np.ndarray, np.ndarr
         for name in named
         for end, expression in zip(("over", "under"), _over_and_under(name), strict=True)
     ]
-    users = table.group_by("user").agg(*columns).sort("user")
+    # sorted before, as significance.sums_per_user
+    users = table.sort("user", "item").group_by("user", maintain_order=True).agg(*columns)
     return {
         f"{name}@{TOP}": (users[f"{name} over"].to_numpy(), users[f"{name} under"].cast(float).to_numpy())
         for name in named

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -355,15 +356,26 @@ def _users(run: Run) -> tuple[ShownUser, ...]:
     model = _shown_model(run)
     if model is None:
         return ()
-    requests, truths = run.split.retrieval_requests("test")
-    drawn = seeds.generator(run.experiment.seed, "shown users").permutation(len(requests))
-    rankings = pl.read_parquet(run.folder.ranking("retrieval", model), glob=False).rows(named=True)
-    noun = run.experiment.data.nouns.person.capitalize()
+    asked = len(run.split.held_out_events("test"))
+    drawn = seeds.generator(run.experiment.seed, "shown users").permutation(asked)
     positions = drawn[: run.experiment.evaluation.shown_users].tolist()
+    # these alone, since there may be a million others
+    shown = zip(*run.split.retrieval_requests("test", positions), strict=True)
+    rankings = _rows(run.folder.ranking("retrieval", model), positions)
+    noun = run.experiment.data.nouns.person.capitalize()
     return tuple(
-        _user(run.split, f"{noun} {number}", model, requests[position], truths[position], rankings[position])
-        for number, position in enumerate(positions, start=1)
+        _user(run.split, f"{noun} {number}", model, request, truth, ranking)
+        for number, ((request, truth), ranking) in enumerate(zip(shown, rankings, strict=True), start=1)
     )
+
+
+def _rows(path: Path, positions: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of a Parquet file, in the order of `positions`."""
+    rows = pl.scan_parquet(path, glob=False).with_row_index("position")
+    wanted = (
+        rows.filter(pl.col("position").is_in(list(positions))).collect().rows_by_key("position", named=True)
+    )
+    return [wanted[position][0] for position in positions]
 
 
 def _user(
