@@ -107,3 +107,13 @@ def test_the_time_left_is_that_of_the_whole_stage_at_the_pace_of_this_process(
             progress("train", step, 1000, "loss 5.9")
             clock[0] += 1.0 if step < 620 else 0.0
     assert ("0:06:20" if terminal else "620/1000 loss 5.9, about 6 min 20 s left") in text.getvalue()
+
+
+def test_names_between_colons_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Rich takes ":TIGER:" for an emoji."""
+    Progress()("recommend.cornac:TIGER", 0, 4, "a shop's :tiger: [bold]tea")
+    console.print_notes(['item ":tiger:" [bold]'])
+    console.print_sample("retrieval", ":tiger:[bold]", [("a", True)])
+    shown = capsys.readouterr()
+    assert "recommend.cornac:TIGER: 0/4 a shop's :tiger: [bold]tea" in shown.err
+    assert 'Note: item ":tiger:" [bold]' in shown.out and "':tiger:[bold]'" in shown.out

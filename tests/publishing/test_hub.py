@@ -99,6 +99,8 @@ def test_each_failure_is_one_sentence(
     with pytest.raises(HubError, match=message) as caught:
         push(published, "owner/model", api=Hub(tmp_path, fails=error))
     assert "\n" not in str(caught.value)
+    # the name that it gives, a token that may write, a network: the same folder goes up
+    assert push(published, "owner/model", api=Hub(tmp_path / "hub")) == "https://hub.example/owner/model"
 
 
 def test_the_command_pushes_and_requires_a_token(

@@ -62,7 +62,7 @@ class Progress:
     """A bar per stage with an estimate of the time left; on a pipe, a line now and then with the same."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, markup=False)
+        self._console = Console(stderr=True, markup=False, emoji=False)
         self._bars = Bars(*self._columns(), console=self._console)
         self._tasks: dict[str, object] = {}
         self._started: dict[str, tuple[float, int]] = {}
@@ -146,7 +146,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
         written = {"report": str(report), "certificate": certified["certificate"]} if metrics else {}
         print(json.dumps({**result, **written}, indent=1))
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for record in records:
         console.print(f"{record.name:<25} {_how_done(record)}", soft_wrap=True)
     for sentence in prepared.facts.get("kept", ()) if prepared else ():
@@ -168,7 +168,7 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
 
 def print_notes(notes: Iterable[str]) -> None:
     """The notes on the data, a line each."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for note in notes:
         console.print(f"Note: {note}", soft_wrap=True)
 
@@ -183,7 +183,7 @@ def _how_done(record: StageRecord) -> str:
 
 def print_tables(tables: Mapping[str, ReportTable]) -> None:
     """Title -> table, each as the reports show it."""
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for title, table in tables.items():
         shown = Table(title=Text(title), title_justify="left")
         for position, column in enumerate(table.columns):
@@ -248,7 +248,7 @@ def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | Non
     if values is not None:
         print(json.dumps(values, indent=1))
         return
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     for part in described:
         if isinstance(part, Table):
             _print_table(console, part)
@@ -259,7 +259,7 @@ def print_plan(described: Sequence[Table | str], values: Mapping[str, Any] | Non
 def print_sample(task: str, template: str, tokens: Sequence[tuple[str, bool]]) -> None:
     """Tokens in their order, those that bear loss marked by brackets
     and colour; the colour alone would not survive a pipe."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(
         f"{task}, template {template!r}: {len(tokens)} tokens, {sum(loss for _, loss in tokens)} of them "
         "bear loss (in ⟦⟧)\n"
@@ -300,7 +300,7 @@ def print_index_figures(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
         prefixes = (f"{row['tokens_until_unique']:.1f}", f"{row['shared_prefixes']}", f"{row['trie_nodes']}")
         rest = (f"{row['collision_share']:.1%}", f"{row['symbols']}", f"{row['seconds']:.1f} s")
         table.add_row(row["scheme"] + (" (leaks)" if row["leaks"] else ""), *tokens, *prefixes, *rest)
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     _print_table(console, table)
     for row in rows:
         if row["leaks"]:
