@@ -98,7 +98,7 @@ def test_what_is_no_published_model_is_never_replaced(run: RunFolder, tmp_path: 
         with pytest.raises(AnotherExperiment, match="no published model"):
             publish(run.path, taken)
     assert contents(tmp_path) == {"photographs/cat.jpg": b"meow"} and run.experiment.exists()
-    for taken in (tmp_path / "another", tmp_path / "photographs"):  # as the sentence says: another, or removed
+    for taken in (tmp_path / "another", tmp_path / "photographs"):  # as the sentence says
         shutil.rmtree(taken, ignore_errors=True)
         assert (publish(run.path, taken) / "shelftalk.json").exists()
 
