@@ -56,9 +56,10 @@ def test_cross_entropy_of_large_logits_is_finite():
     )
 
 
-def test_sampled_cross_entropy_with_all_items_drawn_is_that_over_all_items():
+@pytest.mark.parametrize("groups", [1, 2, 4, 6, 7])
+def test_sampled_cross_entropy_with_all_items_drawn_is_that_over_all_items(groups: int):
     hidden, items, targets = drawn(rows=6, items=9)
-    sampled = sampled_cross_entropy(hidden, items, targets, torch.arange(9))
+    sampled = sampled_cross_entropy(hidden, items, targets, torch.arange(9).repeat(groups, 1))
     full = softmax_cross_entropy(hidden, items, targets)
     assert sampled.item() == pytest.approx(full.item(), abs=1e-12)
     for one, other in zip(
@@ -70,8 +71,14 @@ def test_sampled_cross_entropy_with_all_items_drawn_is_that_over_all_items():
 
 
 def test_sampled_cross_entropy_compares_with_what_was_drawn_alone():
-    loss = sampled_cross_entropy(torch.ones(1, 1), ITEMS, torch.tensor([2]), torch.tensor([0, 0, 2]))
+    loss = sampled_cross_entropy(torch.ones(1, 1), ITEMS, torch.tensor([2]), torch.tensor([[0, 0, 2]]))
     assert float(loss) == pytest.approx(math.log((5 + 1 + 1) / 5))
+
+
+def test_each_group_of_rows_is_compared_with_its_own_drawn_items():
+    loss = sampled_cross_entropy(torch.ones(3, 1), ITEMS, torch.tensor([0, 0, 0]), torch.tensor([[1], [2]]))
+    expected = [math.log(1 + 2), math.log(1 + 2), math.log(1 + 5)]
+    assert float(loss) == pytest.approx(sum(expected) / 3)
 
 
 def test_the_pairwise_gradient_is_that_of_the_paper():

@@ -1,6 +1,7 @@
 """What the trained baselines minimise, each a mean over the rows of a batch.
 
-Legend: P rows (positions of histories, or pairs of user and item), I items, N drawn items, H width.
+Legend: P rows (positions of histories, or pairs of user and item), I items, N drawn items, G groups of rows,
+H width.
 """
 
 from __future__ import annotations
@@ -54,13 +55,18 @@ class _SoftmaxCrossEntropy(torch.autograd.Function):
 def sampled_cross_entropy(
     hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, negatives: torch.Tensor
 ) -> torch.Tensor:
-    """As `softmax_cross_entropy`, over the target and `negatives` [N], rows of `items`; one that is the
-    target of a row is left out there, so that with all items drawn both are the same.
+    """As `softmax_cross_entropy`, over the target and `negatives` [G, N], rows of `items`: each G-th part of
+    the P rows, in their order, has one row of them. One that is the target is left out there, so that with
+    all items drawn both are the same.
 
     Nothing corrects for the drawing: it is uniform, so the correction is the same for every wrong item.
     """
+    group = -(-len(hidden) // len(negatives))  # rows that share their negatives
+    owner = torch.arange(len(hidden)) // group
+    grid = functional.pad(hidden, (0, 0, 0, group * len(negatives) - len(hidden)))
+    wrong = (grid.unflatten(0, (-1, group)) @ items[negatives].mT).flatten(0, 1)[: len(hidden)]  # [P, N]
+    wrong = wrong.masked_fill(negatives[owner] == targets[:, None], -torch.inf)
     right = (hidden * items[targets]).sum(1, keepdim=True)  # [P, 1]
-    wrong = (hidden @ items[negatives].T).masked_fill(negatives == targets[:, None], -torch.inf)  # [P, N]
     return (torch.cat([right, wrong], 1).logsumexp(1) - right[:, 0]).mean()
 
 

@@ -88,13 +88,15 @@ class SasRec(Network):
         for batch in batches(len(start), self.settings.batch_size, rng):
             hidden = self(slices(events, start[batch], stop[batch] - 1))
             targets = torch.from_numpy(slices(events, start[batch] + 1, stop[batch]).values)
-            yield self.loss(hidden, targets, rng)
+            yield self.loss(hidden, targets, len(batch), rng)
 
-    def loss(self, hidden: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        """Of the next items `targets` [P] after `hidden` [P, H]."""
+    def loss(
+        self, hidden: torch.Tensor, targets: torch.Tensor, rows: int, rng: np.random.Generator
+    ) -> torch.Tensor:
+        """Of the next items `targets` [P] after `hidden` [P, H], which are of so many histories."""
         if not isinstance(self.settings, SampledSasRecSettings):
             return softmax_cross_entropy(hidden, self.items.weight, targets)
-        drawn = rng.integers(len(self.items.weight), size=self.settings.negatives)
+        drawn = rng.integers(len(self.items.weight), size=(rows, self.settings.negatives))
         return sampled_cross_entropy(hidden, self.items.weight, targets, torch.from_numpy(drawn))
 
     def forward(self, histories: Ragged) -> torch.Tensor:

@@ -52,7 +52,8 @@ class SampledSasRecSettings(SasRecSettings):
     """As those of sasrec, and how many items the right one is compared with."""
 
     negatives: int = Field(256, ge=1)
-    """Items drawn uniformly for each training step, as the wrong answers of all its positions."""
+    """Items drawn uniformly as wrong answers, anew for every few positions of a step: as many sets of them as
+    it has windows."""
 
 
 class BprMfSettings(FittingSettings):
