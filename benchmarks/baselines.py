@@ -102,10 +102,13 @@ def _measured(
 
 
 def _answered(name: str, file: Path, folder: RunFolder) -> dict[str, Any]:
-    """One model's answers, by a process of its own; what that took is kept beside the run."""
+    """One model's answers, by a process of its own; what that took is kept beside the run. Where an
+    interruption left answers without it, they are made again: skipping them would be measured instead."""
     path = KEPT / "costs" / f"{file.stem}.{name}.json"
+    if not path.exists():
+        (folder.path / "stages" / f"recommend.{name}.json").unlink(missing_ok=True)
     costs = _stage("recommend", file, folder, [name])
-    if costs.pop("skipped") and path.exists():
+    if costs.pop("skipped"):
         return json.loads(path.read_text())
     path.parent.mkdir(exist_ok=True)
     write_json(path, costs)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import pytest
+
+from benchmarks import baselines
 from benchmarks.baselines import CLAIMS, NAMES, REFERENCE, claims_of
 from shelftalk import parts
+from shelftalk.runtime.run_folder import RunFolder
 
 
 def run(data: str, task: str, model: str, seconds: float = 100.0, **metrics: float) -> dict[str, Any]:
@@ -57,3 +62,21 @@ def test_nothing_is_claimed_of_what_was_not_measured():
 def test_a_run_in_another_order_of_ties_counts_for_no_claim():
     shuffled = [{**one, "ties": "shuffled", "recall@10": 0.5, "ndcg@10": 0.5} for one in BEAUTY]
     assert claims_of([*BEAUTY, *RATINGS, *shuffled]) == claims_of([*BEAUTY, *RATINGS])
+
+
+def test_answers_whose_cost_was_lost_are_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(baselines, "KEPT", tmp_path)
+    folder = RunFolder(tmp_path / "run")
+    manifest = folder.path / "stages" / "recommend.ease.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+
+    def stage(name: str, file: Path, folder: RunFolder, models: list[str]) -> dict[str, Any]:
+        skipped = manifest.exists()
+        manifest.write_text("{}")
+        return {"processor seconds": 1.0 if skipped else 50.0, "skipped": skipped}
+
+    monkeypatch.setattr(baselines, "_stage", stage)
+    for _ in range(2):  # the second time it is skipped, and the cost of the first is kept
+        costs = baselines._answered("ease", tmp_path / "data.toml", folder)
+        assert costs == {"processor seconds": 50.0}
