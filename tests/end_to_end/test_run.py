@@ -221,7 +221,7 @@ def test_a_sample_of_every_kind_can_be_shown_with_its_loss_marked(task: str, exp
     result = call("show", "sample", task, experiment_file)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith(f"{task}, template") and "⟦" in result.stdout
-    assert "prepare: 0/2 reading" in result.stderr and f"write: {task}" in result.stderr
+    assert "prepare: 0/3 reading" in result.stderr and f"write: {task}" in result.stderr
 
 
 def test_progress_names_what_the_language_model_answers(
