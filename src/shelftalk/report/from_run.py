@@ -157,25 +157,36 @@ def content_of(run: Run) -> ReportContent:
         search_error_note=search_error_note,
         caveats=(
             *(sentence for record in records for sentence in sentences_on_imported(record)),
-            *run_facts.caveats(
-                prepare.facts["data"],
-                [task.task for task in tasks],
-                bool(trained),
-                experiment.split.ranking_negatives,
-                pretrained=bool(experiment.pretrained.name),
-                symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
-                divided=run.split.protocol,
-                refitted=any(map(is_refit, experiment.models)),
-            ),
+            *_caveats(run, [task.task for task in tasks], trained),
         ),
         test_evaluations=folder.test_evaluations(),
         certificate=certificate,
         facts=facts,
-        links=tuple(
-            Link(label, path)
-            for label, path in LINKS
-            if path.startswith("report.") or (folder.path / path).exists()
-        ),
+        links=_links(folder),
+    )
+
+
+def _caveats(run: Run, tasks: Sequence[str], trained: Mapping[str, StageRecord]) -> tuple[str, ...]:
+    experiment = run.experiment
+    return tuple(
+        run_facts.caveats(
+            run.folder.needed("prepare").facts["data"],
+            tasks,
+            bool(trained),
+            experiment.split.ranking_negatives,
+            pretrained=bool(experiment.pretrained.name),
+            symbols=bool(trained) and trained["index"].facts["symbols in the vocabulary"] > 0,
+            divided=run.split.protocol,
+            refitted=any(map(is_refit, experiment.models)),
+        )
+    )
+
+
+def _links(folder: RunFolder) -> tuple[Link, ...]:
+    return tuple(
+        Link(label, path)
+        for label, path in LINKS
+        if path.startswith("report.") or (folder.path / path).exists()
     )
 
 
@@ -195,7 +206,8 @@ def _command(folder: RunFolder) -> str:
 
 
 def _task(run: Run, task: str, metrics: Mapping[str, Any]) -> TaskResults:
-    models, shown = [name for name in metrics if not name.endswith(".ci")], metric_names(task)  # type: ignore[arg-type]
+    models = [name for name in metrics if not name.endswith(".ci")]
+    shown = metric_names(task)  # type: ignore[arg-type]
     imported = run.folder.imported_models()
     rows, of_lists = (
         tuple(_row(name, metrics, columns, name in imported) for name in models)
