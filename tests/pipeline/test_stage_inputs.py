@@ -17,6 +17,7 @@ from shelftalk.pipeline import stages
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
 from shelftalk.settings import Settings
+from shelftalk.training.settings import TeacherSettings
 
 OWN, OWN_ON_TRAINING = "test_stage_inputs:fit_own", "test_stage_inputs:ON_TRAINING"
 
@@ -42,7 +43,8 @@ def settings(value: Any, name: str = "") -> Iterator[tuple[str, ...]]:
             yield (field,)
 
 
-BASE = Experiment(models=(*parts.MODELS, OWN, OWN_ON_TRAINING))
+TEACHER = TeacherSettings(model="item_knn")
+BASE = Experiment(models=(*parts.MODELS, OWN, OWN_ON_TRAINING), teacher=TEACHER)
 SETTINGS = list(settings(BASE))
 OTHER: dict[str, Any] = {str(BASE.models): ("popularity",), "item_knn": "popularity", "bias": "global_mean"}
 """Values that another must stand for: names of models are looked up."""
@@ -67,6 +69,8 @@ def declared(path: tuple[str, ...]) -> set[str]:
     readers = {stage for stage in stages_of if stage != "recommend"}
     if "recommend" in stages_of:
         readers |= {f"recommend.{model}" for model in models_of(".".join(path[:-1]))}
+    if path[:2] == ("baselines", TEACHER.model):
+        readers.add("write")  # what the teacher expects is written with the samples
     if not any(set(BASE.role_at(path[:length]).stages or ()) <= {"evaluate"} for length in (1, len(path))):
         readers.add(
             f"recommend.{OWN_ON_TRAINING}"

@@ -33,7 +33,9 @@ def replace_held_out(split: Split, seed: int) -> Split:
         pl.Series("rating", _other_ratings(split, rng), pl.Float64).fill_nan(None),
     ]
     replaced = replace(split, dataset=Dataset(data.items, data.events.with_columns(columns)))
-    candidates: dict[str, np.ndarray] = {part: _candidates(replaced, part, rng) for part in PARTS}
+    candidates: dict[str, np.ndarray] = {
+        part: _candidates(replaced, part, rng) for part in PARTS if part in split.candidates
+    }
     return replace(replaced, candidates=candidates)
 
 

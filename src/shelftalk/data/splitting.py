@@ -171,7 +171,9 @@ class Split:
         candidates alone."""
         events = kept[self.event_user]
         candidates: dict[str, np.ndarray] = {
-            part: self.candidates[part][events[self.held_out_events(part)]] for part in PARTS
+            part: self.candidates[part][events[self.held_out_events(part)]]
+            for part in PARTS
+            if part in self.candidates
         }
         return replace(
             self,
