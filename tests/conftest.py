@@ -1,6 +1,9 @@
-"""What all tests share: quiet libraries, threads that wait as the command line's do, and no network."""
+"""What all tests share: quiet libraries, threads that wait as the command line's do, no network, and no test
+that fails because the machine is busy."""
 
 import os
+
+from hypothesis import settings
 
 from shelftalk.runtime.machine import spin_briefly
 
@@ -9,3 +12,6 @@ os.environ["HF_HUB_OFFLINE"] = (
 )
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 spin_briefly()
+
+settings.register_profile("without deadlines", deadline=None)
+settings.load_profile("without deadlines")
