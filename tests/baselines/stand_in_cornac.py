@@ -86,6 +86,10 @@ class AMR(Counts):
         return train_set.item_image
 
 
+class FM(Counts):
+    """Of the name of a model that is refused for the memory it takes."""
+
+
 class LightGCN(Counts):
     """Of the name of a model that needs a package beside Cornac."""
 
@@ -136,7 +140,7 @@ class UPCF(NextBasketRecommender):
         super().__init__(name, verbose=verbose)
 
 
-MODELS = (Counts, MF, Diverged, AMR, LightGCN, AnnoyANN, After, GRU4Rec, TIGER, LETTER, UPCF)
+MODELS = (Counts, MF, Diverged, AMR, FM, LightGCN, AnnoyANN, After, GRU4Rec, TIGER, LETTER, UPCF)
 
 
 @pytest.fixture(scope="session")

@@ -96,6 +96,7 @@ def test_a_package_that_cornac_lacks_is_named_before_anything_is_fitted_or_train
     [
         ("cornac:Count", 'did you mean "cornac:Counts"'),
         ("cornac:UPCF", "predicts whole baskets.*choose a model of next items"),
+        ("cornac:FM", "takes all memory.*choose another, such as"),
         ("cornac:AnnoyANN", r"made of another model \(model\)"),
         ("cornac:Recommender", "known are|did you mean"),
     ],

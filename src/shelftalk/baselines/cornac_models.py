@@ -32,6 +32,8 @@ ITEM_FEATURE_MODELS = frozenset({"DiffGRM", "LETTER", "RPG", "TIGER"})
 """Models that read a vector of text per item."""
 PARALLEL_SESSIONS = frozenset({"GRU4Rec"})
 """Models that train `batch_size` users side by side, and fail inside of torch where there are fewer."""
+REFUSED = {"FM": "takes all memory that there is (Cornac 3.0.1, 18 GB for 60 users)"}
+"""Models that no setting makes work, and what they do."""
 PACKAGES = {
     "dgl": frozenset({"DNNTSP", "GCMC", "HypAR", "LightGCN", "NGCF"}),
     "faiss": frozenset({"DiffGRM", "FaissANN", "RPG"}),
@@ -102,6 +104,9 @@ def cornac_model(name: str) -> CornacModel:
     kind = known.get(name.removeprefix(PREFIX))
     if kind is None:
         raise UnknownPart(f'there is no model "{name}"; {nearest(name, [PREFIX + one for one in known])}')
+    short = name.removeprefix(PREFIX)
+    if short in REFUSED:
+        raise UnknownPart(f'"{name}" {REFUSED[short]}; choose another, such as "{PREFIX}MF".')
     if issubclass(kind, models.NextBasketRecommender):
         raise UnknownPart(
             f'"{name}" predicts whole baskets, which there are none of here; '
@@ -113,7 +118,6 @@ def cornac_model(name: str) -> CornacModel:
             f'"{name}" is made of another model ({", ".join(missing)}), which settings cannot give; '
             f'choose a model by itself, such as "{PREFIX}BPR".'
         )
-    short = name.removeprefix(PREFIX)
     feedback: Feedback = "ratings" if short in RATING_MODELS else "events"
     fields: dict[str, Any] = {one: (Any, default) for one, default in parameters.items() if one not in GIVEN}
     doc = f"Settings of {name}: `feedback`, and the parameters of Cornac's class."
