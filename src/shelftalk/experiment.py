@@ -238,7 +238,8 @@ class Experiment(Settings):
         of one that has no section. Raises UnknownPart."""
         declaration = self.declared(model)
         if declaration.section:
-            return getattr(self, declaration.section)
+            result: Settings = getattr(self, declaration.section)
+            return result
         return self.baselines.get(base_name(model)) or declaration.settings()
 
     def toml(self) -> str:

@@ -45,7 +45,8 @@ class Ragged:
     @property
     def positions(self) -> np.ndarray:
         """[P] the position of each value in its row, from 0."""
-        return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        result: np.ndarray = np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+        return result
 
     @property
     def ends(self) -> np.ndarray:
@@ -88,7 +89,8 @@ def concatenated_ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """[P] the numbers starts[n] : starts[n] + lengths[n] for each n in turn:
     [5, 0], [3, 2] -> [5, 6, 7, 0, 1]."""
     offsets = offsets_of(lengths)
-    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    result: np.ndarray = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
+    return result
 
 
 def slices(values: np.ndarray, start: np.ndarray, stop: np.ndarray) -> Ragged:

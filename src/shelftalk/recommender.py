@@ -136,6 +136,9 @@ def tasks_of(model: object) -> tuple[TaskName, ...]:
 def answer(model: Any, task: TaskName, requests: Sequence[Request], k: int) -> list[Any]:
     """One answer per request, in their order: a Ranking (retrieval: the k best; ranking: all candidates) or a
     rating. Raises as the recommender does."""
+    answers: list[Any]
     if task == "retrieval":
-        return model.recommend(requests, k)
-    return model.rank(requests) if task == "ranking" else model.rate(requests)
+        answers = model.recommend(requests, k)
+    else:
+        answers = model.rank(requests) if task == "ranking" else model.rate(requests)
+    return answers

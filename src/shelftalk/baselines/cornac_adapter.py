@@ -91,7 +91,8 @@ class CornacRecommender:
         _check_numbers(self.name, known)
         scores = np.full(len(self.item_number), known.min(), np.float32)
         scores[: len(known)] = known
-        return scores[self.item_number]
+        result: np.ndarray = scores[self.item_number]
+        return result
 
     def _of_history(self, request: Request) -> Any:
         history = self.item_number[self.catalogue.rows(request.history, request.user)].tolist()

@@ -218,7 +218,8 @@ def inverse(gram: csr_matrix, l2: float) -> np.ndarray:
         square = np.triu(result[start:stop, start:stop])
         result[start:stop, start:stop] = square + np.triu(square, 1).T
         result[stop:, start:stop] = result[start:stop, stop:].T
-    return result
+    returned: np.ndarray = result
+    return returned
 
 
 def times(matrix: np.ndarray, other: csr_matrix) -> np.ndarray:

@@ -59,7 +59,8 @@ class Factors:
     def estimate(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """[n] estimates above the mean of user numbers and catalogue rows."""
         products = np.einsum("nk,nk->n", self.users[users], self.items[items])
-        return self.user_bias[users] + self.item_bias[items] + products
+        result: np.ndarray = self.user_bias[users] + self.item_bias[items] + products
+        return result
 
 
 @dataclass(frozen=True, eq=False)

@@ -123,7 +123,8 @@ class ItemScorer(Protocol):
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, I], none below 0, as a prior needs: `item_scores`, where what is below 0 says nothing."""
-        return np.maximum(self.item_scores(requests), 0)
+        result: np.ndarray = np.maximum(self.item_scores(requests), 0)
+        return result
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
         """The k best eligible items. Raises UnknownItem and UnknownLabel as every recommender does."""

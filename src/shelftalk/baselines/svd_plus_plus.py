@@ -127,7 +127,8 @@ def solve_taken(
     `start`."""
 
     def back(errors: np.ndarray) -> np.ndarray:
-        return taken.T @ (table.by("user", errors) @ items)
+        result: np.ndarray = taken.T @ (table.by("user", errors) @ items)
+        return result
 
     def apply(implicit: np.ndarray) -> np.ndarray:
         implied = taken @ implicit

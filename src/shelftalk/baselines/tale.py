@@ -110,4 +110,5 @@ def trend(split: Split, days: np.ndarray, length: float) -> np.ndarray:
     position = item * far + (days - days.min())
     counted = np.sort(position[training])
     within = np.searchsorted(counted, position, "right") - np.searchsorted(counted, position - length, "left")
-    return np.maximum(within, 1)
+    result: np.ndarray = np.maximum(within, 1)
+    return result

@@ -110,7 +110,8 @@ def text_scores(weights: csr_matrix, text: csr_matrix) -> np.ndarray:
 
 def link_scores(weights: csr_matrix, links: csr_matrix) -> np.ndarray:
     """[R, I] float32: weights links."""
-    return (weights @ links).toarray()
+    result: np.ndarray = (weights @ links).toarray()
+    return result
 
 
 def mix(text: np.ndarray, links: np.ndarray, text_weight: float) -> np.ndarray:

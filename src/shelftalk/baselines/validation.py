@@ -79,7 +79,8 @@ class Chosen:
 
     def chosen_settings(self) -> Settings:
         """The settings with which this fit is repeated without choosing."""
-        return self.choice.settings
+        result: Settings = self.choice.settings
+        return result
 
 
 def variants(settings: SettingsT, *names: str) -> list[SettingsT]:

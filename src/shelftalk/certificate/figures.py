@@ -166,7 +166,8 @@ def close(one: Any, other: Any) -> bool:
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))
     if not numbers:
         return bool(one == other)
-    return one == other or abs(one - other) <= TOLERANCE * max(1.0, abs(other))
+    result: bool = one == other or abs(one - other) <= TOLERANCE * max(1.0, abs(other))
+    return result
 
 
 def _other_rows(table: pl.DataFrame, expected: pl.DataFrame, where: str) -> list[Deviation]:

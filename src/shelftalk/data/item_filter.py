@@ -55,7 +55,8 @@ class _Labels:
                     f'no item of the catalogue has the {self.kind} "{label}"; {self._hint(label)}'
                 )
             chosen[self.texts_with[_folded(label)]] = True
-        return chosen[self.text]
+        result: np.ndarray = chosen[self.text]
+        return result
 
     def _hint(self, label: str) -> str:
         """The nearest label, or where none is near the most frequent ones."""

@@ -135,7 +135,8 @@ def _cells(vectors: csr_matrix, features: csr_matrix) -> np.ndarray:
     """[I] at most how many similarities an item has: the items of each of its words."""
     per_word = np.diff(features.indptr)[vectors.indices]
     sums = np.concatenate([[0], np.cumsum(per_word)])
-    return sums[vectors.indptr[1:]] - sums[vectors.indptr[:-1]]
+    result: np.ndarray = sums[vectors.indptr[1:]] - sums[vectors.indptr[:-1]]
+    return result
 
 
 def _blocks(cells: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -118,12 +118,14 @@ class Split:
     @cached_property
     def training_items(self) -> np.ndarray:
         """[training events] int32 catalogue rows: the events that may be counted."""
-        return self.dataset.event_item[self.event_part == TRAIN]
+        result: np.ndarray = self.dataset.event_item[self.event_part == TRAIN]
+        return result
 
     @cached_property
     def training_users(self) -> np.ndarray:
         """[training events] int64 user numbers, aligned with `training_items`."""
-        return self.event_user[self.event_part == TRAIN]
+        result: np.ndarray = self.event_user[self.event_part == TRAIN]
+        return result
 
     @cached_property
     def popularity(self) -> np.ndarray:

@@ -50,7 +50,8 @@ def wrapped(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, end: int
         tokenizer = copy.deepcopy(tokenizer)
         tokenizer.pad_token = tokenizer.convert_ids_to_tokens(end)
     check_config(model.config, tokenizer, name)
-    return FAMILIES[family_of(model.config)].load()(model, tokenizer)
+    result: Backbone = FAMILIES[family_of(model.config)].load()(model, tokenizer)
+    return result
 
 
 @contextmanager
@@ -99,10 +100,12 @@ def _forward_logits(backbone: Backbone, prompt: Sequence[int], tokens: Sequence[
     """[V] what the model's own forward pass gives after the prompt and the tokens."""
     model, device = backbone.model, backbone.device
     if not backbone.declaration.encoder:
-        return model(input_ids=torch.tensor([[*prompt, *tokens]], device=device)).logits[0, -1]
+        logits: torch.Tensor = model(input_ids=torch.tensor([[*prompt, *tokens]], device=device)).logits
+        return logits[0, -1]
     source = torch.tensor([[*prompt, backbone.tokenizer.eos_token_id]], device=device)
     target = torch.tensor([[model.config.decoder_start_token_id, *tokens]], device=device)
-    return model(input_ids=source, decoder_input_ids=target).logits[0, -1]
+    logits = model(input_ids=source, decoder_input_ids=target).logits
+    return logits[0, -1]
 
 
 def _check_supported(model: PreTrainedModel, name: str) -> None:

@@ -63,7 +63,8 @@ class Exclusions:
     def num_allowed(self) -> np.ndarray:
         """[R] how many items each request may be given."""
         first, last = np.zeros(self.requests, np.int64), np.full(self.requests, self._trie.items)
-        return last - self._count(np.arange(self.requests), first, last)
+        result: np.ndarray = last - self._count(np.arange(self.requests), first, last)
+        return result
 
     def excludes(self, request: np.ndarray, items: np.ndarray) -> np.ndarray:
         """[N] bool: whether item `items` [N] is excluded for `request` [N]."""
@@ -92,7 +93,8 @@ class Exclusions:
         """[N] items excluded for each request among the ranks first : last."""
         base = request * (self._trie.items + 1)
         single = np.searchsorted(self._keys, base + last) - np.searchsorted(self._keys, base + first)
-        return single + self._count_shared(request, first, last)
+        result: np.ndarray = single + self._count_shared(request, first, last)
+        return result
 
     def _count_shared(self, request: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
         """[N] items among the ranks first : last that are removed or left out by the request's mask."""

@@ -130,19 +130,23 @@ class ItemTrie:
 
     def tokens_to(self, nodes: np.ndarray) -> np.ndarray:
         """[N] the token that leads to each node."""
-        return self.token[nodes].astype(np.int64)
+        result: np.ndarray = self.token[nodes].astype(np.int64)
+        return result
 
     def parents(self, nodes: np.ndarray) -> np.ndarray:
         """[N] the node above each; -1 above the root."""
-        return self.parent[nodes].astype(np.int64)
+        result: np.ndarray = self.parent[nodes].astype(np.int64)
+        return result
 
     def is_leaf(self, nodes: np.ndarray) -> np.ndarray:
         """[N] bool."""
-        return self.first_child[nodes] == self.first_child[nodes + 1]
+        result: np.ndarray = self.first_child[nodes] == self.first_child[nodes + 1]
+        return result
 
     def items_at(self, leaves: np.ndarray) -> np.ndarray:
         """[N] the item of each leaf."""
-        return self.item[self.first_rank[leaves]].astype(np.int64)
+        result: np.ndarray = self.item[self.first_rank[leaves]].astype(np.int64)
+        return result
 
     def tails(self, leaves: np.ndarray) -> Ragged:
         """[N] the tokens after each leaf; an empty row where its path is the whole name."""
@@ -152,11 +156,13 @@ class ItemTrie:
     def tail_lengths(self, leaves: np.ndarray) -> np.ndarray:
         """[N] the number of tokens of each tail."""
         ranks = self.first_rank[leaves]
-        return self.tail_bounds[ranks + 1] - self.tail_bounds[ranks]
+        result: np.ndarray = self.tail_bounds[ranks + 1] - self.tail_bounds[ranks]
+        return result
 
     def leaves_of(self, items: np.ndarray) -> np.ndarray:
         """[N] the leaf of each item number."""
-        return self.leaf[self.rank[items]].astype(np.int64)
+        result: np.ndarray = self.leaf[self.rank[items]].astype(np.int64)
+        return result
 
     def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """The ranks below each node as ranges first : last, each (first [N], last [N]): one for a trie that
@@ -165,7 +171,8 @@ class ItemTrie:
 
     def ranks_of(self, items: np.ndarray) -> np.ndarray:
         """[N] the rank of each item number."""
-        return self.rank[items].astype(np.int64)
+        result: np.ndarray = self.rank[items].astype(np.int64)
+        return result
 
     # --- whole names -------------------------------------------------------------------------------------
 

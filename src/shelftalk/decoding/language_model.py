@@ -46,12 +46,14 @@ class Ratings:
     @property
     def means(self) -> np.ndarray:
         """[R] the expected rating."""
-        return self.probabilities @ self.values
+        result: np.ndarray = self.probabilities @ self.values
+        return result
 
     @property
     def deviations(self) -> np.ndarray:
         """[R] the standard deviation of each distribution."""
-        return np.sqrt(np.maximum(self.probabilities @ self.values**2 - self.means**2, 0.0))
+        result: np.ndarray = np.sqrt(np.maximum(self.probabilities @ self.values**2 - self.means**2, 0.0))
+        return result
 
 
 class LanguageModelRecommender:
@@ -128,7 +130,8 @@ class LanguageModelRecommender:
 
     def rate(self, requests: Sequence[Request]) -> list[float]:
         """The expected value of each distribution of `ratings`."""
-        return self.ratings(requests).means.tolist()
+        result: list[float] = self.ratings(requests).means.tolist()
+        return result
 
     def ratings(self, requests: Sequence[Request]) -> Ratings:
         """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""

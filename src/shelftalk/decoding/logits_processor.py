@@ -36,7 +36,7 @@ DENSE = 64
 """Where more than one in so many scores is kept, the others are masked; else the few are copied."""
 
 
-class TrieLogitsProcessor(LogitsProcessor):
+class TrieLogitsProcessor(LogitsProcessor):  # type: ignore[misc]
     """Leaves to each row the tokens that go on with a name of `trie`, and after a whole name the
     token `end` alone.
 
@@ -149,7 +149,10 @@ class TrieLogitsProcessor(LogitsProcessor):
 
     def _at_leaf(self, node: np.ndarray) -> np.ndarray:
         """[N] bool."""
-        return (node != OUTSIDE) & self.trie.is_leaf(np.where(node == OUTSIDE, self.trie.root, node))
+        result: np.ndarray = (node != OUTSIDE) & self.trie.is_leaf(
+            np.where(node == OUTSIDE, self.trie.root, node)
+        )
+        return result
 
     def _requests(self, rows: int) -> np.ndarray:
         """[N] the prompt of each row."""
@@ -209,7 +212,7 @@ def _masked(scores: torch.Tensor, sets: Ragged, set_index: np.ndarray) -> torch.
     return scores.masked_fill(forbidden[index], -torch.inf)
 
 
-class _IsolatedConfig(GenerationConfig):
+class _IsolatedConfig(GenerationConfig):  # type: ignore[misc]
     """Takes no default from a checkpoint. `generate` fills whatever a given config leaves unset from the
     model's own generation file, and many a setting (forced, suppressed and bad tokens, stop strings) can only
     be left unset."""

@@ -106,7 +106,8 @@ class AlignedWithPrior:
         assert self.rating_prior is not None  # a weight was chosen for it
         check_items(requests, self.model.row_of, "rating")
         model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
-        return ((1 - weight) * model + weight * prior).tolist()
+        result: list[float] = ((1 - weight) * model + weight * prior).tolist()
+        return result
 
     def choose(self, split: Split, tasks: Sequence[str], seed: int) -> AlignedWithPrior:
         """Choose each task's weight on validation; the smallest of equally good ones. Returns itself."""
@@ -239,7 +240,8 @@ class AlignedWithPrior:
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:
     """[C] log-probabilities whose probabilities sum to one; empty where C is 0."""
-    return log_weights - np.logaddexp.reduce(log_weights)
+    result: np.ndarray = log_weights - np.logaddexp.reduce(log_weights)
+    return result
 
 
 def _combined(model: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:

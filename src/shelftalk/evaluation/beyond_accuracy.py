@@ -132,7 +132,8 @@ class ListMeasures:
     def information(self) -> np.ndarray:
         """[I] float64: -log2 of the item's share of the training events, at least one event each."""
         counts = self.split.popularity
-        return -np.log2(np.maximum(counts, 1) / max(1, counts.sum()))
+        result: np.ndarray = -np.log2(np.maximum(counts, 1) / max(1, counts.sum()))
+        return result
 
     @cached_property
     def texts(self) -> csr_matrix:
@@ -169,7 +170,10 @@ class ListMeasures:
         """[R] the mean of `values` [I] over each list, NaN for an empty one."""
         requests = np.repeat(np.arange(len(listed.lengths)), listed.lengths)
         sums = np.bincount(requests, values[listed.rows], minlength=len(listed.lengths))
-        return np.divide(sums, listed.lengths, np.full(len(sums), np.nan), where=listed.lengths > 0)
+        result: np.ndarray = np.divide(
+            sums, listed.lengths, np.full(len(sums), np.nan), where=listed.lengths > 0
+        )
+        return result
 
     def _similarity(self, listed: Listed) -> np.ndarray:
         """[R]. Of m vectors of length 1 with the sum s, the m (m - 1) cosines of different ones add up to
@@ -273,4 +277,5 @@ def _entropy(shares: csr_matrix) -> np.ndarray:
     """[requests] -sum p log2 p, in bits."""
     terms = csr_matrix(shares, copy=True)
     terms.data = -terms.data * np.log2(terms.data)
-    return terms.sum(axis=1).A1
+    result: np.ndarray = terms.sum(axis=1).A1
+    return result

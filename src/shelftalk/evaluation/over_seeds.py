@@ -174,7 +174,8 @@ def _gaps(
 ) -> np.ndarray:
     """[B, U] weights -> [B, S] metric of first minus metric of second under each seed."""
     sides = (_metric_of_each(weights, sums, counts, metric) for sums in (first, second))
-    return np.subtract(*sides)
+    result: np.ndarray = np.subtract(*sides)
+    return result
 
 
 def _metric_of_each(weights: np.ndarray, sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:

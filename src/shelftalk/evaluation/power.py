@@ -56,5 +56,6 @@ def _residuals(sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
     mean = sums.sum() / counts.sum()
     residuals = sums - mean * counts
     if metric != "rmse":
-        return residuals
+        result: np.ndarray = residuals
+        return result
     return residuals / (2 * np.sqrt(mean)) if mean > 0 else np.zeros(len(sums))

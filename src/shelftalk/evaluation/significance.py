@@ -214,7 +214,8 @@ def metrics_of_sums(sums: np.ndarray, counts: np.ndarray, names: list[str]) -> n
 def _gap(sums: np.ndarray, counts: np.ndarray, metric: str) -> np.ndarray:
     """[B, 2] sums of a and b -> [B] metric of a minus metric of b."""
     values = metrics_of_sums(sums, counts, [metric, metric])
-    return values[:, 0] - values[:, 1]
+    result: np.ndarray = values[:, 0] - values[:, 1]
+    return result
 
 
 def _check_same_rows(frame_a: pl.DataFrame, frame_b: pl.DataFrame) -> None:

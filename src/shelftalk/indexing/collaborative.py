@@ -159,13 +159,15 @@ def _spectral_vectors(graph: csr_matrix, dimensions: int, seed: int) -> np.ndarr
 
         def times(vector: np.ndarray) -> np.ndarray:
             scaled = scale * vector.ravel()
-            return scale * (graph @ scaled + spread / items * scaled.sum())
+            result: np.ndarray = scale * (graph @ scaled + spread / items * scaled.sum())
+            return result
 
         start = seeds.generator(seed, "collaborative", items).standard_normal(items)
         operator = LinearOperator((items, items), matvec=times, dtype=np.float64)
         vectors = eigsh(operator, dimensions, which="LA", v0=start, tol=1e-4)[1]
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
+    result: np.ndarray = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-12)
+    return result
 
 
 def _capacity(items: int, clusters: int) -> int:

@@ -41,7 +41,8 @@ def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, p
     state = seeds.number(seed, "svd", purpose) % 2**31
     vectors = TruncatedSVD(wanted, random_state=state).fit_transform(matrix)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
+    result: np.ndarray = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
+    return result
 
 
 def _centred(encoded: np.ndarray) -> np.ndarray:

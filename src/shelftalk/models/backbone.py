@@ -212,7 +212,8 @@ class Backbone(ABC):
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        result: torch.device = self.model.device
+        return result
 
     @property
     def parameters(self) -> int:

@@ -76,7 +76,8 @@ class DecoderOnly(Backbone):
         return _Tree(self, real, hidden[:, -1], roots)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
-        return self.model.lm_head(states)
+        result: torch.Tensor = self.model.lm_head(states)
+        return result
 
     def _last_layer_at(self, positions: torch.Tensor, counted: torch.Tensor) -> AbstractContextManager[Any]:
         """Inside, the last layer's feed-forward block computes `positions` alone (see computed_at). Only in
@@ -125,13 +126,14 @@ class _Tree(Prefilled):
         visible = torch.cat([prompt, ancestors], dim=2)[:, None]  # [R, 1, N, P + M + N]
         dtype = torch.bfloat16 if self.backbone.bf16 else self.backbone.model.dtype
         with self.backbone.precision():
-            return self.backbone.model.model(
+            result: torch.Tensor = self.backbone.model.model(
                 tokens,
                 attention_mask=additive_mask(visible, dtype),
                 position_ids=self.real.sum(1, keepdim=True) + ancestors.sum(2) - 1,
                 past_key_values=self.tree.cache,
                 use_cache=True,
             ).last_hidden_state
+            return result
 
     def select(self, rows: torch.Tensor) -> _Tree:
         """Copies the cache; meant for the few moments when requests are finished."""

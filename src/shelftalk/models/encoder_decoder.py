@@ -67,15 +67,17 @@ class EncoderDecoder(Backbone):
 
     def _decode(self, states: torch.Tensor, mask: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """[B, D, H]: decoder states over encoder states [B, S, H]."""
-        return self.model.decoder(
+        result: torch.Tensor = self.model.decoder(
             input_ids=ids, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
         ).last_hidden_state
+        return result
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         # T5 1.0 ties its embeddings and rescales; FLAN-T5 does neither
         if self.model.config.scale_decoder_outputs:
             states = states * self.model.model_dim**-0.5
-        return self.model.lm_head(states)
+        result: torch.Tensor = self.model.lm_head(states)
+        return result
 
 
 class _Tree(Prefilled):
@@ -140,7 +142,8 @@ class _Tree(Prefilled):
                     past_key_values=self.cache,
                     is_causal=False,  # the bias holds the mask
                 )
-            return decoder.final_layer_norm(hidden)
+            result: torch.Tensor = decoder.final_layer_norm(hidden)
+            return result
 
     def _bias(self, visible: torch.Tensor) -> torch.Tensor:
         """[R, heads, N, K]: T5's bias for the steps between two depths; the smallest number where an entry is
@@ -151,4 +154,5 @@ class _Tree(Prefilled):
         # [heads, D]: D queries over the first key
         table = attention.compute_bias(int(depth.max()) + 1, 1)[0, :, :, 0]
         bias = table[:, steps].transpose(0, 1)
-        return bias.masked_fill(~visible[:, None], torch.finfo(bias.dtype).min)
+        result: torch.Tensor = bias.masked_fill(~visible[:, None], torch.finfo(bias.dtype).min)
+        return result

@@ -94,7 +94,8 @@ class FreeText:
         """The rows that hold an id which is not always allowed, ascending."""
         owner = np.repeat(np.arange(len(rows)), np.fromiter(map(len, rows), np.int64))
         values = np.fromiter(itertools.chain.from_iterable(rows), np.int64)
-        return np.unique(owner[self._kind[values] != _ALLOWED]).tolist()
+        result: list[int] = np.unique(owner[self._kind[values] != _ALLOWED]).tolist()
+        return result
 
     def _is_allowed(self, text: str, ids: np.ndarray) -> bool:
         kinds = self._kind[ids]

@@ -70,7 +70,8 @@ def has_adapters(model: PreTrainedModel) -> bool:
 def module_to_train(model: PreTrainedModel) -> torch.nn.Module:
     """The module that a Trainer is given: the model itself, or the PeftModel around it, which saves and loads
     the adapters alone."""
-    return getattr(model, _PEFT_MODEL)[0] if has_adapters(model) else model
+    result: torch.nn.Module = getattr(model, _PEFT_MODEL)[0] if has_adapters(model) else model
+    return result
 
 
 def merge(model: PreTrainedModel) -> None:

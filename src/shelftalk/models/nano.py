@@ -38,7 +38,8 @@ def build_nano(
     torch.manual_seed(seed)
     family = FAMILIES[settings.family]
     model = attribute(family.nano)(settings, len(tokenizer)).to(device())
-    return family.load()(model, tokenizer, bf16, fp16)
+    result: Backbone = family.load()(model, tokenizer, bf16, fp16)
+    return result
 
 
 def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: int) -> PreTrainedTokenizerBase:

@@ -12,7 +12,8 @@ def has_bf16() -> bool:
     """Whether bf16 matrix products run in hardware: AMX or AVX-512 BF16 on x86, the bf16 extension on ARM, or
     a GPU's own."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        result: bool = torch.cuda.is_bf16_supported()
+        return result
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 

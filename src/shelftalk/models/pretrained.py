@@ -322,9 +322,10 @@ def _opener(config: PreTrainedConfig) -> Any:
 def _backbone(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, precision: Precision) -> Backbone:
     family = family_of(model.config)
     dtype = product_type(precision, family)
-    return FAMILIES[family].load()(
+    result: Backbone = FAMILIES[family].load()(
         model, tokenizer, bf16=dtype == torch.bfloat16, fp16=dtype == torch.float16
     )
+    return result
 
 
 def _tied(config: PreTrainedConfig) -> bool:

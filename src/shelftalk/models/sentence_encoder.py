@@ -56,12 +56,16 @@ def _encode(batch: Sequence[Sequence[int]], model: PreTrainedModel, pad: int) ->
 def _token_ids(text: str, tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[int]:
     """With the tokenizer's own start and end tokens, around a text that yields no control token
     (see FreeText.split)."""
-    return tokenizer.encode(text, split_special_tokens=True, truncation=True, max_length=max_length)
+    result: list[int] = tokenizer.encode(
+        text, split_special_tokens=True, truncation=True, max_length=max_length
+    )
+    return result
 
 
 def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
     positions = getattr(model.config, "max_position_embeddings", MAX_TOKENS)
-    return min(MAX_TOKENS, tokenizer.model_max_length, positions)
+    result: int = min(MAX_TOKENS, tokenizer.model_max_length, positions)
+    return result
 
 
 def _load(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -99,7 +99,8 @@ class TextEncoder:
     @cached_property
     def symbol_ids(self) -> dict[str, int]:
         """Symbol -> token id, of every token that was added to the tokenizer."""
-        return self.tokenizer.get_added_vocab()
+        result: dict[str, int] = self.tokenizer.get_added_vocab()
+        return result
 
     @cached_property
     def _free_text(self) -> FreeText:

@@ -116,7 +116,7 @@ class TokenTree:
         return TokenTree(self.parent[rows], self.depth[rows], cache, self.prompt_length)
 
 
-class PreallocatedLayer(DynamicLayer):
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc]
     """Keys and values of one layer, [R, heads, K, d] each, in buffers with spare capacity.
 
     transformers' own layer copies all there is at every call: a seventh of a call of the nano model with 20

@@ -18,7 +18,8 @@ def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
     build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
     if settings.encoder == "tfidf":
-        return build(split, settings, seed)
+        index: ItemIndex = build(split, settings, seed)
+        return index
     if not scheme.reads_text_vectors:
         raise SettingsError(
             f'index.encoder = "{settings.encoder}" makes text vectors, which the scheme "{settings.scheme}" '
@@ -27,4 +28,5 @@ def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     from shelftalk.models.sentence_encoder import encode_texts
 
     vectors = encode_texts(item_texts(split.dataset.items), settings.encoder)
-    return build(split, settings, seed, text_vectors=vectors)
+    index = build(split, settings, seed, text_vectors=vectors)
+    return index

@@ -190,7 +190,8 @@ class Run:
         """Task -> model -> metric -> value, and MODEL.ci -> metric
         -> [low, high]: metrics.json. Raises StageMissing."""
         self.folder.needed("evaluate")
-        return json.loads(self.folder.metrics.read_text("utf-8"))
+        result: dict[str, Any] = json.loads(self.folder.metrics.read_text("utf-8"))
+        return result
 
     @property
     def report_path(self) -> Path:

@@ -54,7 +54,8 @@ def _order(data: Mapping[str, Any], divided: Protocol) -> str:
         return f"by seed alone: split.scheme is random, and {data['ordered_by']} is not used"
     if divided.ties == "shuffled":
         return f"by time, equal times by seed: split.ties is shuffled ({data['ordered_by']} as published)"
-    return data["tie_rule"]
+    result: str = data["tie_rule"]
+    return result
 
 
 def _filter(data: Mapping[str, Any]) -> str:

@@ -73,7 +73,8 @@ def _holds(path: Path, facts: Mapping[str, Any] | None) -> bool:
     if stat.st_size != facts["bytes"]:
         return False
     believed = stat.st_size > ALWAYS_READ and stat.st_mtime_ns == facts["modified"]
-    return believed or sha256(path) == facts["sha256"]
+    result: bool = believed or sha256(path) == facts["sha256"]
+    return result
 
 
 def _files(folder: Path) -> list[Path]:

@@ -38,7 +38,8 @@ class Negatives:
 
     def available(self, user: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The smaller of `wanted` and how many items the catalogue has outside the user's training items."""
-        return np.minimum(wanted, self._free[user])
+        result: np.ndarray = np.minimum(wanted, self._free[user])
+        return result
 
     def draw(
         self, user: np.ndarray, numbers: np.ndarray, positive: np.ndarray, rng: np.random.Generator
@@ -81,7 +82,8 @@ class Negatives:
     def _category(self, positive: np.ndarray, uniform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         members, category = self._categories
         first, size = members.offsets[category[positive]], members.lengths[category[positive]]
-        return members.values[first + rng.integers(size)]
+        result: np.ndarray = members.values[first + rng.integers(size)]
+        return result
 
     def _neighbour(self, positive: np.ndarray, uniform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         items = self._neighbours[positive, rng.integers(self._neighbours.shape[1], size=len(positive))]
@@ -101,7 +103,8 @@ class Negatives:
 
     def _is_taken(self, user: np.ndarray, items: np.ndarray) -> np.ndarray:
         keys = user * self._items + items
-        return self._taken[np.searchsorted(self._taken, keys)] == keys
+        result: np.ndarray = self._taken[np.searchsorted(self._taken, keys)] == keys
+        return result
 
     def _drop_repeats(self, owner: np.ndarray, negatives: np.ndarray) -> None:
         """Of slots of one sample that hold the same item, all but the first are set back to -1."""

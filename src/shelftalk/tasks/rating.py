@@ -140,4 +140,5 @@ class RatingTask(ServedTask):
         codes = ragged(
             [self.context.tables.codes([Segment(text)]) for text in self.context.rating_texts.values()]
         ).values
-        return codes[np.abs(values[:, None] - scale).argmin(axis=1)]
+        result: np.ndarray = codes[np.abs(values[:, None] - scale).argmin(axis=1)]
+        return result

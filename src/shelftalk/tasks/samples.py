@@ -222,7 +222,8 @@ def _coded_pieces(texts: pa.DictionaryArray, symbols: np.ndarray, tables: Tables
     number = np.zeros(len(used), np.int64)
     for key in np.flatnonzero(used).tolist():
         number[key] = tables.code(Segment(words[key >> 1], symbols=bool(key & 1))) >> 1
-    return number[keys]
+    result: np.ndarray = number[keys]
+    return result
 
 
 def _table(samples: Samples) -> pa.Table:

@@ -251,7 +251,8 @@ class Task(ABC):
 
     def training_bounds(self, users: np.ndarray) -> np.ndarray:
         """[U, 2] event rows of the users' training histories, from : to."""
-        return self.context.split.training_bounds[users]
+        result: np.ndarray = self.context.split.training_bounds[users]
+        return result
 
     def events(self, start: np.ndarray, stop: np.ndarray) -> Ragged:
         """[N] the catalogue rows of the event rows start : stop."""

@@ -46,7 +46,8 @@ def had_stopped_early(checkpoint: Path, patience: int) -> bool:
     `patience` validations."""
     state = json.loads((checkpoint / _LAST_WRITTEN).read_text())
     attributes = state["stateful_callbacks"].get("EarlyStoppingCallback", {}).get("attributes", {})
-    return attributes.get("early_stopping_patience_counter", 0) >= patience
+    result: bool = attributes.get("early_stopping_patience_counter", 0) >= patience
+    return result
 
 
 def check_sharding(checkpoint: Path, sharded: bool) -> None:

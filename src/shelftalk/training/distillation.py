@@ -52,7 +52,8 @@ class TeacherScores:
         powers = np.divide(self.scores, highest, where=highest > 0, out=np.zeros_like(self.scores))
         powers **= np.float32(1 / temperature)
         total = powers.sum(axis=1, keepdims=True)
-        return np.divide(powers, total, where=total > 0, out=powers)
+        result: np.ndarray = np.divide(powers, total, where=total > 0, out=powers)
+        return result
 
 
 class Distillation:

@@ -13,7 +13,7 @@ from transformers.integrations import TensorBoardCallback
 from shelftalk.training.settings import Tracker
 
 
-class _TensorBoardInFolder(TensorBoardCallback):
+class _TensorBoardInFolder(TensorBoardCallback):  # type: ignore[misc]
     """TensorBoard's files in a folder, where a resumed training purges its events of steps that
     it repeats."""
 

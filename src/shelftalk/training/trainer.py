@@ -71,7 +71,7 @@ class TrainingResult:
     resumed_from: int
 
 
-class _ShelfTrainer(Trainer):
+class _ShelfTrainer(Trainer):  # type: ignore[misc]
     """The Trainer with our loss, our order and a validation per task."""
 
     control: TrainerControl
@@ -117,7 +117,8 @@ class _ShelfTrainer(Trainer):
             raise SettingsError(
                 f"the loss is {loss.item()} at step {self.state.global_step}; lower training.learning_rate."
             )
-        return loss
+        result: torch.Tensor = loss
+        return result
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Loss per target of each task; `eval_loss` is the sum over `judged_by`. Beside them the metrics of
@@ -159,10 +160,13 @@ class _ShelfTrainer(Trainer):
         shares = (self._prepare_inputs(share_of(batch, self.backbone, self.processes)) for batch in batches)
         total = sum(self.model_wrapped(batch=share).item() for share in shares)
         self.model.train()
-        return sum(self.processes.all_gather(total)) / sum(int(sample.bears_loss.sum()) for sample in samples)
+        result: float = sum(self.processes.all_gather(total)) / sum(
+            int(sample.bears_loss.sum()) for sample in samples
+        )
+        return result
 
 
-class _ProgressCallback(TrainerCallback):
+class _ProgressCallback(TrainerCallback):  # type: ignore[misc]
     """Calls `on_step` with (step, all steps, text) after every step, and `on_validation` with
     (step, metrics)."""
 
@@ -199,7 +203,7 @@ class _ProgressCallback(TrainerCallback):
             self.on_step(self.steps, self.steps, f"stopped early, after step {state.global_step}")
 
 
-class _HashCheckpoints(TrainerCallback):
+class _HashCheckpoints(TrainerCallback):  # type: ignore[misc]
     """Writes the hashes of every checkpoint; for one process alone, since others may still be
     writing to it."""
 
@@ -304,7 +308,8 @@ def _forward_gives_loss(backbone: Backbone) -> Iterator[None]:
 
 def _is_sharded(trainer: Trainer) -> bool:
     """Whether no process holds all weights."""
-    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    result: bool = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    return result
 
 
 def _whole_model(trainer: _ShelfTrainer) -> PreTrainedModel:

@@ -87,4 +87,5 @@ class BprMf(Network):
     def unknown(self, histories: list[list[int]]) -> torch.Tensor:
         """[R, H] the vectors of unknown users of these histories."""
         length = self.users[np.unique(self.split.training_users)].norm(dim=1).mean()
-        return length * normalize(mean_vectors(self.items, ragged(histories)))
+        result: torch.Tensor = length * normalize(mean_vectors(self.items, ragged(histories)))
+        return result

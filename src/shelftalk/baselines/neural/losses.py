@@ -22,7 +22,10 @@ def softmax_cross_entropy(hidden: torch.Tensor, items: torch.Tensor, targets: to
     The logits [P, I] never exist as a whole, and no backward pass computes them again: their gradient is
     known as soon as they are.
     """
-    return _SoftmaxCrossEntropy.apply(hidden, items, targets)  # type: ignore[no-untyped-call]
+    result: torch.Tensor = _SoftmaxCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        hidden, items, targets
+    )
+    return result
 
 
 class _SoftmaxCrossEntropy(torch.autograd.Function):

@@ -113,7 +113,8 @@ class SasRec(Network):
         hidden = self.drop(vectors + self.ages(ages))
         for block in self.blocks:
             hidden = block(hidden, cells, len(histories), longest)
-        return self.norm(hidden)
+        result: torch.Tensor = self.norm(hidden)
+        return result
 
     def item_scores(self, users: list[int], histories: list[list[int]]) -> torch.Tensor:
         """[R, I] logits from the last items of each history; 0 for an empty one. The user does not matter."""
@@ -143,14 +144,16 @@ class Block(nn.Module):
         attended = self._attend(grid.view(rows, longest, 3, self.heads, of_head)).flatten(0, 1)[cells]
         hidden = hidden + self.drop(self.mixed(attended))
         inner = self.drop(self.inner(self.before_feed_forward(hidden)).relu())
-        return hidden + self.drop(self.outer(inner))
+        result: torch.Tensor = hidden + self.drop(self.outer(inner))
+        return result
 
     def _attend(self, grid: torch.Tensor) -> torch.Tensor:
         """[B, L, 3, A, H / A] queries, keys and values -> [B, L, H]; no cell attends to a later one."""
         query, key, value = grid.permute(2, 0, 3, 1, 4)  # each [B, A, L, H / A]
         later = torch.ones(grid.shape[1], grid.shape[1], dtype=torch.bool).triu(1)
         logits = (query @ key.mT / sqrt(query.shape[-1])).masked_fill(later, -torch.inf)
-        return (self.drop(logits.softmax(-1)) @ value).transpose(1, 2).flatten(2)
+        result: torch.Tensor = (self.drop(logits.softmax(-1)) @ value).transpose(1, 2).flatten(2)
+        return result
 
 
 class Dropout(nn.Module):

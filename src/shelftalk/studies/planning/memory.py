@@ -85,7 +85,8 @@ def largest_layer(model: PreTrainedModel) -> int:
         model.get_input_embeddings(),
         *(part for part in model.modules() if type(part).__name__ in (model._no_split_modules or ())),
     ]
-    return max(sum(weight.numel() for weight in part.parameters()) for part in parts)
+    result: int = max(sum(weight.numel() for weight in part.parameters()) for part in parts)
+    return result
 
 
 def adafactor_states(shapes: list[torch.Size]) -> int:

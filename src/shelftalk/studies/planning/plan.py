@@ -440,4 +440,5 @@ def _assumptions(hardware: Hardware, gpu: Gpu, precision: Precision) -> list[str
 
 def _layers(backbone: Backbone) -> int:
     config = backbone.model.config
-    return config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
+    result: int = config.num_hidden_layers + getattr(config, "num_decoder_layers", 0)
+    return result

@@ -163,7 +163,10 @@ def _optimizer(backbone: Backbone, settings: TrainingSettings) -> torch.optim.Op
     """As the trainer makes it, with steps too small to matter."""
     weights = backbone.model.parameters()
     if settings.optimizer == "adafactor":
-        return Adafactor(weights, lr=1e-9, scale_parameter=False, relative_step=False)
+        result: torch.optim.Optimizer = Adafactor(
+            weights, lr=1e-9, scale_parameter=False, relative_step=False
+        )
+        return result
     return torch.optim.AdamW(weights, lr=1e-9, fused=True)
 
 
