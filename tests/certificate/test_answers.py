@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -199,3 +200,10 @@ def test_faults_of_estimates_are_counted(edit: Any, counts: dict[str, int], tmp_
     edit(estimates(SPLIT)).write_parquet(tmp_path / "a.parquet")
     answers, _ = read_ratings(tmp_path / "a.parquet", SPLIT, silent)
     assert answers.faults == NO_FAULTS | counts
+
+
+def test_the_nth_row_of_a_user_answers_the_nth_request() -> None:
+    """Where a scheme holds out several events of a user, rows of different users may be mixed."""
+    requested = pa.array(["a", "a", "b"], pa.large_string())
+    rows = pa.array(["b", "a", "nobody", "a", "b"], pa.large_string())
+    assert module._requests_of(rows, requested).tolist() == [2, 0, -1, 1, -1]

@@ -216,14 +216,24 @@ def _begun(path: Path, requests: RequestArrays) -> tuple[Answers, np.ndarray]:
     answers = Answers(len(users), np.full(len(requests.user), np.nan))
     if users.equals(requests.user):
         return answers, np.arange(len(users))
-    number = pc.fill_null(pc.index_in(users, value_set=requests.user), -1).to_numpy(zero_copy_only=False)
-    number = number.astype(np.int64)
+    number = _requests_of(users, requests.user)
     times = np.bincount(number[number >= 0], minlength=len(requests.user))
     answers.count("unanswered", times != 1, lambda at: str(requests.user[at].as_py()))
-    answers.faults["unanswered"] += int((number < 0).sum())
-    if (number < 0).any():
-        answers.first.setdefault("unanswered", str(users[int(np.argmax(number < 0))].as_py()))
+    answers.count("unanswered", number < 0, lambda at: str(users[at].as_py()))
     return answers, number
+
+
+def _requests_of(users: pa.Array, requested: pa.Array) -> np.ndarray:
+    """[rows] the request that each row answers, -1 for none: the n-th row of a user answers the n-th
+    request."""
+    number = pl.int_range(pl.len()).over("user").alias("number")
+    given, wanted = (
+        pl.DataFrame({"user": pl.Series(values)}).with_columns(number) for values in (users, requested)
+    )
+    joined = given.join(
+        wanted.with_row_index("request"), on=["user", "number"], how="left", maintain_order="left"
+    )
+    return joined["request"].cast(pl.Int64).fill_null(-1).to_numpy()
 
 
 def _batches(path: Path, number: np.ndarray, on_lists: OnLists) -> Iterator[tuple[np.ndarray, Any]]:

@@ -95,8 +95,8 @@ def facts_of(files: RunFiles, answers: AllAnswers, complete: bool = False) -> tu
 
 def _split(files: RunFiles) -> Fact:
     split = files.split
-    users = np.append(False, np.diff(split.event_user) == 0)
-    back = int((users[1:] & (np.diff(split.event_part.astype(np.int64)) < 0)).sum())
+    trains, same_user = split.event_part == TRAIN, np.diff(split.event_user) == 0
+    back = int((same_user & trains[1:] & ~trains[:-1]).sum())
     leaked = int(((split.rating_part == TRAIN) & (split.event_part != TRAIN)).sum())
     value = {
         "scheme": split.scheme,
@@ -107,8 +107,8 @@ def _split(files: RunFiles) -> Fact:
         "ratings of held-out events in training": leaked,
     }
     checked = (
-        "In each user's events training comes first, then validation, then the test; no rating of a held-out "
-        "event is in the training part."
+        "In each user's events those of the training part come before all that is held out; no rating of a "
+        "held-out event is in the training part."
     )
     return Fact("split", checked, value, back == leaked == 0, "Counted over all events.")
 
@@ -124,7 +124,7 @@ def _candidates(files: RunFiles) -> Fact:
     split, data = files.split, files.split.dataset
     taken = np.sort(split.event_user * len(data.items) + data.event_item)
     wrong, digest = 0, hashlib.sha256()
-    for part in PARTS:
+    for part in [part for part in PARTS if part in split.candidates]:
         events, rows = split.held_out_events(part), split.candidates[part]
         digest.update(rows.tobytes())
         keys = split.event_user[events][:, None] * len(data.items) + rows
@@ -138,7 +138,7 @@ def _candidates(files: RunFiles) -> Fact:
     width = split.candidates["test"].shape[1] if len(split.candidates["test"]) else 0
     value = {"each": f"1 + {width - 1}", "wrong": wrong, "sha256": digest.hexdigest()}
     checked = "Ranking candidates are the held-out item and others that its user never took, each once."
-    return Fact("candidates", checked, value, wrong == 0, "Counted over all requests of both parts.")
+    return Fact("candidates", checked, value, wrong == 0, "Counted over all requests of the parts held out.")
 
 
 def _order(files: RunFiles) -> Fact:
