@@ -16,6 +16,7 @@ from shelftalk.certificate.figures import (
     deviations_of_values,
     gain,
     means,
+    within,
 )
 from shelftalk.evaluation.evaluator import summarise
 from shelftalk.evaluation.metrics import RANK_METRICS, metric_names
@@ -92,3 +93,9 @@ def test_values_are_compared_leaf_by_leaf() -> None:
 def test_close_is_for_numbers_alone() -> None:
     assert close(1.0, 1.0 + 1e-12) and not close(1.0, 1.0 + 1e-6) and close(None, None)
     assert not close(None, 0.0) and not close("1", 1) and close(True, True) and not close(float("nan"), 1.0)
+
+
+def test_what_another_value_has_no_place_for_is_left_out() -> None:
+    value = {"a": [{"x": 1, "new": 2}], "b": 3, "new": 4}
+    assert within(value, {"a": [{"x": 0}], "b": 0}) == {"a": [{"x": 1}], "b": 3}
+    assert within(value["a"], []) == value["a"]

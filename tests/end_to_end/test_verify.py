@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,10 +23,13 @@ from tests.end_to_end.tampering import (
     Kind,
     change,
     covered_up,
+    edit_json,
     flip_last_byte,
     metric_digit,
+    report_number,
+    sign_certificate,
 )
-from tests.end_to_end.tiny import call, write_experiment
+from tests.end_to_end.tiny import call, sign_anew, write_experiment
 from tests.verified import verified
 
 CopyOf = Callable[[RunFolder], RunFolder]
@@ -162,3 +166,32 @@ def test_a_run_that_was_never_certified_says_so(sound: RunFolder, copy_of: CopyO
     result = verify(run)
     assert kinds_of(result) == {"certificate"}
     assert all("run `shelftalk report`" in problem.sentence for problem in result.problems)
+
+
+def test_a_report_of_another_program_is_compared_in_its_figures_alone(
+    sound: RunFolder, copy_of: CopyOf
+) -> None:
+    """As that of an earlier version, which worded it otherwise and lacked what came later."""
+    run = copy_of(sound)
+    edit_json(run.certificate, lambda content: content["hashes"].update(program="another"), sign=True)
+    sign_certificate(run)
+    fingerprint = read_signed(run.manifest("certify"))["facts"]["certificate"]
+
+    def edit(report: Any) -> None:
+        report.update(certificate=fingerprint, caveats=["In other words."])
+        del report["elsewhere"], report["slices"][0]["intervals"]
+
+    edit_json(run.path / "report.json", edit)
+    certified = run.record("certify")
+    assert certified
+    edit_json(
+        run.manifest("report"),
+        lambda manifest: manifest["inputs"]["built on"].update(certify=certified.fingerprint),
+        sign=True,
+    )
+    sign_anew(run, "report")
+    result = verify(run)
+    assert result.holds and any("another version" in what for what in result.left_out), result.problems
+    report_number(run)
+    sign_anew(run, "report")
+    assert kinds_of(verify(run)) == {"report"}

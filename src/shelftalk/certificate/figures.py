@@ -161,6 +161,15 @@ def deviations_of_values(printed: Any, computed: Any, where: str) -> Iterator[De
         yield Deviation(where, printed, computed)
 
 
+def within(value: Any, other: Any) -> Any:
+    """What of a nested value has its place in the other one: keys that the other lacks are left out."""
+    if isinstance(value, Mapping) and isinstance(other, Mapping):
+        return {key: within(value[key], other[key]) for key in other if key in value}
+    if isinstance(value, list) and isinstance(other, list) and len(value) == len(other):
+        return [within(one, another) for one, another in zip(value, other, strict=True)]
+    return value
+
+
 def close(one: Any, other: Any) -> bool:
     """Equal, or numbers within TOLERANCE of each other."""
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other))

@@ -20,6 +20,7 @@ from shelftalk.certificate.figures import (
     close,
     deviations_of_tables,
     deviations_of_values,
+    within,
 )
 from shelftalk.certificate.run_files import RunFiles
 from shelftalk.evaluation import comparison
@@ -74,7 +75,7 @@ def recomputed(files: RunFiles, tables: Tables, printed: dict[str, Any], complet
         return result
     if complete or _draws(files, users) <= DRAWS:
         computed = _from_tables(files, tables)
-        _compare_all(result, files, _within(printed, computed.metrics), computed)
+        _compare_all(result, files, within(printed, computed.metrics), computed)
     else:
         _compare_some(result, files, tables, printed, users)
     return result
@@ -130,13 +131,6 @@ def _compare_all(
             result.add(kinds.get(name, "rank"), deviations)
         else:
             result.add(kinds.get(name, "rank"), [Deviation(f"evaluation/{path.name}", None, "a table")])
-
-
-def _within(printed: Any, computed: Any) -> Any:
-    """What of the printed values is computed: metrics of whole lists need the lists."""
-    if not (isinstance(printed, Mapping) and isinstance(computed, Mapping)):
-        return printed
-    return {key: _within(printed[key], computed[key]) for key in computed if key in printed}
 
 
 def _compare_some(

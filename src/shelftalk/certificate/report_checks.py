@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pydantic import TypeAdapter
 
 from shelftalk import __version__
-from shelftalk.certificate.figures import deviations_of_values
+from shelftalk.certificate.figures import deviations_of_values, within
 from shelftalk.certificate.file_checks import Problem
 from shelftalk.certificate.record import program_hash
 from shelftalk.certificate.run_files import RunFiles
@@ -53,7 +53,10 @@ def report_problems(files: RunFiles, left_out: list[str], written_by: str | None
     shown = json.loads(kept)
     computed = json.loads(render_json(content_of(Run(files.folder, files.experiment))))
     compared = [name for name in computed if name not in OF_THE_MOMENT]
-    for name in compared if same_program else [name for name in FIGURES if name in computed]:
+    if not same_program:  # a field that the other program did not know is no figure that was changed
+        compared = [name for name in FIGURES if name in computed and name in shown]
+        computed = within(computed, shown)
+    for name in compared:
         for deviation in deviations_of_values(shown.get(name), computed[name], f"report.json, {name}"):
             yield "report", f"{deviation}."
     if not same_program:
