@@ -59,9 +59,11 @@ class SampledSasRecSettings(SasRecSettings):
 class BprMfSettings(FittingSettings):
     """The factors of bpr_mf and their training."""
 
+    learning_rate: float = Field(5e-3, gt=0)
+    """Step size of Adam; above 0."""
     width: int = Field(64, ge=1)
     """Dimensions of the vectors of users and items."""
-    decay: tuple[Weight, ...] = Field((1e-3, 1e-2), min_length=1)
+    decay: tuple[Weight, ...] = Field((3e-3, 1e-2), min_length=1)
     """Weights of the squared vectors of a training triple in its loss to try; 0 or more."""
     batch_size: int = Field(1024, ge=1)
     """Training events in a step."""
@@ -72,7 +74,7 @@ class SimpleXSettings(FittingSettings):
 
     width: int = Field(64, ge=1)
     """Dimensions of the vectors of users and items."""
-    history_weight: tuple[Share, ...] = Field((0.5,), min_length=1)
+    history_weight: tuple[Share, ...] = Field((0.8,), min_length=1)
     """Shares of the mean history in a user's vector to try, each from 0 to 1; the user's own has the rest."""
     max_history: int = Field(50, ge=1)
     """Most recent items of the history in the mean."""
