@@ -13,14 +13,18 @@ from typing import Any
 import polars as pl
 import pytest
 
+from shelftalk.certificate import record, report_checks
+from shelftalk.certificate import verify as verify_module
 from shelftalk.certificate.verify import Verification, verify
+from shelftalk.evaluation.comparison import Comparison
 from shelftalk.experiment import Experiment
-from shelftalk.pipeline import stages
+from shelftalk.pipeline import answer_files, stages
 from shelftalk.runtime.run_folder import RunFolder, read_signed, remove
 from tests.end_to_end.tampering import (
     KINDS,
     LEFT_TO_HASHES,
     Kind,
+    cell,
     change,
     covered_up,
     edit_json,
@@ -195,3 +199,37 @@ def test_a_report_of_another_program_is_compared_in_its_figures_alone(
     report_number(run)
     sign_anew(run, "report")
     assert kinds_of(verify(run)) == {"report"}
+
+
+def test_a_later_version_that_computes_more_and_has_more_settings_verifies_an_earlier_run(
+    sound: RunFolder, copy_of: CopyOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copy_of(sound)
+    computed = answer_files.compare
+
+    def more(*arguments: Any) -> Comparison:
+        """A metric, a column and a table that the run lacks."""
+        result = computed(*arguments)
+        result.metrics["retrieval"]["item_knn"]["later@10"] = 0.5
+        tables = {name: frame.with_columns(later=pl.lit(1.0)) for name, frame in result.tables.items()}
+        return Comparison(result.metrics, {**tables, "later": tables["slices"]})
+
+    monkeypatch.setattr(answer_files, "compare", more)
+    assert not verify(run).holds
+    monkeypatch.setattr(record, "program_hash", lambda: "later")
+    monkeypatch.setattr(verify_module, "program_hash", lambda: "later")
+    monkeypatch.setattr(report_checks, "program_hash", lambda: "later")
+    result = verify(run)
+    assert result.holds, result.problems
+    cell(run.evaluation("differences"), "p", 0, 0.0001)
+    sign_anew(run, "evaluate")
+    assert "difference" in kinds_of(verify(run))
+
+
+def test_the_hash_of_the_settings_is_that_of_what_the_run_saved(sound: RunFolder, tiny: Experiment) -> None:
+    saved = read_signed(sound.signed_experiment)["experiment"]
+    assert record.settings_hash(saved) == record.settings_hash(tiny.model_dump(mode="json"))
+    for other in ({"name": "other"}, {"evaluation": {**saved["evaluation"], "shown_users": 9}}):
+        assert record.settings_hash(saved | other) == record.settings_hash(saved)
+    for other in ({"seed": 9}, {"evaluation": {**saved["evaluation"], "resamples": 999}}, {"later": 1}):
+        assert record.settings_hash(saved | other) != record.settings_hash(saved)

@@ -19,7 +19,7 @@ def certify(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
     inputs = {
         "built on": {name: record.fingerprint for name, record in files.records.items()},
         "stated": {name: stated(record) for name, record in files.records.items()},
-        "settings": settings_hash(experiment),
+        "settings": settings_hash(experiment.model_dump(mode="json")),
     }
 
     def work() -> dict[str, Any]:

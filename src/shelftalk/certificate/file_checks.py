@@ -4,6 +4,7 @@ data and split those that the run began with."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from shelftalk.certificate.record import Certificate, settings_hash, stated
 from shelftalk.certificate.run_files import RunFiles
@@ -108,7 +109,6 @@ def chain_problems(records: dict[str, StageRecord]) -> Iterator[Problem]:
 
 def certificate_problems(
     folder: RunFolder,
-    experiment: Experiment,
     records: dict[str, StageRecord],
     certificate: Certificate,
     published: str | None,
@@ -128,8 +128,9 @@ def certificate_problems(
                 "manifest",
                 f'"{folder.manifest(stage)}" states something else than the manifest that was certified.',
             )
-    if settings_hash(experiment) != certificate.settings:
-        yield "settings", "The settings of the run are others than those that were certified."
+    with suppress(OSError, ValueError, KeyError, TypeError):  # what cannot be read is described elsewhere
+        if settings_hash(read_signed(folder.signed_experiment)["experiment"]) != certificate.settings:
+            yield "settings", "The settings of the run are others than those that were certified."
 
 
 def split_problems(files: RunFiles, certificate: Certificate | None) -> Iterator[Problem]:

@@ -58,9 +58,12 @@ class Recomputed:
         self.deviations += [(kind, one) for one in deviations]
 
 
-def recomputed(files: RunFiles, tables: Tables, printed: dict[str, Any], complete: bool) -> Recomputed:
+def recomputed(
+    files: RunFiles, tables: Tables, printed: dict[str, Any], complete: bool, same_program: bool = True
+) -> Recomputed:
     """Compare `printed` (metrics.json) and the files of evaluation/ with what follows from the answers;
-    `tables` are the per-user tables.
+    `tables` are the per-user tables. Of a run that another program evaluated, what that one did not compute
+    is left out.
 
     Raises what the evaluator raises for answers that it refuses."""
     result = Recomputed(figures=sum(1 for _ in _leaves(printed)))
@@ -71,10 +74,13 @@ def recomputed(files: RunFiles, tables: Tables, printed: dict[str, Any], complet
             "lists; --complete does both"
         )
     elif complete or _draws(files, users) <= DRAWS:
-        _compare_all(result, files, printed, _from_answers(files))
+        computed = _from_answers(files)
+        computed = computed if same_program else _known_to_both(files, computed, printed)
+        _compare_all(result, files, printed, computed)
         return result
     if complete or _draws(files, users) <= DRAWS:
         computed = _from_tables(files, tables)
+        computed = computed if same_program else _known_to_both(files, computed, printed)
         _compare_all(result, files, within(printed, computed.metrics), computed)
     else:
         _compare_some(result, files, tables, printed, users)
@@ -113,6 +119,21 @@ def _from_tables(files: RunFiles, tables: Tables) -> comparison.Comparison:
     return comparison.compare_tables(
         frames, popularity, evaluation.resamples, files.experiment.seed, evaluation.correction, of_lists
     )
+
+
+def _known_to_both(
+    files: RunFiles, computed: comparison.Comparison, printed: dict[str, Any]
+) -> comparison.Comparison:
+    """What was computed, without the metrics, tables and columns that are not in the run's files."""
+    paths = {name: files.folder.evaluation(name) for name in computed.tables}
+    known = {name: pl.read_parquet_schema(path) for name, path in paths.items() if path.exists()}
+    tables = {
+        name: computed.tables[name].select(
+            [column for column in computed.tables[name].columns if column in names]
+        )
+        for name, names in known.items()
+    }
+    return comparison.Comparison(within(computed.metrics, printed), tables)
 
 
 def _compare_all(

@@ -72,10 +72,19 @@ def stated(record: StageRecord) -> str:
     return fingerprint([record.name, record.inputs, noted, files])
 
 
-def settings_hash(experiment: Experiment) -> str:
-    """SHA-256 of the settings that some stage before the report depends on."""
-    unread = experiment.fields_where(lambda role: role.stages == ())
-    return fingerprint(experiment.model_dump(mode="json", exclude=unread))
+def settings_hash(settings: Mapping[str, Any]) -> str:
+    """SHA-256 of the settings, as a run saved them, that some stage before the report depends on. A later
+    version, which has more settings, gives the same for the same run."""
+    return fingerprint(_without(settings, Experiment.fields_where(lambda role: role.stages == ())))
+
+
+def _without(settings: Mapping[str, Any], excluded: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested settings without the fields `excluded`, each True or the fields of a section."""
+    return {
+        name: _without(value, excluded[name]) if isinstance(excluded.get(name), Mapping) else value
+        for name, value in settings.items()
+        if excluded.get(name) is not True
+    }
 
 
 @cache
@@ -110,7 +119,7 @@ def certificate_content(
         "run": experiment.name,
         "seed": experiment.seed,
         "version": __version__,
-        "settings": settings_hash(experiment),
+        "settings": settings_hash(experiment.model_dump(mode="json")),
         "stages": {name: stated(record) for name, record in records.items()},
         "hashes": hashes,
         "facts": [asdict(fact) for fact in facts],

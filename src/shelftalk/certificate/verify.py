@@ -18,7 +18,7 @@ import polars as pl
 from shelftalk.certificate import figures, file_checks, recomputation, report_checks
 from shelftalk.certificate.facts import EVALUATIONS, AllAnswers, facts_of, read_answers
 from shelftalk.certificate.leak_check import COMPARED, INDEX, RUNS_FILES, SAMPLES
-from shelftalk.certificate.record import Certificate, Fact, read_certificate
+from shelftalk.certificate.record import Certificate, Fact, program_hash, read_certificate
 from shelftalk.certificate.run_files import RunFiles, check_evaluated, stages_of
 from shelftalk.errors import MissingFile, ShelftalkError
 from shelftalk.indexing.item_index import ItemIndex
@@ -97,7 +97,7 @@ def verify(
     files = RunFiles(folder, experiment, records)
     certificate = _certificate(result, folder)
     if certificate:
-        wrong = file_checks.certificate_problems(folder, experiment, records, certificate, fingerprint)
+        wrong = file_checks.certificate_problems(folder, records, certificate, fingerprint)
         result.add(wrong)
         result.fingerprint = certificate.fingerprint
     result.add(file_checks.chain_problems(records))
@@ -161,7 +161,8 @@ def _check_answers(
         for task, table in tables.items():
             result.add(_of_ranks(task, table, answers, files.answered(task)))
         progress("verify", 1, 3, "figures")
-        _check_figures(result, files, printed, tables, complete)
+        same_program = bool(certificate and certificate.program == program_hash())
+        _check_figures(result, files, printed, tables, complete, same_program)
     if "index" in files.records:
         with _described(result, "item index"):
             ItemIndex.load(files.folder.item_index)
@@ -177,6 +178,7 @@ def _check_figures(
     printed: dict[str, Any],
     tables: dict[TaskName, pl.DataFrame],
     complete: bool,
+    same_program: bool,
 ) -> None:
     if sorted(printed) != sorted(tables):
         named, answered = (", ".join(names) or "no task" for names in (printed, tables))
@@ -184,7 +186,7 @@ def _check_figures(
         return
     _, wrong, _ = figures.deviations_of_means(printed, tables)
     result.add([("metric", f"metrics.json: {one}.") for one in wrong])
-    again = recomputation.recomputed(files, tables, printed, complete)
+    again = recomputation.recomputed(files, tables, printed, complete, same_program)
     result.add([(kind, f"{one}.") for kind, one in again.deviations])
     result.left_out += again.left_out
     result.counted["figures"] = again.figures
@@ -235,6 +237,8 @@ def _of_facts(facts: tuple[Fact, ...], certificate: Certificate | None) -> list[
         one, other = known.value, fact.value
         if certificate and not certificate.made_here and COMPARED in other:
             one, other = ({**value, COMPARED: ""} for value in (one, other))
+        if certificate and certificate.program != program_hash():  # what both versions state
+            one, other = figures.within(one, other), figures.within(other, one)
         where = f"certificate.json, {fact.name}"
         problems += [(kind, f"{wrong}.") for wrong in figures.deviations_of_values(one, other, where)]
     return problems
