@@ -200,7 +200,7 @@ def test_a_task_that_the_model_does_not_serve_is_named():
     split = exam_split()
     model = untrained(split, exam_index(split))
     model.tasks = {"retrieval": model.tasks["retrieval"]}
-    with pytest.raises(UnknownPart, match="not trained to serve rating; it serves retrieval"):
+    with pytest.raises(UnknownPart, match="not trained to serve rating; ask it retrieval"):
         model.rate([Request("u", ("i1",), item="i2")])
 
 

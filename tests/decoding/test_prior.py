@@ -276,10 +276,13 @@ def test_what_a_prior_chose_is_told_once(tmp_path: Path):
         ),
         (
             {"model": "bias"},
-            'prior.model names "bias", which is no model for that; known are: item_knn, popularity.',
+            'prior.model names "bias", which is no model for that',
         ),
         ({"model": "aligned+prior"}, 'prior.model names "aligned+prior"'),
-        ({"rating_model": "popularity"}, "known are: bias, global_mean."),
+        (
+            {"rating_model": "popularity"},
+            "known are: bias, global_mean, matrix_factorisation, svd_plus_plus.",
+        ),
     ],
 )
 def test_a_built_in_model_that_cannot_be_a_prior_is_refused_before_anything_is_trained(

@@ -10,6 +10,7 @@ them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -353,12 +354,25 @@ def evaluate(folder: RunFolder, experiment: Experiment, progress: OnProgress = s
             with beside(folder.evaluation(name)) as part:
                 frame.write_parquet(part)
         write_json(folder.metrics, compared.metrics | split.protocol.as_metrics())
-        # measured times are no input of any stage: they differ from run to run
-        write_json(folder.costs, costs_of(answered, folder, experiment))
         steps.finish()
         return {"test_evaluations": folder.count_test_evaluation(", ".join(models))}
 
-    return folder.do("evaluate", inputs, work, [*map(folder.evaluation, tables), folder.metrics])
+    record = folder.do("evaluate", inputs, work, [*map(folder.evaluation, tables), folder.metrics])
+    if world().is_main:
+        _keep_costs(folder, costs_of(answered, folder, experiment))
+    return record
+
+
+def _keep_costs(folder: RunFolder, costs: dict[str, Any]) -> None:
+    """Write costs.json where it is missing or another. Measured times differ from run to run, so that no
+    stage depends on them, and no manifest has their file."""
+    try:
+        known = json.loads(folder.costs.read_text("utf-8"))
+    except (OSError, ValueError):
+        known = None
+    if known != costs:
+        remove(folder.costs)
+        write_json(folder.costs, costs)
 
 
 def report(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
