@@ -79,7 +79,7 @@ def test_stages_that_are_made_of_pieces_count_them(run: Events, tiny: Experiment
         "collecting", "writing", "report.json", "report.md", "report.html", "finished"
     ]  # fmt: skip
     assert [text for *_, text in run["recommend.item_knn"]] == [
-        "fitting", "answering retrieval", "answering ranking", "finished"
+        "fitting", "fitted", "answering retrieval", "answering ranking", "finished"
     ]  # fmt: skip
 
 

@@ -20,8 +20,10 @@ from shelftalk.errors import (
     StageMissing,
     UnreadableFile,
 )
+from shelftalk.evaluation.beyond_accuracy import LIST_METRICS
+from shelftalk.evaluation.comparison import measured
 from shelftalk.evaluation.evaluator import summarise
-from shelftalk.evaluation.metrics import metric_names
+from shelftalk.evaluation.metrics import further_names, metric_names
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.run import Run
@@ -59,17 +61,26 @@ def test_metrics_json_has_the_shape_laid_down(finished: RunFolder) -> None:
     for task, models in metrics.items():
         assert list(models) == [name for model in ANSWERED[task] for name in (model, f"{model}.ci")]
         for model in ANSWERED[task]:
-            assert list(models[model]) == list(models[f"{model}.ci"]) == metric_names(task)
-            for metric, value in models[model].items():
-                low, high = models[f"{model}.ci"][metric]
+            of_lists = LIST_METRICS if task == "retrieval" else ()
+            assert list(models[model]) == [*metric_names(task), *further_names(task), *of_lists]
+            intervals = models[f"{model}.ci"]
+            assert set(models[model]) - set(intervals) == ({"coverage@10", "gini@10"} if of_lists else set())
+            for metric, (low, high) in intervals.items():
+                value = models[model][metric]
                 assert isinstance(value, float) and low <= value <= high
 
 
 def test_every_number_can_be_recomputed_from_the_per_user_tables(finished: RunFolder) -> None:
+    lists = {name: pl.read_parquet(finished.evaluation(name)) for name in ("lists", "recommended")}
     for task, models in json.loads(finished.metrics.read_text()).items():
         table = pl.read_parquet(finished.evaluation(task))
-        for model in ANSWERED[task]:
-            assert summarise(table.filter(pl.col("model") == model), task) == models[model]
+        frames = {model: table.filter(model=model).drop("model") for model in ANSWERED[task]}
+        experiment = load_experiment(finished.experiment)
+        of_lists = lists if task == "retrieval" else {}
+        again = measured(frames, task, experiment.evaluation.resamples, experiment.seed, of_lists)
+        assert again == models
+        for model, frame in frames.items():
+            assert summarise(frame, task).items() <= models[model].items()
 
 
 def test_the_saved_experiment_is_the_one_that_ran(finished: RunFolder, tiny: Experiment) -> None:
