@@ -26,7 +26,7 @@ from shelftalk.data.sources import DataSettings, catalogue_order, read_dataset
 from shelftalk.data.splitting import Split, SplitSettings, split_dataset
 from shelftalk.evaluation.evaluator import evaluate_retrieval
 from shelftalk.evaluation.metrics import LIST_LENGTH
-from shelftalk.evaluation.significance import bootstrap_weights
+from shelftalk.evaluation.resampling import bootstrap_weights
 from shelftalk.experiment import Experiment
 
 CLAIMS = [
