@@ -154,12 +154,11 @@ def test_candidates_and_estimates_corrected_as_the_sentence_says_are_evaluated()
     assert len(evaluate_rating([3.0, 4.0], rated[:2], ratings[:2])) == 2
 
 
-def test_a_bias_without_held_out_ratings_is_fitted_with_a_larger_share_of_them() -> None:
+def test_a_bias_without_held_out_ratings_is_fitted_with_one_value_for_each_setting() -> None:
     none = replace(SPLIT, rating_part=np.where(SPLIT.rating_part == 1, 0, SPLIT.rating_part).astype(np.uint8))
     message = told(NothingLeft, fit_bias, none, BiasSettings())
-    assert "raise split.rating_validation" in message
-    raised = SplitSettings(rating_validation=0.2)
-    assert fit_bias(split_leave_one_out(tiny_world(), raised, seed=0), BiasSettings())
+    assert "give each setting of [baselines.bias] one value" in message
+    assert fit_bias(none, BiasSettings(item_damping=(3.0,), user_damping=(3.0,)))
 
 
 # --- tries and searches ----------------------------------------------------------------------------------

@@ -63,7 +63,8 @@ def test_fields_are_chosen_by_their_role_at_any_depth() -> None:
 
 
 def test_a_tuner_may_change_these_sections() -> None:
-    assert TUNABLE == ("index", "text", "tasks", "nano", "pretrained", "training", "decoding")
+    sections = ("index", "text", "tasks", "nano", "pretrained", "teacher", "training", "decoding")
+    assert sections == TUNABLE
 
 
 def test_each_setting_that_a_tuner_may_not_change_within_these_sections_has_a_reason() -> None:
