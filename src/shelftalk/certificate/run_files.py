@@ -8,10 +8,10 @@ from functools import cached_property
 
 from shelftalk import parts
 from shelftalk.data.splitting import Split
-from shelftalk.errors import StageMissing
+from shelftalk.errors import ShelftalkError, StageMissing
 from shelftalk.experiment import Experiment
 from shelftalk.recommender import TaskName
-from shelftalk.runtime.run_folder import RunFolder, StageRecord
+from shelftalk.runtime.run_folder import SCORES, RunFolder, StageRecord
 
 LAST = ("evaluate", "certify", "report")
 
@@ -32,7 +32,7 @@ class RunFiles:
     @cached_property
     def imported(self) -> list[str]:
         """The models whose answers were imported from score files."""
-        return self.folder.imported_models()
+        return imported_models(self.folder)
 
     def answered(self, task: TaskName) -> list[str]:
         """The models that answered a task, in the experiment's order."""
@@ -46,6 +46,20 @@ class RunFiles:
         return [task for task in parts.SERVED if self.answered(task)]
 
 
+def imported_models(folder: RunFolder) -> list[str]:
+    """The models whose answers were imported, by the manifests that can be read: one that cannot is a problem
+    of its own."""
+    names = []
+    for path in sorted((folder.path / "stages").glob("recommend.*.json")):
+        try:
+            record = folder.record(path.stem)
+        except ShelftalkError:
+            continue
+        if record is not None and SCORES in record.inputs:
+            names.append(record.name.partition(".")[2])
+    return names
+
+
 def stages_of(experiment: Experiment, imported: Sequence[str]) -> list[str]:
     """The stages of a finished run, in order."""
     trained = ("index", "write", "train") if experiment.needs_training else ()
@@ -55,7 +69,7 @@ def stages_of(experiment: Experiment, imported: Sequence[str]) -> list[str]:
 def finished_run(folder: RunFolder, experiment: Experiment) -> RunFiles:
     """The run with the manifests of all stages up to the evaluation. Raises StageMissing, and ChangedFile
     where files are not those that were written."""
-    stages = stages_of(experiment, folder.imported_models())
+    stages = stages_of(experiment, imported_models(folder))
     names = [name for name in stages if name not in ("certify", "report")]
     return RunFiles(folder, experiment, {name: folder.needed(name) for name in names})
 

@@ -19,7 +19,7 @@ from shelftalk.certificate import figures, file_checks, recomputation, report_ch
 from shelftalk.certificate.facts import EVALUATIONS, AllAnswers, facts_of, read_answers
 from shelftalk.certificate.leak_check import COMPARED, INDEX, RUNS_FILES, SAMPLES
 from shelftalk.certificate.record import Certificate, Fact, program_hash, read_certificate
-from shelftalk.certificate.run_files import RunFiles, check_evaluated, stages_of
+from shelftalk.certificate.run_files import RunFiles, check_evaluated, imported_models, stages_of
 from shelftalk.errors import MissingFile, ShelftalkError
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.recommender import TaskName
@@ -92,7 +92,7 @@ def verify(
     check_evaluated(folder)
     result = Verification(str(folder.path))
     result.add(problems)
-    records, problems = file_checks.read_records(folder, stages_of(experiment, folder.imported_models()))
+    records, problems = file_checks.read_records(folder, stages_of(experiment, imported_models(folder)))
     result.add(problems)
     files = RunFiles(folder, experiment, records)
     certificate = _certificate(result, folder)
