@@ -13,6 +13,7 @@ from typing import Any
 
 import polars as pl
 
+import shelftalk
 from benchmarks.harness import data_hash
 from shelftalk.data.splitting import Part
 from shelftalk.decoding.language_model import LanguageModelRecommender
@@ -28,7 +29,7 @@ from shelftalk.studies.token_budget.training import trained_tasks, validation_sa
 from shelftalk.tasks.mixture import epoch_samples
 from shelftalk.training.trainer import TrainingResult, train
 
-BUNDLED = Path(stages.__file__).parent / "data" / "bundled" / "movielens-small"
+BUNDLED = Path(shelftalk.__file__).parent / "data" / "bundled" / "movielens-small"
 RATINGS = 2000
 
 
