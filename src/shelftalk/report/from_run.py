@@ -63,6 +63,7 @@ FIRST_PAIRS = (
 REFERENCES = ("item_knn", "bias")
 """The baselines that every other model of their tasks is compared with first."""
 SIMPLEST = ("popularity", "global_mean")
+"""What is the second of any comparison, so that a page is about the other model."""
 SHOWN_MODELS = (ALIGNED, "item_knn", "popularity")
 """The model whose lists are shown: the first of these that was evaluated, else the first that retrieves."""
 SUMMED_LOSS = "sum by which the checkpoint was kept"
@@ -251,9 +252,9 @@ def _differences(folder: RunFolder, task: str) -> tuple[Difference, ...]:
 
 
 def _oriented(difference: Difference) -> Difference:
-    """The difference with the language model first and what is usually compared with last, in whatever order
-    the models were named."""
-    order = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1, **dict.fromkeys(REFERENCES, 3), **dict.fromkeys(SIMPLEST, 4)}
+    """The difference with the language model first and the simplest models last, in whatever order the models
+    were named; other baselines stay in that order."""
+    order = {ALIGNED_WITH_PRIOR: 0, ALIGNED: 1, **dict.fromkeys(SIMPLEST, 3)}
     if order.get(difference.first, 2) <= order.get(difference.second, 2):
         return difference
     value, low, high = (
@@ -269,7 +270,7 @@ def _pair_order(difference: Difference) -> int:
     pair = (difference.first, difference.second)
     if pair in FIRST_PAIRS:
         return FIRST_PAIRS.index(pair)
-    return len(FIRST_PAIRS) + (difference.second not in REFERENCES)
+    return len(FIRST_PAIRS) + (not {*pair} & {*REFERENCES})
 
 
 def _slices(run: Run) -> tuple[SliceRow, ...]:
