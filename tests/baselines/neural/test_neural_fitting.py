@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from shelftalk.baselines.neural.fitting import Choice, Network, fit_best
-from shelftalk.baselines.neural.settings import FittingSettings, SasRecSettings, variants
+from shelftalk.baselines.neural.fitting import Network, Trainings, fit_best
+from shelftalk.baselines.neural.settings import FittingSettings, SasRecSettings, tuple_fields
+from shelftalk.baselines.validation import variants
 from shelftalk.errors import SettingsError
 from shelftalk.runtime.progress import fitting_reported_to, report_fitting
 
@@ -23,8 +24,11 @@ class Counter(Network):
     def losses(self, epoch: int) -> Iterator[torch.Tensor]:
         yield -self.weight
 
+    def item_scores(self, users: list[int], histories: list[list[int]]) -> torch.Tensor:
+        return torch.zeros(len(users), 1)
 
-def fitted(ndcg: list[float], **settings: object) -> tuple[Network, Choice, list[float]]:
+
+def fitted(ndcg: list[float], **settings: object) -> tuple[Network, Trainings, list[float]]:
     """A fit whose validation gives these values in turn, and the weights that it measured."""
     seen: list[float] = []
 
@@ -69,7 +73,7 @@ def test_of_several_variants_the_best_on_validation_is_taken_and_of_equal_ones_t
 
 def test_every_combination_of_values_is_a_variant():
     settings = SasRecSettings(width=(8, 16), dropout=(0.1, 0.2), blocks=3)
-    assert [(one.width, one.dropout, one.blocks) for one in variants(settings)] == [
+    assert [(one.width, one.dropout, one.blocks) for one in variants(settings, *tuple_fields(settings))] == [
         ((8,), (0.1,), 3),
         ((8,), (0.2,), 3),
         ((16,), (0.1,), 3),

@@ -114,13 +114,13 @@ def same_weights(one: TrainedScorer, other: TrainedScorer) -> bool:
 @every_model
 def test_other_test_items_change_no_bit_of_the_weights(case: Case):
     fitted, other = case.fitted(exam_split()), case.fitted(with_other_items(TEST))
-    assert same_weights(fitted, other) and fitted.choice == other.choice
+    assert same_weights(fitted, other) and fitted.trainings == other.trainings
 
 
 @every_model
 def test_validation_items_decide_when_training_ends(case: Case):
     fitted, other = case.fitted(exam_split()), case.fitted(with_other_items(VALIDATION))
-    assert fitted.choice != other.choice
+    assert fitted.trainings != other.trainings
 
 
 @every_model
@@ -150,7 +150,7 @@ def test_the_chosen_settings_repeat_the_fit_without_a_look_at_validation(
     settings = fitted.chosen_settings()
     assert type(settings) is type(case.settings)
     assert all(len(value) == 1 for _, value in settings if isinstance(value, tuple))
-    assert (settings.patience, settings.epochs) == (0, fitted.choice.best.epoch)
+    assert (settings.patience, settings.epochs) == (0, fitted.trainings.best.epoch)
 
     def no_validation(*_: Any) -> float:
         raise AssertionError("validation was measured")
@@ -169,7 +169,7 @@ def test_the_chosen_settings_fit_a_split_whose_validation_part_is_training(case:
         0,
     )
     requests, _ = split.retrieval_requests("test")
-    assert np.isfinite(refitted.item_scores(requests)).all() and refitted.choice.best.ndcg is None
+    assert np.isfinite(refitted.item_scores(requests)).all() and refitted.trainings.best.ndcg is None
 
 
 @every_model
@@ -191,7 +191,7 @@ def test_what_was_chosen_and_tried_is_said(case: Case):
     name = next(name for name, value in case.settings if isinstance(value, tuple))
     values = (16, 8) if name == "width" else (0.25, 0.5)
     fitted = case.fitted(exam_split(), **{name: values}, epochs=2, patience=1)
-    best, tried = fitted.choice.best, fitted.choice.tried
+    best, tried = fitted.trainings.best, fitted.trainings.tried
     assert [getattr(fit.settings, name) for fit in tried] == [(value,) for value in values]
     assert best.ndcg == max(fit.ndcg for fit in tried if fit.ndcg is not None)
     (sentence,) = fitted.selection()

@@ -7,6 +7,7 @@ same to the bit; torch's global generator is neither read nor seeded. An interru
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 
 from shelftalk import seeds
-from shelftalk.baselines.neural.settings import FittingSettings, variants
+from shelftalk.baselines.neural.settings import FittingSettings, tuple_fields
+from shelftalk.baselines.validation import variants
 from shelftalk.errors import NothingLeft, SettingsError
 from shelftalk.runtime.progress import report_fitting
 
@@ -23,17 +25,17 @@ BETAS = (0.9, 0.98)
 """Of Adam, as in SASRec's own code."""
 
 
-class Network(torch.nn.Module):
+class Network(torch.nn.Module, ABC):
     """What is trained: weights, the losses of an epoch, and scores."""
 
+    @abstractmethod
     def losses(self, epoch: int) -> Iterator[torch.Tensor]:
         """The mean loss of each batch of an epoch, 1 the first, computed when it is asked for. What is random
         depends on the seed and the epoch alone."""
-        raise NotImplementedError
 
+    @abstractmethod
     def item_scores(self, users: list[int], histories: list[list[int]]) -> torch.Tensor:
         """[R, I] for the rows of R users, -1 an unknown one, and the catalogue rows of their histories."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,21 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Trainings:
     """The best training, and all that were tried."""
 
     best: Fit
     tried: tuple[Fit, ...]
 
+    @property
+    def epochs(self) -> int:
+        """Of all of them together."""
+        return sum(fit.trained for fit in self.tried)
+
 
 def fit_best(
     build: Callable[[Any], Network], settings: FittingSettings, ndcg: Callable[[Network], float]
-) -> tuple[Network, Choice]:
+) -> tuple[Network, Trainings]:
     """Train a network by each variant of the settings and take that of the highest `ndcg`, which measures it
     on validation; of equally good ones the first.
 
@@ -65,7 +72,7 @@ def fit_best(
     looked at. Raises SettingsError where a loss is no finite number, and NothingLeft where there is nothing
     to train on.
     """
-    tried = variants(settings)
+    tried = variants(settings, *tuple_fields(settings))
     best, fits = None, []
     for number, variant in enumerate(tried):
         network = build(variant)
@@ -76,7 +83,7 @@ def fit_best(
         if best is None or (fit.ndcg or 0.0) > (best[1].ndcg or 0.0):
             best = network, fit
     assert best is not None  # no tuple of settings is empty
-    return best[0], Choice(best[1], tuple(fits))
+    return best[0], Trainings(best[1], tuple(fits))
 
 
 @dataclass(frozen=True)

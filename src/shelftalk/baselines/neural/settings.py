@@ -3,8 +3,7 @@ combination; one value each fixes the recipe."""
 
 from __future__ import annotations
 
-from itertools import product
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field
 
@@ -88,13 +87,6 @@ class SimpleXSettings(FittingSettings):
     """Training events in a step."""
 
 
-SettingsT = TypeVar("SettingsT", bound=FittingSettings)
-
-
-def variants(settings: SettingsT) -> list[SettingsT]:
-    """The settings with one value in each tuple, for every combination in their order."""
-    tried = {name: value for name, value in settings if isinstance(value, tuple)}
-    return [
-        settings.model_copy(update={name: (value,) for name, value in zip(tried, values, strict=True)})
-        for values in product(*tried.values())
-    ]
+def tuple_fields(settings: FittingSettings) -> list[str]:
+    """The settings that hold the values to try."""
+    return [name for name, value in settings if isinstance(value, tuple)]

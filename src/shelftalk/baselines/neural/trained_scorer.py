@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding_bag
 
-from shelftalk.baselines.neural.fitting import Choice, Network, fit_best
-from shelftalk.baselines.neural.settings import FittingSettings
+from shelftalk.baselines.neural.fitting import Network, Trainings, fit_best
+from shelftalk.baselines.neural.settings import FittingSettings, tuple_fields
 from shelftalk.baselines.scored_catalogue import ItemScorer, ScoredCatalogue, scored_catalogue
 from shelftalk.baselines.validation import mean_ndcg, validation_sample
 from shelftalk.data.splitting import Split
@@ -26,13 +26,14 @@ from shelftalk.records import Request
 class TrainedScorer(ItemScorer):
     """A trained network over the catalogue.
 
-    `user_row`: user id -> the row of a user with training events. `choice`: what was chosen on validation.
+    `user_row`: user id -> the row of a user with training events. `trainings`: those that were tried, and the
+    one that validation chose.
     """
 
     catalogue: ScoredCatalogue
     user_row: dict[str, int]
     network: Network
-    choice: Choice
+    trainings: Trainings
     name: str
 
     def item_scores(self, requests: Sequence[Request]) -> np.ndarray:
@@ -42,24 +43,24 @@ class TrainedScorer(ItemScorer):
     def describe(self) -> dict[str, Any]:
         """The settings that were chosen on validation, the NDCG@10 that they reached there, and the budget:
         how many trainings were tried and how many epochs they had."""
-        best = self.choice.best
-        chosen = {name: value[0] for name, value in best.settings if isinstance(value, tuple)}
-        budget = {"fits": len(self.choice.tried), "epochs": sum(fit.trained for fit in self.choice.tried)}
+        best = self.trainings.best
+        chosen = {name: getattr(best.settings, name)[0] for name in tuple_fields(best.settings)}
+        budget = {"fits": len(self.trainings.tried), "epochs": self.trainings.epochs}
         return {**chosen, "epoch": best.epoch, "validation ndcg@10": best.ndcg, **budget}
 
     def selection(self) -> list[str]:
         """What was chosen on validation and with which budget, as a sentence."""
-        best, tried = self.choice.best, self.choice.tried
-        chosen = [f"{name} {value[0]:g}" for name, value in best.settings if isinstance(value, tuple)]
+        best, tried = self.trainings.best, self.trainings.tried
+        chosen = [f"{name} {getattr(best.settings, name)[0]:g}" for name in tuple_fields(best.settings)]
         reached = "no validation" if best.ndcg is None else f"validation ndcg@10 {best.ndcg:.4f}"
         fits = f"{len(tried)} training{'s' if len(tried) > 1 else ''}"
-        budget = f"{fits}, {sum(fit.trained for fit in tried)} epochs in all"
+        budget = f"{fits}, {self.trainings.epochs} epochs in all"
         return [f"{self.name}: {', '.join([*chosen, f'epoch {best.epoch}'])} ({reached}; {budget})."]
 
     def chosen_settings(self) -> FittingSettings:
         """The settings that train as many epochs by the recipe chosen, without a choice and without a look at
         validation."""
-        best = self.choice.best
+        best = self.trainings.best
         return best.settings.model_copy(update={"epochs": best.epoch, "patience": 0})
 
 
@@ -98,8 +99,8 @@ def fit_scorer(
             truths,
         )
 
-    network, choice = fit_best(build, settings, ndcg)
-    return kind(catalogue, user_row, network, choice, name)
+    network, trainings = fit_best(build, settings, ndcg)
+    return kind(catalogue, user_row, network, trainings, name)
 
 
 def network_scores(
