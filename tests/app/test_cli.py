@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from shelftalk.app.cli import _guarded, app
+from shelftalk.app.cli import app
+from shelftalk.app.guard import guarded
 from shelftalk.errors import BadValue
 
 STAGES = ("run", "prepare", "index", "write", "train", "recommend", "evaluate", "report")
@@ -28,7 +29,7 @@ def fail_with(error: BaseException) -> None:
     def work() -> None:
         raise error
 
-    _guarded(work)
+    guarded(work)
 
 
 def test_what_a_user_can_correct_is_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

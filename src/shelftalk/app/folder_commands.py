@@ -1,0 +1,110 @@
+"""The commands that read a run's folder: publish, verify, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shelftalk.app.guard import guarded
+from shelftalk.app.options import Json, path_option
+
+commands = typer.Typer()
+
+
+@commands.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    to: Annotated[Path | None, path_option("--to", "The folder to make; by default RUN/published.")] = None,
+    push: Annotated[
+        str | None, typer.Option("--push", help="Upload it to the hub as this repository: owner/model.")
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="Everyone may read the repository; private without it.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """One folder that is a recommender by itself: model, item
+    names, catalogue texts, templates, settings and a model card."""
+
+    def work() -> None:
+        from shelftalk.publishing.contents import describe_folder
+        from shelftalk.publishing.hub import push as push_folder
+        from shelftalk.publishing.publish import publish as publish_run
+
+        folder = publish_run(run, to, push)
+        typer.echo(describe_folder(folder, push_folder(folder, push, public) if push else None, as_json))
+
+    guarded(work)
+
+
+@commands.command()
+def verify(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    against: Annotated[
+        Path | None,
+        path_option("--against", "Another run on the same split: its models are compared, paired."),
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option("--models", help="With --against: which models, by comma, or A:NAME,B:NAME for a pair."),
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Also what takes minutes for very many users.")
+    ] = False,
+    fingerprint: Annotated[
+        str | None, typer.Option("--certificate", help="The certificate's fingerprint as it was published.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compute every printed number of a run again from its files, check every fact and hash, and name what
+    does not hold (exit code 1). No model, no GPU."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_comparison, print_verification
+        from shelftalk.certificate.against import compare_runs
+        from shelftalk.certificate.verify import verify as verify_run
+        from shelftalk.runtime.run_folder import RunFolder
+
+        folders = [RunFolder(path) for path in (run, *([against] if against else []))]
+        wanted = [name.strip() for name in (models or "").split(",") if name.strip()]
+        with Progress() as progress:
+            published = [fingerprint, None]
+            results = [
+                verify_run(folder, progress, complete, given)
+                for folder, given in zip(folders, published, strict=False)
+            ]
+            whole = all(result.holds for result in results)
+            compared = compare_runs(folders[0], folders[1], wanted, progress) if against and whole else None
+        if compared:
+            print_comparison(compared, results, as_json)
+        else:
+            print_verification(results, as_json)
+        if not whole:
+            raise typer.Exit(1)
+
+    guarded(work)
+
+
+@commands.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder whose data is prepared.")],
+    format: Annotated[str, typer.Option("--format", help="parquet, recbole or trec.")] = "parquet",
+    out: Annotated[
+        Path | None, path_option("--out", "The folder to make; by default RUN/export-FORMAT.")
+    ] = None,
+) -> None:
+    """The run's split, candidates and catalogue for other libraries, so that their models are measured on
+    exactly this test."""
+
+    def work() -> None:
+        from shelftalk.data.interchange import export_split
+        from shelftalk.pipeline.run import open_run
+
+        opened = open_run(run)
+        folder = out or run / f"export-{format}"
+        opened.folder.needed("prepare")
+        typer.echo(f"Exported: {export_split(opened.split, folder, format, opened.experiment.name)}")
+
+    guarded(work)
