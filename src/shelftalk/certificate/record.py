@@ -55,7 +55,8 @@ class Certificate:
     def made_here(self) -> bool:
         """Whether this machine has the processor and the libraries with which the run was certified, so that
         what is made again is the same to the byte."""
-        same_processor = self.hardware["processor"] == machine.processor()
+        named, model = self.hardware["processor"], self.hardware.get("processor model")
+        same_processor = (named, model) == (machine.processor(), machine.processor_model())
         return same_processor and self.versions == machine.versions() and self.program == program_hash()
 
     @property
@@ -132,7 +133,8 @@ def _hardware() -> dict[str, str | int]:
     """What this machine is, without what changes from hour to hour."""
     known = machine.hardware_facts()
     memory = str(known["memory"]).partition(",")[0]
-    return {**{name: known[name] for name in ("system", "processor", "cores")}, "memory": memory}
+    kept = ("system", "processor", "processor model", "cores")
+    return {**{name: known[name] for name in kept}, "memory": memory}
 
 
 def read_certificate(folder: RunFolder) -> Certificate:

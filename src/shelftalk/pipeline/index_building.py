@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threadpoolctl import threadpool_limits
+
 from shelftalk import parts
 from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
@@ -12,13 +14,17 @@ from shelftalk.indexing.item_index import IndexSettings, ItemIndex
 def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     """Name the items, and make the text vectors for that if `settings.encoder` is a sentence encoder.
 
+    On one processor the index is the same to the byte whatever the number of threads: sums that threads
+    divide among themselves are rounded otherwise, so that one thread computes it.
+
     Raises UnknownPart for a scheme that there is not, and SettingsError where an encoder is named and the
     scheme reads no text vectors.
     """
     scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
     build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
     if settings.encoder == "tfidf":
-        index: ItemIndex = build(split, settings, seed)
+        with threadpool_limits(1):
+            index: ItemIndex = build(split, settings, seed)
         return index
     if not scheme.reads_text_vectors:
         raise SettingsError(
@@ -28,5 +34,6 @@ def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     from shelftalk.models.sentence_encoder import encode_texts
 
     vectors = encode_texts(item_texts(split.dataset.items), settings.encoder)
-    index = build(split, settings, seed, text_vectors=vectors)
+    with threadpool_limits(1):
+        index = build(split, settings, seed, text_vectors=vectors)
     return index

@@ -52,6 +52,7 @@ def hardware_facts() -> dict[str, str | int]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
+        "processor model": processor_model(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
         "free disk here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
@@ -91,3 +92,13 @@ def processor() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return next(iter(names), platform.processor() or platform.machine())
+
+
+def processor_model() -> str:
+    """Family, model and stepping, such as "25/17/1", which tell processors of one name apart; "" where the
+    system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    known = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    names = ("cpu family", "model", "stepping")
+    return "/".join(known[name] for name in names) if known.keys() >= set(names) else ""
