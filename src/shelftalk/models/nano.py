@@ -18,6 +18,7 @@ from transformers import (
 
 from shelftalk.declarations import attribute
 from shelftalk.models.backbone import Backbone
+from shelftalk.models.dropout import drop_hidden_states
 from shelftalk.models.precision import device
 from shelftalk.models.settings import FAMILIES, NanoSettings
 
@@ -65,7 +66,7 @@ def train_tokenizer(texts: Iterable[str], symbols: Sequence[str], vocabulary: in
 
 def llama(settings: NanoSettings, vocabulary: int) -> LlamaForCausalLM:
     """A small Llama with random weights, drawn by torch's seed."""
-    return LlamaForCausalLM(
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary,
             hidden_size=settings.width,
@@ -81,6 +82,9 @@ def llama(settings: NanoSettings, vocabulary: int) -> LlamaForCausalLM:
             pad_token_id=0,
         )
     )
+    if settings.hidden_dropout:
+        drop_hidden_states(model, settings.hidden_dropout)
+    return model
 
 
 def t5(settings: NanoSettings, vocabulary: int) -> T5ForConditionalGeneration:

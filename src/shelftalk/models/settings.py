@@ -76,6 +76,9 @@ class NanoSettings(Settings):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share dropped in training: of attention weights (decoder-only) or of all activations
     (encoder-decoder)."""
+    hidden_dropout: float = Field(0.0, ge=0, lt=1)
+    """Decoder-only: share dropped in training of token vectors and of what each attention and feed-forward
+    block adds to the hidden states."""
     symbol_spread: float = Field(5.0, gt=0)
     """Spread of the starting vectors that an item index gives its symbols, as a multiple of the random
     ones' spread."""
