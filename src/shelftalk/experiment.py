@@ -21,6 +21,8 @@ from pydantic import (
 )
 
 from shelftalk import parts
+from shelftalk.baselines.fusion import NAME as FUSION
+from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.data.sources import DataSettings
 from shelftalk.data.splitting import SplitSettings
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
@@ -169,6 +171,21 @@ class Experiment(Settings):
             )
         return teacher
 
+    @field_validator("baselines", mode="after")
+    @classmethod
+    def _known_members(cls, baselines: dict[str, Settings]) -> dict[str, Settings]:
+        """What a fusion combines are other baselines that score items."""
+        fusion = baselines[FUSION]
+        assert isinstance(fusion, FusionSettings)
+        known = [name for name in _scorers() if name != FUSION]
+        for name in (*fusion.models, *fusion.settings):
+            if name not in known and (":" not in name or name.startswith(parts.CORNAC)):
+                raise UnknownPart(
+                    f'baselines.fusion names "{name}", which is no baseline that scores every item; '
+                    f"{nearest(name, known)}"
+                )
+        return baselines
+
     @field_validator("prior", mode="after")
     @classmethod
     def _known_priors(cls, prior: PriorSettings) -> PriorSettings:
@@ -240,7 +257,16 @@ class Experiment(Settings):
         if declaration.section:
             result: Settings = getattr(self, declaration.section)
             return result
-        return self.baselines.get(base_name(model)) or declaration.settings()
+        settings = self.baselines.get(base_name(model)) or declaration.settings()
+        if isinstance(settings, FusionSettings):  # the models that it combines have sections of their own
+            inner = {name: self.settings_of(name).model_dump(mode="json") for name in settings.models}
+            settings = settings.model_copy(update={"settings": {**inner, **settings.settings}})
+        return settings
+
+    def combined_by(self, model: str) -> tuple[str, ...]:
+        """The baselines that a fusion combines; none of any other model."""
+        settings = self.baselines.get(base_name(model))
+        return settings.models if isinstance(settings, FusionSettings) else ()
 
     def toml(self) -> str:
         """The whole experiment, every default resolved."""

@@ -16,6 +16,7 @@ from shelftalk.baselines.als import AlsSettings
 from shelftalk.baselines.bias import BiasSettings
 from shelftalk.baselines.cornac_adapter import fit_cornac
 from shelftalk.baselines.ease import EaseSettings
+from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings
 from shelftalk.baselines.matrix_factorisation import MatrixFactorisationSettings
 from shelftalk.baselines.neural.settings import (
@@ -107,6 +108,9 @@ MODELS = {
     "ease": Model("shelftalk.baselines.ease:fit_ease", EaseSettings, scores_items=True, by_default=False),
     "slist": Model("shelftalk.baselines.slist:fit_slist", SlistSettings, scores_items=True, by_default=False),
     "tale": Model("shelftalk.baselines.tale:fit_tale", TaleSettings, scores_items=True, by_default=False),
+    "fusion": Model(
+        "shelftalk.pipeline.fusion:fit_fusion", FusionSettings, scores_items=True, by_default=False
+    ),
     "als": Model("shelftalk.baselines.als:fit_als", AlsSettings, scores_items=True, by_default=False),
     "matrix_factorisation": Model(
         "shelftalk.baselines.matrix_factorisation:fit_matrix_factorisation",

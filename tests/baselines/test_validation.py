@@ -50,7 +50,7 @@ def test_without_a_validation_part_one_setting_is_taken_as_given_and_several_are
     one, two, *_ = variants(GRID, *NAMES)
     model = Model(choose("bias", NAMES, {one: nan}, "rmse"))
     assert model.selection() == [
-        "bias: item damping 1, user damping 3 (as given, without a validation part)."
+        "bias: item damping 1, user damping 3 (as given, not measured on validation)."
     ]
     assert model.describe() == {"item_damping": 1.0, "user_damping": 3.0}
     with pytest.raises(NothingLeft, match=r"2 settings; give each setting of \[baselines.bias\] one value"):

@@ -18,10 +18,11 @@ from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import Popularity, fit_popularity
 from shelftalk.baselines.scored_catalogue import scored_catalogue
 from shelftalk.data.splitting import Part, Split
-from shelftalk.decoding.prior import FLOOR, AlignedWithPrior
+from shelftalk.decoding.prior import AlignedWithPrior
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
+from shelftalk.log_linear import FLOOR
 from shelftalk.pipeline.recommend_stage import selections
 from shelftalk.pipeline.run import Run
 from shelftalk.records import Filter, Ranking, Request

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from shelftalk import parts
+from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.data.splitting import Split
 from shelftalk.experiment import Experiment
 from shelftalk.pipeline import stages
@@ -46,7 +47,15 @@ def settings(value: Any, name: str = "") -> Iterator[tuple[str, ...]]:
 TEACHER = TeacherSettings(model="item_knn")
 BASE = Experiment(models=(*parts.MODELS, OWN, OWN_ON_TRAINING), teacher=TEACHER)
 SETTINGS = list(settings(BASE))
-OTHER: dict[str, Any] = {str(BASE.models): ("popularity",), "item_knn": "popularity", "bias": "global_mean"}
+FUSION = BASE.baselines["fusion"]
+assert isinstance(FUSION, FusionSettings)
+OTHER: dict[str, Any] = {
+    str(BASE.models): ("popularity",),
+    str(FUSION.models): ("item_knn", "popularity"),
+    str(FUSION.settings): {"slist": {"l2": [7.0]}},
+    "item_knn": "popularity",
+    "bias": "global_mean",
+}
 """Values that another must stand for: names of models are looked up."""
 
 
@@ -79,14 +88,18 @@ def declared(path: tuple[str, ...]) -> set[str]:
 
 
 def models_of(section: str) -> set[str]:
-    """The models whose settings are in a section, and the one
-    that is combined of such; all for the experiment's own."""
+    """The models whose settings are in a section, and those
+    that are combined of such; all for the experiment's own."""
     if not section:
         return set(BASE.models)
     home = {name: BASE.declared(name).section or f"baselines.{name}" for name in BASE.models}
     models = {name for name in BASE.models if home[name] == section}
     combined = {ALIGNED, BASE.prior.model, BASE.prior.rating_model}
-    return models | ({ALIGNED_WITH_PRIOR} if models & combined else set())
+    return (
+        models
+        | ({ALIGNED_WITH_PRIOR} if models & combined else set())
+        | ({"fusion"} if models & set(FUSION.models) else set())
+    )
 
 
 @pytest.fixture

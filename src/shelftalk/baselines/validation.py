@@ -48,7 +48,7 @@ class Choice(Generic[SettingsT]):
     def reason(self) -> str:
         """Why these settings, to stand in brackets."""
         if isnan(self.value):
-            return "as given, without a validation part"
+            return "as given, not measured on validation"
         tried = f"the best of {self.tried} settings" if self.tried > 1 else "the only setting tried"
         return f"validation {self.metric} {self.value:.4f}, {tried}"
 

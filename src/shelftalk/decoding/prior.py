@@ -21,15 +21,12 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
+from shelftalk.log_linear import log_scores
 from shelftalk.recommender import ALIGNED_WITH_PRIOR, Rater, candidate_rows, check_items, check_k
 from shelftalk.records import Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
     from shelftalk.decoding.language_model import LanguageModelRecommender
-
-FLOOR = 1e-3
-"""Share of a request's highest prior score that is added to every item's, so that no item has the prior 0."""
-
 
 SCORED_AT_ONCE = 256
 """Requests of which the prior scores the whole catalogue at once."""
@@ -167,8 +164,7 @@ class AlignedWithPrior:
             batch = self.prior.scores(requests[start : start + SCORED_AT_ONCE])
             for number, scores in enumerate(batch, start):
                 pool = self._checked(scores[np.array(rows[number], np.int64)])
-                of_prior = np.log(pool + FLOOR * (pool.max(initial=0.0) or 1.0))
-                log_probs.append(np.stack([_normalised(of_model[number]), _normalised(of_prior)]))
+                log_probs.append(np.stack([_normalised(of_model[number]), _normalised(log_scores(pool))]))
         return log_probs
 
     def _checked(self, scores: np.ndarray) -> np.ndarray:

@@ -156,10 +156,11 @@ def _inputs_of_answers(name: str, experiment: Experiment) -> dict[str, Any]:
     if any(":" in model for model in trained):  # it is handed the run, and so all of the experiment
         settings["experiment"] = experiment.model_dump(mode="json", exclude=_NOT_HANDED_OVER)
     prompts = list(experiment.tasks) if trained else []
+    combined = [inner for model in models for inner in experiment.combined_by(model)]
     return {
         "settings": settings,
         "seed": experiment.seed,
-        "own sources": parts.own_sources([*map(base_name, models), *prompts]),
+        "own sources": parts.own_sources([*map(base_name, models), *combined, *prompts]),
     }
 
 

@@ -98,7 +98,7 @@ def inputs_of_teacher(experiment: Experiment) -> dict[str, Any]:
     return {
         **settings.read_by("write"),
         "settings": experiment.settings_of(settings.model).model_dump(mode="json"),
-        "own sources": parts.own_sources([settings.model]),
+        "own sources": parts.own_sources([settings.model, *experiment.combined_by(settings.model)]),
     }
 
 
