@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from numbers import Integral
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from shelftalk.errors import SettingsError, UnknownItem
-from shelftalk.records import Ranking, Request
+from shelftalk.records import Contribution, Explanation, Ranking, Request
 from shelftalk.settings import Settings
 
 TaskName = Literal["retrieval", "ranking", "rating"]
@@ -111,6 +111,34 @@ class Rater(Protocol):
 
 
 @runtime_checkable
+class FindsSimilar(Protocol):
+    """Similar items: the `k` other items of the catalogue nearest to one of them, nearest first.
+
+    What "near" means is the model's own and stands where the method is. The ranking's user is "". Raises
+    UnknownItem for an id outside the catalogue, and SettingsError for a `k` that is no number of items.
+    """
+
+    name: str
+
+    def similar(self, item: str, k: int) -> Ranking: ...
+
+
+@runtime_checkable
+class Explainer(Protocol):
+    """Why: by how much the score of `item` after the history falls when each entry of the history is left
+    out, from the scorer that recommends.
+
+    Each left-out entry is a request of its own, in which older items move up where the model reads only the
+    latest ones. The falls are not shares of the score and need not sum to it. Raises UnknownItem for an id
+    outside the catalogue.
+    """
+
+    name: str
+
+    def why(self, history: Sequence[str], item: str) -> Explanation: ...
+
+
+@runtime_checkable
 class Tuned(Protocol):
     """A model that chose something on the validation part."""
 
@@ -125,6 +153,24 @@ class Repeatable(Protocol):
     def chosen_settings(self) -> Settings:
         """The settings of the fit with one value for each that was tried: a fit with them reads no validation
         part."""
+
+
+def leave_one_out(history: Sequence[str], item: str) -> list[Request]:
+    """The request of the whole history, then one without each of its entries in turn."""
+    entries = Request("", tuple(history), item=item).history
+    shorter = (entries[:position] + entries[position + 1 :] for position in range(len(entries)))
+    return [Request("", rest, item=item) for rest in (entries, *shorter)]
+
+
+def explanation(
+    history: Sequence[str], item: str, scores_of: Callable[[list[Request]], Sequence[float]]
+) -> Explanation:
+    """Leave one out: `scores_of` gives the score of the item after each of some requests, which it is asked
+    once for all of them."""
+    requests = leave_one_out(history, item)
+    whole, *without = scores_of(requests)
+    pairs = zip(requests[0].history, without, strict=True)
+    return Explanation(item, whole, tuple(Contribution(entry, whole - score) for entry, score in pairs))
 
 
 def tasks_of(model: object) -> tuple[TaskName, ...]:

@@ -198,3 +198,22 @@ class Ranking:
             raise ValueError(
                 f"ranking of user {self.user!r}: {len(self.items)} items but {len(self.scores)} scores"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One entry of a history, and by how much a recommended item's score falls when it alone is left out:
+    below 0 where the score rises."""
+
+    entry: str
+    fall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why an item is recommended: its score after the whole history, and what each entry of the history
+    contributes, in the order of the history."""
+
+    item: str
+    score: float
+    contributions: tuple[Contribution, ...]

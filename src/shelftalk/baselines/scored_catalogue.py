@@ -17,8 +17,8 @@ import polars as pl
 from shelftalk.data.item_filter import allowed
 from shelftalk.data.splitting import Split
 from shelftalk.errors import UnknownItem
-from shelftalk.recommender import check_items, check_k
-from shelftalk.records import Ranking, Request
+from shelftalk.recommender import check_items, check_k, explanation
+from shelftalk.records import Explanation, Ranking, Request
 
 Score = Callable[[Sequence[Request]], np.ndarray]  # requests -> [R, I], higher is better
 CELLS = 1_000_000
@@ -133,6 +133,22 @@ class ItemScorer(Protocol):
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by score. Raises UnknownItem for an id outside the catalogue."""
         return self.catalogue.rank(self.item_scores, requests)
+
+    def similar(self, item: str, k: int) -> Ranking:
+        """The k best items after a history of that item alone. Raises as every model that finds similar items
+        does."""
+        return self.recommend([Request("", (item,))], k)[0]
+
+    def why(self, history: Sequence[str], item: str) -> Explanation:
+        """By how much the item's score falls without each entry. Raises UnknownItem."""
+
+        def scores_of(requests: list[Request]) -> list[float]:
+            check_items(requests, self.catalogue.row_of, "rating")
+            row = self.catalogue.row_of[item]
+            batches = self.catalogue.batches(requests)
+            return [float(score) for batch in batches for score in self.item_scores(batch)[:, row]]
+
+        return explanation(history, item, scores_of)
 
 
 def scored_catalogue(split: Split) -> ScoredCatalogue:

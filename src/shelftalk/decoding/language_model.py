@@ -1,6 +1,6 @@
 """The aligned language model as a recommender: retrieval, ranking and rating.
 
-Legend: R requests, I items, C candidates, V rating texts.
+Legend: R requests, I items, C candidates, V rating texts, H hidden width.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.exact_search import exact_top
 from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie, build_trie, trie_of
+from shelftalk.decoding.item_vectors import centred_unit_vectors, nearest, symbol_vectors
 from shelftalk.decoding.scoring import candidate_table, score_items
 from shelftalk.decoding.settings import DecodingSettings
 from shelftalk.decoding.top_items import TopItems
@@ -26,8 +27,8 @@ from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled
-from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_k
-from shelftalk.records import Ranking, Request, Segment
+from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_k, explanation
+from shelftalk.records import Explanation, Ranking, Request, Segment
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
@@ -146,6 +147,46 @@ class LanguageModelRecommender:
         scores = np.reshape(self._gathered(by_position), (len(requests), len(values)))
         probabilities = np.exp(scores - scores.max(axis=1, keepdims=True))
         return Ratings(values, probabilities / probabilities.sum(axis=1, keepdims=True))
+
+    def similar(self, item: str, k: int) -> Ranking:
+        """The k items whose `item_vectors` have the highest cosine to that of the item."""
+        check_k(k)
+        check_items([Request("", (item,))], self.row_of, "retrieval")
+        rows, cosines = nearest(self.item_vectors, self.row_of[item], k)
+        items = tuple(self.index.item_ids[row] for row in rows.tolist())
+        return Ranking("", items, tuple(cosines.tolist()))
+
+    def why(self, history: Sequence[str], item: str) -> Explanation:
+        """By how many nats the item's log-probability falls without each entry of the history."""
+
+        def scores_of(requests: list[Request]) -> list[float]:
+            check_items(requests, self.row_of, "rating")
+            rows = [[self.row_of[item]]] * len(requests)
+            return [float(score) for (score,) in self.log_probs(requests, rows)]
+
+        return explanation(history, item, scores_of)
+
+    @cached_property
+    def item_vectors(self) -> np.ndarray:
+        """[I, H] float32 of length 1: what the model itself has of each item.
+
+        Where names are symbols, the mean of their embeddings, without a last level that only numbers
+        collisions; where names are free text, the hidden state from which the model answers after a history
+        of that item alone. The mean of all items is taken out, since all share a large part of it. Computed
+        at first use: a read of one short prompt per item where names are free text, a moment elsewhere.
+        """
+        if self.index.symbols:
+            return centred_unit_vectors(symbol_vectors(self.backbone, self.index))
+        return centred_unit_vectors(self.states([Request("", (item,)) for item in self.index.item_ids]))
+
+    def states(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, H] float32: the hidden state from which retrieval is answered, for each request."""
+        states: dict[int, np.ndarray] = {}
+        with self.backbone.precision():
+            for positions, prefilled in self._batches("retrieval", requests):
+                rows = prefilled.states.float().cpu().numpy()
+                states |= zip(positions.tolist(), rows, strict=True)
+        return np.stack(self._gathered(states))
 
     def with_template(self, held_out: bool) -> LanguageModelRecommender:
         """The same model with prompts of a template that training held out, or of one that it saw."""

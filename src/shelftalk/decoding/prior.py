@@ -22,8 +22,15 @@ from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.log_linear import log_scores
-from shelftalk.recommender import ALIGNED_WITH_PRIOR, Rater, candidate_rows, check_items, check_k
-from shelftalk.records import Ranking, Request
+from shelftalk.recommender import (
+    ALIGNED_WITH_PRIOR,
+    Rater,
+    candidate_rows,
+    check_items,
+    check_k,
+    explanation,
+)
+from shelftalk.records import Explanation, Ranking, Request
 
 if TYPE_CHECKING:  # combining needs no tensor
     from shelftalk.decoding.language_model import LanguageModelRecommender
@@ -105,6 +112,24 @@ class AlignedWithPrior:
         model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
         result: list[float] = ((1 - weight) * model + weight * prior).tolist()
         return result
+
+    def similar(self, item: str, k: int) -> Ranking:
+        """As the language model finds them: see LanguageModelRecommender.similar."""
+        return self.model.similar(item, k)
+
+    def why(self, history: Sequence[str], item: str) -> Explanation:
+        """By how much the item's combined score falls without each entry, over one pool for all: that of the
+        whole history, and the item. So the score is that of `recommend`, up to a `k` of `settings.pool`."""
+
+        def scores_of(requests: list[Request]) -> list[float]:
+            check_items(requests, self.model.row_of, "rating")
+            row = self.model.row_of[item]
+            pool = sorted({*self._pools(requests[:1], 0)[0], row})
+            log_probs = self._log_probs(requests, [pool] * len(requests), "retrieval")
+            weight, position = self._weight("retrieval"), pool.index(row)
+            return [float(_combined(model, prior, weight)[position]) for model, prior in log_probs]
+
+        return explanation(history, item, scores_of)
 
     def choose(self, split: Split, tasks: Sequence[str], seed: int) -> AlignedWithPrior:
         """Choose each task's weight on validation; the smallest of equally good ones. Returns itself."""

@@ -21,7 +21,7 @@ import pytest
 
 from shelftalk.data.splitting import Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError, UnknownItem, UnknownLabel
-from shelftalk.recommender import Ranker, Rater, Recommender
+from shelftalk.recommender import Explainer, FindsSimilar, Ranker, Rater, Recommender
 from shelftalk.records import Filter, Ranking, Request
 from shelftalk.testing.worlds import replace_held_out, tiny_world
 
@@ -393,3 +393,69 @@ class RaterExam(_Exam[Rater]):
         self.check_close(
             self.built.rate(self.requests()), self.built_with_held_out_replaced.rate(self.requests())
         )
+
+
+class FindsSimilarExam(_Exam[FindsSimilar]):
+    """Similar items: promises of `FindsSimilar.similar`."""
+
+    @property
+    def item(self) -> str:
+        """One whose neighbours are asked for."""
+        return exam_split().dataset.item_ids[7]
+
+    def test_neighbours_are_k_other_items_nearest_first(self) -> None:
+        ranking = self.built.similar(self.item, 10)
+        assert ranking.user == "" and len(ranking.items) == len(set(ranking.items)) == 10
+        assert set(ranking.items) <= set(exam_split().dataset.item_ids) - {self.item}
+        assert np.isfinite(ranking.scores).all() and list(ranking.scores) == sorted(ranking.scores)[::-1]
+
+    def test_a_short_list_of_neighbours_is_the_head_of_a_long_one(self) -> None:
+        short, long = self.built.similar(self.item, 3), self.built.similar(self.item, 10)
+        assert short.items == long.items[:3] and self.built.similar(self.item, 0).items == ()
+
+    def test_there_are_never_more_neighbours_than_other_items(self) -> None:
+        items = exam_split().dataset.item_ids
+        assert set(self.built.similar(self.item, len(items) + 5).items) == {*items} - {self.item}
+
+    def test_neighbours_of_an_unknown_item_and_a_wrong_k_are_refused(self) -> None:
+        with pytest.raises(UnknownItem, match="no such item"):
+            self.built.similar("no such item", 3)
+        with pytest.raises(SettingsError):
+            self.built.similar(self.item, -1)
+
+
+class ExplainerExam(_Exam[Explainer]):
+    """Why: promises of `Explainer.why`."""
+
+    def score(self, history: Sequence[str], item: str) -> float:
+        """Override where the model's `recommend` gives other scores than `why` does."""
+        recommender = cast(Recommender, self.built)
+        (ranking,) = recommender.recommend([Request("", tuple(history))], len(exam_split().dataset.item_ids))
+        return dict(zip(ranking.items, ranking.scores, strict=True))[item]
+
+    def case(self) -> tuple[tuple[str, ...], str]:
+        """A history of four items, and the item that is recommended first after it."""
+        history = tuple(exam_split().dataset.item_ids[20:24])
+        (ranking,) = cast(Recommender, self.built).recommend([Request("", history)], 1)
+        return history, ranking.items[0]
+
+    def test_every_fall_is_that_of_the_score_without_the_entry(self) -> None:
+        history, item = self.case()
+        answer = self.built.why(history, item)
+        tolerance = max(self.tolerance, 1e-6)
+        assert answer.item == item and answer.score == pytest.approx(self.score(history, item), abs=tolerance)
+        assert tuple(one.entry for one in answer.contributions) == history
+        for position, one in enumerate(answer.contributions):
+            without = self.score(history[:position] + history[position + 1 :], item)
+            assert one.fall == pytest.approx(answer.score - without, abs=tolerance), position
+
+    def test_an_empty_history_has_no_contribution(self) -> None:
+        item = exam_split().dataset.item_ids[3]
+        answer = self.built.why((), item)
+        assert answer.contributions == () and np.isfinite(answer.score)
+
+    def test_an_item_that_is_unknown_cannot_be_explained(self) -> None:
+        history, item = self.case()
+        for given, asked in (((*history, "no such item"), item), (history, "no such item")):
+            with pytest.raises(UnknownItem, match="no such item"):
+                self.built.why(given, asked)
