@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from shelftalk.errors import SettingsError, UnknownItem
-from shelftalk.records import Contribution, Explanation, Ranking, Request
+from shelftalk.records import Contribution, Explanation, Ranking, Request, Text
 from shelftalk.settings import Settings
 
 TaskName = Literal["retrieval", "ranking", "rating"]
@@ -62,22 +63,32 @@ def check_k(k: int) -> None:
         raise SettingsError(f"k={k} items cannot be recommended; ask for 0 or more.")
 
 
-def check_items(requests: Sequence[Request], catalogue: Container[str], task: TaskName) -> None:
-    """Raises UnknownItem for an id outside the catalogue, in the fields of the requests that the task
-    reads."""
+def check_items(
+    requests: Sequence[Request], catalogue: Container[str], task: TaskName, reads_text: bool = False
+) -> None:
+    """Raises UnknownItem for an id outside the catalogue, in the fields of the requests that the task reads;
+    and for a Text in a history, unless the model `reads_text`."""
     for request in requests:
         of_task = {"retrieval": request.excluded, "ranking": request.candidates, "rating": (request.item,)}
         for item in (*request.history, *of_task[task]):
-            if item not in catalogue:
+            if item in catalogue or (reads_text and isinstance(item, Text)):
+                continue
+            if isinstance(item, Text):
                 raise UnknownItem(
-                    f'item "{item}" in the request of user "{request.user}" is not in the catalogue; '
-                    "leave it out of the request, or add it to the catalogue and train again."
+                    f'the request of user "{request.user}" holds the text "{item[:80]}", and this model '
+                    "knows items by their ids alone; give ids, or ask the language model."
                 )
+            raise UnknownItem(
+                f'item "{item}" in the request of user "{request.user}" is not in the catalogue; '
+                "leave it out of the request, or add it to the catalogue and train again."
+            )
 
 
-def candidate_rows(requests: Sequence[Request], row_of: Mapping[str, int]) -> list[list[int]]:
+def candidate_rows(
+    requests: Sequence[Request], row_of: Mapping[str, int], reads_text: bool = False
+) -> list[list[int]]:
     """The catalogue rows of each request's candidates. Raises UnknownItem as every ranker does."""
-    check_items(requests, row_of, "ranking")
+    check_items(requests, row_of, "ranking", reads_text)
     return [[row_of[item] for item in request.candidates] for request in requests]
 
 
@@ -153,6 +164,16 @@ class Repeatable(Protocol):
     def chosen_settings(self) -> Settings:
         """The settings of the fit with one value for each that was tried: a fit with them reads no validation
         part."""
+
+
+def without_text(request: Request) -> Request:
+    """The request with the ids of its history alone, and their ratings."""
+    kept = [position for position, entry in enumerate(request.history) if not isinstance(entry, Text)]
+    if len(kept) == len(request.history):
+        return request
+    history = tuple(request.history[position] for position in kept)
+    ratings = tuple(request.ratings[position] for position in kept) if request.ratings else ()
+    return replace(request, history=history, ratings=ratings)
 
 
 def leave_one_out(history: Sequence[str], item: str) -> list[Request]:

@@ -119,10 +119,39 @@ class Filter:
             )
 
 
+class Text(str):
+    """An entry of a history in words instead of an item id, for what the catalogue does not have: Text("a
+    film like Alien").
+
+    A model that reads text is shown it as it is shown the text of an item, on one line and cut at
+    `text.max_characters`; it is never taken for an item id, and equals no other text than a Text. Raises
+    BadRequest for what holds no printable character.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Text:
+        if not isinstance(text, str) or not any(c.isprintable() and not c.isspace() for c in text):
+            raise BadRequest(f"{text!r} says nothing of an item; give some words, or leave it out.")
+        return super().__new__(cls, text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Text) and str.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:  # that of str would not ask __eq__
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((Text, str(self)))
+
+    def __repr__(self) -> str:
+        return f"Text({str.__repr__(self)})"
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The input of a recommender: a history (item ids, oldest first) and, per task, candidates or one item to
-    rate.
+    """The input of a recommender: a history (item ids or `Text`, oldest first) and, per task, candidates or
+    one item to rate.
 
     `ratings` is either empty or as long as `history`, None where a rating is unknown; NaN, which tables have
     there, becomes None. `user` identifies the request in the answer; a recommender may look it up, and must

@@ -28,7 +28,7 @@ from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.recommender import ALIGNED, candidate_rows, check_items, check_k, explanation
-from shelftalk.records import Explanation, Ranking, Request, Segment
+from shelftalk.records import Explanation, Ranking, Request, Segment, Text
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
@@ -103,7 +103,7 @@ class LanguageModelRecommender:
         Raises SettingsError where an exact search meets its limit.
         """
         check_k(k)
-        check_items(requests, self.row_of, "retrieval")
+        check_items(requests, self.row_of, "retrieval", reads_text=True)
         rankings: dict[int, Ranking] = {}
         with self.backbone.precision():  # around all batches, so that weights are cast once
             for positions, prefilled, exclusions in self.prefilled_batches(requests):
@@ -122,7 +122,7 @@ class LanguageModelRecommender:
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by their likelihood after the prompt of `settings.ranking_prompt`."""
-        rows = candidate_rows(requests, self.row_of)
+        rows = candidate_rows(requests, self.row_of, reads_text=True)
         scores = self.log_probs(requests, rows, self.settings.ranking_prompt)
         return [
             self._ranking(request, np.array(row), row_scores, len(row))
@@ -137,7 +137,7 @@ class LanguageModelRecommender:
     def ratings(self, requests: Sequence[Request]) -> Ratings:
         """How likely each rating text is for `request.item`, scaled to sum to one over the rating texts."""
         texts = self._task("rating").context.rating_texts
-        check_items(requests, self.row_of, "rating")
+        check_items(requests, self.row_of, "rating", reads_text=True)
         trie = build_trie([self.backbone.tokens(text, symbols=False) for text in texts.values()])
         values, by_position = np.array(list(texts)), dict[int, np.ndarray]()
         with self.backbone.precision():
@@ -160,7 +160,7 @@ class LanguageModelRecommender:
         """By how many nats the item's log-probability falls without each entry of the history."""
 
         def scores_of(requests: list[Request]) -> list[float]:
-            check_items(requests, self.row_of, "rating")
+            check_items(requests, self.row_of, "rating", reads_text=True)
             rows = [[self.row_of[item]]] * len(requests)
             return [float(score) for (score,) in self.log_probs(requests, rows)]
 
@@ -236,7 +236,12 @@ class LanguageModelRecommender:
     def _exclusions(self, requests: Sequence[Request]) -> Exclusions:
         """The items that each request may not be given; requests of one filter share its mask."""
         excluded = [
-            [self.row_of[item] for item in (*request.history, *request.excluded)] for request in requests
+            [
+                self.row_of[item]
+                for item in (*request.history, *request.excluded)
+                if not isinstance(item, Text)
+            ]
+            for request in requests
         ]
         filters = dict.fromkeys(request.filter for request in requests if request.filter is not None)
         if not filters:

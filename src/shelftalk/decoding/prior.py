@@ -5,6 +5,7 @@ weight w chosen on validation.
     rating    = (1 - w) model + w prior
 
 p_model and p_prior sum to one over a pool of items: the best of either that may come back for the request.
+The prior sees the item ids of a history, and not what is a `Text` in it.
 
 Legend: R requests, I items, C pool items.
 """
@@ -29,6 +30,7 @@ from shelftalk.recommender import (
     check_items,
     check_k,
     explanation,
+    without_text,
 )
 from shelftalk.records import Explanation, Ranking, Request
 
@@ -99,7 +101,7 @@ class AlignedWithPrior:
 
     def rank(self, requests: Sequence[Request]) -> list[Ranking]:
         """The candidates by the combined score."""
-        rows = candidate_rows(requests, self.model.row_of)
+        rows = candidate_rows(requests, self.model.row_of, reads_text=True)
         log_probs = self._log_probs(requests, rows, self.model.settings.ranking_prompt)
         longest = max(map(len, rows), default=0)
         return self._ranked(requests, rows, log_probs, self._weight("ranking"), longest)
@@ -108,8 +110,11 @@ class AlignedWithPrior:
         """The weighted mean of both ratings."""
         weight = self._weight("rating")
         assert self.rating_prior is not None  # a weight was chosen for it
-        check_items(requests, self.model.row_of, "rating")
-        model, prior = np.array(self.model.rate(requests)), np.array(self.rating_prior.rate(requests))
+        check_items(requests, self.model.row_of, "rating", reads_text=True)
+        model, prior = (
+            np.array(self.model.rate(requests)),
+            np.array(self.rating_prior.rate(_of_ids(requests))),
+        )
         result: list[float] = ((1 - weight) * model + weight * prior).tolist()
         return result
 
@@ -122,7 +127,7 @@ class AlignedWithPrior:
         whole history, and the item. So the score is that of `recommend`, up to a `k` of `settings.pool`."""
 
         def scores_of(requests: list[Request]) -> list[float]:
-            check_items(requests, self.model.row_of, "rating")
+            check_items(requests, self.model.row_of, "rating", reads_text=True)
             row = self.model.row_of[item]
             pool = sorted({*self._pools(requests[:1], 0)[0], row})
             log_probs = self._log_probs(requests, [pool] * len(requests), "retrieval")
@@ -140,7 +145,7 @@ class AlignedWithPrior:
             self._choose_by_ndcg("retrieval", requests, truths, pools, log_probs)
         if "ranking" in tasks:
             requests, truths = self._sampled(*split.ranking_requests("validation"), seed)
-            rows = candidate_rows(requests, self.model.row_of)
+            rows = candidate_rows(requests, self.model.row_of, reads_text=True)
             log_probs = self._log_probs(requests, rows, self.model.settings.ranking_prompt)
             self._choose_by_ndcg("ranking", requests, truths, rows, log_probs)
         if "rating" in tasks and self.rating_prior is not None:
@@ -172,7 +177,8 @@ class AlignedWithPrior:
         """Catalogue rows of the best items of the model and of the prior, ascending: at least k where k items
         may come back."""
         size = max(k, self.settings.pool)
-        of_model, of_prior = self.model.recommend(requests, size), self.prior.recommend(requests, size)
+        of_model = self.model.recommend(requests, size)
+        of_prior = self.prior.recommend(_of_ids(requests), size)
         return [
             sorted({self.model.row_of[item] for item in (*best.items, *best_by_prior.items)})
             for best, best_by_prior in zip(of_model, of_prior, strict=True)
@@ -186,7 +192,7 @@ class AlignedWithPrior:
         log_probs: list[np.ndarray] = []
         of_model = self.model.log_probs(requests, rows, task)
         for start in range(0, len(requests), SCORED_AT_ONCE):
-            batch = self.prior.scores(requests[start : start + SCORED_AT_ONCE])
+            batch = self.prior.scores(_of_ids(requests[start : start + SCORED_AT_ONCE]))
             for number, scores in enumerate(batch, start):
                 pool = self._checked(scores[np.array(rows[number], np.int64)])
                 log_probs.append(np.stack([_normalised(of_model[number]), _normalised(log_scores(pool))]))
@@ -257,6 +263,11 @@ class AlignedWithPrior:
         order = seeds.generator(seed, "prior validation").permutation(len(requests))
         positions = sorted(order[: self.settings.validation_samples].tolist())
         return [requests[position] for position in positions], [truths[position] for position in positions]
+
+
+def _of_ids(requests: Sequence[Request]) -> list[Request]:
+    """What a prior is asked: it knows items by their ids alone."""
+    return [without_text(request) for request in requests]
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from shelftalk.data.plain_text import plain_text
 from shelftalk.indexing.item_index import ItemIndex
 from shelftalk.records import Item, Segment
 from shelftalk.settings import Role, Settings
+from shelftalk.tasks.samples import text_codes
 
 
 class TextSettings(Settings):
@@ -75,6 +76,27 @@ class ItemText:
     def lines(self, items: Sequence[str]) -> list[Segment]:
         """A history: one line per item."""
         return [segment for item in items for segment in self.line(item)]
+
+    def text_pieces(self, texts: Sequence[str]) -> tuple[list[Segment], dict[str, list[list[int]]]]:
+        """Texts in place of items, as an item is shown whose text these words are: their pieces for
+        `Tables.with_texts`, and by form ("line", "before_rating") the codes of each text."""
+        end = [Segment(self.index.end)] if self.index.end else []
+        pieces: list[Segment] = []
+        codes: dict[str, list[list[int]]] = {"line": [], "before_rating": []}
+        for shown in map(self._shown, texts):
+            forms = {
+                "line": [Segment(shown if end else f"{shown}\n"), *end],
+                "before_rating": [Segment(f"{shown}:")],
+            }
+            for form, segments in forms.items():
+                codes[form].append(text_codes(len(pieces), len(segments)))
+                pieces += segments
+        return pieces, codes
+
+    def _shown(self, text: str) -> str:
+        """Where the title is the name nothing stands before it, elsewhere a space does."""
+        plain = plain_text(text, self.settings.max_characters)
+        return plain if self.index.includes_title and not self.index.symbols else f" {plain}"
 
     def _spaced(self, item: str) -> str:
         text = self.details(item)

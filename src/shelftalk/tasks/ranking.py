@@ -98,5 +98,5 @@ class RankingTask(ServedTask):
     def _source(self, layout: Layout, history: Ragged, candidates: Ragged) -> Ragged:
         """Candidates are shown by name alone, since a list of a hundred texts would be most of the prompt."""
         names = self.context.rendered_items("candidate", names_only=True).take(candidates.values)
-        lines = self.lines(history, layout.names_only)
+        lines = self.lines(history, layout.names_only, texts=layout.texts)
         return self.fill("source", layout, history=lines, candidates=names.merge_rows(candidates.offsets))

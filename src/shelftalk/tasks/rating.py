@@ -111,7 +111,7 @@ class RatingTask(ServedTask):
         lines = (
             self._rated_lines(past, ratings, first, layout)
             if self.settings.show_ratings
-            else self.lines(past, layout.names_only)
+            else self.lines(past, layout.names_only, texts=layout.texts)
         )
         ends = {"lowest": texts[0].strip(), "highest": texts[-1].strip()}
         return self.fill("source", layout, rated_history=lines, rated_item=rated_item, **ends)
@@ -119,17 +119,17 @@ class RatingTask(ServedTask):
     def _rated_lines(self, past: Ragged, ratings: Ragged, first: np.ndarray, layout: Layout) -> Ragged:
         """[N] one line per item, with its rating where there is one, in the same segments as the item to rate
         and its answer."""
-        rows = self.context.variant_row(past.values, np.repeat(layout.names_only, past.lengths), False)
+        names_only = np.repeat(layout.names_only, past.lengths)
         known = ~np.isnan(ratings.values)
         loss = past.positions >= np.repeat(first, past.lengths)
         rated = hstack(
             [
-                self.context.item_variants("before_rating").take(rows[known]),
+                self.entries("before_rating", past.values[known], names_only[known], False, layout.texts),
                 singletons(self._rating_codes(ratings.values[known]) + loss[known]),
                 singletons(np.full(int(known.sum()), self.context.tables.code(Segment("\n")))),
             ]
         )
-        plain = self.context.item_variants("line").take(rows[~known])
+        plain = self.entries("line", past.values[~known], names_only[~known], False, layout.texts)
         position = np.where(known, np.cumsum(known) - 1, known.sum() + np.cumsum(~known) - 1)
         return vstack([rated, plain]).take(position).merge_rows(past.offsets)
 

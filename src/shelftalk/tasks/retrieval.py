@@ -75,4 +75,6 @@ class RetrievalTask(ServedTask):
         return self.assemble(layout, hstack([history, singletons(last)]), source, answer)
 
     def _source(self, layout: Layout, history: Ragged, first: np.ndarray | None) -> Ragged:
-        return self.fill("source", layout, history=self.lines(history, layout.names_only, first))
+        return self.fill(
+            "source", layout, history=self.lines(history, layout.names_only, first, layout.texts)
+        )

@@ -66,11 +66,36 @@ class Tables:
         pairs = ((self.pieces[code >> 1], bool(code & 1)) for code in codes.tolist())
         return tuple(Segment(piece.text, loss, piece.symbols) for piece, loss in pairs)
 
+    def with_texts(self, texts: Sequence[Segment]) -> Tables:
+        """The same with more pieces, whose codes `text_codes` gives. They do not stay: a service is shown
+        ever new texts. Samples of it are read, and written to no file."""
+        pieces: Any = _JoinedPieces(self.pieces, texts)
+        return Tables(self.item_ids, self.user_ids, pieces, self.templates)
+
     def _number(self, thing: Any, known: list[Any]) -> int:
         number = self._number_of.setdefault(thing, len(known))
         if number == len(known):
             known.append(thing)
         return number
+
+
+@dataclass(frozen=True, eq=False)
+class _JoinedPieces(Sequence[Segment]):
+    """Pieces of a table from 0 up, and others from -1 down."""
+
+    kept: list[Segment]
+    others: Sequence[Segment]
+
+    def __len__(self) -> int:
+        return len(self.kept)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.kept[number] if number >= 0 else self.others[-1 - number]
+
+
+def text_codes(first: int, number: int) -> list[int]:
+    """The codes of so many of the texts of `Tables.with_texts`, from the `first` on."""
+    return [2 * (-1 - text) for text in range(first, first + number)]
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from shelftalk import seeds
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError, TemplateError
 from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
-from shelftalk.records import Nouns, Request, Segment
+from shelftalk.records import Nouns, Request, Segment, Text
 from shelftalk.settings import Role, Settings
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
@@ -155,6 +155,8 @@ class Layout:
     user: np.ndarray
     template: np.ndarray
     names_only: np.ndarray
+    texts: tuple[Text, ...] = ()
+    """What histories of prompts hold in words; row -1 - n of a history is the text n."""
 
 
 class Task(ABC):
@@ -258,12 +260,36 @@ class Task(ABC):
         """[N] the catalogue rows of the event rows start : stop."""
         return slices(self.context.split.dataset.event_item.astype(np.int64), start, stop)
 
-    def lines(self, items: Ragged, names_only: np.ndarray, first: np.ndarray | None = None) -> Ragged:
+    def lines(
+        self,
+        items: Ragged,
+        names_only: np.ndarray,
+        first: np.ndarray | None = None,
+        texts: Sequence[Text] = (),
+    ) -> Ragged:
         """[N] histories, one line per item of `items` [N]; from position `first` [N] on the names bear loss,
-        without `first` none does."""
+        without `first` none does. What is below 0 in `items` is one of `texts`."""
         loss = False if first is None else items.positions >= np.repeat(first, items.lengths)
-        rows = self.context.variant_row(items.values, np.repeat(names_only, items.lengths), loss)
-        return self.context.item_variants("line").take(rows).merge_rows(items.offsets)
+        names_only = np.repeat(names_only, items.lengths)
+        return self.entries("line", items.values, names_only, loss, texts).merge_rows(items.offsets)
+
+    def entries(
+        self,
+        form: str,
+        items: np.ndarray,
+        names_only: np.ndarray,
+        loss: np.ndarray | bool,
+        texts: Sequence[Text],
+    ) -> Ragged:
+        """[P] pieces of the catalogue rows `items` [P], each rendered by the method `form` of ItemText; of
+        -1 - n, of the text n."""
+        variants, rows = self.context.item_variants(form), self.context.variant_row(items, names_only, loss)
+        known = items >= 0
+        if known.all():
+            return variants.take(rows)
+        _, codes = self.context.text.text_pieces(texts)
+        position = np.where(known, np.cumsum(known) - 1, known.sum() - 1 - items)
+        return vstack([variants.take(rows[known]), ragged(codes[form])]).take(position)
 
     def fill(
         self, part: Literal["source", "question", "target"], layout: Layout, **columns: Ragged | str
@@ -283,6 +309,9 @@ class Task(ABC):
             text = (self.context.user_lines.take(users), *text)
         tables = self.context.tables
         numbers = np.array([tables.template_number(self.name, template.name) for template in self.templates])
+        if layout.texts:
+            pieces, _ = self.context.text.text_pieces(layout.texts)
+            tables, items = tables.with_texts(pieces), items.filter_values(items.values >= 0)
         return Samples(tables, hstack(text), items, layout.user, numbers[layout.template])
 
 
@@ -321,7 +350,7 @@ class ServedTask(Task):
             [self.context.user_number.get(request.user, NOBODY) for request in requests], np.int64
         )
         index = np.full(number, self.templates.index(template))
-        return Layout(user, index, np.full(number, self.prompts_names_only))
+        return Layout(user, index, np.full(number, self.prompts_names_only), texts_of(requests))
 
     def rows_of(self, items: Sequence[Sequence[str]]) -> Ragged:
         """[N] catalogue rows of item ids. Raises KeyError for an item that is not in the catalogue."""
@@ -330,14 +359,29 @@ class ServedTask(Task):
         return Ragged(values, offsets_of([len(row) for row in items]))
 
     def histories(self, requests: Sequence[Request]) -> Ragged:
-        """[N] the most recent items of each history, as catalogue rows."""
-        return self.rows_of([request.history[-self.settings.max_history :] for request in requests])
+        """[N] the most recent entries of each history, as catalogue rows; below 0 what is a text (see
+        Layout)."""
+        recent = [request.history[-self.settings.max_history :] for request in requests]
+        if not (texts := texts_of(requests)):
+            return self.rows_of(recent)
+        row_of = self.context.split.dataset.row_of
+        of_text = {text: -1 - number for number, text in enumerate(texts)}
+        return ragged(
+            [of_text[entry] if isinstance(entry, Text) else row_of[entry] for entry in history]
+            for history in recent
+        )
 
     def answer_names(self, items: np.ndarray, layout: Layout) -> Ragged:
         """[N] the names of catalogue rows `items` [N], bearing loss."""
         return self.context.item_variants("name").take(
             self.context.variant_row(items, layout.names_only, True)
         )
+
+
+def texts_of(requests: Sequence[Request]) -> tuple[Text, ...]:
+    """The distinct texts of the histories, in the order of their first occurrence."""
+    entries = (entry for request in requests for entry in request.history if isinstance(entry, Text))
+    return tuple(dict.fromkeys(entries))
 
 
 def singletons(values: np.ndarray) -> Ragged:
