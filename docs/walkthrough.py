@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from shelftalk.data.sources.reading import BUNDLED
+from shelftalk.data.sources.locating import BUNDLED
 from shelftalk.experiment import load_experiment
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.fresh_backbone import new_backbone

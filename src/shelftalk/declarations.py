@@ -82,10 +82,12 @@ class Family(Part):
 
 @dataclass(frozen=True)
 class FileFormat(Part):
-    """A format of data files: a function `read(path, wanted) -> Table`."""
+    """A format of data files: a function `read(path, wanted, form) -> Table`."""
 
     has_header: bool = False
     """The first line names the columns: without one its values are taken for names."""
+    is_text: bool = False
+    """It may be compressed (.gz, .zst), and has an encoding."""
 
 
 def attribute(address: str) -> Any:

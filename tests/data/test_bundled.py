@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from shelftalk.data.sources import DataSettings, read_dataset
-from shelftalk.data.sources.reading import BUNDLED
+from shelftalk.data.sources.locating import BUNDLED
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 
 FOLDER = BUNDLED / "movielens-small"

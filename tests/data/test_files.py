@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import json
 import os
-import re
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset
-from shelftalk.data.sources.reading import source_hashes
+from shelftalk.data.sources.locating import source_hashes
 from shelftalk.errors import DataError
 from shelftalk.testing.worlds import tiny_world
 
@@ -33,6 +36,10 @@ def refusal(folder: Path, events: str | bytes, ending: str = "csv") -> str:
     with pytest.raises(DataError) as caught:
         read(folder, events, ending=ending)
     return str(caught.value)
+
+
+def zstd(content: bytes) -> bytes:
+    return bytes(pa.compress(content, codec="zstd", asbytes=True))
 
 
 def rows(dataset: Dataset) -> list[tuple[object, ...]]:
@@ -131,19 +138,104 @@ def test_lines_end_as_on_any_system(tmp_path: Path, ends: str) -> None:
 
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "windows-1252"])
-def test_another_encoding_is_named_and_converting_from_it_helps(
-    tmp_path: Path, encoding: str, ending: str
-) -> None:
+def test_another_encoding_is_detected_and_noted(tmp_path: Path, encoding: str, ending: str) -> None:
     text = (
         '{"user_id": "é", "item_id": "a", "timestamp": 1}\n'
         if ending == "jsonl"
         else EVENTS.replace("u,a", "é,a")
     )
-    message = refusal(tmp_path, text.encode(encoding), ending)
-    named = re.search(r'"iconv -f (\S+) -t UTF-8 interactions', message)
-    assert named and (encoding != "windows-1252" or "holds the byte 0xE9" in message)
-    converted = text.encode(encoding).decode(named[1])
-    assert "é" in read(tmp_path, converted, ending=ending)[0].user_ids
+    dataset, report = read(tmp_path, text.encode(encoding), ending=ending)
+    name = {"utf-16-le": "UTF-16LE", "utf-16-be": "UTF-16BE"}.get(encoding, encoding.upper())
+    line = 1 if ending == "jsonl" else 2
+    assert "é" in dataset.user_ids
+    if encoding == "windows-1252":
+        assert "is not UTF-8 and was read as Windows-1252" in report.notes[0]
+        assert f"in line {line}; set data.encoding if it is in another" in report.notes[0]
+    else:
+        assert report.notes[0] == f"interactions.{ending} is in {name}, and was read so."
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("Война и мир", "windows-1251"), ("三体", "gb18030"), ("吾輩は猫である", "shift-jis")],
+)
+def test_an_encoding_that_cannot_be_detected_is_refused_and_naming_it_helps(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    items = ITEMS.replace("Alpha", text).encode(encoding)
+    with pytest.raises(DataError, match="items.csv is not UTF-8 text: line 2 holds the byte 0x") as caught:
+        read(tmp_path, items=items)
+    assert "name its encoding in data.encoding" in str(caught.value)
+    given = DataSettings(folder=str(tmp_path), k_core=0, encoding=encoding)
+    assert read_dataset(given, seed=0)[0].item("a").title == text
+
+
+def test_a_damaged_line_of_utf_8_is_no_other_encoding(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="items.csv is not UTF-8 text: line 3 holds the byte 0xC3; correct"):
+        read(tmp_path, items="item_id,title\na,Café\n".encode() + b"b,Caf\xc3\n")
+
+
+def test_a_given_encoding_that_is_not_the_files_is_refused(tmp_path: Path) -> None:
+    read(tmp_path, items="item_id,title\na,Café\nb,Beta\n")
+    given = DataSettings(folder=str(tmp_path), k_core=0, encoding="ascii")
+    with pytest.raises(DataError, match="items.csv is not ascii text; name its encoding in data.encoding"):
+        read_dataset(given, seed=0)
+    with pytest.raises(ValueError, match='Python knows no text encoding "latin-17"'):
+        DataSettings(encoding="latin-17")
+
+
+def test_a_given_separator_is_taken_at_its_word(tmp_path: Path) -> None:
+    read(tmp_path, EVENTS, ITEMS)
+    for stem in ("interactions", "items"):
+        path = tmp_path / f"{stem}.csv"
+        path.write_text(path.read_text().replace(",", "^"))
+    given = DataSettings(folder=str(tmp_path), k_core=0, separator="^")
+    dataset, report = read_dataset(given, seed=0)
+    assert rows(dataset) == TRUE and report.notes == []
+
+
+PACKED: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".zst": zstd}
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_a_compressed_file_is_read_as_the_file(tmp_path: Path, ending: str, packed: str) -> None:
+    text = EVENTS
+    if ending == "jsonl":
+        text = "".join(
+            json.dumps(dict(zip(("user_id", "item_id", "timestamp", "rating"), row, strict=True))) + "\n"
+            for row in TRUE
+        )
+    (tmp_path / f"interactions.{ending}{packed}").write_bytes(PACKED[packed](text.encode()))
+    (tmp_path / f"items.csv{packed}").write_bytes(PACKED[packed](ITEMS.encode()))
+    dataset, report = read_dataset(DataSettings(folder=str(tmp_path), k_core=0), seed=0)
+    assert rows(dataset) == TRUE and report.notes == []
+    assert report.interactions_file == f"interactions.{ending}{packed}"
+
+
+@pytest.mark.parametrize("packed", PACKED)
+def test_a_damaged_compressed_file_is_refused(tmp_path: Path, packed: str) -> None:
+    (tmp_path / "items.csv").write_text(ITEMS)
+    path = tmp_path / f"interactions.csv{packed}"
+    whole = PACKED[packed](EVENTS.encode())
+    for content, fault in (
+        (whole[: len(whole) // 2], "is damaged"),
+        (b"u,a,1" + whole, "is not compressed as its ending"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=f"interactions.csv{packed} {fault}"):
+            read_dataset(DataSettings(folder=str(tmp_path), k_core=0), seed=0)
+    path.unlink()
+    (tmp_path / "interactions.csv").write_bytes(whole)
+    with pytest.raises(DataError, match=f'is compressed; add "{packed}" to its name'):
+        read_dataset(DataSettings(folder=str(tmp_path), k_core=0), seed=0)
+
+
+def test_a_compressed_parquet_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"x"))
+    named = DataSettings(interactions=str(tmp_path / "a.parquet.gz"), items=str(tmp_path / "a.parquet.gz"))
+    with pytest.raises(DataError, match="decompress it and take .gz off its name"):
+        read_dataset(named, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -42,13 +42,17 @@ def write_world(folder: Path, ending: str) -> None:
         file = folder / f"{name}.{ending}"
         if ending == "parquet":
             frame.write_parquet(file)
+        elif ending == "arrow":
+            frame.write_ipc_stream(file)
+        elif ending == "feather":
+            frame.write_ipc(file, compression="zstd")
         elif ending in ("jsonl", "ndjson", "json"):
             frame.write_ndjson(file)
         else:
             frame.write_csv(file, separator="\t" if ending == "tsv" else ",")
 
 
-@pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl", "ndjson", "json"])
+@pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl", "ndjson", "json", "arrow", "feather"])
 def test_every_format_gives_the_same_dataset(tmp_path, ending):
     write_world(tmp_path, ending)
     dataset, report = read_dataset(settings(tmp_path), seed=0)
@@ -285,7 +289,7 @@ def test_parquet_damaged_in_the_middle_is_refused(tmp_path):
     [
         ("csv", b"", "is empty"),
         ("csv", b"\n", "is empty"),
-        ("csv", EVENTS.encode() + b"u,caf\xe9,1,2\n", "is not UTF-8 text"),
+        ("csv", EVENTS.encode() + b"u,caf\xe9\xe9,1,2\n", "is not UTF-8 text"),
         ("csv", EVENTS.encode() + b"u,a,1\n", "line 2: 3 cells where the header has 4"),
         ("csv", EVENTS.encode() + b"u,b,1,3\nu,a,1,2,5\n", "line 3: 5 cells where the header has 4"),
         ("csv", EVENTS.encode() + b'u,"a,1,2\nu,b,1,2\n', "correct the quotes"),
@@ -296,7 +300,7 @@ def test_parquet_damaged_in_the_middle_is_refused(tmp_path):
         ("jsonl", b'{"user_id": "\\ud800"}\n', "line 1: broken JSON"),
         ("jsonl", b"[" * 100_000, "line 1: broken JSON"),
         ("jsonl", b'[{"user_id": "u"}]\n', "line 1: not a JSON object"),
-        ("jsonl", b'{"user_id": "caf\xe9"}\n', "is not UTF-8 text"),
+        ("jsonl", b'{"user_id": "caf\xe9\xe9"}\n', "is not UTF-8 text"),
     ],
 )
 def test_a_file_that_is_not_of_its_format_is_refused(tmp_path, ending, content, fault):

@@ -24,10 +24,10 @@ from typing import Any
 import polars as pl
 
 from shelftalk.data.sources import table as cells
-from shelftalk.data.sources.encoding import not_utf8
 from shelftalk.data.sources.formats import FORMATS
 from shelftalk.data.sources.reading import read_table
 from shelftalk.data.sources.table import Table, identifiers
+from shelftalk.data.sources.text_files import DETECTED, TextForm, open_text, read_text
 from shelftalk.data.splitting import Split
 from shelftalk.declarations import FileFormat
 from shelftalk.errors import BadScores, MissingColumn, UnreadableFile
@@ -244,28 +244,29 @@ def _column(table: Table, ours: str) -> str:
     )
 
 
-def _read_trec(path: Path, wanted: Collection[str]) -> Table:
+def _read_trec(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
     """A TREC run file: six fields a line, with white space between them. Raises UnreadableFile."""
+    return read_text(path, form, lambda encoding: _trec_table(path, encoding))
+
+
+def _trec_table(path: Path, encoding: str) -> Table:
     rows: list[tuple[str, str, str, int]] = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                fields = line.split()
-                if fields and len(fields) != len(TREC_FIELDS):
-                    raise UnreadableFile(
-                        f"{path.name}, line {number}: {len(fields)} fields, and a TREC run file has "
-                        f"{len(TREC_FIELDS)} ({' '.join(TREC_FIELDS)}); correct it, or give a file that ends "
-                        "in .csv, .tsv or .parquet."
-                    )
-                if fields:
-                    rows.append((fields[0], fields[2], fields[4], number))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
+    with open_text(path, encoding) as file:
+        for number, line in enumerate(file, start=1):
+            fields = line.split()
+            if fields and len(fields) != len(TREC_FIELDS):
+                raise UnreadableFile(
+                    f"{path.name}, line {number}: {len(fields)} fields, and a TREC run file has "
+                    f"{len(TREC_FIELDS)} ({' '.join(TREC_FIELDS)}); correct it, or give a file that ends "
+                    "in .csv, .tsv or .parquet."
+                )
+            if fields:
+                rows.append((fields[0], fields[2], fields[4], number))
     names = ["user", "item", "score"]
     schema: dict[str, Any] = {**dict.fromkeys(names, pl.String), "line": pl.Int64}
     frame = pl.DataFrame(rows, schema=schema, orient="row")
     return Table(path, names, frame.select(names), frame["line"], "line")
 
 
-SCORE_FORMATS = {**FORMATS, **dict.fromkeys((".trec", ".run", ".txt"), FileFormat(_read_trec))}
+SCORE_FORMATS = {**FORMATS, **dict.fromkeys((".trec", ".run", ".txt"), FileFormat(_read_trec, is_text=True))}
 """Ending of a score file -> its reader."""

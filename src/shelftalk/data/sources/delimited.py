@@ -1,10 +1,10 @@
-"""Comma- and tab-separated files, UTF-8, a header first; quotes as in RFC 4180. Every cell is read as text,
-"" as missing.
+"""Comma- and tab-separated files, a header first; quotes as in RFC 4180. Every cell is read as text, "" as
+missing.
 
 Python's own reader is used, since it knows each record's line and refuses what would have to be guessed: a
-quote that never closes, a record with more or fewer cells than the header. Where the header has our columns
-only with another separator (a semicolon, as spreadsheet programs write where the comma is the decimal sign),
-the file is read with that one, and this is noted.
+quote that never closes, a record with more or fewer cells than the header. Where no separator is given, and
+the header has our columns only with another one than the usual (a semicolon, as spreadsheet programs write
+where the comma is the decimal sign), the file is read with that one, and this is noted.
 """
 
 from __future__ import annotations
@@ -17,52 +17,41 @@ from typing import TextIO
 
 import polars as pl
 
-from shelftalk.data.sources.encoding import not_utf8
 from shelftalk.data.sources.table import Table
+from shelftalk.data.sources.text_files import DETECTED, TextForm, open_text, read_text
+from shelftalk.data.sources.typed_columns import ROWS_AT_ONCE
 from shelftalk.errors import UnreadableFile
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "vertical bars"}
-ROWS_AT_ONCE = 100_000  # lists of text are large; a frame of them is small
 LONGEST = 2**31 - 1
 """Characters in a cell: more than any file has, where the csv module would stop at 131,072."""
 _LINE = "\x00line"  # no header holds this
 
 
-def read_csv(path: Path, wanted: Collection[str]) -> Table:
+def read_csv(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
     """A comma-separated file. Raises UnreadableFile."""
-    return _read(path, wanted, ",")
+    return read_text(path, form, lambda encoding: _read(path, wanted, ",", encoding, form.separator))
 
 
-def read_tsv(path: Path, wanted: Collection[str]) -> Table:
+def read_tsv(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
     """A tab-separated file; quotes mean the same as in a CSV. Raises UnreadableFile."""
-    return _read(path, wanted, "\t")
+    return read_text(path, form, lambda encoding: _read(path, wanted, "\t", encoding, form.separator))
 
 
-def _read(path: Path, wanted: Collection[str], usual: str) -> Table:
-    try:
-        with _cells_of_any_length():
-            separator = _separator(path, wanted, usual)
-            with _opened(path) as file:
-                records = _records(path, file, separator)
-                names = _header(path, records, wanted)
-                read = [name for name in names if name in wanted]
-                frame = pl.concat(list(_frames(path, records, names, read)))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
-    except OSError as error:
-        raise UnreadableFile(
-            f"{path.name} cannot be read ({error.strerror}); check the file and its permissions."
-        ) from error
+def _read(path: Path, wanted: Collection[str], usual: str, encoding: str, given: str | None) -> Table:
+    with _cells_of_any_length():
+        separator = given or _separator(path, wanted, usual, encoding)
+        with open_text(path, encoding) as file:
+            records = _records(path, file, separator)
+            names = _header(path, records, wanted)
+            read = [name for name in names if name in wanted]
+            frame = pl.concat(list(_frames(path, records, names, read)))
     table = Table(path, names, frame.drop(_LINE), frame[_LINE], "line", decimal_comma=separator == ";")
-    if separator != usual:
+    if separator != usual and not given:
         table.notes.append(
             f"{path.name} is separated by {SEPARATORS[separator]}, not {SEPARATORS[usual]}, and was read so."
         )
     return table
-
-
-def _opened(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", newline="")  # spreadsheet programs write a byte order mark
 
 
 @contextmanager
@@ -75,11 +64,11 @@ def _cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _separator(path: Path, wanted: Collection[str], usual: str) -> str:
+def _separator(path: Path, wanted: Collection[str], usual: str, encoding: str) -> str:
     """The character that splits the header into most of the wanted columns; else the usual one."""
 
     def columns(separator: str) -> int:
-        with _opened(path) as file:
+        with open_text(path, encoding) as file:
             try:
                 _, names = next(_records(path, file, separator), (0, []))
             except UnreadableFile:  # quotes that this separator would break
@@ -116,8 +105,6 @@ def _header(path: Path, records: Iterator[tuple[int, list[str]]], wanted: Collec
         raise UnreadableFile(
             f'{path.name}: the first line, "{names[0]}", is a hint to spreadsheet programs; remove that line.'
         )
-    if "\0" in names[0][:2]:
-        raise not_utf8(path)
     twice = next((name for name in names if name in wanted and names.count(name) > 1), None)
     if twice is not None:
         raise UnreadableFile(f'{path.name} has two columns named "{twice}"; rename one of them.')

@@ -1,34 +1,25 @@
-"""JSON lines: one object per line, UTF-8; a key that an object lacks is a missing value."""
+"""JSON lines: one object per line; a key that an object lacks is a missing value."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
-from shelftalk.data.sources.encoding import not_utf8
 from shelftalk.data.sources.table import Table
+from shelftalk.data.sources.text_files import DETECTED, TextForm, open_text, read_text
+from shelftalk.data.sources.typed_columns import Columns
 from shelftalk.errors import UnreadableFile
 
-TYPES: dict[frozenset[type], type[pl.DataType]] = {
-    frozenset({str}): pl.String,
-    frozenset({int}): pl.Int64,
-    frozenset({float}): pl.Float64,
-    frozenset({int, float}): pl.Float64,
-}
-NUMBERS = frozenset({int, float, Decimal})
-EXACT_FLOAT = 2**53
-"""Integers up to this are floats without loss."""
 SHORT = 16
 """Most characters of a number with a point that is a float without loss: 15 digits."""
-DIGITS = 38
-"""Digits that a decimal column holds."""
 ONE_PER_LINE = 'write one object per line, for instance by "jq -c .[] FILE" where the file is one list.'
+Record = Mapping[str, Any]
+Parse = Callable[[Path, int, str, Collection[str]], Record]
+"""An object from `(path, line, text, wanted)`, or UnreadableFile; `wanted` are the keys that matter."""
 
 
 class _Twice(dict[str, Any]):
@@ -37,36 +28,37 @@ class _Twice(dict[str, Any]):
     keys_twice: frozenset[str] = frozenset()
 
 
-def read(path: Path, wanted: Collection[str]) -> Table:
+def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
     """The wanted keys of all objects. Raises UnreadableFile, naming the first line that is no object."""
+    return read_text(path, form, lambda encoding: _table(path, wanted, encoding))
+
+
+def _table(path: Path, wanted: Collection[str], encoding: str) -> Table:
     names: dict[str, None] = {}
-    values: dict[str, list[Any]] = {name: [] for name in wanted}
-    lines: list[int] = []
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for line, text in enumerate(file, start=1):
-                if text.isspace():
-                    continue
-                record = _object(path, line, text, wanted)
-                names.update(dict.fromkeys(record))
-                lines.append(line)
-                for name, column in values.items():
-                    column.append(record.get(name))
-    except UnicodeDecodeError as error:
-        raise not_utf8(path) from error
-    except OSError as error:
-        raise UnreadableFile(
-            f"{path.name} cannot be read ({error.strerror}); check the file and its permissions."
-        ) from error
-    if not lines:
+    columns, empty = Columns(wanted), True
+    for line, record in records(path, encoding, wanted):
+        names.update(dict.fromkeys(record))
+        columns.add(line, record)
+        empty = False
+    if empty:
         raise UnreadableFile(f"{path.name} is empty; give a file with one JSON object per line.")
-    frame = pl.DataFrame([_series(name, values[name]) for name in names if name in values])
-    return Table(path, list(names), frame, pl.Series(lines, dtype=pl.Int64), "line")
+    frame, lines = columns.finish()
+    return Table(path, list(names), frame.select([name for name in names if name in wanted]), lines, "line")
 
 
-def _object(path: Path, line: int, text: str, wanted: Collection[str]) -> dict[str, Any]:
-    if line == 1 and "\0" in text[:2]:
-        raise not_utf8(path)
+def records(
+    path: Path, encoding: str, wanted: Collection[str], parse: Parse | None = None
+) -> Iterator[tuple[int, Record]]:
+    """Each object with its line, counted from 1; blank lines are left out. Raises UnreadableFile."""
+    parse = parse or json_object
+    with open_text(path, encoding) as file:
+        for line, text in enumerate(file, start=1):
+            if not text.isspace():
+                yield line, parse(path, line, text, wanted)
+
+
+def json_object(path: Path, line: int, text: str, wanted: Collection[str]) -> dict[str, Any]:
+    """The object of a line. Raises UnreadableFile."""
     try:
         record = json.loads(text, parse_float=_number, object_pairs_hook=_without_loss)
         if "\\u" in text and isinstance(record, dict):  # half a surrogate pair is legal JSON but no text
@@ -104,33 +96,3 @@ def _number(text: str) -> float | Decimal:
         return number
     written = Decimal(text)
     return number if written == Decimal(repr(number)) else written
-
-
-def _series(name: str, values: list[Any]) -> pl.Series:
-    """A typed column; pl.Object where types mix, an integer has more than 64 bits, or a value is neither
-    text nor number."""
-    held = [value for value in values if value is not None]
-    kinds = frozenset(map(type, held))
-    if not kinds:
-        return pl.Series(name, values, pl.Null)
-    large = any(isinstance(value, int) and not -(2**63) <= value < 2**63 for value in held)
-    lossy = Decimal in kinds or (
-        float in kinds and any(type(value) is int and abs(value) > EXACT_FLOAT for value in held)
-    )
-    if lossy and kinds <= NUMBERS:
-        return _decimals(name, values)
-    return pl.Series(name, values, dtype=pl.Object if large else TYPES.get(kinds, pl.Object))
-
-
-def _decimals(name: str, values: list[Any]) -> pl.Series:
-    """Numbers that floats would change, as decimals; pl.Object where one has too many digits."""
-    exact = [
-        None if value is None else Decimal(repr(value) if isinstance(value, float) else value)
-        for value in values
-    ]
-    finite = [value for value in exact if value is not None and value.is_finite()]
-    scale = max(0, *(-int(value.as_tuple().exponent) for value in finite))
-    before = max(0, *(value.adjusted() + 1 for value in finite))
-    if len(finite) < len([value for value in exact if value is not None]) or scale + before > DIGITS:
-        return pl.Series(name, values, dtype=pl.Object)
-    return pl.Series(name, exact, dtype=pl.Decimal(DIGITS, scale))

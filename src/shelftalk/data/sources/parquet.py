@@ -8,10 +8,11 @@ from pathlib import Path
 import polars as pl
 
 from shelftalk.data.sources.table import Table
+from shelftalk.data.sources.text_files import DETECTED, TextForm
 from shelftalk.errors import UnreadableFile
 
 
-def read(path: Path, wanted: Collection[str]) -> Table:
+def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
     """The wanted columns of a Parquet file, in the types that it stores. Raises UnreadableFile.
 
     The path is taken literally: brackets and asterisks in it are no pattern, and folders such as "day=1" no

@@ -6,7 +6,6 @@ Legend: E events, I items.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -26,16 +25,17 @@ from shelftalk.data.dataset import (
 )
 from shelftalk.data.k_core import k_core
 from shelftalk.data.sources.formats import FORMATS
+from shelftalk.data.sources.locating import Source, check_file, locate, sha256
 from shelftalk.data.sources.lookalikes import lookalike_hint
 from shelftalk.data.sources.settings import DataSettings
 from shelftalk.data.sources.table import Table, identifiers, numbers, shown, texts, whole_numbers
+from shelftalk.data.sources.text_files import DETECTED, STARTS, TextForm, ending_of
 from shelftalk.data.sources.times import times
 from shelftalk.declarations import FileFormat
 from shelftalk.errors import (
     BadValue,
     DuplicateItem,
     MissingColumn,
-    MissingFile,
     NothingLeft,
     UnknownItem,
     UnreadableFile,
@@ -54,7 +54,6 @@ CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
     "description": texts,
 }
 COLUMNS_OF_EVENTS = [name for name in EVENT_COLUMNS if name in CHECKS]
-BUNDLED = Path(__file__).parent.parent / "bundled"
 SOURCE_ROW = "source_row"  # the row in its file, for messages; dropped after the checks
 NO_ORDER = "nothing"
 """`ordered_by` of data with neither positions nor times."""
@@ -149,14 +148,15 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     repeats dropped and rows filtered are counted in the report, and values that are not what they look like
     are noted there.
     """
-    source, events_path, items_path = _locate(settings)
+    source = locate(settings)
     columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
-    events_table = _read(events_path, columns, settings.interactions_columns)
-    items_table = _read(items_path, ITEM_COLUMNS, settings.items_columns)
-    items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
-    read = _checked(
-        events_table, columns, settings.interactions_columns, ["user_id", "item_id"], "interactions_columns"
-    )
+    events_table, items_table = _tables(source, settings, columns)
+    of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
+    of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
+    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns")
+    read = _checked(events_table, columns, of_events, ["user_id", "item_id"], "interactions_columns")
+    if source.layout:
+        items = _completed(events_table, read, items_table, items)
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
     order = _order(events_table, read, settings, order_needed)
@@ -169,11 +169,11 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
         _counts(catalogue, kept)
         | _order_facts(events_table, kept, order)
         | {
-            "source": source,
-            "interactions_file": events_path.name,
-            "interactions_sha256": _sha256(events_path),
-            "items_file": items_path.name,
-            "items_sha256": _sha256(items_path),
+            "source": source.name,
+            "interactions_file": source.files["interactions"].name,
+            "interactions_sha256": sha256(source.files["interactions"]),
+            "items_file": source.items_path.name,
+            "items_sha256": sha256(source.items_path),
             "rows_read": len(read),
             "repeats_dropped": len(read) - len(events),
             "repeats": settings.repeats,
@@ -190,93 +190,73 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     return make_dataset(catalogue.drop(SOURCE_ROW), kept.drop(SOURCE_ROW), seed, order), DataReport(**facts)
 
 
-def source_hashes(settings: DataSettings) -> tuple[str, str]:
-    """SHA-256 of the two files: whether the data is still the same. Raises MissingFile or UnreadableFile."""
-    _, events, items = _locate(settings)
-    for path in (events, items):
-        _check_file(path)
-    return _sha256(events), _sha256(items)
-
-
 def catalogue_order(settings: DataSettings) -> list[str]:
     """The item ids in the order of the catalogue's file, which a Dataset does not keep. Raises as
     `read_dataset` does."""
-    _, _, items = _locate(settings)
-    table = _read(items, ["item_id"], settings.items_columns)
-    return _checked(table, ["item_id"], settings.items_columns, ["item_id"], "items_columns")[
-        "item_id"
-    ].to_list()
+    source = locate(settings)
+    form = settings.text_form
+    if source.layout is not None:
+        table, mapping = source.layout.read("items")(source.files, form), {}
+    else:
+        mapping = settings.items_columns
+        table = _read(source.files["items"], ["item_id"], mapping, form)
+    checked = _checked(table, ["item_id"], mapping, ["item_id"], "items_columns")
+    return checked["item_id"].unique(maintain_order=True).to_list()
 
 
-def _locate(settings: DataSettings) -> tuple[str, Path, Path]:
-    """The source's name and its two files. Raises MissingFile."""
-    if settings.interactions is not None and settings.items is not None:
-        events, items = Path(settings.interactions).expanduser(), Path(settings.items).expanduser()
-        return f"{events.name} and {items.name}", events, items
-    if settings.folder is not None:
-        folder = Path(settings.folder).expanduser()
-        return folder.resolve().name, _in_folder(folder, "interactions"), _in_folder(folder, "items")
-    folder = BUNDLED / str(settings.bundled_name)
-    return (
-        f"{settings.bundled_name} (bundled)",
-        _in_folder(folder, "interactions"),
-        _in_folder(folder, "items"),
-    )
-
-
-def _in_folder(folder: Path, stem: str) -> Path:
-    """The one file of that name with an ending that has a reader."""
-    if not folder.is_dir():
-        raise MissingFile(
-            f'there is no folder "{folder}"; set data.folder to one that holds interactions and items.'
+def _tables(source: Source, settings: DataSettings, columns: Iterable[str]) -> tuple[Table, Table]:
+    """Interactions and catalogue as they were read, with their own column names or, of a published data set,
+    ours."""
+    form = settings.text_form
+    if source.layout is None:
+        return (
+            _read(source.files["interactions"], columns, settings.interactions_columns, form),
+            _read(source.files["items"], ITEM_COLUMNS, settings.items_columns, form),
         )
-    files = [path for ending in FORMATS if (path := folder / (stem + ending)).is_file()]
-    if not files:
-        raise MissingFile(
-            f'the folder "{folder}" holds no file {stem} with one of the endings {", ".join(FORMATS)}; '
-            "add it."
-        )
-    if len(files) > 1:
-        raise UnreadableFile(
-            f'the folder "{folder}" holds both {files[0].name} and {files[1].name}; '
-            "remove one, or name the files in data.interactions and data.items."
-        )
-    return files[0]
+    for path in source.files.values():
+        check_file(path)
+    events, items = (source.layout.read(part)(source.files, form) for part in ("interactions", "items"))
+    for table in (events, items):
+        _check_rows(table)
+    return events, items
 
 
-def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str]) -> Table:
+def _read(path: Path, columns: Iterable[str], mapping: Mapping[Any, str], form: TextForm) -> Table:
     """As `read_table`, with the columns by their names in the file."""
-    return read_table(path, {mapping.get(name, name) for name in columns})
+    return read_table(path, {mapping.get(name, name) for name in columns}, form=form)
 
 
-def read_table(path: Path, wanted: Collection[str], formats: Mapping[str, FileFormat] = FORMATS) -> Table:
+def read_table(
+    path: Path,
+    wanted: Collection[str],
+    formats: Mapping[str, FileFormat] = FORMATS,
+    form: TextForm = DETECTED,
+) -> Table:
     """The wanted columns of a file, through the reader of its ending. Raises MissingFile, UnreadableFile,
     NothingLeft."""
-    _check_file(path)
-    file_format = formats.get(path.suffix.lower())
+    check_file(path)
+    ending = ending_of(path)
+    file_format = formats.get(ending)
     if file_format is None:
         raise UnreadableFile(
             f'{path.name}: no reader for the ending "{path.suffix}"; '
             f"convert it to one of {', '.join(formats)}."
         )
+    if path.suffix.lower() in STARTS and not file_format.is_text:
+        raise UnreadableFile(
+            f"{path.name}: a {ending} file is compressed inside; decompress it and take {path.suffix} off "
+            "its name."
+        )
     if not path.stat().st_size:
         raise UnreadableFile(f"{path.name} is empty; give a file with at least one row.")
-    table: Table = file_format.load()(path, wanted)
-    if not len(table.row_numbers):
-        raise NothingLeft(f"{path.name} has columns but no rows; give a file with at least one row.")
+    table: Table = file_format.load()(path, wanted, form)
+    _check_rows(table)
     return table
 
 
-def _check_file(path: Path) -> None:
-    """Raise MissingFile or UnreadableFile for what is no file."""
-    if not path.exists():
-        raise MissingFile(f'there is no file "{path}"; correct the path.')
-    if path.is_dir():
-        raise UnreadableFile(f'"{path}" is a folder; name a file, or set data.folder to read a folder.')
-    if not path.is_file():
-        raise UnreadableFile(
-            f'"{path}" is a pipe or a device, and data is read more than once; write it into a file first.'
-        )
+def _check_rows(table: Table) -> None:
+    if not len(table.row_numbers):
+        raise NothingLeft(f"{table.path.name} has columns but no rows; give a file with at least one row.")
 
 
 def _checked(
@@ -302,7 +282,8 @@ def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> Missi
     """The error for a column that is not there, naming the nearest one and the setting that maps it."""
     plain = {_plain(name): name for name in table.names}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
-    has_header = FORMATS[table.path.suffix.lower()].has_header
+    file_format = FORMATS.get(ending_of(table.path))
+    has_header = file_format is not None and file_format.has_header
     if has_header and any(_is_number(name) for name in table.names):
         line = ", ".join(table.names)
         remedy = f"its first line seems to be data ({line}); put a line of column names above it."
@@ -327,6 +308,30 @@ def _is_number(text: str) -> bool:
 
 def _plain(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())
+
+
+def _completed(
+    events_table: Table, events: pl.DataFrame, items_table: Table, items: pl.DataFrame
+) -> pl.DataFrame:
+    """The catalogue of a published data set with one row for each item: the first of several rows, and an id
+    alone for an item of the interactions that has no row. Both are noted."""
+    again = items.filter(~pl.col("item_id").is_first_distinct())
+    if len(again):
+        count = f"{len(again):,} of {len(items):,} rows repeat an item"
+        example = f"for instance {shown(again['item_id'][0])} in {items_table.unit} {again[SOURCE_ROW][0]}"
+        items_table.notes.append(f"{items_table.path.name}: {count}, {example}; the first row is kept.")
+        items = items.unique("item_id", keep="first", maintain_order=True)
+    unknown = events.join(items, on="item_id", how="anti", maintain_order="left")
+    unknown = unknown.unique("item_id", keep="first", maintain_order=True)
+    if len(unknown):
+        count = f"{len(unknown):,} of {events['item_id'].n_unique():,} items of {events_table.path.name}"
+        example = (
+            f"for instance {shown(unknown['item_id'][0])} in {events_table.unit} {unknown[SOURCE_ROW][0]}"
+        )
+        note = f"{count} have no row in {items_table.path.name} and are known by id alone, {example}."
+        items_table.notes.append(note)
+        items = pl.concat([items, unknown.select("item_id", SOURCE_ROW)], how="diagonal")
+    return items
 
 
 def _check_catalogue(table: Table, items: pl.DataFrame) -> None:
@@ -517,8 +522,3 @@ def _tied_at_end(events: pl.DataFrame, order: tuple[str, ...]) -> float:
     last = events.sort("user_id", *order).group_by("user_id").tail(2)
     tied = last.group_by("user_id").agg(tied=pl.struct(order).is_duplicated().any())
     return float(tied["tied"].mean())  # type: ignore[arg-type]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,7 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
+from shelftalk.data.sources.layouts import LAYOUTS
+from shelftalk.data.sources.text_files import TextForm
 from shelftalk.data.splitting import TrainingCore
+from shelftalk.errors import nearest
 from shelftalk.records import Nouns
 from shelftalk.settings import Role, Settings
 
@@ -39,11 +42,20 @@ class DataSettings(Settings):
 
     role = Role(stages=("prepare",))
     interactions: Annotated[str | None, _SOURCE] = None
-    """File of who took what, when (.parquet, .csv, .tsv or JSON lines); needs `items` beside it."""
+    """File of who took what, when (.parquet, .csv, .tsv, JSON lines, .arrow or .feather; of the text formats
+    also .gz and .zst); needs `items` beside it."""
     items: str | None = None
     """File of the catalogue, one row per item; any of the same formats."""
     folder: Annotated[str | None, _SOURCE] = None
-    """Folder that holds one file interactions.* and one file items.*, instead of naming the two."""
+    """Folder that holds one file interactions.* and one file items.*, or a published data set as it was
+    published, instead of naming the two."""
+    layout: str | None = None
+    """Which published data set the folder holds, such as "movielens-1m" or "amazon-2014"; by default it is
+    recognised by its files."""
+    encoding: str | None = None
+    """Encoding of all text files, by Python's name; by default UTF-8, or what is detected and noted."""
+    separator: str | None = Field(None, min_length=1, max_length=1)
+    """The character between the cells of .csv and .tsv files; by default detected from the header."""
     bundled: Annotated[Literal["movielens-small"] | None, _SOURCE] = None
     """Data set that comes with the package; "movielens-small" where nothing else is given."""
     interactions_columns: dict[EventColumn, str] = Field(default_factory=dict)
@@ -82,6 +94,24 @@ class DataSettings(Settings):
             raise ValueError("is an empty path; name a file or a folder, or leave the setting out")
         return path
 
+    @field_validator("layout")
+    @classmethod
+    def _known_layout(cls, layout: str | None) -> str | None:
+        if layout is not None and layout not in LAYOUTS:
+            raise ValueError(f'there is no layout "{layout}"; {nearest(layout, LAYOUTS)}')
+        return layout
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, encoding: str | None) -> str | None:
+        try:
+            "".encode(encoding or "utf-8")
+        except LookupError as error:
+            raise ValueError(
+                f'Python knows no text encoding "{encoding}"; name one such as "latin-1" or "gb18030"'
+            ) from error
+        return encoding
+
     @model_validator(mode="after")
     def _one_source(self) -> DataSettings:
         if (self.interactions is None) != (self.items is None):
@@ -89,7 +119,14 @@ class DataSettings(Settings):
         given = [name for name in ("interactions", "folder", "bundled") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"data.{given[0]} and data.{given[1]} name two sources; set one of them")
+        if self.layout is not None and self.folder is None:
+            raise ValueError("data.layout is that of data.folder; set both, or leave data.layout out")
         return self
+
+    @property
+    def text_form(self) -> TextForm:
+        """How text files are written, where it is given."""
+        return TextForm(self.encoding, self.separator)
 
     @property
     def bundled_name(self) -> str | None:

@@ -1,18 +1,16 @@
 """What every reader returns, and the checks that turn its columns into the types of a Dataset.
 
-A reader is a function `read(path, wanted) -> Table`. It raises UnreadableFile where the file is not of its
-format; what a cell may hold is decided here, once for all formats, so that each format gives the same message
-for the same fault.
+A reader is a function `read(path, wanted, form) -> Table`. It raises UnreadableFile where the file is not of
+its format; what a cell may hold is decided here, once for all formats, so that each format gives the same
+message for the same fault.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from decimal import ROUND_FLOOR, Context, Decimal
 from pathlib import Path
-from typing import Protocol
 
 import polars as pl
 
@@ -61,12 +59,6 @@ class Table:
     def bad_value(self, column: str, row: int, fault: str) -> BadValue:
         """The error for the cell at `row` (counted from 0) of `column`; `fault` ends in the remedy."""
         return BadValue(f'{self.path.name}, {self.unit} {self.row_numbers[row]}, column "{column}": {fault}')
-
-
-class Reader(Protocol):
-    """Reads the wanted columns of a file of one format."""
-
-    def __call__(self, path: Path, wanted: Collection[str]) -> Table: ...
 
 
 def identifiers(table: Table, column: str) -> pl.Series:
