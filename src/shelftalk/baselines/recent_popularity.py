@@ -86,7 +86,7 @@ def recent_by(split: Split) -> tuple[str, ...]:
     """The setting by which this data says what is recent."""
     if not split.dataset.ordered:
         return ()
-    return ("events",) if split.dataset.events["timestamp"].null_count() else ("days",)
+    return ("days",) if split.dataset.has_times else ("events",)
 
 
 def recent_counts(split: Split, settings: RecentPopularitySettings) -> np.ndarray:
@@ -94,7 +94,7 @@ def recent_counts(split: Split, settings: RecentPopularitySettings) -> np.ndarra
     data, recent = split.dataset, split.event_part == TRAIN  # [E]
     for name in recent_by(split):
         if name == "days":
-            time = data.events["timestamp"].to_numpy()
+            time = data.event_second
             recent &= time > time[recent].max() - settings.days[0] * DAY
         else:
             row, stop = np.arange(len(recent)), split.training_bounds[split.event_user, 1]

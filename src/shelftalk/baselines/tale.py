@@ -75,7 +75,7 @@ def weighed_by(split: Split) -> tuple[str, ...]:
     """The settings that shape S and T for this data."""
     if not split.dataset.ordered:
         return ()
-    if split.dataset.events["timestamp"].null_count():
+    if not split.dataset.has_times:
         return ("source_events", "source_floor")
     return ("source_days", "source_floor", "trend_days")
 
@@ -86,7 +86,7 @@ def matrices_of(split: Split, given: dict[str, float]) -> Matrices:
     if not given:
         return lambda first, stop: (1.0 - np.eye(stop - first), np.eye(stop - first))
     data, floor = split.dataset, given["source_floor"]
-    days = data.events["timestamp"].to_numpy() / DAY if "source_days" in given else np.empty(0)  # [E]
+    days = data.event_second / DAY if "source_days" in given else np.empty(0)  # [E]
     trend_days = given.get("trend_days", 0.0)
     scale = trend(split, days, trend_days) ** -0.5 if trend_days else np.ones(len(data.event_item))
 

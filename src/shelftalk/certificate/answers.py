@@ -70,7 +70,7 @@ def request_arrays(split: Split) -> RequestArrays:
     keys = split.event_user * items + data.event_item
     order = np.argsort(keys)
     first = data.bounds[:-1]
-    users = data.events["user_id"].gather(first)
+    users = data.columns.user_ids
     return RequestArrays(
         catalogue=_texts(data.items["item_id"]),
         user=_texts(users.gather(number)),

@@ -53,7 +53,7 @@ def _why_not(files: RunFiles, complete: bool) -> str:
     split = files.split
     if "write" not in files.records:
         return "The run has neither an item index nor samples: its models are baselines."
-    if not complete and len(split.dataset.events) > EVENTS:
+    if not complete and len(split.dataset) > EVENTS:
         return (
             f"There are more than {EVENTS:,} interactions, so that it would take minutes; "
             "`shelftalk verify --complete` checks it."

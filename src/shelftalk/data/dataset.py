@@ -6,15 +6,18 @@ Legend: I items, U users, E events.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from shelftalk import seeds
+from shelftalk.data.coding import EventCodes, codes_of, event_codes, sorted_rows
 from shelftalk.errors import BadValue, DuplicateItem, NothingLeft, UnknownItem
 from shelftalk.records import Item
 
@@ -37,9 +40,71 @@ EVENT_COLUMNS = {
 TIME = ("timestamp", "nanosecond")
 """The columns of a time: whole Unix seconds, and the nanoseconds after them, 0 to 999,999,999."""
 Order = Literal["position", "timestamp"]
+WHOLE_FRAME = 4_000_000
+"""Events of which the frame is made as a whole; files of more are read and written a row group at a time."""
+ROW_GROUP = 131_072
+"""Events of a row group in files of more than WHOLE_FRAME."""
+FINGERPRINT_ROWS = 100_000
+"""Events that are hashed at a time."""
 
 
 @dataclass(frozen=True, eq=False)
+class EventColumns:
+    """The events as numbers: a fifth of the memory of the frame, and what it can be made of again.
+
+    `user_ids` [U] in the order of the events; the events of user u are bounds[u] : bounds[u + 1]; `item` [E]
+    int32 catalogue rows. `timestamp` [E] Int64 and `rating` [E] Float64, null where missing; `nanosecond` [E]
+    Int64, or None where every time is in whole seconds. `ordered`: whether positions count 0, 1, 2 ... within
+    a user, or are missing.
+    """
+
+    user_ids: pl.Series
+    bounds: np.ndarray
+    item: np.ndarray
+    timestamp: pl.Series
+    rating: pl.Series
+    nanosecond: pl.Series | None
+    ordered: bool
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def frame(self, item_ids: pl.Series, start: int = 0, stop: int | None = None) -> pl.DataFrame:
+        """The events start : stop with EVENT_COLUMNS."""
+        stop = len(self) if stop is None else stop
+        rows = np.arange(start, stop)
+        user = np.searchsorted(self.bounds, rows, side="right") - 1
+        time = self.timestamp[start:stop]
+        whole = pl.DataFrame(time).select(pl.when(time.is_not_null()).then(pl.lit(0, pl.Int64)))
+        return pl.DataFrame(
+            {
+                "user_id": self.user_ids.gather(pl.Series(user)),
+                "item_id": item_ids.gather(pl.Series(self.item[start:stop])),
+                "position": pl.Series(rows - self.bounds[user])
+                if self.ordered
+                else pl.repeat(None, len(rows), dtype=pl.Int64, eager=True),
+                "timestamp": time,
+                "rating": self.rating[start:stop],
+                "nanosecond": whole.to_series() if self.nanosecond is None else self.nanosecond[start:stop],
+            },
+            schema=EVENT_COLUMNS,
+        )
+
+    def filter(self, mask: np.ndarray) -> EventColumns:
+        """The events where `mask` [E] is true, and their users alone."""
+        before = np.concatenate([[0], np.cumsum(mask)])[self.bounds]  # [U + 1] kept events before each user
+        lengths, kept = np.diff(before), pl.Series(mask)
+        return EventColumns(
+            self.user_ids.filter(pl.Series(lengths > 0)),
+            np.concatenate([[0], np.cumsum(lengths[lengths > 0])]).astype(np.int64),
+            self.item[mask],
+            self.timestamp.filter(kept),
+            self.rating.filter(kept),
+            None if self.nanosecond is None else self.nanosecond.filter(kept),
+            self.ordered,
+        )
+
+
 class Dataset:
     """A catalogue and time-ordered histories.
 
@@ -49,10 +114,32 @@ class Dataset:
     user id, oldest first within a user; `position` counts 0, 1, 2 ... within the user, `timestamp` is in
     whole Unix seconds and `nanosecond` the fraction of the second. Where the events have no order, `position`
     is null and a user's events are in the order of a seeded hash. Made by `make_dataset`.
+
+    Held are the events as `columns`; the frame `events` is made of them when it is first used, and takes five
+    times as much memory, so that what works on all events of a large data set reads the columns.
     """
 
     items: pl.DataFrame
-    events: pl.DataFrame
+
+    def __init__(self, items: pl.DataFrame, events: pl.DataFrame | EventColumns) -> None:
+        """`events` are grouped and ordered, see `make_dataset`."""
+        self.items = items
+        # in the place where functools keeps what it has computed
+        self.__dict__["events" if isinstance(events, pl.DataFrame) else "columns"] = events
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """[E] all events as a frame."""
+        return self.columns.frame(self.items["item_id"])
+
+    @cached_property
+    def columns(self) -> EventColumns:
+        """[E] all events as numbers."""
+        return columns_of(self.events, self.items["item_id"])
+
+    def __len__(self) -> int:
+        """The number of events."""
+        return len(self.columns)
 
     @cached_property
     def item_ids(self) -> list[str]:
@@ -67,53 +154,67 @@ class Dataset:
     @cached_property
     def user_ids(self) -> list[str]:
         """[U] user ids in the order of the events."""
-        return self.events["user_id"].unique(maintain_order=True).to_list()
+        return self.columns.user_ids.to_list()
 
-    @cached_property
+    @property
     def event_item(self) -> np.ndarray:
         """[E] int32 catalogue row of each event."""
-        rows = pl.Series(np.arange(len(self.items), dtype=np.int32))
-        return self.events["item_id"].replace_strict(self.items["item_id"], rows).to_numpy()
+        return self.columns.item
 
     @cached_property
     def event_rating(self) -> np.ndarray:
         """[E] float64 rating of each event on the data's own scale; NaN where there is none."""
-        return self.events["rating"].fill_null(float("nan")).to_numpy()
+        rating = self.columns.rating
+        return (rating.fill_null(float("nan")) if rating.null_count() else rating).to_numpy()
 
-    @cached_property
+    @property
     def bounds(self) -> np.ndarray:
         """[U + 1] int64: the events of user u are bounds[u] : bounds[u + 1]."""
-        lengths = self.events.group_by("user_id", maintain_order=True).len()["len"].to_numpy()
-        return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return self.columns.bounds
 
-    @cached_property
+    @property
+    def has_times(self) -> bool:
+        """Whether every event has a time."""
+        return not self.columns.timestamp.null_count()
+
+    @property
     def event_second(self) -> np.ndarray:
         """[E] int64 Unix seconds of each event. Raises ValueError where a time is missing."""
-        if self.events["timestamp"].null_count():
+        if not self.has_times:
             raise ValueError("some events have no time")
-        return self.events["timestamp"].to_numpy()
+        return self.columns.timestamp.to_numpy()
 
     @cached_property
     def seconds_since_previous(self) -> np.ndarray:
         """[E] float64 from the user's event before to this one; NaN for the first, and where a time is
         missing. Times that differ never give 0."""
-        second, fraction = (pl.col(name) - pl.col(name).shift().over("user_id") for name in TIME)
-        gap = second.cast(pl.Float64) + fraction.cast(pl.Float64) / 1e9
-        return self.events.select(gap.fill_null(float("nan"))).to_series().to_numpy()
+        result = self.seconds_before(np.arange(len(self)))
+        result[self.bounds[:-1]] = np.nan
+        return result
+
+    def seconds_before(self, rows: np.ndarray) -> np.ndarray:
+        """[n] float64 seconds from the event row before each of `rows` to it; NaN where a time is missing,
+        and meaningless for the first event of a user."""
+        before = np.maximum(rows - 1, 0)
+        time, nanosecond = self.columns.timestamp, self.columns.nanosecond
+        gap = (time.gather(rows) - time.gather(before)).cast(pl.Float64)
+        if nanosecond is not None:
+            gap += (nanosecond.gather(rows) - nanosecond.gather(before)).cast(pl.Float64) / 1e9
+        return gap.fill_null(float("nan")).to_numpy().copy()
 
     @property
     def ordered(self) -> bool:
         """Whether the data orders a user's events, and not a seeded hash."""
-        return self.events["position"].null_count() == 0
+        return self.columns.ordered
 
     @property
     def has_ratings(self) -> bool:
-        return self.events["rating"].null_count() < len(self.events)
+        return self.columns.rating.null_count() < len(self)
 
     @cached_property
     def rating_values(self) -> list[float]:
         """The distinct rating values of the data, ascending; empty where there are no ratings."""
-        return self.events["rating"].drop_nulls().unique().sort().to_list()
+        return self.columns.rating.drop_nulls().unique().sort().to_list()
 
     def item(self, item_id: str) -> Item:
         """The catalogue row as a record. Raises KeyError for an id that is not in the catalogue."""
@@ -122,9 +223,12 @@ class Dataset:
 
     def filter_events(self, mask: np.ndarray) -> Dataset:
         """The events where `mask` [E] is true, with positions counted anew, and the whole catalogue."""
-        events = self.events.filter(pl.Series(mask))
-        position = pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
-        return Dataset(self.items, events.with_columns(position=position) if self.ordered else events)
+        return Dataset(self.items, self.columns.filter(mask))
+
+    def filter_items(self, mask: np.ndarray) -> Dataset:
+        """The catalogue of the items where `mask` [I] is true; all events must be of these."""
+        row = (np.cumsum(mask) - 1).astype(np.int32)
+        return Dataset(self.items.filter(pl.Series(mask)), replace(self.columns, item=row[self.event_item]))
 
     def without_order(self, seed: int) -> Dataset:
         """The same catalogue and events, each user's in the order of a seeded hash; the same object where
@@ -140,28 +244,119 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 over catalogue and events: two datasets with one fingerprint are equal."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.items.write_json().encode())
         # times of whole seconds keep the fingerprint of versions without fractions
-        fractions = (self.events["nanosecond"] != 0).any()
-        for frame in (self.items, self.events if fractions else self.events.drop("nanosecond")):
-            digest.update(frame.write_json().encode())
+        fractions = self.columns.nanosecond is not None
+        digest.update(b"[")
+        for number, part in enumerate(self._parts(FINGERPRINT_ROWS)):
+            rows = (part if fractions else part.drop("nanosecond")).write_json()[1:-1]
+            digest.update(f"{',' if number else ''}{rows}".encode())
+        digest.update(b"]")
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
         """Write items.parquet and events.parquet into `folder`."""
         folder.mkdir(parents=True, exist_ok=True)
         self.items.write_parquet(folder / "items.parquet")
-        self.events.write_parquet(folder / "events.parquet")
+        path = folder / "events.parquet"
+        if len(self) <= WHOLE_FRAME:
+            self.events.write_parquet(path)
+            return
+        with pq.ParquetWriter(
+            path, pl.DataFrame(schema=EVENT_COLUMNS).to_arrow().schema, compression="zstd"
+        ) as writer:
+            for part in self._parts(ROW_GROUP):
+                writer.write_table(part.to_arrow().cast(writer.schema))
+
+    def _parts(self, rows: int) -> Iterator[pl.DataFrame]:
+        """The frame of the events, so many rows at a time; at least one part."""
+        if "events" in self.__dict__:
+            yield from (self.events[start : start + rows] for start in range(0, max(1, len(self)), rows))
+            return
+        for start in range(0, max(1, len(self)), rows):
+            yield self.columns.frame(self.items["item_id"], start, min(start + rows, len(self)))
 
     @classmethod
     def load(cls, folder: Path) -> Dataset:
         """Read what `save` wrote; it was validated before it was written."""
-        items, events = folder / "items.parquet", folder / "events.parquet"
-        return cls(pl.read_parquet(items, glob=False), _with_nanoseconds(pl.read_parquet(events, glob=False)))
+        items = pl.read_parquet(folder / "items.parquet", glob=False)
+        file = pq.ParquetFile(folder / "events.parquet")
+        if file.metadata.num_rows <= WHOLE_FRAME:
+            frame = pl.read_parquet(folder / "events.parquet", glob=False)
+            return cls(items, _with_nanoseconds(frame))
+        return cls(items, _read_columns(file, items["item_id"]))
+
+
+def columns_of(events: pl.DataFrame, item_ids: pl.Series) -> EventColumns:
+    """The columns of events that are grouped by user and ordered."""
+    user = events["user_id"]
+    begins = np.flatnonzero((user != user.shift()).fill_null(True).to_numpy())
+    return EventColumns(
+        user.gather(pl.Series(begins)),
+        np.append(begins, len(events)).astype(np.int64),
+        _catalogue_rows(events["item_id"], item_ids),
+        events["timestamp"],
+        events["rating"],
+        events["nanosecond"] if (events["nanosecond"] != 0).any() else None,
+        not events["position"].null_count(),
+    )
+
+
+def _catalogue_rows(ids: pl.Series, item_ids: pl.Series) -> np.ndarray:
+    """[n] int32 catalogue row of each id, all of which are in the catalogue."""
+    if not len(ids):
+        return np.empty(0, np.int32)
+    code, distinct = codes_of(ids)
+    result: np.ndarray = _positions(distinct, item_ids)[code]
+    return result
+
+
+def _positions(ids: pl.Series, item_ids: pl.Series) -> np.ndarray:
+    """[D] int32 catalogue rows of distinct ids, all of which are in the catalogue."""
+    rows = pl.Series(np.arange(len(item_ids), dtype=np.int32))
+    result: np.ndarray = ids.replace_strict(item_ids, rows).to_numpy()
+    return result
+
+
+def _read_columns(file: pq.ParquetFile, item_ids: pl.Series) -> EventColumns:
+    """The columns of a file of events, some row groups at a time."""
+    number = file.metadata.num_rows
+    item = np.empty(number, np.int32)
+    users: list[pl.Series] = []
+    begins: list[np.ndarray] = []
+    rest: list[pl.DataFrame] = []
+    at, last, ordered = 0, "", True
+    for batch in file.iter_batches(ROW_GROUP):
+        part = pl.DataFrame(pl.from_arrow(batch))
+        user = part["user_id"]
+        new = (user != user.shift(fill_value=last)).to_numpy() if at else (
+            (user != user.shift()).fill_null(True).to_numpy()
+        )  # fmt: skip
+        users.append(user.filter(pl.Series(new)))
+        begins.append(np.flatnonzero(new) + at)
+        item[at : at + len(part)] = _catalogue_rows(part["item_id"], item_ids)
+        rest.append(part.select("timestamp", "rating", "nanosecond"))
+        ordered &= not part["position"].null_count()
+        at, last = at + len(part), user[-1]
+    values = pl.concat(rest, rechunk=True)
+    nanosecond = values["nanosecond"]
+    return EventColumns(
+        pl.concat(users, rechunk=True),
+        np.append(np.concatenate(begins), number).astype(np.int64),
+        item,
+        values["timestamp"],
+        values["rating"],
+        nanosecond if (nanosecond != 0).any() else None,
+        ordered,
+    )
 
 
 def make_dataset(
-    items: pl.DataFrame, events: pl.DataFrame, seed: int = 0, order: tuple[str, ...] | None = None
+    items: pl.DataFrame,
+    events: pl.DataFrame,
+    seed: int = 0,
+    order: tuple[str, ...] | None = None,
+    codes: EventCodes | None = None,
 ) -> Dataset:
     """Validate and order. Every Dataset from outside is made here.
 
@@ -174,7 +369,10 @@ def make_dataset(
     """
     items = _with_columns(items, ITEM_COLUMNS)
     events = _with_nanoseconds(_with_columns(events, EVENT_COLUMNS))
-    _check(items, events)
+    _check_ids(items, events)
+    codes = codes or event_codes(events)
+    _check_pairs(items, events, codes)
+    _check_values(events)
     text = [name for name, kind in ITEM_COLUMNS.items() if kind == pl.String]
     items = items.with_columns(pl.col(text).fill_null(""))
     items = (
@@ -183,21 +381,42 @@ def make_dataset(
         .drop("order")
     )
     order = order_of(events) if order is None else order
-    pairs = [f"{user}\x1f{item}" for user, item in zip(events["user_id"], events["item_id"], strict=True)]
-    users = events.select(pl.col("user_id").unique().sort())["user_id"]
-    user_order = pl.DataFrame({"user_id": users, "user_order": seeds.hash_order(users, seed, "user order")})
-    events = (
-        events.with_columns(tie=pl.Series(seeds.hash_order(pairs, seed, "ties in time")))
-        .join(user_order, on="user_id", how="left")
-        .sort("user_order", "user_id", *order, "tie", "item_id")
-        .with_columns(
-            position=pl.int_range(pl.len(), dtype=pl.Int64).over("user_id")
-            if order
-            else pl.lit(None, pl.Int64)
-        )
-        .select(list(EVENT_COLUMNS))
-    )
-    return Dataset(items, events)
+    user_order = np.argsort(seeds.hash_order(codes.users, seed, "user order"), kind="stable")
+    user = np.empty(len(user_order), np.int32)  # [U] of each user, ascending by id, in the dataset
+    user[user_order] = np.arange(len(user), dtype=np.int32)
+    user = user[codes.user]  # [E]
+    item = _positions(codes.items, items["item_id"])[codes.item]
+    rows = _ordered_rows(events, [user, *(_sortable(events[name]) for name in order)], seed)
+    lengths = np.bincount(user, minlength=len(user_order))
+    events = events.select("timestamp", "rating", "nanosecond")
+    timestamp, rating, nanosecond = (events[name].gather(pl.Series(rows)) for name in events.columns)
+    fractions = nanosecond if (nanosecond != 0).any() else None
+    users = codes.users.gather(pl.Series(user_order))
+    bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Dataset(items, EventColumns(users, bounds, item[rows], timestamp, rating, fractions, bool(order)))
+
+
+def _sortable(values: pl.Series) -> np.ndarray:
+    """[n] int64 in the order of the values, missing ones first."""
+    if values.null_count():
+        return values.rank("dense").fill_null(0).cast(pl.Int64).to_numpy()
+    return values.to_numpy()
+
+
+def _ordered_rows(events: pl.DataFrame, keys: list[np.ndarray], seed: int) -> np.ndarray:
+    """[E] rows of the events, sorted by the columns `keys`, what is equal there by a seeded hash of user and
+    item, which is computed for these alone, and what is equal still by item id."""
+    rows, again = sorted_rows(keys)
+    tied = np.flatnonzero(again | np.append(again[1:], False))  # [T] places of events with an equal neighbour
+    if not len(tied):
+        return rows
+    events = events.select("user_id", "item_id")[rows[tied]]
+    pairs = (f"{user}\x1f{item}" for user, item in events.iter_rows())
+    group = np.cumsum(~again[tied])  # [T] of equal events
+    item, _ = codes_of(events["item_id"])
+    by_hash = np.lexsort((item, seeds.hash_order(pairs, seed, "ties in time"), group))
+    rows[tied] = rows[tied][by_hash]
+    return rows
 
 
 def order_of(events: pl.DataFrame, wanted: Order | None = None) -> tuple[str, ...]:
@@ -263,7 +482,8 @@ def _in_type(values: pl.Series, kind: type[pl.DataType]) -> pl.Series:
     return typed
 
 
-def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
+def _check_ids(items: pl.DataFrame, events: pl.DataFrame) -> None:
+    """Raises where an id is missing, or an item is on two rows of the catalogue."""
     needed = (
         (items, "item_id", "catalogue"),
         (events, "user_id", "interactions"),
@@ -280,17 +500,24 @@ def _check(items: pl.DataFrame, events: pl.DataFrame) -> None:
             f'item "{twice[0]}" is on more than one row of the catalogue ({twice.n_unique()} such items); '
             "keep one row each."
         )
-    unknown = events.join(items.select("item_id"), on="item_id", how="anti")["item_id"]
-    if len(unknown):
+
+
+def _check_pairs(items: pl.DataFrame, events: pl.DataFrame, codes: EventCodes) -> None:
+    """Raises where the catalogue lacks an item of the events, or a user takes one twice."""
+    if not codes.items.is_in(items["item_id"].implode()).all():
+        unknown = events.join(items.select("item_id"), on="item_id", how="anti", maintain_order="left")
         raise UnknownItem(
-            f'item "{unknown[0]}" of the interactions is not in the catalogue '
-            f"({unknown.n_unique()} such items); "
+            f'item "{unknown["item_id"][0]}" of the interactions is not in the catalogue '
+            f"({unknown['item_id'].n_unique()} such items); "
             "add it to the items file, with an id alone if nothing else is known."
         )
-    again = events.filter(pl.struct("user_id", "item_id").is_duplicated())
-    if len(again):  # such an event could be held out and yet be in its own history
-        user, item = again.select("user_id", "item_id").row(0)
+    if len(duplicated := codes.duplicated()):  # such an event could be held out and yet be in its own history
+        user, item = events.select("user_id", "item_id").row(int(duplicated[0]))
         raise BadValue(f'user "{user}" takes item "{item}" more than once; keep one event each.')
+
+
+def _check_values(events: pl.DataFrame) -> None:
+    """Raises for a fraction of a second out of range, and where only some events have what orders them."""
     if not events["nanosecond"].is_between(0, 999_999_999).all():
         raise BadValue(
             'the column "nanosecond" holds a value outside 0 to 999,999,999; '

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from shelftalk.data.coding import codes_of
 from shelftalk.errors import NothingLeft
 
 
@@ -28,36 +29,39 @@ def k_core(events: pl.DataFrame, k: int) -> tuple[pl.DataFrame, int]:
 
 def in_core(events: pl.DataFrame, k: int) -> tuple[np.ndarray, int]:
     """[E] bool, which events `k_core` keeps, and the number of passes. Raises NothingLeft."""
-    users = _codes(events["user_id"])
-    items = _codes(events["item_id"])
+    return core_of(codes_of(events["user_id"])[0], codes_of(events["item_id"])[0], k)
+
+
+def core_of(users: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, int]:
+    """As `in_core`, for the numbers of the users and items of the events, 0, 1, 2 ..."""
     kept, passes = _core(users, items, k)
-    if not kept.any():
+    if len(users) and not kept.any():
         most = int(np.bincount(users).max())  # no core is larger than the longest history
         possible = next(
             (lower for lower in range(min(k - 1, most), 1, -1) if _core(users, items, lower)[0].any()), 1
         )
         raise NothingLeft(
-            f"the k-core filter with k = {k} leaves nothing of {len(events):,} events; "
+            f"the k-core filter with k = {k} leaves nothing of {len(users):,} events; "
             f"set data.k_core = {possible} or less, or give more data."
         )
     return kept, passes
 
 
-def _codes(ids: pl.Series) -> np.ndarray:
-    """[E] int64, 0, 1, 2 ... per distinct id."""
-    return ids.rank("dense").to_numpy().astype(np.int64) - 1
-
-
 def _core(users: np.ndarray, items: np.ndarray, k: int) -> tuple[np.ndarray, int]:
     """[E] bool, what is kept; and the number of passes that removed something."""
-    rows, passes = np.arange(len(users)), 0
+    kept, passes = np.ones(len(users), bool), 0
+    if k < 2:
+        return kept, passes
+    rows = np.arange(len(users), dtype=np.int32 if len(users) < 2**31 else np.int64)
+    counts = [np.bincount(users), np.bincount(items)]
     while len(rows):
-        enough = np.ones(len(rows), bool)
-        for codes in (users[rows], items[rows]):
-            enough &= np.bincount(codes)[codes] >= k
+        enough = (counts[0] >= k)[users[rows]]
+        enough &= (counts[1] >= k)[items[rows]]
         if enough.all():
             break
+        gone = rows[~enough]
+        kept[gone] = False
         rows, passes = rows[enough], passes + 1
-    kept = np.zeros(len(users), bool)
-    kept[rows] = True
+        for count, codes in zip(counts, (users, items), strict=True):
+            count -= np.bincount(codes[gone], minlength=len(count))
     return kept, passes

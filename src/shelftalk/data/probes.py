@@ -9,21 +9,27 @@ Legend: n users of the test part, E events, I items.
 from __future__ import annotations
 
 import os.path
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
 from scipy.stats import binomtest
 
 from shelftalk import seeds
+from shelftalk.data.coding import codes_of, stable_order
+from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TEST, TRAIN, Split
+from shelftalk.ragged import concatenated_ranges, offsets_of
 
 NEXT = 10
 """Length of the list that is guessed from the order of items alone."""
 PAIRS = 5000
 """Most targets, drawn by seed, whose co-occurrences are looked up one by one."""
+EVENTS_AT_ONCE = 4_000_000
+"""Events of histories that are looked at together: what bounds the memory."""
 NORMAL_95 = 1.959964
 
 
@@ -96,18 +102,25 @@ class _Targets:
         self.item, self.previous = self.data.event_item[self.row], self.data.event_item[self.row - 1]
         self.n = len(self.row)
 
-    @cached_property
-    def histories(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of all histories one after the other: the number of the target, and the event row."""
+    def histories(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of all histories one after the other, some at a time: the number of the target, and the event
+        row."""
         lengths = self.row - self.first
-        owner = np.repeat(np.arange(self.n), lengths)
-        within = np.arange(len(owner)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return owner, self.first[owner] + within
+        before = offsets_of(lengths)
+        cuts = np.searchsorted(before, np.arange(0, before[-1], EVENTS_AT_ONCE))
+        for start, stop in pairwise(np.unique(np.append(cuts, self.n)).tolist()):
+            rows = concatenated_ranges(self.first[start:stop], lengths[start:stop])
+            yield np.repeat(np.arange(start, stop), lengths[start:stop]), rows
+
+    @cached_property
+    def gap(self) -> np.ndarray:
+        """[n] seconds from the event before the target to it."""
+        return self.data.seconds_before(self.row)
 
     @cached_property
     def timed(self) -> bool:
         """Whether every event has a time, and the split an order."""
-        return self.data.ordered and not self.data.events["timestamp"].null_count()
+        return self.data.ordered and self.data.has_times
 
     @cached_property
     def training(self) -> np.ndarray:
@@ -121,9 +134,11 @@ def _order_coded(targets: _Targets, name: str, rank: np.ndarray) -> Probe:
     follows the histories prefers those after."""
     step = rank[targets.item] - rank[targets.previous]
     after, before = (int(((sign * step >= 1) & (sign * step <= NEXT)).sum()) for sign in (1, -1))
-    owner, rows = targets.histories
-    seen = rank[targets.data.event_item[rows]] - rank[targets.previous[owner]]
-    taken = np.bincount(owner[(seen >= 1) & (seen <= NEXT)], minlength=targets.n)
+    taken = np.zeros(targets.n, np.int64)
+    for owner, rows in targets.histories():
+        seen = rank[targets.data.event_item[rows]] - rank[targets.previous[owner]]
+        of, number = np.unique(owner[(seen >= 1) & (seen <= NEXT)], return_counts=True)
+        taken[of] = number
     items, lengths = len(rank), targets.row - targets.first
     left = np.minimum(NEXT, items - 1 - rank[targets.previous]) - taken
     chance = float((left / np.maximum(1, items - lengths)).mean())
@@ -146,7 +161,7 @@ def _tied(targets: _Targets) -> Probe:
     name = "test item at the time of the one before"
     if not targets.timed:
         return _nothing(name, "The interactions have no times (or no order), so ties cannot be seen.")
-    tied = int((targets.data.seconds_since_previous[targets.row] == 0).sum())
+    tied = int((targets.gap == 0).sum())
     value, low, high = _share(tied, targets.n)
     return Probe(
         name, value, low, high, targets.n,
@@ -160,7 +175,7 @@ def _tie_order(targets: _Targets, name: str, rank: np.ndarray) -> Probe:
     label = f"tied test item is the higher one: {name} order"
     if not targets.timed:
         return _nothing(label, "The interactions have no times (or no order), so ties cannot be seen.")
-    tied = targets.data.seconds_since_previous[targets.row] == 0
+    tied = targets.gap == 0
     n, higher = int(tied.sum()), int((rank[targets.item] > rank[targets.previous])[tied].sum())
     if not n:
         return _nothing(label, "No test item has the time of the one before it.")
@@ -180,9 +195,10 @@ def _tie_order(targets: _Targets, name: str, rank: np.ndarray) -> Probe:
 
 def _repeated(targets: _Targets) -> Probe:
     """Test targets that are in their own history."""
-    owner, rows = targets.histories
-    same = targets.data.event_item[rows] == targets.item[owner]
-    repeated = len(np.unique(owner[same]))
+    repeated = sum(
+        len(np.unique(owner[targets.data.event_item[rows] == targets.item[owner]]))
+        for owner, rows in targets.histories()
+    )
     value, low, high = _share(repeated, targets.n)
     return Probe(
         "test item repeats one of its history", value, low, high, targets.n,
@@ -194,12 +210,12 @@ def _repeated(targets: _Targets) -> Probe:
 def _same_title(targets: _Targets) -> Probe:
     """Test targets whose title is that of another item of their history: the same thing under another id."""
     titles = targets.data.items["title"].str.to_lowercase().str.strip_chars()
-    _, code = np.unique(titles.to_numpy().astype(str), return_inverse=True)
-    titled = (titles != "").to_numpy()
-    owner, rows = targets.histories
-    of_history, of_target = targets.data.event_item[rows], targets.item[owner]
-    same = titled[of_target] & (code[of_history] == code[of_target]) & (of_history != of_target)
-    repeated = len(np.unique(owner[same]))
+    code, _ = codes_of(titles)
+    titled, repeated = (titles != "").to_numpy(), 0
+    for owner, rows in targets.histories():
+        of_history, of_target = targets.data.event_item[rows], targets.item[owner]
+        same = titled[of_target] & (code[of_history] == code[of_target]) & (of_history != of_target)
+        repeated += len(np.unique(owner[same]))
     value, low, high = _share(repeated, targets.n)
     return Probe(
         "test item has a title of its history", value, low, high, targets.n,
@@ -236,18 +252,23 @@ def _others_future(targets: _Targets, seed: int) -> Probe:
     if not targets.timed:
         return _nothing(name, "The interactions have no times, so other users' future cannot be seen.")
     second, rows = targets.data.event_second, targets.training
-    rows = rows[np.argsort(targets.data.event_item[rows], kind="stable")]  # by item, within it by user
+    rows = rows[stable_order(targets.data.event_item[rows])]  # by item, within it by user
     items, users, times = targets.data.event_item[rows], targets.split.event_user[rows], second[rows]
     bounds = np.searchsorted(items, np.arange(len(targets.data.items) + 1))
     drawn = np.sort(seeds.generator(seed, "probed pairs").permutation(targets.n)[:PAIRS])
     together = only_later = some_later = 0
     for target in drawn.tolist():
-        one, other = (
-            slice(bounds[item], bounds[item + 1]) for item in (targets.item[target], targets.previous[target])
+        one, other = sorted(
+            (
+                slice(bounds[item], bounds[item + 1])
+                for item in (targets.item[target], targets.previous[target])
+            ),
+            key=lambda rows: rows.stop - rows.start,
         )
-        _, left, right = np.intersect1d(users[one], users[other], assume_unique=True, return_indices=True)
+        right = np.searchsorted(users[other], users[one]).clip(max=max(0, other.stop - other.start - 1))
+        left = np.flatnonzero(users[other][right] == users[one]) if other.stop > other.start else right
         if len(left):
-            completed = np.maximum(times[one][left], times[other][right])
+            completed = np.maximum(times[one][left], times[other][right[left]])
             later = completed > second[targets.row[target]]
             together, only_later, some_later = (
                 together + 1, only_later + bool(later.all()), some_later + bool(later.any()),
@@ -266,11 +287,12 @@ def _others_future(targets: _Targets, seed: int) -> Probe:
 def _same_history(targets: _Targets) -> Probe:
     """Users whose whole sequence of items is another user's too: one person twice, or a script."""
     data = targets.data
-    sequences = data.events.group_by("user_id", maintain_order=True).agg(
-        pl.col("item_id").str.join("\x1f").alias("items"), pl.len().alias("length")
-    )
-    several = sequences.filter(pl.col("length") > 1)
-    same = int(several["items"].is_duplicated().sum())
+    several = np.flatnonzero(np.diff(data.bounds) > 1)
+    alike = several[_same_as_another(_sequence_hashes(data)[several])]
+    sequences = [
+        data.event_item[data.bounds[user] : data.bounds[user + 1]].tobytes() for user in alike.tolist()
+    ]
+    same = int(pl.Series(sequences, dtype=pl.Binary).is_duplicated().sum())
     if not len(several):
         return _nothing("same items in the same order", "No user has two interactions.")
     value, low, high = _share(same, len(several))
@@ -279,6 +301,33 @@ def _same_history(targets: _Targets) -> Probe:
         f"{same:,} of {len(several):,} users with two interactions or more ({_percent(value, low, high)}) "
         "took the same items in the same order as another user.", 0.0,
     )  # fmt: skip
+
+
+def _sequence_hashes(data: Dataset) -> np.ndarray:
+    """[U] uint64 of the items of each user and their order: equal sequences have equal ones."""
+    hashes = np.empty(len(data.bounds) - 1, np.uint64)
+    before, at = data.bounds, 0
+    while at < len(hashes):
+        stop = max(at + 1, int(np.searchsorted(before, before[at] + EVENTS_AT_ONCE)) - 1)
+        rows = slice(before[at], before[stop])
+        position = np.arange(before[at], before[stop]) - np.repeat(
+            before[at:stop], np.diff(before[at : stop + 1])
+        )
+        mixed = (data.event_item[rows].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= (position.astype(np.uint64) + np.uint64(1)) * np.uint64(0xC2B2AE3D27D4EB4F)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(32)
+        hashes[at:stop] = np.add.reduceat(mixed, before[at:stop] - before[at])
+        at = stop
+    return hashes
+
+
+def _same_as_another(values: np.ndarray) -> np.ndarray:
+    """[n] bool: whether a value is there more than once."""
+    ordered = np.sort(values)
+    result: np.ndarray = np.isin(values, ordered[1:][ordered[1:] == ordered[:-1]])
+    return result
 
 
 def _nothing(name: str, why: str) -> Probe:

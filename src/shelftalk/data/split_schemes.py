@@ -37,7 +37,7 @@ def divide(
 def last_events(dataset: Dataset, number: int) -> np.ndarray:
     """The last `number` events of each user are the test, the `number` before them validation. Users without
     an event before these are training data alone."""
-    parts = np.full(len(dataset.events), TRAIN, np.uint8)
+    parts = np.full(len(dataset), TRAIN, np.uint8)
     ends = dataset.bounds[1:][np.diff(dataset.bounds) > 2 * number]
     for age in range(1, number + 1):
         parts[ends - age] = TEST
@@ -59,7 +59,7 @@ def whole_users(dataset: Dataset, validation: float, test: float, seed: int) -> 
             "more users, other shares in split.user_test and split.user_validation, or set split.scheme = "
             '"leave_one_out".'
         )
-    parts = np.full(len(dataset.events), TRAIN, np.uint8)
+    parts = np.full(len(dataset), TRAIN, np.uint8)
     for part, users in (
         (TEST, drawn[: numbers[0]]),
         (VALIDATION, drawn[numbers[0] : sum(numbers)]),
@@ -99,10 +99,10 @@ def check_times(dataset: Dataset, wanted: str, otherwise: str) -> None:
 
     `wanted`: what needs them, as a main clause; `otherwise`: what to do without.
     """
-    missing = dataset.events["timestamp"].null_count()
+    missing = dataset.columns.timestamp.null_count()
     if missing:
         raise SettingsError(
-            f"{wanted}, and {missing:,} of {len(dataset.events):,} interactions have no time; name the "
+            f"{wanted}, and {missing:,} of {len(dataset):,} interactions have no time; name the "
             f"column that holds it in data.interactions_columns.timestamp, or {otherwise}."
         )
     back = int((dataset.seconds_since_previous < 0).sum())

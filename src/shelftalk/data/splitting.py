@@ -22,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 
 from shelftalk import seeds
+from shelftalk.data.coding import distinct, in_threads
 from shelftalk.data.dataset import Dataset
-from shelftalk.data.k_core import in_core
+from shelftalk.data.k_core import core_of
 from shelftalk.data.protocol import (
     CONTEXT,
     LEAST_EVENTS,
@@ -43,6 +45,7 @@ from shelftalk.data.protocol import (
 )
 from shelftalk.data.split_schemes import check_times, divide
 from shelftalk.errors import NothingLeft, SettingsError, TooFewEvents
+from shelftalk.ragged import Ragged, slices
 from shelftalk.records import Request
 
 __all__ = [
@@ -67,6 +70,10 @@ __all__ = [
 ]
 LEAST_RATERS = 2
 """Fewest users with a test rating for an interval of the error: resampling one user always gives the same."""
+ONE_BY_ONE = 200_000
+"""Events of a part up to which the ranking candidates are drawn for one event after the other."""
+DRAWN_AT_ONCE = 65_536
+"""Events of a larger part whose candidates are drawn at once."""
 PROTOCOL_FILE = "protocol.json"
 UNNAMED = (Protocol(), Protocol("random"))
 """The protocols of versions that did not name theirs: fingerprints of their splits stay as they were."""
@@ -116,6 +123,11 @@ class Split:
         return np.where(self.rating_part == TRAIN, self.dataset.event_rating, np.nan)
 
     @cached_property
+    def visible_rating_values(self) -> np.ndarray:
+        """[n] float64: the distinct values of `visible_rating`, ascending."""
+        return pl.Series(self.visible_rating).unique().drop_nans().sort().to_numpy()
+
+    @cached_property
     def training_items(self) -> np.ndarray:
         """[training events] int32 catalogue rows: the events that may be counted."""
         result: np.ndarray = self.dataset.event_item[self.event_part == TRAIN]
@@ -139,14 +151,14 @@ class Split:
             return "the interactions have no ratings"
         if not all((self.rating_part == part).any() for part in PART_NUMBER.values()):
             return "there are too few ratings for a training, a validation and a test part"
-        values = np.unique(self.visible_rating[~np.isnan(self.visible_rating)])
+        values = self.visible_rating_values
         if len(values) == 1:
             return f"every rating of the training part is {values[0]:g}, so there is nothing to predict"
         if len(values) > MAX_RATING_VALUES:
             return (
                 f"there are {len(values)} different ratings; round them to at most {MAX_RATING_VALUES} values"
             )
-        if len(np.unique(self.event_user[self.rating_part == TEST])) < LEAST_RATERS:
+        if len(distinct(self.event_user[self.rating_part == TEST])) < LEAST_RATERS:
             return "the test part has ratings of one user alone, so its error would have no interval"
         return ""
 
@@ -192,7 +204,7 @@ class Split:
 
     def evaluated_users(self, part: Part) -> np.ndarray:
         """[n] user numbers, ascending, of whom `part` holds out an event."""
-        return np.unique(self.event_user[self.held_out_events(part)])
+        return distinct(self.event_user[self.held_out_events(part)])
 
     def retrieval_requests(
         self, part: Part, positions: Sequence[int] | None = None
@@ -269,33 +281,55 @@ class Split:
         pl.DataFrame({"event_part": self.event_part, "rating_part": self.rating_part}).write_parquet(
             folder / "partition.parquet"
         )
-        most = max(map(len, self.candidates.values()), default=0)
-        columns = {
-            part: rows.tolist() + [None] * (most - len(rows)) for part, rows in self.candidates.items()
-        }
-        pl.DataFrame(columns).write_parquet(folder / "candidates.parquet")
+        _write_candidates(self.candidates, folder / "candidates.parquet")
         (folder / PROTOCOL_FILE).write_text(json.dumps(asdict(self.protocol), indent=1) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> Split:
         """Read what `save` wrote."""
         parts = pl.read_parquet(folder / "partition.parquet", glob=False)
-        candidates = pl.read_parquet(folder / "candidates.parquet", glob=False)
         dataset = Dataset.load(folder)
         return cls(
             dataset,
             parts["event_part"].to_numpy(),
             parts["rating_part"].to_numpy(),
-            {part: _matrix(candidates[part].drop_nulls()) for part in candidates.columns},
+            _read_candidates(folder / "candidates.parquet"),
             _saved_protocol(folder, dataset),
         )
 
 
-def _matrix(lists: pl.Series) -> np.ndarray:
-    """[n, width] int32 of n lists of equal length."""
-    if lists.is_empty():
-        return np.empty(0, np.int32)
-    return lists.explode().to_numpy().astype(np.int32).reshape(len(lists), -1)
+def _write_candidates(candidates: dict[str, np.ndarray], path: Path) -> None:
+    """A column per part, a list per held-out event of it, nulls after the last."""
+    most = max(map(len, candidates.values()), default=0)
+    frame = pl.DataFrame({part: _lists(rows, 0, most) for part, rows in candidates.items()})
+    if most <= ONE_BY_ONE:
+        frame.write_parquet(path)
+        return
+    with pq.ParquetWriter(path, frame[:0].to_arrow().schema, compression="zstd") as writer:
+        for start in range(0, most, DRAWN_AT_ONCE):
+            stop = min(start + DRAWN_AT_ONCE, most)
+            columns = {part: _lists(rows, start, stop) for part, rows in candidates.items()}
+            writer.write_table(pl.DataFrame(columns).to_arrow().cast(writer.schema))
+
+
+def _lists(rows: np.ndarray, start: int, stop: int) -> pl.Series:
+    """The rows start : stop as lists of whole numbers, null after the last row."""
+    some = rows[start:stop]
+    values = pl.Series(some.astype(np.int64).reshape(len(some), -1), dtype=pl.Array(pl.Int64, some.shape[1]))
+    lists = values.arr.to_list() if len(some) else pl.Series([], dtype=pl.List(pl.Int64))
+    return lists.extend_constant(None, stop - start - len(some))
+
+
+def _read_candidates(path: Path) -> dict[str, np.ndarray]:
+    """Part -> [n, width] int32, what `_write_candidates` wrote; some row groups at a time."""
+    file = pq.ParquetFile(path)
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in file.schema_arrow.names}
+    for batch in file.iter_batches(DRAWN_AT_ONCE):
+        for name, lists in zip(batch.schema.names, batch.columns, strict=True):
+            held = lists.drop_null()
+            if len(held):
+                parts[name].append(held.flatten().to_numpy().astype(np.int32).reshape(len(held), -1))
+    return {name: np.concatenate(some) if some else np.empty(0, np.int32) for name, some in parts.items()}
 
 
 def _saved_protocol(folder: Path, dataset: Dataset) -> Protocol:
@@ -348,10 +382,10 @@ def split_dataset(
     split = Split(dataset, event_part, rating_part, {}, protocol)
     _check_evaluated(split)
     _check_negatives(split, settings.ranking_negatives)
-    return replace(
-        split,
-        candidates={part: _draw_candidates(split, part, settings.ranking_negatives, seed) for part in PARTS},
-    )
+    negatives = settings.ranking_negatives
+    assert split.event_user.size  # computed before the threads read it
+    candidates = in_threads(lambda part: _draw_candidates(split, part, negatives, seed), PARTS)
+    return replace(split, candidates=dict(zip(PARTS, candidates, strict=True)))
 
 
 def split_leave_one_out(dataset: Dataset, settings: SplitSettings, seed: int) -> Split:
@@ -383,10 +417,11 @@ def _in_training_core(dataset: Dataset, event_part: np.ndarray, k: int) -> tuple
     trains."""
     training = event_part == TRAIN
     kept = np.zeros(len(event_part), bool)
-    kept[training], _ = in_core(dataset.events.filter(pl.Series(training)), k)
-    users = np.repeat(np.arange(len(dataset.user_ids)), np.diff(dataset.bounds))
-    left_out = np.setdiff1d(users[training], users[kept])
-    kept |= ~training & ~np.isin(users, left_out)
+    lengths = np.diff(dataset.bounds)
+    users = np.repeat(np.arange(len(lengths)), lengths)
+    kept[training], _ = core_of(users[training], dataset.event_item[training], k)
+    trained, remain = (np.bincount(users[which], minlength=len(lengths)) > 0 for which in (training, kept))
+    kept |= ~training & ~(trained & ~remain)[users]
     return dataset.filter_events(kept), event_part[kept]
 
 
@@ -395,15 +430,15 @@ def _trained_catalogue(
 ) -> tuple[Dataset, np.ndarray, np.ndarray]:
     """The catalogue of items with a training event, and the events of these items. Raises TooFewEvents where
     a part loses all."""
-    trained = dataset.events.filter(pl.Series(event_part == TRAIN)).select("item_id").unique()
-    kept = np.isin(dataset.event_item, [dataset.row_of[item] for item in trained["item_id"].to_list()])
+    trained = np.zeros(len(dataset.items), bool)
+    trained[dataset.event_item[event_part == TRAIN]] = True
+    kept = trained[dataset.event_item]
     if set(np.unique(event_part[kept])) < set(np.unique(event_part)):
         raise TooFewEvents(
             "all that a part holds out is of items without a training event in the core; set "
             'data.catalogue = "all" to keep them, or a lower data.k_core.'
         )
-    items = dataset.items.join(trained, on="item_id", how="semi", maintain_order="left")
-    return replace(dataset.filter_events(kept), items=items), event_part[kept], rating_part[kept]
+    return dataset.filter_events(kept).filter_items(trained), event_part[kept], rating_part[kept]
 
 
 def _divide_ratings(
@@ -468,9 +503,24 @@ def _check_negatives(split: Split, negatives: int) -> None:
 
 def _draw_candidates(split: Split, part: Part, negatives: int, seed: int) -> np.ndarray:
     """[events of the part, 1 + negatives] int32: the held-out item among items that the user never took, in
-    shuffled order."""
-    dataset, events = split.dataset, split.held_out_events(part)
-    rng = seeds.generator(seed, "ranking candidates", part)
+    shuffled order. Parts of up to ONE_BY_ONE events are drawn as by all earlier versions; larger ones some
+    events at a time, by whole columns."""
+    events = split.held_out_events(part)
+    if len(events) <= ONE_BY_ONE:
+        return _drawn_one_by_one(split, events, negatives, seeds.generator(seed, "ranking candidates", part))
+    rows = np.empty((len(events), 1 + negatives), np.int32)
+    for chunk, start in enumerate(range(0, len(events), DRAWN_AT_ONCE)):
+        some = slice(start, start + DRAWN_AT_ONCE)
+        rng = seeds.generator(seed, "ranking candidates", part, chunk)
+        rows[some] = _drawn_by_columns(split, events[some], negatives, rng)
+    return rows
+
+
+def _drawn_one_by_one(
+    split: Split, events: np.ndarray, negatives: int, rng: np.random.Generator
+) -> np.ndarray:
+    """[events, 1 + negatives] int32 candidates, see `_draw_candidates`."""
+    dataset = split.dataset
     rows = np.empty((len(events), 1 + negatives), np.int32)
     for position, (event, user) in enumerate(zip(events, split.event_user[events], strict=True)):
         taken = dataset.event_item[dataset.bounds[user] : dataset.bounds[user + 1]]
@@ -480,3 +530,50 @@ def _draw_candidates(split: Split, part: Part, negatives: int, seed: int) -> np.
         drawn += np.searchsorted(untaken_before, drawn, side="right")
         rows[position] = rng.permutation(np.append(drawn, dataset.event_item[event]))
     return rows
+
+
+def _drawn_by_columns(
+    split: Split, events: np.ndarray, negatives: int, rng: np.random.Generator
+) -> np.ndarray:
+    """As `_drawn_one_by_one`, by other draws: items are drawn from the catalogue, and drawn again where they
+    were taken or are in the row already. No item is preferred by that. Rows of users who leave few items are
+    drawn one by one."""
+    dataset, items = split.dataset, len(split.dataset.items)
+    users = split.event_user[events]
+    first, stop = dataset.bounds[users], dataset.bounds[users + 1]
+    rows = np.empty((len(events), 1 + negatives), np.int32)
+    rows[:, 0] = dataset.event_item[events]
+    crowded = items - (stop - first) < np.maximum(2 * negatives, items // 2)
+    wide = np.flatnonzero(~crowded)
+    if len(wide):
+        drawn = rng.integers(0, items, (len(wide), negatives), dtype=np.int32)
+        _redraw(drawn, slices(dataset.event_item, first[wide], stop[wide]), items, rng)
+        position = rng.integers(0, negatives + 1, len(wide))  # of the held-out item
+        rows[wide, 1:] = drawn
+        rows[wide, 0], rows[wide, position] = rows[wide, position], rows[wide, 0]
+    rows[crowded] = _drawn_one_by_one(split, events[crowded], negatives, rng)
+    return rows
+
+
+def _redraw(drawn: np.ndarray, taken: Ragged, items: int, rng: np.random.Generator) -> None:
+    """Draw again, in place, until each row of `drawn` [n, negatives] has distinct items, and none of its row
+    of `taken` [n]; rows stay in random order."""
+    rows = faulty = np.flatnonzero(_faults(np.sort(drawn, axis=1), taken, items).any(axis=1))
+    while len(rows):
+        some = np.sort(drawn[rows], axis=1)
+        wrong = _faults(some, taken.take(rows), items)
+        some[wrong] = rng.integers(0, items, int(wrong.sum()), dtype=np.int32)
+        drawn[rows] = some
+        rows = rows[wrong.any(axis=1)]
+    drawn[faulty] = rng.permuted(drawn[faulty], axis=1)
+
+
+def _faults(drawn: np.ndarray, taken: Ragged, items: int) -> np.ndarray:
+    """[n, negatives] bool: which items of the rows `drawn`, each ascending, are there again, or taken."""
+    wrong = np.zeros(drawn.shape, bool)
+    np.equal(drawn[:, 1:], drawn[:, :-1], out=wrong[:, 1:])
+    keys = (drawn + (np.arange(len(drawn), dtype=np.int64) * items)[:, None]).ravel()  # ascending
+    wanted = taken.values + taken.row_ids * items
+    position = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    wrong.reshape(-1)[position[keys[position] == wanted]] = True
+    return wrong

@@ -224,7 +224,7 @@ def facts_of(split: Split, ties: Ties = "unknown") -> SplitFacts:
     noted."""
     data = split.dataset
     divided = _events_divided(split), _ratings_divided(split)
-    return SplitFacts(len(data.user_ids), len(data.items), len(data.events), *divided, ties)
+    return SplitFacts(len(data.user_ids), len(data.items), len(data), *divided, ties)
 
 
 def _events_divided(split: Split) -> Divided:

@@ -83,7 +83,7 @@ def _readme(split: Split, format: str, name: str, how: str) -> str:
         sentence=split.protocol.sentence,
         users=len(data.user_ids),
         items=len(data.items),
-        events=len(data.events),
+        events=len(data),
         requests=len(split.held_out_events("test")),
         fingerprint=split.fingerprint(),
         how=how,

@@ -62,7 +62,7 @@ RATING = "- `{name}-rating`: rating prediction, divided as the run divides it; `
 def write_recbole(split: Split, folder: Path, name: str) -> str:
     """Write all data sets; returns how to use them, in Markdown."""
     rated = False
-    timed = not split.dataset.events["timestamp"].null_count()
+    timed = split.dataset.has_times
     columns = ["user_id:token", "item_id:token", *(["timestamp:float"] if timed else [])]
     has_context = False
     for part, frame in parts.events(split):

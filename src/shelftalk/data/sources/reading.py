@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 
+from shelftalk.data.coding import event_codes
 from shelftalk.data.dataset import (
     EVENT_COLUMNS,
     ITEM_COLUMNS,
@@ -23,7 +24,7 @@ from shelftalk.data.dataset import (
     order_of,
     shared_positions,
 )
-from shelftalk.data.k_core import k_core
+from shelftalk.data.k_core import core_of
 from shelftalk.data.sources.formats import FORMATS
 from shelftalk.data.sources.locating import Source, check_file, locate, sha256
 from shelftalk.data.sources.lookalikes import lookalike_hint
@@ -162,7 +163,9 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     order = _order(events_table, read, settings, order_needed)
     events = _without_repeats(events_table, read, order, settings.repeats)
     by_split = settings.k_core_on == "training"
-    kept, passes = (events, 0) if by_split else k_core(events, settings.k_core)
+    codes = event_codes(events)
+    core, passes = core_of(codes.user, codes.item, 0 if by_split else settings.k_core)
+    kept, codes = events.filter(pl.Series(core)), codes.filter(core)
     every_item = by_split or settings.catalogue == "all"
     catalogue = items if every_item else items.join(kept, on="item_id", how="semi")
     facts = (
@@ -187,7 +190,8 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
             "notes": [*items_table.notes, *events_table.notes, *_notes_on_ties(kept, order)],
         }
     )
-    return make_dataset(catalogue.drop(SOURCE_ROW), kept.drop(SOURCE_ROW), seed, order), DataReport(**facts)
+    dataset = make_dataset(catalogue.drop(SOURCE_ROW), kept.drop(SOURCE_ROW), seed, order, codes)
+    return dataset, DataReport(**facts)
 
 
 def catalogue_order(settings: DataSettings) -> list[str]:
