@@ -63,7 +63,7 @@ LAYERS = (
     ("pipeline/fresh_backbone", "report", "pipeline/answer_files", "pipeline/index_building"),
     ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),
     ("pipeline/recommend_stage", "certificate"),
-    ("pipeline/stages",),
+    ("pipeline/stages", "serving"),
     ("studies/token_budget",),
     (
         "studies/ablation",
@@ -84,7 +84,7 @@ LAYERS = (
 HEIGHT = {name: number for number, names in enumerate(LAYERS) for name in names}
 ROOMS = ("studies", "app", "pipeline")
 """Packages whose parts have rows of their own."""
-HEAVY = ("models", "training", "decoding", "baselines/neural", "studies/planning")
+HEAVY = ("models", "training", "decoding", "baselines/neural", "studies/planning", "serving")
 LIGHT_IN_HEAVY = tuple(
     f"shelftalk.{name.replace('/', '.')}.settings"
     for name in HEAVY

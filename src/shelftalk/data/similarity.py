@@ -41,12 +41,18 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
     Returns [I, F] float32, features in alphabetical order, so that the product of two rows is their cosine.
     An item without a word has a row of zeros; a catalogue without a word has F = 0.
     """
+    return fitted_text_vectors(items)[1]
+
+
+def fitted_text_vectors(items: pl.DataFrame) -> tuple[TfidfVectorizer | None, csr_matrix]:
+    """The `text_vectors` and what makes them of texts (see `item_texts`), in the same features, so that items
+    that join later can be compared; None for a catalogue without a word."""
     texts = item_texts(items)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm="l2", dtype=np.float32)
     terms = vectorizer.build_analyzer()
     if not any(terms(text) for text in texts):  # the vectorizer refuses an empty vocabulary
-        return csr_matrix((len(texts), 0), dtype=np.float32)
-    return csr_matrix(vectorizer.fit_transform(texts))
+        return None, csr_matrix((len(texts), 0), dtype=np.float32)
+    return vectorizer, csr_matrix(vectorizer.fit_transform(texts))
 
 
 def shared_users(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:

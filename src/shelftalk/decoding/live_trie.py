@@ -72,14 +72,14 @@ class LiveTrie:
 
     def without(self, items: Iterable[int]) -> LiveTrie:
         """Fewer items; their numbers stay theirs."""
-        return self._with_removed({*self.removed.tolist(), *items})
+        return self.with_removed({*self.removed.tolist(), *items})
 
     def with_restored(self, items: Iterable[int]) -> LiveTrie:
         """Removed items back."""
-        return self._with_removed(set(self.removed.tolist()) - {*items})
+        return self.with_removed(set(self.removed.tolist()) - {*items})
 
-    def _with_removed(self, removed: set[int]) -> LiveTrie:
-        """The same names, of which these are removed."""
+    def with_removed(self, removed: Iterable[int]) -> LiveTrie:
+        """The same names, of which exactly these are removed."""
         other = copy.copy(self)
         other.removed = self._numbers(removed)
         return other

@@ -3,6 +3,8 @@ dimensions."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
@@ -35,11 +37,22 @@ def item_vectors(
 
 def dense_vectors(matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, purpose: str) -> np.ndarray:
     """[I, D]: truncated singular vectors, rows scaled to unit length; a row of zeros stays zero."""
+    return fitted_dense_vectors(matrix, dimensions, seed, purpose)[0]
+
+
+def fitted_dense_vectors(
+    matrix: csr_matrix | np.ndarray, dimensions: int, seed: int, purpose: str
+) -> tuple[np.ndarray, Callable[[csr_matrix], np.ndarray]]:
+    """The `dense_vectors`, and the function that makes them of other rows [N, any] on the same axes."""
     wanted = min(dimensions, min(matrix.shape) - 1)
     if wanted < 1 or abs(matrix).max() == 0:
-        return np.zeros((matrix.shape[0], 1))
+        return np.zeros((matrix.shape[0], 1)), lambda rows: np.zeros((rows.shape[0], 1))
     state = seeds.number(seed, "svd", purpose) % 2**31
-    vectors = TruncatedSVD(wanted, random_state=state).fit_transform(matrix)
+    fitted = TruncatedSVD(wanted, random_state=state)
+    return _of_unit_length(fitted.fit_transform(matrix)), lambda rows: _of_unit_length(fitted.transform(rows))
+
+
+def _of_unit_length(vectors: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     result: np.ndarray = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-9)
     return result
