@@ -181,7 +181,8 @@ PUBLISHED: dict[str, dict[str, Content]] = {
     "lastfm-360k": {"usersha1-artmbid-artname-plays.tsv": f"{SHA1}\t{MBID}\tbetty blowtorch\t2137\n"},
     "lastfm-hetrec": {
         "user_artists.dat": "userID\tartistID\tweight\n2\t51\t13883\n2\t52\t11690\n",
-        "artists.dat": "id\tname\turl\tpictureURL\n51\tDuran Duran\thttp://a\thttp://b\n52\tMorcheeba\tc\td\n",
+        "artists.dat": "id\tname\turl\tpictureURL\n"
+        "51\tDuran Duran\thttp://a\thttp://b\n52\tMorcheeba\tc\td\n",
         "user_taggedartists.dat": (
             "userID\tartistID\ttagID\tday\tmonth\tyear\n2\t52\t13\t1\t4\t2009\n3\t52\t13\t1\t4\t2009\n"
             "2\t52\t15\t1\t4\t2009\n"

@@ -13,9 +13,10 @@ from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.item_vectors import centred_unit_vectors, nearest, symbol_vectors
 from shelftalk.decoding.language_model import LanguageModelRecommender
-from shelftalk.decoding.prior import FLOOR, AlignedWithPrior
+from shelftalk.decoding.prior import AlignedWithPrior
 from shelftalk.indexing import titles
 from shelftalk.indexing.item_index import IndexSettings, split_symbols
+from shelftalk.log_linear import FLOOR
 from shelftalk.records import Request
 from shelftalk.testing.exams import ExplainerExam, FindsSimilarExam, exam_split
 from shelftalk.testing.task_exams import exam_index

@@ -249,8 +249,8 @@ class SqlStore:
         result = {}
         for start in range(0, len(item_ids), 500):  # SQLite takes some thousand parameters
             some = item_ids[start : start + 500]
-            marks = ", ".join("?" * len(some))
-            rows = run(f"SELECT {_ITEM} FROM items WHERE item_id IN ({marks})", tuple(some))
+            placeholders = ", ".join("?" * len(some))
+            rows = run(f"SELECT {_ITEM} FROM items WHERE item_id IN ({placeholders})", tuple(some))
             result.update({row[0]: _stored(row) for row in rows})
         return result
 
@@ -260,9 +260,9 @@ class SqlStore:
         flags = (int(stored.hidden), stored.expires_at, int(stored.removed), stored.change)
         columns = _ITEM.split(", ")
         changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
-        marks = ", ".join("?" * len(columns))
+        placeholders = ", ".join("?" * len(columns))
         run(
-            f"INSERT INTO items ({_ITEM}) VALUES ({marks}) ON CONFLICT (item_id) DO UPDATE SET {changes}",
+            f"INSERT INTO items ({_ITEM}) VALUES ({placeholders}) ON CONFLICT (item_id) DO UPDATE SET {changes}",
             (*texts, *flags),
         )
         return stored
