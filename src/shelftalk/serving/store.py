@@ -262,7 +262,8 @@ class SqlStore:
         changes = ", ".join(f"{name} = excluded.{name}" for name in columns[1:])
         placeholders = ", ".join("?" * len(columns))
         run(
-            f"INSERT INTO items ({_ITEM}) VALUES ({placeholders}) ON CONFLICT (item_id) DO UPDATE SET {changes}",
+            f"INSERT INTO items ({_ITEM}) VALUES ({placeholders}) "
+            f"ON CONFLICT (item_id) DO UPDATE SET {changes}",
             (*texts, *flags),
         )
         return stored
