@@ -1,14 +1,15 @@
 """Declarations: what a part is, and what it can do.
 
-Every part is declared once, in a menu: that of backbone families beside their settings, that of file formats
-beside their readers, all others in parts.py, where all menus can be had. What a declaration names is imported
-when it is first used.
+Every part is declared once, in a menu: that of backbone families beside their settings, those of file formats
+and metrics beside their functions, all others in parts.py, where all menus can be had. What a declaration
+names is imported when it is first used.
 """
 
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from shelftalk.recommender import TaskName
@@ -65,6 +66,20 @@ class Model(Part):
     """It has `scores(requests)` [requests, items], none below 0, as a prior needs."""
     by_default: bool = True
     """An experiment that names no models evaluates it."""
+
+
+@dataclass(frozen=True)
+class Metric(Part):
+    """A measure of answers: a function of a column of the per-user table, [n] -> [n] of ranks with a cutoff
+    `k`, or [n] -> a number of errors."""
+
+    cutoffs: Mapping[TaskName, tuple[int, ...]] = field(default_factory=dict)
+    """Task -> the cutoffs k in its tables, where it is called "NAME@k"; of errors none."""
+    further: Mapping[TaskName, tuple[int, ...]] = field(default_factory=dict)
+    """The same, of what metrics.json alone has."""
+    column: str = "rank"
+    """What it reads of the per-user table."""
+    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)

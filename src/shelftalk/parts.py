@@ -37,6 +37,7 @@ from shelftalk.declarations import Part as Part
 from shelftalk.declarations import TaskKind as TaskKind
 from shelftalk.declarations import attribute
 from shelftalk.errors import UnknownPart, nearest
+from shelftalk.evaluation.metrics import METRICS as METRICS
 from shelftalk.models.settings import FAMILIES as FAMILIES
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName
 from shelftalk.runtime.own_source import source_of

@@ -29,10 +29,10 @@ from shelftalk.certificate.record import Fact
 from shelftalk.certificate.run_files import RunFiles
 from shelftalk.data.splitting import PARTS, TRAIN
 from shelftalk.indexing.item_index import ItemIndex
-from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName, is_refit
 from shelftalk.runtime.progress import OnProgress
 
-REFIT, EVALUATIONS = "@refit", "evaluations of the test part"
+EVALUATIONS = "evaluations of the test part"
 SAMPLING = {"do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "repetition_penalty": 1.0}
 """Settings of `generate`, and the values with which they change nothing where `do_sample` is off."""
 AnswersOf = Mapping[tuple[TaskName, str], Answers]
@@ -245,7 +245,7 @@ def _chosen(files: RunFiles) -> Fact:
 
 
 def _convention(files: RunFiles) -> Fact:
-    refit = [name for name in files.experiment.models if name.endswith(REFIT)]
+    refit = [name for name in files.experiment.models if is_refit(name)]
     value = {"train-only": [name for name in files.experiment.models if name not in refit], "refit": refit}
     checked = "Models saw the training part alone, or are named as refitted."
     how = (

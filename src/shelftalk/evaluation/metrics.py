@@ -15,6 +15,7 @@ from functools import partial
 
 import numpy as np
 
+from shelftalk.declarations import Metric
 from shelftalk.recommender import TaskName
 
 LIST_LENGTH = 20
@@ -54,36 +55,48 @@ def mae(absolute_errors: np.ndarray) -> float:
     return float(np.mean(absolute_errors))
 
 
+METRICS = {
+    "recall": Metric(recall, {"retrieval": (1, 5, 10, 20)}),
+    "hr": Metric(recall, {"ranking": (1, 5, 10)}),
+    "ndcg": Metric(ndcg, {"retrieval": (1, 5, 10, 20), "ranking": (1, 5, 10)}),
+    "precision": Metric(precision, further={"retrieval": (5, 10, 20), "ranking": (5, 10)}),
+    "mrr": Metric(reciprocal_rank, {"retrieval": (20,)}, further={"retrieval": (5, 10), "ranking": (5, 10)}),
+    "map": Metric(reciprocal_rank, further={"retrieval": (5, 10, 20), "ranking": (5, 10)}),
+    "rmse": Metric(rmse, {"rating": ()}, column="squared_error", lower_is_better=True),
+    "mae": Metric(mae, {"rating": ()}, column="absolute_error", lower_is_better=True),
+}
+"""Every metric of accuracy, in the order of the tables. Every request has exactly one relevant item, also
+where a user has several requests; so Precision@k is Recall@k / k, average precision is the reciprocal rank
+and MAP@k is MRR@k, and at k = 1 all of them are Recall@1. What lists are like beside accuracy is in
+beyond_accuracy.py."""
+
 RankMetric = Callable[[np.ndarray], np.ndarray]
-RETRIEVAL_METRICS: dict[str, RankMetric] = {
-    **{f"recall@{k}": partial(recall, k=k) for k in (1, 5, 10, 20)},
-    **{f"ndcg@{k}": partial(ndcg, k=k) for k in (1, 5, 10, 20)},
-    "mrr@20": partial(reciprocal_rank, k=20),
-}
-RANKING_METRICS: dict[str, RankMetric] = {
-    **{f"hr@{k}": partial(recall, k=k) for k in (1, 5, 10)},
-    **{f"ndcg@{k}": partial(ndcg, k=k) for k in (1, 5, 10)},
-}
+
+
+def _of_ranks(task: TaskName, further: bool = False) -> dict[str, RankMetric]:
+    """"NAME@k" -> the function of ranks."""
+    return {
+        f"{name}@{k}": partial(metric.load(), k=k)
+        for name, metric in METRICS.items()
+        for k in (metric.further if further else metric.cutoffs).get(task, ())
+    }
+
+
+RETRIEVAL_METRICS, RANKING_METRICS = _of_ranks("retrieval"), _of_ranks("ranking")
 RANK_METRICS: dict[str, dict[str, RankMetric]] = {"retrieval": RETRIEVAL_METRICS, "ranking": RANKING_METRICS}
-FURTHER_METRICS: dict[str, dict[str, RankMetric]] = {
-    "retrieval": {
-        **{f"precision@{k}": partial(precision, k=k) for k in (5, 10, 20)},
-        **{f"mrr@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
-        **{f"map@{k}": partial(reciprocal_rank, k=k) for k in (5, 10, 20)},
-    },
-    "ranking": {
-        **{f"precision@{k}": partial(precision, k=k) for k in (5, 10)},
-        **{f"mrr@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
-        **{f"map@{k}": partial(reciprocal_rank, k=k) for k in (5, 10)},
-    },
+FURTHER_METRICS = {task: _of_ranks(task, further=True) for task in ("retrieval", "ranking")}
+"""Written into metrics.json beside the metrics of the tables."""
+RATING_METRICS: dict[str, Callable[[np.ndarray], float]] = {
+    name: metric.load() for name, metric in METRICS.items() if "rating" in metric.cutoffs
 }
-"""What others report under these names, computed from the same ranks and written into metrics.json beside the
-metrics above. Every request has exactly one relevant item, also where a user has several requests; so
-Precision@k is Recall@k / k, average precision is the reciprocal rank and MAP@k is MRR@k, and at k = 1 all of
-them are Recall@1."""
-RATING_METRICS: dict[str, Callable[[np.ndarray], float]] = {"rmse": rmse, "mae": mae}
-RATING_COLUMNS = {"rmse": "squared_error", "mae": "absolute_error"}
+RATING_COLUMNS = {name: METRICS[name].column for name in RATING_METRICS}
 """The column of the per-rating table that each rating metric reads."""
+
+
+def lower_is_better(name: str) -> bool:
+    """Whether a metric, such as "ndcg@10" or "rmse", is an error."""
+    metric = METRICS.get(name.partition("@")[0])
+    return metric is not None and metric.lower_is_better
 
 
 def metric_names(task: TaskName) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shelftalk.data.splitting import Scheme
+from shelftalk.evaluation.metrics import RATING_METRICS, lower_is_better
 from shelftalk.records import Segment
 
 Fact = str | int | float | bool | None
@@ -80,7 +81,7 @@ class TaskResults:
     """A sentence on candidates, split and convention (train-only)."""
     differences: tuple[Difference, ...] = ()
     """Paired comparisons, the most important first: the first one on the main metric makes the summary."""
-    lower_is_better: tuple[str, ...] = ("rmse", "mae")
+    lower_is_better: tuple[str, ...] = tuple(name for name in RATING_METRICS if lower_is_better(name))
     """The metrics that are errors."""
     of_lists: tuple[ModelRow, ...] = ()
     """What the models' lists are like, beside accuracy."""

@@ -105,7 +105,7 @@ def content_of(run: Run) -> ReportContent:
     warnings = tuple(record.facts["warning"] for record in records if record.facts.get("warning"))
     certificate, facts = extra_sections.certified(folder)
     ordered_by = prepare.facts["data"]["ordered_by"]
-    ties = extra_sections.ties_of(ordered_by, getattr(experiment.split, "ties", "published"))
+    ties = extra_sections.ties_of(ordered_by, experiment.split.ties)
     published, published_note = extra_sections.published(run.split, tasks, bool(warnings), ties)
     cost_rows, costs_note = costs(run, {task.task: task.n for task in tasks})
     templates: tuple[TemplateRow, ...] = ()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from shelftalk.evaluation.metrics import RATING_METRICS
+from shelftalk.evaluation.metrics import lower_is_better
 from shelftalk.report import numbers, plots
 from shelftalk.report.content import Difference
 from shelftalk.report.markdown import page_of
@@ -191,7 +191,7 @@ def _plots(result: Ablation) -> list[tuple[str, list[Difference]]]:
 
 
 def _heading(name: str) -> str:
-    return _metric_title(name) + (" (lower is better)" if name.partition(" ")[2] in RATING_METRICS else "")
+    return _metric_title(name) + (" (lower is better)" if lower_is_better(name.partition(" ")[2]) else "")
 
 
 def _plain(gap: VariantGap, baseline: str) -> Difference:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk.evaluation.comparison import COMPARED
-from shelftalk.evaluation.metrics import RATING_METRICS
+from shelftalk.evaluation.metrics import lower_is_better
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.report import numbers, plots
 from shelftalk.report.content import Difference, ModelRow, TaskResults
@@ -24,7 +24,6 @@ from shelftalk.studies.comparing.result import Comparison, ModelFigures, PairedR
 from shelftalk.studies.comparing.statistics import Figure
 
 NAME = "Comparison of runs"
-LOWER_IS_BETTER = tuple(RATING_METRICS)
 CSV_COLUMNS = (
     "task", "test_part", "model", "seeds", "metric", "mean", "deviation", "low", "high", "n", "unit",
     "reference", "difference", "difference_low", "difference_high", "covers", "p", "p_holm", "runs",
@@ -302,7 +301,7 @@ def _difference_panels(part: PartResult) -> list[plots.Panel]:
             if row.metric == metric and row.paired is not None
         ]
         if rows:
-            lower = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+            lower = " (lower is better)" if lower_is_better(metric) else ""
             heading = (
                 f"{numbers.metric_name(metric)} minus that of {numbers.shorten(part.reference, 40)}{lower}"
             )

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, field_validator
 
 from shelftalk.errors import SettingsError, UnknownPart, UnknownSetting, nearest
-from shelftalk.evaluation.metrics import RATING_METRICS, metric_names
+from shelftalk.evaluation.metrics import lower_is_better, metric_names
 from shelftalk.experiment import (
     NAME,
     TUNABLE,
@@ -81,7 +81,7 @@ class TuningSettings(Settings):
     @property
     def lower_is_better(self) -> bool:
         """Whether the metric is an error."""
-        return self.metric.partition(" ")[2] in RATING_METRICS
+        return lower_is_better(self.metric.partition(" ")[2])
 
 
 class Range(Settings):
