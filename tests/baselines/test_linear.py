@@ -14,6 +14,8 @@ from scipy.sparse import csr_matrix
 from shelftalk.baselines import linear
 from shelftalk.baselines.ease import EaseSettings, fit_ease
 from shelftalk.baselines.linear import ages, inverse, times, trained_items, user_sums
+from shelftalk.baselines.slist import SlistSettings, fit_slist
+from shelftalk.baselines.tale import TaleSettings, fit_tale
 from shelftalk.data.dataset import make_dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError
@@ -90,11 +92,44 @@ def test_sums_over_users_are_those_of_a_loop_over_cells(monkeypatch: pytest.Monk
 
 def test_a_catalogue_above_the_limit_is_refused_and_the_remedy_helps():
     split, one = exam_split(), EaseSettings(l2=(10.0,), max_items=50)
-    number = len(trained_items(split, 1000, "ease"))
+    number = len(trained_items(split, EaseSettings(), "ease"))
     with pytest.raises(SettingsError, match=f"set baselines.ease.max_items = {number}") as refusal:
         fit_ease(split, one, seed=0)
     (remedy,) = re.findall(r"max_items = (\d+)", str(refusal.value))
     assert fit_ease(split, one.model_copy(update={"max_items": int(remedy)}), seed=0).name == "ease"
+
+
+@pytest.mark.parametrize(
+    ("fit", "given_settings"),
+    [
+        (fit_ease, EaseSettings(l2=(10.0,))),
+        (fit_slist, SlistSettings(l2=(10.0,), alpha=(0.3,), history_decay=(0.7,))),
+        (fit_tale, TaleSettings(l2=(10.0,), source_days=(1.0,), history_decay=(0.7,))),
+    ],
+)
+def test_the_most_taken_items_alone_are_solved_for_and_the_others_score_0(fit, given_settings):
+    split = exam_split()
+    kept = np.sort(np.argsort(-split.popularity, kind="stable")[:50])
+    model = fit(split, given_settings.model_copy(update={"max_items": 50, "keep_most_taken": True}), seed=0)
+    assert np.array_equal(model.items, kept) and model.weights.shape == (50, 50)
+    whole = np.count_nonzero(split.popularity)
+    assert model.selection()[-2].startswith(f"{model.name}: the 50 most taken of {whole} items")
+    left_out = np.setdiff1d(np.arange(len(split.dataset.items)), kept)
+    requests = split.retrieval_requests("test")[0][:9]
+    scores = model.item_scores(requests)
+    assert not scores[:, left_out].any() and scores[:, kept].any()
+
+
+def test_sums_of_some_items_are_cells_of_the_sums_of_all():
+    split = exam_split()
+    every = np.flatnonzero(split.popularity)
+    some = every[::3]
+    matrices = lambda first, stop: (np.ones((stop - first, 2)), np.ones((stop - first, 2)))  # noqa: E731
+    at = np.searchsorted(every, some)
+    for whole, part in zip(
+        user_sums(split, every, 9, matrices), user_sums(split, some, 9, matrices), strict=True
+    ):
+        assert np.array_equal(part.toarray(), whole.toarray()[np.ix_(at, at)]) and part.nnz
 
 
 def test_items_that_nobody_took_cost_no_matrix_and_score_0():

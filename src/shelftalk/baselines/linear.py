@@ -68,6 +68,9 @@ class LinearSettings(Settings):
     max_items: int = Field(20_000, ge=1)
     """Items with a training event at most: time is their cube, and memory 8 bytes times their square, 3.2 GB
     for 20,000."""
+    keep_most_taken: bool = False
+    """Where there are more: solve for the `max_items` most taken ones, the others scoring 0, and say so; else
+    it is an error."""
     validation_users: int = Field(VALIDATION_USERS, ge=1)
     """Validation users at most, drawn by seed; with more of them the choice varies less and takes longer."""
 
@@ -105,11 +108,11 @@ def fit_linear(
     by NDCG@10 on validation. Without an order all items of a history weigh the same.
 
     `solve(settings, items [T]) -> B [T, T]` float32. Raises SettingsError for a catalogue above
-    `settings.max_items`.
+    `settings.max_items`, unless the most taken are kept.
     """
     if not split.dataset.ordered:
         settings = settings.model_copy(update={"history_decay": (1.0,)})
-    items, catalogue = trained_items(split, settings.max_items, name), scored_catalogue(split)
+    items, catalogue = trained_items(split, settings, name), scored_catalogue(split)
     requests, truths = validation_sample(split, settings.validation_users, seed, name)
     qualities: dict[SettingsT, float] = {}
     for solved in variants(settings, *solved_by):
@@ -123,7 +126,10 @@ def fit_linear(
         qualities |= reached
         del weights  # before the next ones are made
     choice = choose(name, (*solved_by, "history_decay"), qualities, "ndcg@10")
-    notes = not_counted(split, settings.user_events, f"baselines.{name}.user_events")
+    notes = [
+        *not_counted(split, settings.user_events, f"baselines.{name}.user_events"),
+        *_left_out(split, items, name),
+    ]
     decay = choice.settings.history_decay[0]
     return LinearItems(catalogue, items, best, decay, choice, name, tuple(notes))
 
@@ -142,23 +148,38 @@ def linear_scores(
     return scores
 
 
-def trained_items(split: Split, most: int, name: str) -> np.ndarray:
-    """[T] catalogue rows with a training event, ascending. Raises SettingsError for more than `most`."""
-    items = np.flatnonzero(split.popularity)
-    if len(items) > most:
-        raise SettingsError(
-            f"{name} solves for a matrix of {len(items):,} x {len(items):,} items, which takes "
-            f"{BYTES * len(items) ** 2 / 1e9:.1f} GB and the limit is {most:,} items; set "
-            f"baselines.{name}.max_items = {len(items)} if there is as much memory, or leave {name} out."
-        )
-    return items
+def trained_items(split: Split, settings: LinearSettings, name: str) -> np.ndarray:
+    """[T] catalogue rows with a training event, ascending; of more than `max_items` the most taken, where
+    those are to be kept, else SettingsError is raised."""
+    items, most = np.flatnonzero(split.popularity), settings.max_items
+    if len(items) <= most:
+        return items
+    if settings.keep_most_taken:
+        return np.sort(np.argsort(-split.popularity, kind="stable")[:most])
+    raise SettingsError(
+        f"{name} solves for a matrix of {len(items):,} x {len(items):,} items, which takes "
+        f"{BYTES * len(items) ** 2 / 1e9:.1f} GB and the limit is {most:,} items; set "
+        f"baselines.{name}.max_items = {len(items)} if there is as much memory, or "
+        f"baselines.{name}.keep_most_taken = true, or leave {name} out."
+    )
+
+
+def _left_out(split: Split, items: np.ndarray, name: str) -> list[str]:
+    """A sentence on the items that are not solved for, if any."""
+    trained = int(np.count_nonzero(split.popularity))
+    if len(items) == trained:
+        return []
+    return [
+        f"{name}: the {len(items):,} most taken of {trained:,} items; the others score 0 "
+        f"(baselines.{name}.max_items)."
+    ]
 
 
 def user_sums(
     split: Split, items: np.ndarray, events: int, matrices: UserMatrices
 ) -> tuple[csr_matrix, csr_matrix]:
     """G and K, [T, T] float32 each: sums over users of S S^T and S T^T, of the most recent `events` training
-    events of each."""
+    events of each, cells of other items than `items` left out."""
     row_of = np.full(len(split.dataset.items), -1)
     row_of[items] = np.arange(len(items))
     gram, moves = _CellSum(len(items)), _CellSum(len(items))
@@ -183,6 +204,9 @@ class _CellSum:
 
     def add(self, rows: np.ndarray, cells: np.ndarray) -> None:
         nonzero = np.nonzero(cells)
+        if rows.min() < 0:  # an item that is not counted
+            counted = (rows[nonzero[0]] >= 0) & (rows[nonzero[1]] >= 0)
+            nonzero = nonzero[0][counted], nonzero[1][counted]
         self._parts.append((cells[nonzero], rows[nonzero[0]], rows[nonzero[1]]))
         self._cells += len(nonzero[0])
         if self._cells > BUFFERED_CELLS:

@@ -30,6 +30,7 @@ from shelftalk.baselines.linear import (
     fit_linear,
     inverse,
     times,
+    trained_items,
     user_sums,
 )
 from shelftalk.data.similarity import shared_users
@@ -61,7 +62,7 @@ def fit_slist(split: Split, settings: SlistSettings, seed: int) -> LinearItems:
 
     @lru_cache(maxsize=1)
     def transitions(source_decay: float, target_decay: float) -> tuple[csr_matrix, csr_matrix]:
-        items = np.flatnonzero(split.popularity)
+        items = trained_items(split, settings, "slist")
         return user_sums(
             split, items, settings.user_events, lambda a, b: cuts(b - a, source_decay, target_decay)
         )

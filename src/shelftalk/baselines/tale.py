@@ -32,6 +32,7 @@ from shelftalk.baselines.linear import (
     fit_linear,
     inverse,
     times,
+    trained_items,
     user_sums,
 )
 from shelftalk.data.splitting import TRAIN, Split
@@ -57,7 +58,7 @@ class TaleSettings(LinearSettings):
 
 def fit_tale(split: Split, settings: TaleSettings, seed: int) -> LinearItems:
     """Solve for every combination of settings, and choose on validation (see `fit_linear`)."""
-    items, shape = np.flatnonzero(split.popularity), weighed_by(split)
+    items, shape = trained_items(split, settings, "tale"), weighed_by(split)
 
     @lru_cache(maxsize=1)
     def sums(*values: float) -> tuple[csr_matrix, csr_matrix]:

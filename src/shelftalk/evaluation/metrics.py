@@ -74,7 +74,7 @@ RankMetric = Callable[[np.ndarray], np.ndarray]
 
 
 def _of_ranks(task: TaskName, further: bool = False) -> dict[str, RankMetric]:
-    """"NAME@k" -> the function of ranks."""
+    """ "NAME@k" -> the function of ranks."""
     return {
         f"{name}@{k}": partial(metric.load(), k=k)
         for name, metric in METRICS.items()
