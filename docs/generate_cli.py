@@ -12,7 +12,7 @@ import typer.main
 from shelftalk.app.cli import app
 
 PAGE = Path(__file__).parent / "cli.md"
-KINDS = {float: "NUMBER", Path: "PATH", int: "NUMBER", str: "TEXT"}
+KINDS = {float: "NUMBER", Path: "PATH", int: "NUMBER", str: "TEXT", list[str]: "TEXT"}
 HEAD = """# The command line
 
 *Written by `make docs` from the program; a test compares the two.*

@@ -20,6 +20,7 @@ from shelftalk.indexing import atomic, collaborative, mixed, numbers, semantic, 
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex, split_symbols
 from shelftalk.records import Filter, Item, Request
 from shelftalk.serving import live_model
+from shelftalk.serving.live_catalogue import frame_of
 from shelftalk.serving.live_model import LiveLanguageModel
 from shelftalk.serving.new_names import NewNames
 from shelftalk.serving.store import StoredItem
@@ -76,6 +77,8 @@ def test_a_new_item_is_recommended_ranked_rated_and_read_in_a_history(scheme: st
     assert set(ranking.items) == {"new", known} and np.isfinite(ranking.scores).all()
     assert np.isfinite(changing.model.rate([Request("u", (known, "new"), item="new")])).all()
     assert "new" not in all_items(changing.model, ("new", known))
+    assert "new" in changing.similar(known, 200).items and "new" not in changing.similar("new", 200).items
+    assert changing.model.why((known, "new"), before[1]).contributions[1].entry == "new"
     prompt = "".join(part.text for part in changing.model.prompt("retrieval", Request("u", ("new",))))
     assert changing.model.index.name("new") in prompt
 
@@ -87,7 +90,7 @@ def test_an_item_named_by_its_title_scores_as_if_it_had_always_been_there(scheme
     order of a batch leaves."""
     split = exam_split()
     extended = split_leave_one_out(
-        make_dataset(pl.concat([split.dataset.items, live_model.frame_of([NEW])]), split.dataset.events),
+        make_dataset(pl.concat([split.dataset.items, frame_of([NEW])]), split.dataset.events),
         SplitSettings(),
         0,
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from shelftalk import __version__
-from shelftalk.app import folder_commands, show_commands, study_commands
+from shelftalk.app import folder_commands, serve_commands, show_commands, study_commands
 from shelftalk.app.guard import guarded
 from shelftalk.app.options import (
     Data,
@@ -140,6 +140,7 @@ _stage_command("report", "Write the report.")
 app.add_typer(show_commands.commands, name="show")
 app.add_typer(study_commands.commands)
 app.add_typer(folder_commands.commands)
+app.add_typer(serve_commands.commands)
 
 
 @app.command()

@@ -11,25 +11,23 @@ Legend: I items of the trained catalogue.
 from __future__ import annotations
 
 import copy
-import heapq
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import polars as pl
 
-from shelftalk.data.dataset import EVENT_COLUMNS, Dataset
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.item_trie import ItemTrie, Trie, build_trie
+from shelftalk.decoding.item_vectors import centred_unit_vectors, symbol_vectors
 from shelftalk.decoding.language_model import LanguageModelRecommender
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.indexing.item_index import LAST_LEVEL, IndexSettings, ItemIndex, split_symbols
 from shelftalk.ragged import Ragged, ragged, vstack
-from shelftalk.records import Item, Segment
-from shelftalk.serving.new_names import NewNames, frame_of
+from shelftalk.records import Item, Ranking, Request, Segment
+from shelftalk.serving.live_catalogue import LiveCatalogue, LiveDataset
+from shelftalk.serving.new_names import NewNames
 from shelftalk.serving.new_symbols import SymbolRows
-from shelftalk.serving.store import StoredItem
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import TaskContext
 from shelftalk.tasks.templates import Template
@@ -38,55 +36,6 @@ REBUILT_AFTER = 4000
 """Names added to a trie before it is built anew with all of them: each costs time at every change."""
 FORMS = ("name", "line", "before_rating", "candidate")
 """The methods of ItemText that prompts use."""
-RETIRED = "\x00retired "
-"""Begins the id of a row that no item has any more; no item id holds a NUL character."""
-
-
-class LiveDataset(Dataset):
-    """A catalogue without events whose rows are changed and added in memory; `commit` ends some changes."""
-
-    records: dict[int, Item]
-    """Row -> the item there, of rows that changed or were added."""
-
-    def __init__(self, items: pl.DataFrame) -> None:
-        super().__init__(items, pl.DataFrame(schema=EVENT_COLUMNS))
-        ids = items["item_id"].to_list()
-        row_of = {item: row for row, item in enumerate(ids)}
-        # in place of what would be computed once from the frame
-        vars(self).update(item_ids=ids, row_of=row_of, records={}, dirty=set())
-
-    def item(self, item_id: str) -> Item:
-        """As Dataset.item."""
-        return self.records.get(self.row_of[item_id]) or super().item(item_id)
-
-    def put(self, row: int, item: Item) -> None:
-        """Change the item of a row, or add the next row."""
-        if row == len(self.item_ids):
-            self.item_ids.append(item.id)
-        self.row_of[item.id] = row
-        self.records[row] = item
-        vars(self)["dirty"].add(row)
-
-    def retire(self, item_id: str) -> int:
-        """Take the item away; its row remains, under an id that no item has."""
-        row = self.row_of.pop(item_id)
-        self.item_ids[row] = f"{RETIRED}{row}"
-        return row
-
-    def commit(self) -> None:
-        """Bring the frame, which filters read, to what the rows are."""
-        dirty: set[int] = vars(self)["dirty"]
-        old = sorted(row for row in dirty if row < len(self.items))
-        new = sorted(dirty - set(old))
-        frame = self.items
-        if old:
-            values = frame_of([self.records[row] for row in old])
-            numbered = values.with_columns(row=pl.Series(old, dtype=pl.get_index_type()))
-            frame = frame.with_row_index("row").update(numbered, on="row", include_nulls=True).drop("row")
-        if new:
-            frame = pl.concat([frame, frame_of([self.records[row] for row in new])])
-        object.__setattr__(self, "items", frame)
-        dirty.clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +120,7 @@ class LiveIndex(ItemIndex):
         object.__setattr__(self, "words", tuple(vars(self)["word_list"]))
 
 
-class LiveLanguageModel:
+class LiveLanguageModel(LiveCatalogue):
     """`recommender` with a catalogue that changes, which it becomes the only user of: it adds rows to the
     embeddings, so that the recommender must not be asked any more. `model` answers as of the last
     `refresh`. `settings` and `seed`: those of the index, by which the semantic scheme names new items."""
@@ -180,85 +129,62 @@ class LiveLanguageModel:
         self, recommender: LanguageModelRecommender, settings: IndexSettings | None = None, seed: int = 0
     ) -> None:
         context = next(iter(recommender.tasks.values())).context
-        self.trained_items = len(recommender.index.item_ids)
-        self.new_names = NewNames(recommender.index, context.split.dataset.items, settings, seed)
-        self._dataset = LiveDataset(context.split.dataset.items)
+        items = context.split.dataset.items
+        super().__init__(items)
+        self.new_names = NewNames(recommender.index, items, settings, seed)
         self._index = LiveIndex(recommender.index)
-        self._text = ItemText(self._dataset, self._index, context.text.settings)
+        self._text = ItemText(self.dataset, self._index, context.text.settings)
         templates = {name: task.templates for name, task in recommender.tasks.items()}
-        self._context = _live_context(context, self._dataset, self._text, templates)
+        self._context = _live_context(context, self.dataset, self._text, templates)
         self._symbols = SymbolRows(recommender.backbone)
         self._base = _built(recommender.trie)
         self._trie = LiveTrie(self._base)
         self._added: list[list[int]] = []  # the tokens of each name that is not in the base
-        self._retired: set[int] = set()
-        self._invisible: set[str] = set()
-        self._stored: dict[str, StoredItem] = {}
-        self._expiry: list[tuple[float, str]] = []
+        self._longest = self._base.depth
+        self._states = np.zeros((0, 0), np.float32)
         self.model = copy.copy(recommender)
-        self.model.index, self.model.row_of = self._index, self._dataset.row_of
+        self.model.index, self.model.row_of = self._index, self.dataset.row_of
         self.model.tasks = {
             name: type(task)(task.settings, self._context) for name, task in recommender.tasks.items()
         }
-        self._longest = self._base.depth
         self._publish()
 
-    @property
-    def item_ids(self) -> Iterable[str]:
-        """The items that the model knows, hidden ones too."""
-        return self._dataset.row_of.keys()
+    def similar(self, item_id: str, k: int) -> Ranking:
+        """The k visible items whose vectors (LanguageModelRecommender.item_vectors) are nearest to the
+        item's."""
+        vectors = centred_unit_vectors(self._vectors())
+        cosines = vectors @ vectors[self.dataset.row_of[item_id]]
+        left_out = self.hidden_rows | {self.dataset.row_of[item_id]}
+        cosines[list(left_out)] = -np.inf
+        order = np.lexsort((np.arange(len(cosines)), -cosines))[:k]
+        order = order[np.isfinite(cosines[order])]
+        items = tuple(self.dataset.item_ids[row] for row in order.tolist())
+        return Ranking("", items, tuple(cosines[order].tolist()))
 
-    def is_visible(self, item_id: str) -> bool:
-        """Whether the item may be recommended, as of the last refresh."""
-        return item_id in self._dataset.row_of and item_id not in self._invisible
-
-    def refresh(self, changes: Sequence[StoredItem], now: float) -> list[str]:
-        """Apply changes, and what expires until the Unix time `now`; of several changes of one item the last
-        counts. Returns a sentence for each item that this model has no name for."""
-        latest = {stored.item.id: stored for stored in changes}
-        refused: list[str] = []
-        joining: list[Item] = []
-        for item_id, stored in latest.items():
-            self._stored[item_id] = stored
-            if stored.removed:
-                self._retire(item_id)
-            elif self._needs_a_name(stored.item):
-                self._retire(item_id)
-                joining.append(stored.item)
-            if stored.expires_at is not None and not stored.removed:
-                heapq.heappush(self._expiry, (stored.expires_at, item_id))
-        refused += self._join(joining)
-        expired = list(self._expired(now))
-        for item_id in {*latest, *expired}:
-            self._set_visibility(item_id, now)
-        if latest:
-            self._dataset.commit()
-            self._index.commit(self._dataset.item_ids)
-        if latest or expired:
-            self._publish()
-        return refused
+    def _vectors(self) -> np.ndarray:
+        """[rows, H] before centring. Where names are free text, each is computed once, when it is first
+        needed, by a read of one short prompt."""
+        if self._index.symbols:
+            return symbol_vectors(self.model.backbone, self._index)
+        ids = self.dataset.item_ids
+        missing = [row for row in range(len(self._states), len(ids)) if row not in self.retired]
+        states = np.zeros((len(ids) - len(self._states), self._states.shape[1]), np.float32)
+        if missing:
+            read = self.model.states([Request("", (ids[row],)) for row in missing])
+            states = np.zeros((len(states), read.shape[1]), np.float32)
+            states[np.array(missing) - len(self._states)] = read
+        self._states = np.concatenate([self._states.reshape(-1, states.shape[1]), states])
+        return self._states
 
     # --- one item ----------------------------------------------------------------------------------------
 
-    def _needs_a_name(self, item: Item) -> bool:
-        """Whether the item is new or gets another name. Otherwise its texts are changed here."""
-        row = self._dataset.row_of.get(item.id)
-        if row is None:
-            return True
-        if item == self._dataset.item(item.id):
-            return False
-        if self._index.includes_title or row >= self.trained_items:
-            return True  # the name is made of the text
-        self._dataset.put(row, item)
-        self._forget(row, item.id)
-        return False
+    def _is_named_by_text(self, row: int) -> bool:
+        return self._index.includes_title or row >= self.trained_items
 
     def _retire(self, item_id: str) -> None:
-        if item_id in self._dataset.row_of:
+        if item_id in self.dataset.row_of:
             self._index.retire(item_id)
-            row = self._dataset.retire(item_id)
-            self._forget(row, item_id)
-            self._retired.add(row)
+        super()._retire(item_id)
 
     def _forget(self, row: int, item_id: str) -> None:
         """Render the row anew when it is next shown."""
@@ -266,21 +192,17 @@ class LiveLanguageModel:
         for text in (self._text, self._text.names_only):
             text._details.pop(item_id, None)
 
-    def _join(self, items: Sequence[Item]) -> list[str]:
-        """Name items and add them; sentences for those that no name is left for."""
-        refused = []
-        for item in items:
-            try:
-                name, tokens = self._new_name(item)
-            except SettingsError as error:
-                refused.append(str(error))
-                continue
-            self.new_names.names.add(name)
-            self._added.append(tokens)
-            self._longest = max(self._longest, len(tokens))
-            self._index.put(item.id, name, self.new_names.words(item))
-            self._dataset.put(len(self._dataset.item_ids), item)
-        return refused
+    def _join(self, item: Item) -> str:
+        """Name the item and add it."""
+        try:
+            name, tokens = self._new_name(item)
+        except SettingsError as error:
+            return str(error)
+        self.new_names.names.add(name)
+        self._added.append(tokens)
+        self._longest = max(self._longest, len(tokens))
+        self._index.put(item.id, name, self.new_names.words(item))
+        return super()._join(item)
 
     def _new_name(self, item: Item) -> tuple[str, list[int]]:
         """The best free name and its tokens. Two names may differ and yet have the same tokens, where a
@@ -324,27 +246,17 @@ class LiveLanguageModel:
         ids = self._symbols.ids([self._index.names[row] for row in rows.tolist()])
         return ids, (cosines / cosines.sum()).astype(np.float32)
 
-    def _expired(self, now: float) -> Iterator[str]:
-        while self._expiry and self._expiry[0][0] <= now:
-            yield heapq.heappop(self._expiry)[1]
-
-    def _set_visibility(self, item_id: str, now: float) -> None:
-        if self._stored[item_id].visible(now):
-            self._invisible.discard(item_id)
-        else:
-            self._invisible.add(item_id)
-
     def _publish(self) -> None:
-        """Give the model a trie of what there is now."""
+        """Give the model an index and a trie of what there is now."""
+        self._index.commit(self.dataset.item_ids)
         if len(self._added) > REBUILT_AFTER:
             old = self._base.names(np.arange(self._base.items))
             self._base, self._added = build_trie(vstack([old, ragged(self._added)])), []
-        row_of = self._dataset.row_of
-        hidden = {row_of[item] for item in self._invisible if item in row_of}
         if self._trie.base is not self._base or len(self._trie.added) != len(self._added):
             self._trie = LiveTrie(self._base, self._added)
-        self._trie = self.model.trie = self._trie.with_removed(hidden | self._retired)
+        self._trie = self.model.trie = self._trie.with_removed(self.hidden_rows)
         vars(self.model)["_longest_name"] = self._longest
+        vars(self.model).pop("item_vectors", None)
 
 
 def _begins(tokens: Sequence[int], other: Sequence[int]) -> bool:

@@ -20,7 +20,7 @@ Legend: I items of the trained catalogue, F text features, D dimensions.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import cached_property
 
 import numpy as np
@@ -28,27 +28,19 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
-from shelftalk.data.dataset import ITEM_COLUMNS
 from shelftalk.data.similarity import fitted_text_vectors, item_texts
 from shelftalk.errors import SettingsError
 from shelftalk.indexing.item_index import LAST_LEVEL, IndexSettings, ItemIndex, split_symbols
 from shelftalk.indexing.item_vectors import fitted_dense_vectors
 from shelftalk.indexing.titles import MAX_CHARACTERS, first_texts
 from shelftalk.records import Item
+from shelftalk.serving.live_catalogue import frame_of
 
 NEIGHBOURS = 20
 """Most similar items by text from which a new item's vector is made."""
 SUFFIXES = 1000
 """Most items of one title."""
 _LEVEL = re.compile(r"<([a-y])_\d+>")
-
-
-def frame_of(items: Sequence[Item]) -> pl.DataFrame:
-    """Items as a catalogue frame."""
-    rows = [
-        (item.id, item.title, item.brand, item.categories, item.price, item.description) for item in items
-    ]
-    return pl.DataFrame(rows, schema=dict(ITEM_COLUMNS), orient="row")
 
 
 class TextSpace:

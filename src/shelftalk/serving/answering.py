@@ -1,0 +1,196 @@
+"""What a service asks of a model, whichever it is, over a catalogue that changes.
+
+A model is asked by one thread alone: it is refreshed, then it answers a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from shelftalk.errors import MissingFile, SettingsError, UnknownItem
+from shelftalk.recommender import explanation
+from shelftalk.records import Request
+from shelftalk.serving.live_catalogue import LiveCatalogue
+from shelftalk.serving.live_scores import LiveScores
+from shelftalk.serving.new_names import TextSpace
+from shelftalk.serving.store import StoredItem
+
+Task = Literal["recommend", "rank", "rate", "similar", "why"]
+TASKS: tuple[Task, ...] = ("recommend", "rank", "rate", "similar", "why")
+
+
+class NotOffered(SettingsError):
+    """The model does not answer this kind of question."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question of a batch. `request` holds the history and, by task, the candidates, the item to rate, or
+    the item that similar ones or reasons are wanted for."""
+
+    request: Request
+    k: int = 10
+
+
+class AnsweringModel:
+    """A recommender and its live catalogue. `recommender` answers what it has methods for; `similar` is its
+    own or that of the catalogue's owner."""
+
+    def __init__(self, recommender: Any, rows: LiveCatalogue, version: str = "") -> None:
+        self.recommender = recommender
+        self.rows = rows
+        self.version = version
+        self.name: str = recommender.name
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What it answers."""
+        ranks = hasattr(self.recommender, "rank")
+        offered: dict[Task, bool] = {
+            "recommend": hasattr(self.recommender, "recommend"),
+            "rank": ranks,
+            "rate": hasattr(self.recommender, "rate") and self._rates(),
+            "similar": self._similar() is not None,
+            "why": ranks,
+        }
+        return tuple(task for task in TASKS if offered[task])
+
+    def refresh(self, changes: Sequence[StoredItem], now: float) -> list[str]:
+        """See LiveCatalogue.refresh."""
+        return self.rows.refresh(changes, now)
+
+    def answer(self, task: Task, questions: Sequence[Asked]) -> list[Any]:
+        """One answer per question, which are of one task and one k: a Ranking, a rating or an Explanation.
+        Raises as recommenders do, and NotOffered."""
+        if task not in self.tasks:
+            raise NotOffered(
+                f'the model "{self.name}" does not answer {task}; it answers {", ".join(self.tasks)}.'
+            )
+        requests = [asked.request for asked in questions]
+        if task == "recommend":
+            return list(self.recommender.recommend(requests, questions[0].k))
+        if task == "rank":
+            return list(self.recommender.rank(requests))
+        if task == "rate":
+            return list(self.recommender.rate(requests))
+        for request in requests:
+            if request.item not in self.rows.dataset.row_of:
+                raise UnknownItem(
+                    f'item "{request.item}" is not in the catalogue; add it, or correct its id.'
+                )
+        if task == "similar":
+            similar = self._similar()
+            assert similar is not None
+            return [similar(asked.request.item, asked.k) for asked in questions]
+        return [self._why(request) for request in requests]
+
+    def _why(self, request: Request) -> Any:
+        """Leave one out, by the scores of `rank`, which are those that lists are ordered by."""
+
+        def scores_of(requests: list[Request]) -> list[float]:
+            asked = [replace(one, candidates=(request.item,)) for one in requests]
+            return [ranking.scores[0] for ranking in self.recommender.rank(asked)]
+
+        own = getattr(self.recommender, "why", None)
+        return (
+            own(request.history, request.item)
+            if own
+            else explanation(request.history, request.item, scores_of)
+        )
+
+    def _similar(self) -> Callable[[str, int], Any] | None:
+        method: Callable[[str, int], Any] | None = getattr(self.rows, "similar", None)
+        return method
+
+    def _rates(self) -> bool:
+        tasks = getattr(self.recommender, "tasks", None)
+        weights = getattr(self.recommender, "weights", None)
+        return "rating" in tasks if tasks is not None else weights is None or "rating" in weights
+
+
+class LiveScorer(LiveCatalogue):
+    """The live catalogue of a model that is no language model."""
+
+
+def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0) -> AnsweringModel:
+    """Any recommender over a catalogue that changes from now on: the language model, alone or with a prior,
+    and every model that scores its whole catalogue. `items`: the frame of its catalogue; `settings` and
+    `seed`: those of its index. Raises SettingsError for a model that can be none of them."""
+    from shelftalk.decoding.language_model import LanguageModelRecommender
+    from shelftalk.decoding.prior import AlignedWithPrior
+    from shelftalk.serving.live_model import LiveLanguageModel
+
+    if isinstance(recommender, LanguageModelRecommender):
+        live = LiveLanguageModel(recommender, settings, seed)
+        return AnsweringModel(live.model, live)
+    if isinstance(recommender, AlignedWithPrior):
+        live = LiveLanguageModel(recommender.model, settings, seed)
+        prior = LiveScores(recommender.prior, live, live.new_names.texts)
+        rating = "rating" in recommender.weights and recommender.rating_prior is not None
+        weights = {task: one for task, one in recommender.weights.items() if task != "rating" or rating}
+        combined = replace(recommender, model=live.model, prior=prior, weights=weights)
+        return AnsweringModel(combined, live)
+    if hasattr(recommender, "scores"):
+        rows = LiveScorer(items)
+        return AnsweringModel(LiveScores(recommender, rows, TextSpace(items)), rows)
+    raise SettingsError(
+        f'the model "{getattr(recommender, "name", "")}" does not score every item, so it cannot be served '
+        'over a catalogue that changes; name another model, such as "aligned" or "item_knn".'
+    )
+
+
+def open_answering(path: Path, model: str | None = None) -> AnsweringModel:
+    """The model of a published folder, or of a run folder by its name there ("aligned" by default).
+
+    Raises MissingFile where the path is neither, and as opening does.
+    """
+    from shelftalk.publishing.contents import FACTS, is_published
+    from shelftalk.runtime.run_folder import RunFolder
+
+    if is_published(path):
+        return _opened_folder(path, model)
+    if RunFolder(path).experiment.exists():
+        return _opened_run(path, model)
+    raise MissingFile(
+        f'"{path}" is neither a published model (no {FACTS}) nor a run; name a folder that '
+        "`shelftalk publish` or `shelftalk run` made."
+    )
+
+
+def _opened_folder(path: Path, model: str | None) -> AnsweringModel:
+    from shelftalk.experiment import read_toml, validated
+    from shelftalk.indexing.item_index import IndexSettings
+    from shelftalk.publishing import open_recommender
+    from shelftalk.publishing.contents import EXPERIMENT, read_facts
+
+    opened: Any = open_recommender(path)
+    recommender = getattr(opened, "recommender", opened)
+    if model is not None and model != recommender.name:
+        raise SettingsError(
+            f'"{path}" holds the model "{recommender.name}", not "{model}"; leave --model out, or name the '
+            "run."
+        )
+    facts = read_facts(path)
+    text = read_toml(path / EXPERIMENT, "experiment")
+    settings = validated(IndexSettings, text.get("index", {}), "index", EXPERIMENT)
+    items = getattr(opened, "items", None)
+    if items is None:
+        items = next(iter(recommender.tasks.values())).context.split.dataset.items
+    result = answering(recommender, items, settings, int(text.get("seed", 0)))
+    result.version = facts.split[:12]
+    return result
+
+
+def _opened_run(path: Path, model: str | None) -> AnsweringModel:
+    from shelftalk.pipeline.run import open_run
+    from shelftalk.recommender import ALIGNED
+
+    run = open_run(path)
+    result = answering(
+        run.model(model or ALIGNED), run.split.dataset.items, run.experiment.index, run.experiment.seed
+    )
+    result.version = run.split.fingerprint()[:12]
+    return result

@@ -1,0 +1,92 @@
+"""A model that scores every item of its catalogue, over a catalogue that changes: item_knn, a student, the
+prior of a language model.
+
+Such a model knows no item that joined after it was fitted. One gets the mean of the scores of the trained
+items most similar to it by text, weighted by their cosines: an approximation that needs nothing of the model.
+In histories it counts as nothing.
+
+Legend: R requests, I trained items, L rows of the live catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from shelftalk.data.item_filter import allowed
+from shelftalk.recommender import candidate_rows, check_items, check_k, without_text
+from shelftalk.records import Ranking, Request
+from shelftalk.serving.live_catalogue import LiveCatalogue
+from shelftalk.serving.new_names import TextSpace
+
+
+class LiveScores:
+    """`scorer` has scores(requests) -> [R, I] in the order of the trained catalogue that `rows` began with;
+    `texts` are that catalogue's."""
+
+    def __init__(self, scorer: Any, rows: LiveCatalogue, texts: TextSpace) -> None:
+        self.name: str = scorer.name
+        self._scorer = scorer
+        self._rows = rows
+        self._texts = texts
+        self._trained = {item: row for item, row in rows.dataset.row_of.items() if row < rows.trained_items}
+        self._nearest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def scores(self, requests: Sequence[Request]) -> np.ndarray:
+        """[R, L]."""
+        known = [self._of_trained_items(request) for request in requests]
+        trained = np.asarray(self._scorer.scores(known), np.float64)
+        dataset = self._rows.dataset
+        new = range(self._rows.trained_items, len(dataset.item_ids))
+        if not len(new):
+            return trained
+        columns = []
+        for row in new:
+            if row not in self._nearest:
+                self._nearest[row] = self._texts.nearest(dataset.records[row])
+            rows, cosines = self._nearest[row]
+            mean = trained[:, rows] @ (cosines / cosines.sum()) if len(rows) else trained.min(axis=1)
+            columns.append(mean)
+        return np.column_stack([trained, *columns])
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        """As Recommender.recommend, of the visible items."""
+        check_k(k)
+        row_of = self._rows.dataset.row_of
+        requests = [without_text(request) for request in requests]
+        check_items(requests, row_of, "retrieval")
+        if not requests:
+            return []
+        hidden = np.array(sorted(self._rows.hidden_rows), np.int64)
+        rankings = []
+        for request, scores in zip(requests, self.scores(requests), strict=True):
+            scores[hidden] = -np.inf
+            scores[[row_of[item] for item in (*request.history, *request.excluded)]] = -np.inf
+            if request.filter is not None:
+                scores[~allowed(self._rows.dataset.items, request.filter)] = -np.inf
+            rankings.append(self._ranking(request, np.arange(len(scores)), scores, k))
+        return rankings
+
+    def rank(self, requests: Sequence[Request]) -> list[Ranking]:
+        """As Ranker.rank."""
+        requests = [without_text(request) for request in requests]
+        rows = candidate_rows(requests, self._rows.dataset.row_of)
+        return [
+            self._ranking(request, np.array(row, np.int64), scores[np.array(row, np.int64)], len(row))
+            for request, row, scores in zip(requests, rows, self.scores(requests), strict=True)
+        ]
+
+    def _of_trained_items(self, request: Request) -> Request:
+        kept = [position for position, item in enumerate(request.history) if item in self._trained]
+        history = tuple(request.history[position] for position in kept)
+        ratings = tuple(request.ratings[position] for position in kept) if request.ratings else ()
+        return replace(request, history=history, ratings=ratings, filter=None, excluded=(), candidates=())
+
+    def _ranking(self, request: Request, rows: np.ndarray, scores: np.ndarray, k: int) -> Ranking:
+        order = np.lexsort((rows, -scores))[:k]
+        order = order[np.isfinite(scores[order])]
+        items = tuple(self._rows.dataset.item_ids[row] for row in rows[order].tolist())
+        return Ranking(request.user, items, tuple(scores[order].tolist()))
