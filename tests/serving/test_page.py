@@ -18,7 +18,8 @@ pytestmark = pytest.mark.skipif(
 )
 READY = (
     "document.querySelectorAll('#columns .number').length > 0"
-    " && document.querySelectorAll('#found li').length > 0 && document.querySelector('#answers').getAttribute('aria-busy') === 'false'"
+    " && document.querySelectorAll('#found li').length > 0"
+    " && document.querySelector('#answers').getAttribute('aria-busy') === 'false'"
 )
 LOW_CONTRAST = """(() => {
   const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
