@@ -77,7 +77,13 @@ LAYERS = (
         "app/options",
         "app/guard",
     ),
-    ("app/show_commands", "app/study_commands", "app/folder_commands", "app/serve_commands"),
+    (
+        "app/data_commands",
+        "app/show_commands",
+        "app/study_commands",
+        "app/folder_commands",
+        "app/serve_commands",
+    ),
     ("app/cli",),
     ("__main__",),
 )

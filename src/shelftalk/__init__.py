@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shelftalk.data.sources.frames import write_data as write_data
     from shelftalk.errors import ShelftalkError as ShelftalkError
     from shelftalk.experiment import Experiment as Experiment
     from shelftalk.experiment import load_experiment as load_experiment
@@ -46,6 +47,7 @@ _HOMES = {
     "Experiment": "shelftalk.experiment:Experiment",
     "load_experiment": "shelftalk.experiment:load_experiment",
     "ShelftalkError": "shelftalk.errors:ShelftalkError",
+    "write_data": "shelftalk.data.sources.frames:write_data",
 }
 __all__ = [*_HOMES, "__version__"]
 

@@ -5,6 +5,7 @@ ShelftalkError                 anything a user can correct; exit code 2
 ├─ DataError                   the interactions or the catalogue
 │  ├─ MissingFile
 │  ├─ UnreadableFile           truncated, or not of the format of its name
+│  ├─ DownloadFailed           a public data set that no mirror gives
 │  ├─ MissingColumn
 │  ├─ BadValue                 a rating, time or position that is not a number; mixed types
 │  ├─ UnknownItem              in the interactions, not in the catalogue
@@ -53,6 +54,10 @@ class MissingFile(DataError):
 
 class UnreadableFile(DataError):
     """A file is truncated, or not of the format of its name."""
+
+
+class DownloadFailed(DataError):
+    """A file of a public data set cannot be downloaded; the message says where to put it by hand."""
 
 
 class MissingColumn(DataError):

@@ -1,5 +1,5 @@
-"""The command line: parse -> Experiment -> one stage. Commands that are no stages are in show_commands.py,
-study_commands.py and folder_commands.py."""
+"""The command line: parse -> Experiment -> one stage. Commands that are no stages are in data_commands.py,
+show_commands.py, study_commands.py and folder_commands.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from shelftalk import __version__
-from shelftalk.app import folder_commands, serve_commands, show_commands, study_commands
+from shelftalk.app import data_commands, folder_commands, serve_commands, show_commands, study_commands
 from shelftalk.app.guard import guarded
 from shelftalk.app.options import (
     Data,
@@ -137,6 +137,7 @@ def evaluate(
 
 
 _stage_command("report", "Write the report.")
+app.add_typer(data_commands.commands)
 app.add_typer(show_commands.commands, name="show")
 app.add_typer(study_commands.commands)
 app.add_typer(folder_commands.commands)

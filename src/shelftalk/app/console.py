@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -25,6 +27,7 @@ from rich.text import Text
 from shelftalk import __version__
 from shelftalk.certificate.against import Comparison
 from shelftalk.certificate.verify import Verification
+from shelftalk.data.sources.fetching import Fetched, PublicSet
 from shelftalk.indexing.item_index import LEAK
 from shelftalk.pipeline.imported_answers import sentences_on_imported
 from shelftalk.pipeline.stages import data_sentences, reading_notes
@@ -164,6 +167,41 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
             console.print(f"Warning: what was certified does not hold: {name}", soft_wrap=True)
         console.print(f"Certificate: {certified['certificate']}", soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def print_public_sets(sets: Iterable[PublicSet], as_json: bool) -> None:
+    """Every public data set that `fetch` knows, with its terms."""
+    if as_json:
+        print(json.dumps([asdict(one) for one in sets], indent=1))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    for one in sets:
+        console.print(f"{one.name:<24} {one.title} ({one.terms})", soft_wrap=True)
+
+
+def print_fetched(wanted: PublicSet, folder: Path, files: Iterable[Fetched], as_json: bool) -> None:
+    """What was fetched, with hashes, and the command that reads it."""
+    if as_json:
+        held = {"name": wanted.name, "folder": str(folder), "files": [asdict(file) for file in files]}
+        print(json.dumps(held, indent=1))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    for file in files:
+        was = "as published" if file.known else "recorded now: none was known before"
+        console.print(f"{file.name}: {file.how}, {file.size:,} bytes", soft_wrap=True)
+        console.print(f"  SHA-256 {file.sha256}, {was}", soft_wrap=True)
+    console.print(f"Terms: {wanted.terms} ({wanted.page})", soft_wrap=True)
+    console.print(f"Read it by: shelftalk run --data {folder}", soft_wrap=True)
+
+
+def print_imported(folder: Path, rows: Mapping[str, int], as_json: bool) -> None:
+    """How many rows of each query were written, and the command that reads them."""
+    if as_json:
+        print(json.dumps({"folder": str(folder), "rows": dict(rows)}, indent=1))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(", ".join(f"{number:,} {what}" for what, number in rows.items()), soft_wrap=True)
+    console.print(f"Read them by: shelftalk run --data {folder}", soft_wrap=True)
 
 
 def print_notes(notes: Iterable[str]) -> None:
