@@ -41,7 +41,8 @@ MODULE = re.compile(r"# ([\w/]+\.py)\n")
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 TESTED_ELSEWHERE = {"text", "diff"}
 """Trees and prompts: tests/test_house_rules.py; the diff: tests/test_contributing.py."""
-OTHER_PROGRAMS = {"tensorboard", "python", ".ci/run"}
+OTHER_PROGRAMS = {"tensorboard", "python", ".ci/run", "curl", "pip"}
+"""tests/serving/test_docs.py sends what `curl` would."""
 QUICK = {"run", "show", "publish"}
 """Commands that are carried out on the shop, which has 30 customers."""
 PLACEHOLDERS = {"FOLDER": "shop", "FILE.toml": "my-shop.toml"}

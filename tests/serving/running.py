@@ -6,7 +6,7 @@ import http.client
 import io
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,12 +76,14 @@ def serving(
     key: str = "",
     models: dict[str, str] | None = None,
     settings: ServiceSettings | None = None,
+    opener: Callable[..., AnsweringModel] | None = None,
     **more: Any,
 ) -> Iterator[Client]:
-    """A service on a free port. `models`: further models by name, with their index schemes."""
+    """A service on a free port. `models`: further models by name, with their index schemes; `opener`: what
+    opens a model in place of `tiny_model`."""
 
     def opened(path: Path, model: str | None = None) -> AnsweringModel:
-        return tiny_model(path.name)
+        return opener(path) if opener else tiny_model(path.name)
 
     monkeypatch.setattr(running_module, "open_answering", opened)
     monkeypatch.setattr("shelftalk.publishing.contents.is_published", lambda path: True)

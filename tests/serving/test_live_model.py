@@ -47,6 +47,12 @@ def live(scheme: str, split: Split | None = None, family: str = "decoder-only") 
     return LiveLanguageModel(untrained(split, index, family))
 
 
+def untrained_with_titles(frames: tuple[pl.DataFrame, pl.DataFrame]) -> LanguageModelRecommender:
+    """An untrained model over a catalogue and events, named by titles."""
+    split = split_leave_one_out(make_dataset(*frames), SplitSettings(), 0)
+    return untrained(split, titles.build(split, SMALL, 0))
+
+
 def all_items(model: LanguageModelRecommender, history: tuple[str, ...] = ()) -> list[str]:
     (ranking,) = model.recommend([Request("u", history)], 1000)
     return list(ranking.items)

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of its own for tests and benchmarks, in a folder that goes away."""
+"""A real PostgreSQL server for tests and benchmarks, in a folder that goes away."""
 
 from __future__ import annotations
 
