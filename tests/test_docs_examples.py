@@ -43,7 +43,7 @@ TESTED_ELSEWHERE = {"text", "diff"}
 """Trees and prompts: tests/test_house_rules.py; the diff: tests/test_contributing.py."""
 OTHER_PROGRAMS = {"tensorboard", "python", ".ci/run", "curl", "pip"}
 """tests/serving/test_docs.py sends what `curl` would."""
-QUICK = {"run", "show", "publish"}
+QUICK = {"run", "show", "publish", "constraints"}
 """Commands that are carried out on the shop, which has 30 customers."""
 PLACEHOLDERS = {"FOLDER": "shop", "FILE.toml": "my-shop.toml"}
 HUB_NAME = "HuggingFaceTB/SmolLM2-135M"

@@ -62,7 +62,7 @@ LAYERS = (
     ("pipeline/run",),
     ("pipeline/fresh_backbone", "report", "pipeline/answer_files", "pipeline/index_building"),
     ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),
-    ("pipeline/recommend_stage", "certificate"),
+    ("pipeline/recommend_stage", "certificate", "batch", "pipeline/distilling"),
     ("pipeline/stages", "serving"),
     ("studies/token_budget",),
     (
@@ -83,6 +83,7 @@ LAYERS = (
         "app/study_commands",
         "app/folder_commands",
         "app/serve_commands",
+        "app/use_commands",
     ),
     ("app/cli",),
     ("__main__",),

@@ -6,6 +6,9 @@
     model = run.model("aligned+prior")
     model.recommend([shelftalk.Request("anyone", history=("B01", "B07"))], k=10)
 
+    model = shelftalk.load("runs/my-shop/published")         # or "owner/model" of a hub
+    model.recommend(["B01", shelftalk.Text("a tea like Assam")], k=10)
+
 What a user may rely on is exactly `__all__`. Each name is imported when it is first used, so that
 `import shelftalk` loads neither torch nor transformers.
 """
@@ -23,13 +26,17 @@ if TYPE_CHECKING:
     from shelftalk.pipeline.run import Run as Run
     from shelftalk.pipeline.run import open_run as open_run
     from shelftalk.pipeline.stages import run_experiment as run  # noqa: F401
-    from shelftalk.publishing import open_recommender as load  # noqa: F401
+    from shelftalk.publishing.display import RankedItems as RankedItems
+    from shelftalk.publishing.display import Reasons as Reasons
+    from shelftalk.publishing.loading import load as load
+    from shelftalk.publishing.served_model import ServedModel as ServedModel
     from shelftalk.recommender import Ranker as Ranker
     from shelftalk.recommender import Rater as Rater
     from shelftalk.recommender import Recommender as Recommender
     from shelftalk.records import Filter as Filter
     from shelftalk.records import Ranking as Ranking
     from shelftalk.records import Request as Request
+    from shelftalk.records import Text as Text
 
 __version__ = "0.2.0"
 
@@ -37,8 +44,12 @@ _HOMES = {
     "run": "shelftalk.pipeline.stages:run_experiment",
     "open_run": "shelftalk.pipeline.run:open_run",
     "Run": "shelftalk.pipeline.run:Run",
-    "load": "shelftalk.publishing:open_recommender",
+    "load": "shelftalk.publishing.loading:load",
+    "ServedModel": "shelftalk.publishing.served_model:ServedModel",
+    "RankedItems": "shelftalk.publishing.display:RankedItems",
+    "Reasons": "shelftalk.publishing.display:Reasons",
     "Request": "shelftalk.records:Request",
+    "Text": "shelftalk.records:Text",
     "Filter": "shelftalk.records:Filter",
     "Ranking": "shelftalk.records:Ranking",
     "Recommender": "shelftalk.recommender:Recommender",

@@ -78,9 +78,11 @@ def check_items(
                     f'the request of user "{request.user}" holds the text "{item[:80]}", and this model '
                     "knows items by their ids alone; give ids, or ask the language model."
                 )
+            words = "leave it out of the request, or add it to the catalogue and train again"
+            if reads_text:
+                words = f"give words as shelftalk.Text(...), {words}"
             raise UnknownItem(
-                f'item "{item}" in the request of user "{request.user}" is not in the catalogue; '
-                "leave it out of the request, or add it to the catalogue and train again."
+                f'item "{item}" in the request of user "{request.user}" is not in the catalogue; {words}.'
             )
 
 

@@ -47,6 +47,12 @@ def published(run: RunFolder) -> Path:
     return publish(run.path, run.path.parent / "away" / "tiny-model")
 
 
+@pytest.fixture(scope="session")
+def with_its_prior(run: RunFolder) -> Path:
+    """The folder with the prior; never to be changed."""
+    return publish(run.path, run.path.parent / "away" / "with-prior", with_prior=True)
+
+
 @pytest.fixture
 def copied(published: Path, tmp_path: Path) -> Callable[[], Path]:
     """A copy of the published folder that a test may change."""

@@ -114,4 +114,4 @@ def test_the_command_pushes_and_requires_a_token(
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "a stub's")
     done = call("publish", run.path, "--to", tmp_path / "model", "--push", "owner/model")
     assert done.exit_code == 0 and "Pushed to: https://hub.example/owner/model" in done.stdout, done.output
-    assert "snapshot_download('owner/model')" in (hub.position / "README.md").read_text("utf-8")
+    assert "shelftalk.load('owner/model')" in (hub.position / "README.md").read_text("utf-8")

@@ -1,5 +1,5 @@
-"""The command line: parse -> Experiment -> one stage. Commands that are no stages are in data_commands.py,
-show_commands.py, study_commands.py and folder_commands.py."""
+"""The command line: parse -> Experiment -> one stage. Commands that are no stages are in the files named
+for what they work on: data_commands.py, show_commands.py and so on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import Annotated, Any
 import typer
 
 from shelftalk import __version__
-from shelftalk.app import data_commands, folder_commands, serve_commands, show_commands, study_commands
+from shelftalk.app import (
+    data_commands,
+    folder_commands,
+    serve_commands,
+    show_commands,
+    study_commands,
+    use_commands,
+)
 from shelftalk.app.guard import guarded
 from shelftalk.app.options import (
     Data,
@@ -142,6 +149,7 @@ app.add_typer(show_commands.commands, name="show")
 app.add_typer(study_commands.commands)
 app.add_typer(folder_commands.commands)
 app.add_typer(serve_commands.commands)
+app.add_typer(use_commands.commands)
 
 
 @app.command()

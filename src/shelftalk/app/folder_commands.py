@@ -23,6 +23,14 @@ def publish(
     public: Annotated[
         bool, typer.Option("--public", help="Everyone may read the repository; private without it.")
     ] = False,
+    with_prior: Annotated[
+        bool,
+        typer.Option(
+            "--with-prior",
+            help="The prior of aligned+prior too: counts of who took what with what. It asks first.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --with-prior: do not ask.")] = False,
     as_json: Json = False,
 ) -> None:
     """One folder that is a recommender by itself: model, item
@@ -33,10 +41,30 @@ def publish(
         from shelftalk.publishing.hub import push as push_folder
         from shelftalk.publishing.publish import publish as publish_run
 
-        folder = publish_run(run, to, push)
+        if with_prior and not yes:
+            agreed_to_prior()
+        folder = publish_run(run, to, push, with_prior)
         typer.echo(describe_folder(folder, push_folder(folder, push, public) if push else None, as_json))
 
     guarded(work)
+
+
+PRIOR_QUESTION = (
+    "The prior is counted in who took what with what. The folder holds no id of a user, but where few people "
+    "took an item, its counts can tell what one of them took. Put them into the folder?"
+)
+
+
+def agreed_to_prior() -> None:
+    """Asks; raises SettingsError without a clear yes, and where nobody can be asked."""
+    from shelftalk.errors import SettingsError
+
+    refused = SettingsError("nobody agreed to publish the prior; give --yes, or leave --with-prior out.")
+    try:
+        if not typer.confirm(PRIOR_QUESTION, err=True):
+            raise refused
+    except typer.Abort:
+        raise refused from None
 
 
 @commands.command()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk.experiment import Experiment
-from shelftalk.recommender import ALIGNED
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.report import numbers, tables
 from shelftalk.report.content import Fact, ModelRow, ReportContent, TaskResults
 from shelftalk.report.markdown import escaped, markdown_table
@@ -31,12 +31,22 @@ MOVIELENS = (
 )
 USE = """\
 ```python
-{imported}from shelftalk.publishing import open_recommender
-from shelftalk.records import Request
+import shelftalk
 
-model = open_recommender({folder})
-model.recommend([Request("anyone", history={history})], k=10)
+model = shelftalk.load({folder})
+model.recommend({history}, k=10)
 ```"""
+CONTENTS_WITH_PRIOR = (
+    "Weights, tokenizer, item names, settings and templates, the catalogue's ids and texts "
+    "(`catalogue.parquet`), which prompts and filters need, and the prior (`prior/`): numbers that were "
+    "counted in who took what with what. No history and no id of any user; but where few people took an item,"
+    " such counts can tell what one of them took. What a training has seen can be partly read out of its "
+    "weights, too."
+)
+WHICH_MODEL_WITH_PRIOR = (
+    'This folder holds its prior and answers as "aligned+prior" in the tables below; of a person whose '
+    "ratings the run knew, the prior of ratings reads those in the request alone."
+)
 WHICH_MODEL = (
     'This folder answers as "aligned" in the tables below. "aligned+prior", where it is listed, also needs '
     "its priors, which depend on the interactions and are not part of this folder."
@@ -50,18 +60,14 @@ def model_card(
     history: Iterable[str],
     folder: str,
     repository: str | None = None,
+    with_prior: bool = False,
 ) -> str:
     """README.md of a published folder: front matter for a hub, then use, results, limits, data and model.
 
-    `history`: some item ids for the example, which opens `folder`, or downloads `repository` from a hub where
-    one is named.
+    `history`: some item ids for the example, which opens `folder`, or `repository` on a hub where one is
+    named. `with_prior`: the folder holds the prior.
     """
-    opened = f"huggingface_hub.snapshot_download({repository!r})" if repository else repr(folder)
-    example = USE.format(
-        imported="import huggingface_hub\n\n" if repository else "",
-        folder=opened,
-        history=repr(tuple(history)),
-    )
+    example = USE.format(folder=repr(repository or folder), history=repr(list(history)))
     backbone = {
         "backbone": (
             str(content.model["backbone"]).replace(
@@ -78,7 +84,7 @@ def model_card(
         ["## Use", example],
         [
             "## Results",
-            WHICH_MODEL,
+            WHICH_MODEL_WITH_PRIOR if with_prior else WHICH_MODEL,
             escaped(summary(content), 2000),
             *(block for task in content.tasks for block in _task(task)),
         ],
@@ -89,7 +95,7 @@ def model_card(
             _facts({**content.model, **backbone}),
             *([_bullets(content.chosen)] if content.chosen else []),
         ],
-        ["## What is in this folder", CONTENTS],
+        ["## What is in this folder", CONTENTS_WITH_PRIOR if with_prior else CONTENTS],
         ["## Licence", LICENCE],
         [
             "## Versions",
@@ -97,7 +103,8 @@ def model_card(
         ],
     )
     text = "\n\n".join(block for section in sections for block in section)
-    return f"---\n{_front_matter(content, experiment)}\n---\n\n{text}\n"
+    answers_as = ALIGNED_WITH_PRIOR if with_prior else ALIGNED
+    return f"---\n{_front_matter(content, experiment, answers_as)}\n---\n\n{text}\n"
 
 
 def base_model(experiment: Experiment) -> str | None:
@@ -114,8 +121,9 @@ def plain_name(name: str) -> str:
     return path.name if path.is_absolute() or path.exists() or name.startswith((".", "~")) else name
 
 
-def _front_matter(content: ReportContent, experiment: Experiment) -> str:
-    """The data set is named with the results and not under `datasets:`, which takes only names of the hub."""
+def _front_matter(content: ReportContent, experiment: Experiment, answers_as: str = ALIGNED) -> str:
+    """Of the model that the folder answers as. The data set is named with the results and not under
+    `datasets:`, which takes only names of the hub."""
     from huggingface_hub import ModelCardData
 
     return ModelCardData(
@@ -123,11 +131,12 @@ def _front_matter(content: ReportContent, experiment: Experiment) -> str:
         tags=["shelftalk", "recommendation", "generative-recommendation"],
         base_model=base_model(experiment),
         model_name=content.title,
-        eval_results=[result for task in content.tasks for result in _results(content, task)] or None,
+        eval_results=[result for task in content.tasks for result in _results(content, task, answers_as)]
+        or None,
     ).to_yaml()
 
 
-def _results(content: ReportContent, task: TaskResults) -> list[Any]:
+def _results(content: ReportContent, task: TaskResults, answers_as: str) -> list[Any]:
     """The figures of the published model for the model index; their names include the intervals."""
     from huggingface_hub import EvalResult
 
@@ -143,7 +152,7 @@ def _results(content: ReportContent, task: TaskResults) -> list[Any]:
             metric_value=round(value, 6),
         )
         for row in task.rows
-        if row.model == ALIGNED
+        if row.model == answers_as
         for metric, value in row.metrics.items()
         if value is not None and numbers.known(value)
     ]

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -30,6 +30,11 @@ EXPERIMENT = "experiment.toml"
 INDEX = "item_index.parquet"
 CATALOGUE = "catalogue.parquet"
 TEMPLATES = "templates"
+STUDENT = "student.safetensors"
+"""The network of a student, in whose folder there is no language model."""
+PRIOR = "prior/scores.safetensors"
+"""The prior of retrieval and ranking, where a folder holds it: counts of who took what with what."""
+RATING_PRIOR = "prior/ratings.safetensors"
 FILE_KINDS = (
     ("*.safetensors", "weights"),
     ("config.json", "architecture"),
@@ -39,6 +44,7 @@ FILE_KINDS = (
     ("item_trie/*", "item names as the model's tokens"),
     (CATALOGUE, "item ids and texts"),
     (f"{TEMPLATES}/*", "prompt templates"),
+    ("prior/*", "the prior: counts of who took what with what"),
     (EXPERIMENT, "every setting, paths left out"),
     (FACTS, "split hash, rating scale, prior weights, hashes of the files"),
     (CARD, "the model card"),
@@ -61,6 +67,7 @@ TOKENIZER = (
     "vocab.txt", "merges.txt", "spiece.model", "sentencepiece.bpe.model",
 )  # fmt: skip
 """Further files of a tokenizer, read if they are listed."""
+AnyFacts = TypeVar("AnyFacts", "Facts", "StudentFacts")
 LARGEST_FACTS = 10_000_000
 """Most bytes of shelftalk.json; a few thousand are usual."""
 FETCH_AGAIN = "fetch the folder again as a whole, or publish the run again"
@@ -123,6 +130,8 @@ class Facts(_Fact):
     """Rating value, ascending, and its text; none for data without ratings."""
     weights: tuple[PriorWeight, ...]
     """The weights that validation chose for "aligned+prior"."""
+    prior: bool = False
+    """Whether the folder holds the prior, and answers as "aligned+prior"."""
     files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
     """Path inside the folder -> SHA-256."""
 
@@ -135,6 +144,8 @@ class Facts(_Fact):
             raise ValueError("the rating values do not ascend, or two of them have one text")
         if ("rating" in self.tasks) != bool(self.ratings):
             raise ValueError("there are ratings without the task, or the task without ratings")
+        if self.prior and "retrieval" not in {row.task for row in self.weights}:
+            raise ValueError("there is a prior without the weight that validation chose for it")
         if wrong := [name for name in self.files if not _plain(name)]:
             raise ValueError(f"files names {wrong[0]!r}, which is no path inside the folder")
         if missing := [name for name in self.required if name not in self.files]:
@@ -146,12 +157,45 @@ class Facts(_Fact):
         """The files that must be listed, by our rules and not by the folder's own list."""
         weights = tuple(name for name in self.files if WEIGHTS.fullmatch(name)) or ("model.safetensors",)
         shards = (WEIGHTS_INDEX,) if "model.safetensors" not in weights else ()
-        return (*REQUIRED, *weights, *shards, *(f"{TEMPLATES}/{task}.toml" for task in self.tasks))
+        priors = (PRIOR, *((RATING_PRIOR,) if self.weight_of("rating") else ())) if self.prior else ()
+        return (*REQUIRED, *weights, *shards, *(f"{TEMPLATES}/{task}.toml" for task in self.tasks), *priors)
+
+    def weight_of(self, task: str) -> PriorWeight | None:
+        """The weight that validation chose for a task; None where it chose none."""
+        return next((row for row in self.weights if row.task == task), None)
 
     @property
     def files_read(self) -> tuple[str, ...]:
         """The files that opening reads."""
         return (*self.required, *(name for name in TOKENIZER if name in self.files))
+
+
+class StudentFacts(_Fact):
+    """shelftalk.json of a student: a small model that a published one has taught."""
+
+    shelftalk: str
+    """The version that wrote the folder."""
+    student: str
+    """Its name."""
+    teacher: str
+    """The model that taught it, as a label."""
+    split: str
+    """SHA-256 of the split that it was trained on."""
+    measured: dict[str, float]
+    """What was measured when it was made, as labels and numbers."""
+    files: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+    """Path inside the folder -> SHA-256."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if set(self.files) != {STUDENT, CATALOGUE}:
+            raise ValueError(f"files are not {STUDENT} and {CATALOGUE}")
+        return self
+
+    @property
+    def files_read(self) -> tuple[str, ...]:
+        """The files that opening reads."""
+        return STUDENT, CATALOGUE
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -180,7 +224,28 @@ def read_facts(folder: Path) -> Facts:
     names and templates of different trainings give wrong answers without an error. Whoever writes a folder
     also writes its hashes: they detect accidents, not attacks.
     """
-    facts = _facts(folder)
+    facts = _facts(folder, Facts)
+    _check_files(folder, facts)
+    return facts
+
+
+def read_student_facts(folder: Path) -> StudentFacts:
+    """The facts of a student's folder whose files are those that they list. Raises as `read_facts` does."""
+    facts = _facts(folder, StudentFacts)
+    _check_files(folder, facts)
+    return facts
+
+
+def is_student(folder: Path) -> bool:
+    """Whether the folder claims to be that of a student."""
+    try:
+        facts = json.loads(_text(folder / FACTS))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(facts, dict) and "student" in facts
+
+
+def _check_files(folder: Path, facts: Facts | StudentFacts) -> None:
     for name, expected in facts.files.items():
         path = _inside(folder, name)
         with reading(f'"{name}" in "{folder}" cannot be read', FETCH_AGAIN):
@@ -189,11 +254,10 @@ def read_facts(folder: Path) -> Facts:
                     f'"{name}" in "{folder}" is not the file that this model was published with; '
                     f"{FETCH_AGAIN}."
                 )
-    return facts
 
 
 @contextmanager
-def only_files_read(folder: Path, facts: Facts) -> Iterator[Path]:
+def only_files_read(folder: Path, facts: Facts | StudentFacts) -> Iterator[Path]:
     """A temporary folder with the files that opening reads and no others, so that no library finds an
     unlisted one, such as an adapter's configuration that names another model. Messages of the block
     name the folder itself."""
@@ -211,13 +275,13 @@ def only_files_read(folder: Path, facts: Facts) -> Iterator[Path]:
             raise
 
 
-def _facts(folder: Path) -> Facts:
+def _facts(folder: Path, kind: type[AnyFacts]) -> AnyFacts:
     if not (folder / FACTS).exists():
         raise MissingFile(
             f'"{folder}" holds no published model; make one by `shelftalk publish RUN`, or correct the path.'
         )
     try:
-        return Facts.model_validate_json(_text(folder / FACTS))
+        return kind.model_validate_json(_text(folder / FACTS))
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"]))

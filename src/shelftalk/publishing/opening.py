@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from shelftalk import parts
+from shelftalk.baselines.stored import open_model
 from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset
 from shelftalk.data.splitting import Split
 from shelftalk.decoding.settings import DecodingSettings, PriorSettings
@@ -27,15 +28,22 @@ from shelftalk.pipeline.model_folder import TRIE_FOLDER, holds_names
 from shelftalk.publishing.contents import (
     CATALOGUE,
     EXPERIMENT,
+    FACTS,
     FETCH_AGAIN,
     INDEX,
+    PRIOR,
+    RATING_PRIOR,
+    STUDENT,
     TEMPLATES,
     Facts,
+    is_student,
     only_files_read,
     read_facts,
+    read_student_facts,
 )
-from shelftalk.recommender import Rater
+from shelftalk.recommender import Rater, TaskName
 from shelftalk.records import Nouns, Request
+from shelftalk.runtime.file_hashes import sha256
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import ServedTask, TaskContext
 from shelftalk.training.settings import TrainingSettings
@@ -61,7 +69,7 @@ class PublishedContext(TaskContext):
 
 def open_recommender(folder: str | Path, precision: Precision | None = None) -> LanguageModelRecommender:
     """The language model of a folder that `shelftalk publish` made: `recommend`, `rank`, and, for data with
-    ratings, `rate` and `ratings`, for any history of catalogue items.
+    ratings, `rate` and `ratings`, for any history.
 
     Its answers are those of the run's "aligned" on the same machine; `model.with_settings(beams=80)` changes
     the search. `precision` of its matrix products: by default that of the training, or fp32 where this
@@ -70,14 +78,69 @@ def open_recommender(folder: str | Path, precision: Precision | None = None) -> 
     one that was published, or where this tokenizer splits the item names otherwise than the one that wrote
     the trie; SettingsError for a precision that this machine lacks.
     """
+    return _opened(Path(folder), precision, with_prior=False)[0]
+
+
+def open_published(folder: str | Path, precision: Precision | None = None) -> tuple[Any, pl.DataFrame]:
+    """As `open_recommender`, with the prior where the folder holds one: then its answers are those of the
+    run's "aligned+prior". Of a student's folder the student. Also the frame of its catalogue."""
+    if is_student(Path(folder)):
+        return _student(Path(folder))
+    model, combined = _opened(Path(folder), precision, with_prior=True)
+    return combined or model, _catalogue(model)
+
+
+@dataclass(frozen=True)
+class Described:
+    """What is known of a published folder without opening its model."""
+
+    fingerprint: str
+    """SHA-256 of its facts, which list the hashes of all files that answers depend on."""
+    items: pl.DataFrame
+    """The catalogue."""
+    tasks: tuple[TaskName, ...]
+    """What it answers."""
+    reads_text: bool
+    """Whether a history may hold a Text."""
+
+
+def describe_published(folder: str | Path) -> Described:
+    """Catalogue and tasks of a folder, whose files are checked as by opening. Raises as `open_recommender`
+    does."""
     folder = Path(folder)
+    if is_student(folder):
+        _, items = _student(folder)
+        return Described(sha256(folder / FACTS), items, ("retrieval", "ranking"), reads_text=False)
     facts = read_facts(folder)
+    with _read(folder), only_files_read(folder, facts) as files:
+        items = _read_catalogue(files)
+    return Described(sha256(folder / FACTS), items, facts.tasks, reads_text=True)
+
+
+def _student(folder: Path) -> tuple[Any, pl.DataFrame]:
+    """A student and its catalogue. Its network reads item ids and nothing of the folder but its weights."""
+    facts = read_student_facts(folder)
+    with _read(folder), only_files_read(folder, facts) as files:
+        items = _read_catalogue(files)
+        model = open_model(files / STUDENT, items)
+        if not hasattr(model, "network") or model.name != facts.student:
+            raise ValueError(f"{STUDENT} holds another model than the facts say")
+        model.recommend([Request("", (items["item_id"][0],))], 1)
+    return model, items
+
+
+def _opened(
+    folder: Path, precision: Precision | None, with_prior: bool
+) -> tuple[LanguageModelRecommender, AlignedWithPrior | None]:
+    facts, combined = read_facts(folder), None
     with _read(folder), only_files_read(folder, facts) as files:
         model = _recommender(files, facts, precision)
         _check_answers(model)
+        if facts.prior and with_prior:
+            combined = _with_stored_prior(files, facts, model)
     if precision not in (None, "auto", "fp32") and not getattr(model.backbone, precision):
         raise SettingsError(f'this machine or model has no {precision}; give precision = "fp32", or none.')
-    return model
+    return model, combined
 
 
 def with_prior(
@@ -85,34 +148,64 @@ def with_prior(
 ) -> AlignedWithPrior:
     """`model`, opened from `folder`, combined with a prior by the weights that its run chose on validation.
 
-    A prior depends on the interactions, so no folder holds one: fit it where the data is, under the name that
-    the weights were chosen for. Raises SettingsError where they were chosen for another, or none were, and
-    otherwise as `open_recommender` does.
+    For a folder that does not hold its prior: fit it where the data is, under the name that the weights were
+    chosen for. Raises SettingsError where they were chosen for another, or none were, and otherwise as
+    `open_recommender` does.
     """
-    from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
-
     folder = Path(folder)
     facts = read_facts(folder)
-    weights: dict[str, ChosenWeight] = {row.task: ChosenWeight(**row.model_dump()) for row in facts.weights}
     priors: dict[str, Prior | Rater] = {
         "retrieval": prior,
         "ranking": prior,
         **({"rating": rating_prior} if rating_prior is not None else {}),
     }
     for task, its_prior in priors.items():
-        if task not in weights:
+        weight = facts.weight_of(task)
+        if weight is None:
             raise SettingsError(
                 f'"{folder}" has no weight of a prior for {task}; evaluate "aligned+prior" in its run and '
                 "publish again."
             )
-        if weights[task].prior != its_prior.name:
+        if weight.prior != its_prior.name:
             raise SettingsError(
-                f'the weight for {task} was chosen for the prior "{weights[task].prior}", not for '
+                f'the weight for {task} was chosen for the prior "{weight.prior}", not for '
                 f'"{its_prior.name}"; give that one, or evaluate the run with the other and publish again.'
             )
     with _read(folder), only_files_read(folder, facts) as files:
-        settings = _section(PriorSettings, read_toml(files / EXPERIMENT, "experiment"), "prior")
-    return AlignedWithPrior(model, prior, rating_prior, settings, {task: weights[task] for task in priors})
+        return _combined(files, facts, model, prior, rating_prior)
+
+
+def _with_stored_prior(files: Path, facts: Facts, model: LanguageModelRecommender) -> AlignedWithPrior:
+    """The priors of the folder, each the one that its weight was chosen for, and asked once."""
+    items = _catalogue(model)
+    prior = open_model(files / PRIOR, items)
+    rating_prior = open_model(files / RATING_PRIOR, items) if facts.weight_of("rating") else None
+    for task, its_prior in (("retrieval", prior), ("ranking", prior), ("rating", rating_prior)):
+        weight = facts.weight_of(task)
+        if its_prior and weight and weight.prior != its_prior.name:
+            raise ValueError(
+                f'it holds "{its_prior.name}", and the weight for {task} is for "{weight.prior}"'
+            )
+    combined = _combined(files, facts, model, prior, rating_prior)
+    request = Request("", (model.index.item_ids[0],), item=model.index.item_ids[0])
+    combined.recommend([request], 1)
+    if rating_prior and not np.isfinite(combined.rate([request])).all():
+        raise ValueError("its estimates are not numbers")
+    return combined
+
+
+def _combined(
+    files: Path, facts: Facts, model: LanguageModelRecommender, prior: Prior, rating_prior: Rater | None
+) -> AlignedWithPrior:
+    from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
+
+    settings = _section(PriorSettings, read_toml(files / EXPERIMENT, "experiment"), "prior")
+    weights: dict[str, ChosenWeight] = {
+        row.task: ChosenWeight(**row.model_dump())
+        for row in facts.weights
+        if row.task in model.tasks and (row.task != "rating" or rating_prior is not None)
+    }
+    return AlignedWithPrior(model, prior, rating_prior, settings, weights)
 
 
 def _read(folder: Path) -> AbstractContextManager[None]:
@@ -151,9 +244,7 @@ def _served(
     files: Path, facts: Facts, settings: Mapping[str, Any], index: ItemIndex
 ) -> dict[str, ServedTask]:
     """The served tasks, with the templates that the model was trained with."""
-    items = pl.read_parquet(files / CATALOGUE, glob=False)
-    if items.schema != pl.Schema(ITEM_COLUMNS) or items.drop("price").null_count().sum_horizontal().item():
-        raise ValueError(f"{CATALOGUE} is no catalogue")
+    items = _read_catalogue(files)
     if items["item_id"].to_list() != list(index.item_ids):
         raise ValueError(f"{CATALOGUE} and {INDEX} hold different items")
     catalogue = Dataset(items, pl.DataFrame(schema=EVENT_COLUMNS))
@@ -173,6 +264,13 @@ def _served(
     return tasks
 
 
+def _read_catalogue(files: Path) -> pl.DataFrame:
+    items = pl.read_parquet(files / CATALOGUE, glob=False)
+    if items.schema != pl.Schema(ITEM_COLUMNS) or items.drop("price").null_count().sum_horizontal().item():
+        raise ValueError(f"{CATALOGUE} is no catalogue")
+    return items
+
+
 def _section(kind: Any, settings: Mapping[str, Any], name: str) -> Any:
     """One section of the folder's experiment; the others do not affect answers, so a later version
     may drop them."""
@@ -186,6 +284,10 @@ def _check_names(trie: ItemTrie, index: ItemIndex, backbone: Backbone, files: Pa
             f'the item names of "{files}" have other tokens here than where the model was trained; install '
             "the versions that its card names, or publish the run again."
         )
+
+
+def _catalogue(model: LanguageModelRecommender) -> pl.DataFrame:
+    return model.tasks["retrieval"].context.split.dataset.items
 
 
 def _check_answers(model: LanguageModelRecommender) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from shelftalk import __version__, parts
+from shelftalk.baselines.stored import save_model
 from shelftalk.errors import AnotherExperiment, RunError, SettingsError, StageMissing, reading
 from shelftalk.experiment import Experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
@@ -23,11 +24,13 @@ from shelftalk.publishing.contents import (
     EXPERIMENT,
     FACTS,
     INDEX,
+    PRIOR,
+    RATING_PRIOR,
     TEMPLATES,
     hashes,
     is_published,
 )
-from shelftalk.publishing.opening import open_recommender
+from shelftalk.publishing.opening import open_published
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 from shelftalk.report.from_run import content_of
 from shelftalk.runtime.run_folder import RunFolder, alone_beside, beside, space_needed, write_json
@@ -36,14 +39,18 @@ SHOWN_ITEMS = 2
 """Items in the history of the card's example."""
 
 
-def publish(run: Path, to: Path | None = None, repository: str | None = None) -> Path:
+def publish(
+    run: Path, to: Path | None = None, repository: str | None = None, with_prior: bool = False
+) -> Path:
     """Assemble the published folder of a finished run, RUN/published by default, and return its path.
 
-    `repository`: the name on a hub that the card's example fetches, where there is one. Nothing is trained
-    or refitted, and the run is not changed. The folder is opened before it gets its name, so a published
-    folder works. Raises StageMissing where the model or its figures are missing, SettingsError where
-    prompts name users, and AnotherExperiment where model and run do not match or `to` holds something else
-    than a published model.
+    `repository`: the name on a hub that the card's example fetches, where there is one. `with_prior`: the
+    prior too, fitted to the training part as it was for the run, so that the folder answers as
+    "aligned+prior". It is made of counts of who took what with what, which the folder then holds. Nothing
+    else is trained or refitted, and the run is not changed. The folder is opened before it gets its name, so
+    a published folder works. Raises StageMissing where the model or its figures, or the weights of a prior,
+    are missing, SettingsError where prompts name users or the prior cannot be stored, and AnotherExperiment
+    where model and run do not match or `to` holds something else than a published model.
     """
     folder, to = RunFolder(run), to or run / "published"
     _check_target(to)
@@ -52,9 +59,9 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
     _check_run(finished)
     try:
         with space_needed(to.absolute()), alone_beside(to, "another --to"), beside(to) as part:
-            _fill(part, finished)
-            _write_card(part, finished, to.name, repository)
-            open_recommender(part)
+            _fill(part, finished, with_prior)
+            _write_card(part, finished, to.name, repository, with_prior)
+            open_published(part)
     except PermissionError as error:
         raise RunError(
             f'"{error.filename}" cannot be written ({error.strerror}); choose another --to.'
@@ -62,7 +69,7 @@ def publish(run: Path, to: Path | None = None, repository: str | None = None) ->
     return to
 
 
-def _fill(part: Path, run: Run) -> None:
+def _fill(part: Path, run: Run, with_prior: bool) -> None:
     """Write everything but the card, the facts with the hashes last."""
     part.mkdir()
     # contents only, not permissions: a run may be read-only, and others may read what is published
@@ -79,13 +86,31 @@ def _fill(part: Path, run: Run) -> None:
         rows = [asdict(template) for template in run.trained_tasks[task].templates]
         (part / TEMPLATES / f"{task}.toml").write_text(tomli_w.dumps({"template": rows}), "utf-8")
     (part / EXPERIMENT).write_text(without_paths(run.experiment).toml(), "utf-8")
-    write_json(part / FACTS, {**_facts(run, served), "files": hashes(part)})
+    facts = _facts(run, served)
+    if with_prior:
+        _write_priors(part, run, [row["task"] for row in facts["weights"]])
+        facts = {**facts, "prior": True}
+    write_json(part / FACTS, {**facts, "files": hashes(part)})
 
 
-def _write_card(part: Path, run: Run, folder: str, repository: str | None) -> None:
-    card = model_card(
-        content_of(run), run.experiment, run.split.dataset.item_ids[:SHOWN_ITEMS], folder, repository
-    )
+def _write_priors(part: Path, run: Run, tasks: Sequence[str]) -> None:
+    """The priors as the run fitted them. Raises StageMissing where validation chose no weight for them, and
+    SettingsError for a prior that cannot be stored."""
+    if "retrieval" not in tasks:
+        raise StageMissing(
+            f'no weight of a prior was chosen in "{run.folder.path}"; run `shelftalk run` again with '
+            f'"{ALIGNED_WITH_PRIOR}" among the models, or publish without the prior.'
+        )
+    settings = run.experiment.prior
+    (part / PRIOR).parent.mkdir()
+    save_model(run.model(settings.model), part / PRIOR)
+    if "rating" in tasks:
+        save_model(run.model(settings.rating_model), part / RATING_PRIOR)
+
+
+def _write_card(part: Path, run: Run, folder: str, repository: str | None, with_prior: bool) -> None:
+    items = run.split.dataset.item_ids[:SHOWN_ITEMS]
+    card = model_card(content_of(run), run.experiment, items, folder, repository, with_prior)
     (part / CARD).write_text(card, "utf-8")
 
 

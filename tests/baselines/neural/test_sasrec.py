@@ -20,7 +20,9 @@ SETTINGS = SasRecSettings(width=(12,), heads=3, max_history=8, batch_size=7)
 
 def network(split: Split | None = None, settings: SasRecSettings = SETTINGS) -> SasRec:
     """Untrained, with weights large enough that every part matters."""
-    made = SasRec(split or exam_split(), settings, seed=3).eval()
+    made = SasRec(
+        len((split or exam_split()).dataset.items), settings, seed=3, split=split or exam_split()
+    ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():

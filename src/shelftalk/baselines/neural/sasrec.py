@@ -11,18 +11,20 @@ Legend: B histories, L the longest of them, P items of all of them, R requests, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from shelftalk import seeds
-from shelftalk.baselines.neural.fitting import Network, batches, torch_generator
+from shelftalk.baselines.neural.fitting import Fit, Network, Trainings, batches, torch_generator
 from shelftalk.baselines.neural.losses import sampled_cross_entropy, softmax_cross_entropy
 from shelftalk.baselines.neural.settings import SampledSasRecSettings, SasRecSettings
 from shelftalk.baselines.neural.trained_scorer import TrainedSoftmax, fit_scorer
+from shelftalk.baselines.scored_catalogue import ScoredCatalogue
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError
 from shelftalk.ragged import Ragged, ragged, slices
@@ -51,23 +53,46 @@ def _fit(name: str, split: Split, settings: SasRecSettings, seed: int) -> Traine
                 "to a divisor of it, such as 1."
             )
     return fit_scorer(
-        TrainedSoftmax, name, split, settings, seed, lambda variant: SasRec(split, variant, seed)
+        TrainedSoftmax,
+        name,
+        split,
+        settings,
+        seed,
+        lambda variant: SasRec(len(split.dataset.items), variant, seed, split),
     )
 
 
-class SasRec(Network):
-    """Vectors of items and of ages, blocks of attention, and the training part that they learn from.
+def opened_sasrec(
+    name: str, catalogue: ScoredCatalogue, weights: Mapping[str, np.ndarray], facts: Mapping[str, Any]
+) -> TrainedSoftmax:
+    """A trained network made of its weights. `facts`: width, heads, blocks and max_history. Raises
+    RuntimeError for weights of another network."""
+    settings = SasRecSettings(
+        width=(facts["width"],),
+        heads=facts["heads"],
+        blocks=facts["blocks"],
+        max_history=facts["max_history"],
+    )
+    network = SasRec(len(catalogue.item_ids), settings, seed=0)
+    network.load_state_dict({key: torch.from_numpy(np.array(value)) for key, value in weights.items()})
+    fit = Fit(settings, epoch=0, trained=0, ndcg=None)
+    return TrainedSoftmax(catalogue, {}, network.eval(), Trainings(fit, (fit,)), name)
 
-    An item's age is its distance from the end of the history, 0 the latest.
+
+class SasRec(Network):
+    """Vectors of so many items and of ages, blocks of attention, and the training part that they learn from.
+
+    An item's age is its distance from the end of the history, 0 the latest. Without a split it answers, and
+    cannot be trained.
     """
 
-    def __init__(self, split: Split, settings: SasRecSettings, seed: int) -> None:
+    def __init__(self, items: int, settings: SasRecSettings, seed: int, split: Split | None = None) -> None:
         super().__init__()
         (width,), (dropout,) = settings.width, settings.dropout
         self.split, self.settings, self.seed = split, settings, seed
         self.drop = Dropout(dropout)
         with torch.device("meta"):  # so that making them draws nothing from torch's global generator
-            self.items = nn.Embedding(len(split.dataset.items), width)
+            self.items: Any = nn.Embedding(items, width)
             self.ages = nn.Embedding(settings.max_history, width)
             self.blocks = nn.ModuleList(
                 Block(width, settings.heads, self.drop) for _ in range(settings.blocks)
@@ -79,6 +104,7 @@ class SasRec(Network):
     def losses(self, epoch: int) -> Iterator[torch.Tensor]:
         """Every history is cut into windows at random; each item of a window but its first is predicted from
         those before it."""
+        assert self.split is not None
         rng = seeds.generator(self.seed, "sasrec batches", epoch)
         self.drop.generator = torch_generator(self.seed, "sasrec dropout", epoch)
         _, start, stop, _ = windows(self.split.training_bounds, self.settings.max_history + 1, rng)
