@@ -6,6 +6,7 @@ that shop are carried out where they take seconds; all others are read by the pr
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -92,6 +93,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "shop").mkdir(parents=True)
     for name, frame in (("orders", events), ("products", items)):
         frame.with_columns(frame["item_id"].alias("sku")).write_csv(folder / f"{name}.csv")
+    (folder / "orders.csv.gz").write_bytes(gzip.compress((folder / "orders.csv").read_bytes()))
     items.write_parquet(folder / "shop" / "items.parquet")
     events.write_parquet(folder / "shop" / "interactions.parquet")
     templates = ROOT / "src" / "shelftalk" / "tasks" / "templates"

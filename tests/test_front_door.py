@@ -38,6 +38,7 @@ PUBLIC = {
     "Rater",
     "Experiment",
     "load_experiment",
+    "write_data",
     "ShelftalkError",
     "__version__",
 }
