@@ -7,6 +7,8 @@ that shop are carried out where they take seconds; all others are read by the pr
 from __future__ import annotations
 
 import gzip
+import importlib
+import json
 import os
 import re
 import shlex
@@ -142,6 +144,22 @@ def test_every_block_of_a_page_works(page: Path, folder: Path) -> None:
             exec(compile(block.text.replace(HUB_NAME, "small"), at, "exec"), names)
         else:
             assert block.language in TESTED_ELSEWHERE, f"{at}: no test reads such a block"
+
+
+def test_the_notebook_shows_an_answer_of_every_cell_and_its_cells_run(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    made = importlib.import_module("generate_notebook")
+    shown = json.loads(made.NOTEBOOK.read_text("utf-8"))
+    assert shown["nbformat"] == 4 and [
+        (cell["cell_type"], "".join(cell["source"])) for cell in shown["cells"]
+    ] == list(made.CELLS)
+    code = [cell for cell in shown["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"][0]["data"]["text/plain"] for cell in code)
+    assert sum("<table" in "".join(cell["outputs"][0]["data"].get("text/html", "")) for cell in code) >= 4
+    again = made.notebook(made.run_cells("runs/my-shop/published"))
+    assert [cell["source"] for cell in again["cells"]] == [cell["source"] for cell in shown["cells"]]
 
 
 def lacks_cornac(text: str) -> bool:

@@ -302,7 +302,7 @@ def _cells(name: str, matrix: csr_matrix) -> Arrays:
     """A sparse matrix as three arrays, in its own order: sums depend on it to the last bit."""
     return {
         f"{name}.data": matrix.data.astype(np.float32, copy=False),
-        f"{name}.indices": matrix.indices.astype(np.int64),
+        f"{name}.indices": matrix.indices.astype(np.int32),
         f"{name}.indptr": matrix.indptr.astype(np.int64),
     }
 
@@ -311,11 +311,11 @@ def _matrix(name: str, arrays: Arrays, shape: tuple[int, int]) -> csr_matrix:
     pointer = _array(f"{name}.indptr", arrays, np.int64, (shape[0] + 1,))
     cells = int(pointer[-1])
     _must(pointer[0] == 0 and bool((np.diff(pointer) >= 0).all()), f"{name}.indptr does not divide its cells")
-    indices = _array(f"{name}.indices", arrays, np.int64, (cells,))
+    indices = _array(f"{name}.indices", arrays, np.int32, (cells,))
     _must(bool((indices >= 0).all() and (indices < shape[1]).all()), f"{name}.indices is outside the matrix")
     data = _array(f"{name}.data", arrays, np.float32, (cells,))
-    small = np.int32 if max(*shape, cells) < 2**31 else np.int64
-    return csr_matrix((data, indices.astype(small), pointer.astype(small)), shape)
+    kind = np.int32 if cells < 2**31 else np.int64
+    return csr_matrix((data, indices.astype(kind, copy=False), pointer.astype(kind)), shape)
 
 
 def _array(name: str, arrays: Arrays, kind: type[np.generic], shape: tuple[int, ...]) -> np.ndarray:
