@@ -61,7 +61,7 @@ LAYERS = (
     ),
     ("pipeline/run",),
     ("pipeline/fresh_backbone", "report", "pipeline/answer_files", "pipeline/index_building"),
-    ("pipeline/fine_tuning", "pipeline/preflight", "publishing"),
+    ("pipeline/fine_tuning", "pipeline/preflight", "pipeline/workers", "pipeline/continuation", "publishing"),
     ("pipeline/recommend_stage", "certificate", "batch", "pipeline/distilling"),
     ("pipeline/stages", "serving"),
     ("studies/token_budget",),

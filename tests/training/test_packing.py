@@ -24,6 +24,7 @@ from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.samples import Samples
 from shelftalk.testing.task_exams import exam_context, exam_index, world_split
 from shelftalk.training.batching import Epochs, Steps
+from shelftalk.training.encoded_files import write_encoded
 from shelftalk.training.packing import packed_rows, side_by_side
 from tests.training.test_trainer import PowerCut, cut_at, new, same, trained
 
@@ -240,3 +241,20 @@ def test_steps_over_epochs_that_are_read_on_demand_are_those_over_epochs_in_memo
         ours, theirs = lazy[step], whole[step]
         assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert read == [0, 1, 2, 0, 1, 2], "once to plan, once in its turn"
+
+
+def test_encoded_files_give_the_steps_of_samples_in_memory(tmp_path: Path) -> None:
+    """Written a part at a time, and read batch by batch."""
+    backbone, samples = nano(), lone(np.random.default_rng(3).integers(3, 60, 40).tolist())
+    files = write_encoded([samples[:15], [], samples[15:]], tmp_path / "epoch")
+    assert len(files) == 40 and [len(sample) for sample in files[:3]] == [
+        len(sample) for sample in samples[:3]
+    ]
+    assert files.targets.tolist() == [int(sample.bears_loss.sum()) for sample in samples]
+    for row_tokens in (0, 64):
+        one, other = (Steps(backbone, [held], 128, 0, row_tokens) for held in (samples, files))
+        assert one.counts() == other.counts()
+        for step in range(len(one)):
+            for name, tensor in one[step].items():
+                assert torch.equal(tensor, other[step][name]), name
+    assert len(write_encoded([], tmp_path / "none")) == 0

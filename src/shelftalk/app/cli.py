@@ -23,11 +23,13 @@ from shelftalk.app import (
 from shelftalk.app.guard import guarded
 from shelftalk.app.options import (
     Data,
+    EngineOfWorkers,
     ExperimentFile,
     Interactions,
     Items,
     Json,
     Models,
+    NumberOfWorkers,
     Out,
     Seed,
     experiment_of,
@@ -76,11 +78,36 @@ def _stage_command(name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
+def _writing_command(name: str, summary: str) -> None:
+    """A command that writes samples, which several processes can do."""
+
+    def command(
+        experiment: ExperimentFile = None,
+        out: Out = None,
+        seed: Seed = None,
+        models: Models = None,
+        data: Data = None,
+        interactions: Interactions = None,
+        items: Items = None,
+        workers: NumberOfWorkers = 1,
+        engine: EngineOfWorkers = "local",
+        as_json: Json = False,
+    ) -> None:
+        _do(name, experiment, out, seed, models, data, interactions, items, as_json, (workers, engine))
+
+    app.command(name, help=summary)(command)
+
+
+_writing_command(
+    "run", "All stages, from data to report. Finished ones are skipped; an interrupted run continues."
+)
 for _name, _summary in {
-    "run": "All stages, from data to report. Finished ones are skipped; an interrupted run continues.",
     "prepare": "Read, check, filter and split the data.",
     "index": "Name every item.",
-    "write": "Write the training samples.",
+}.items():
+    _stage_command(_name, _summary)
+_writing_command("write", "Write the training samples.")
+for _name, _summary in {
     "train": "Train the language model; continues an interrupted training.",
     "recommend": "Let every model answer the test part.",
 }.items():
@@ -179,12 +206,14 @@ def _do(
     interactions: Path | None,
     items: Path | None,
     as_json: bool,
+    workers: tuple[int, str] | None = None,
 ) -> None:
     """Resolve the experiment, carry out one stage, print where the result is."""
 
     def work() -> None:
         from shelftalk.app.console import Progress, print_summary
         from shelftalk.pipeline import stages
+        from shelftalk.pipeline.workers import Workers
         from shelftalk.runtime.distributed import world
         from shelftalk.runtime.progress import silent
         from shelftalk.runtime.run_folder import RunFolder
@@ -193,12 +222,13 @@ def _do(
             with processes.main_process_first():
                 experiment = experiment_of(path, seed, models, data, interactions, items)
             folder = RunFolder(out or Path("runs") / experiment.name)
+            options = () if workers is None else (Workers(*workers),)
             with folder.alone(), Progress() if processes.is_main else nullcontext(silent) as progress:
                 if stage == "run":
-                    records = stages.run_all(folder, experiment, progress)
+                    records = stages.run_all(folder, experiment, progress, *options)
                 else:
                     stages.claim(folder, experiment)
-                    done = getattr(stages, stage)(folder, experiment, progress)
+                    done = getattr(stages, stage)(folder, experiment, progress, *options)
                     records = done if isinstance(done, list) else [done]
         if processes.is_main:
             print_summary(folder, records, as_json)

@@ -136,3 +136,46 @@ def export(
         typer.echo(f"Exported: {export_split(opened.split, folder, format, opened.experiment.name)}")
 
     guarded(work)
+
+
+@commands.command()
+def append(
+    run: Annotated[Path, typer.Argument(help="A run folder with a trained model, which is left as it is.")],
+    interactions: Annotated[
+        Path, path_option("--interactions", "New interactions, with the columns of the run's own.")
+    ],
+    out: Annotated[Path, path_option("--out", "The run folder to make.")],
+    items: Annotated[
+        Path | None, path_option("--items", "New items; rows of known ones are left out.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", help="Epochs over what is new; by default those of the run.")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Of the training; by default that of the run.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Append interactions and items to a run: a new run folder in which items keep their names and the
+    model is trained further on what is new alone, by `shelftalk run`."""
+
+    def work() -> None:
+        import json
+
+        from shelftalk.pipeline.continuation import append as append_to_run
+
+        given = {"epochs": epochs, "learning_rate": learning_rate}
+        training = {name: value for name, value in given.items() if value is not None}
+        _, counts = append_to_run(run, interactions, items, out, training)
+        following = f"shelftalk run {out / 'experiment.toml'} --out {out}"
+        if as_json:
+            typer.echo(json.dumps({"run": str(out), **counts, "next": following}, indent=1))
+            return
+        again = "It was made before, of the same files. " if counts.get("again") else ""
+        typer.echo(
+            f"{again}New: {counts['interactions']:,} interactions, {counts['users']:,} users, "
+            f"{counts['items']:,} items; known before: {counts['interactions known before']:,} interactions, "
+            f"{counts['items known before']:,} items.\nTrain it further: {following}"
+        )
+
+    guarded(work)

@@ -41,6 +41,17 @@ Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on standard output instead of text.")
 ]
 
+NumberOfWorkers = Annotated[
+    int,
+    typer.Option(
+        "--workers", help="Processes that write samples; the files are the same with any number of them."
+    ),
+]
+EngineOfWorkers = Annotated[
+    str,
+    typer.Option("--engine", help="What starts them: local, or ray for many machines (shelftalk[ray])."),
+]
+
 
 def experiment_of(
     path: Path | None,

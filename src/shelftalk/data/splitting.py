@@ -202,6 +202,10 @@ class Split:
         in their order."""
         return np.flatnonzero(self.event_part == PART_NUMBER[part])
 
+    def held_out_ratings(self, part: Part) -> np.ndarray:
+        """[n] event rows whose rating `part` holds out, ascending: its rating requests, in their order."""
+        return np.flatnonzero(self.rating_part == PART_NUMBER[part])
+
     def evaluated_users(self, part: Part) -> np.ndarray:
         """[n] user numbers, ascending, of whom `part` holds out an event."""
         return distinct(self.event_user[self.held_out_events(part)])
@@ -216,21 +220,27 @@ class Split:
         pairs = [self._history_request(event) for event in wanted.tolist()]
         return [request for request, _ in pairs], [truth for _, truth in pairs]
 
-    def ranking_requests(self, part: Part) -> tuple[list[Request], list[str]]:
+    def ranking_requests(
+        self, part: Part, positions: Sequence[int] | None = None
+    ) -> tuple[list[Request], list[str]]:
         """As `retrieval_requests`, with the fixed candidates of the part."""
         ids = self.dataset.item_ids
-        requests, truths = self.retrieval_requests(part)
-        candidates = [tuple(ids[row] for row in rows) for rows in self.candidates[part].tolist()]
+        requests, truths = self.retrieval_requests(part, positions)
+        rows_of = self.candidates[part] if positions is None else self.candidates[part][list(positions)]
+        candidates = [tuple(ids[row] for row in rows) for rows in rows_of.tolist()]
         pairs = zip(requests, candidates, strict=True)
         return [Request(r.user, r.history, r.ratings, candidates=c) for r, c in pairs], truths
 
-    def rating_requests(self, part: Part) -> tuple[list[Request], list[float]]:
-        """One request per rating of the part; its history holds the training events before the rated one, at
-        most RATING_HISTORY of them, the latest."""
-        data = self.dataset
+    def rating_requests(
+        self, part: Part, positions: Sequence[int] | None = None
+    ) -> tuple[list[Request], list[float]]:
+        """One request per rating of the part, or per one at `positions` of these; its history holds the
+        training events before the rated one, at most RATING_HISTORY of them, the latest."""
+        data, rated = self.dataset, self.held_out_ratings(part)
+        wanted = rated if positions is None else rated[list(positions)]
         requests, truths = [], []
         owner = -1  # one user after the other, so that their requests share the values
-        for event in np.flatnonzero(self.rating_part == PART_NUMBER[part]).tolist():
+        for event in wanted.tolist():
             user = int(self.event_user[event])
             first, last = self.training_bounds[user].tolist()
             if user != owner:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import polars as pl
@@ -62,6 +62,10 @@ class IndexSettings(Settings):
     """Mixed: the scheme of the id before the title."""
     title_characters: int = Field(60, ge=1, le=120)
     """Mixed: budget of the title after the id; longer ones are cut between words."""
+
+    continues: Annotated[str, Role(stages=("index", "write"), tunable=False, why="it names files")] = ""
+    """A folder that `shelftalk append` made: its items keep their names, and samples are written of the
+    training events that the model named there has not learned from; "" for none."""
 
     @property
     def reads_co_occurrence(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.pipeline.run import Run
 from shelftalk.runtime.distributed import world
-from shelftalk.tasks.samples import Samples, read_samples
+from shelftalk.runtime.run_folder import scratch_in
+from shelftalk.tasks.samples import Samples, read_samples, row_groups
 
 if TYPE_CHECKING:  # torch is loaded only where a language model is
     from shelftalk.models.backbone import Backbone
@@ -29,30 +31,53 @@ def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[
     A served task that is neither trained nor judged by is not
     validated: its prompts can cost more than the training's own.
     """
-    from shelftalk.training.batching import Epochs
     from shelftalk.training.trainer import train
 
     experiment, backbone = run.experiment, new_backbone(run)
-    encode = encoder(run, backbone)
-    epochs = Epochs(lambda number: encode(read_samples(run.folder.epoch(number))), experiment.training.epochs)
     validation = {
         name: backbone.encode_samples(read_samples(run.folder.samples / f"validation.{name}.parquet"))
         for name in validated(run)
     }
-    result = train(
-        backbone,
-        epochs,
-        validation,
-        run.folder.checkpoints,
-        experiment.training,
-        experiment.seed,
-        on_step,
-        quality=validation_quality(run, backbone),
-        tracking=run.folder.path / TRACKING_FOLDER,
-    )
+    with encoded_epochs(run, backbone) as epochs:
+        result = train(
+            backbone,
+            epochs,
+            validation,
+            run.folder.checkpoints,
+            experiment.training,
+            experiment.seed,
+            on_step,
+            quality=validation_quality(run, backbone),
+            tracking=run.folder.path / TRACKING_FOLDER,
+        )
     sizes = {"parameters": backbone.parameters, "vocabulary": len(backbone.tokenizer), "bf16": backbone.bf16}
     start = experiment.pretrained.model_dump(mode="json")
     return backbone, {"family": backbone.family, "pretrained": start, **sizes, **asdict(result)}
+
+
+@contextmanager
+def encoded_epochs(run: Run, backbone: Backbone) -> Iterator[Sequence[Sequence[Encoded]]]:
+    """The epochs of the run's sample files, encoded a row group at a time into files that are gone after the
+    block. With a teacher, whose soft targets are many times as large as the samples, an epoch is encoded into
+    memory whenever it is needed."""
+    from shelftalk.training.batching import Epochs
+    from shelftalk.training.encoded_files import EncodedFiles, write_encoded
+
+    number = run.experiment.training.epochs
+    if run.teacher is not None:
+        encode = encoder(run, backbone)
+        yield Epochs(lambda epoch: encode(read_samples(run.folder.epoch(epoch))), number)
+        return
+    with scratch_in(run.folder.path) as scratch:
+        written: dict[int, EncodedFiles] = {}
+
+        def read(epoch: int) -> EncodedFiles:
+            if epoch not in written:
+                parts = map(backbone.encode_samples, row_groups(run.folder.epoch(epoch)))
+                written[epoch] = write_encoded(parts, scratch / str(epoch))
+            return written[epoch]
+
+        yield Epochs(read, number)
 
 
 def encoder(run: Run, backbone: Backbone) -> Callable[[Samples], list[Encoded]]:
@@ -89,9 +114,9 @@ def validation_quality(run: Run, backbone: Backbone) -> Callable[[], dict[str, f
         return None
     from shelftalk.decoding.language_model import LanguageModelRecommender
 
-    requests, truths = run.split.retrieval_requests("validation")
-    drawn = seeds.generator(seed, "validation users").permutation(len(requests))[:users].tolist()
-    requests, truths = [requests[position] for position in drawn], [truths[position] for position in drawn]
+    number = len(run.split.held_out_events("validation"))
+    drawn = seeds.generator(seed, "validation users").permutation(number)[:users].tolist()
+    requests, truths = run.split.retrieval_requests("validation", drawn)
     # the trie is built once
     model = LanguageModelRecommender(
         backbone, run.index, run.served, run.experiment.decoding, processes=world()

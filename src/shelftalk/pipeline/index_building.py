@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from threadpoolctl import threadpool_limits
 
 from shelftalk import parts
 from shelftalk.data.similarity import item_texts
 from shelftalk.data.splitting import Split
 from shelftalk.errors import SettingsError
+from shelftalk.indexing.continued import continued
 from shelftalk.indexing.item_index import IndexSettings, ItemIndex
+from shelftalk.tasks.continued_training import INDEX
 
 
 def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
@@ -20,6 +24,8 @@ def build_index(split: Split, settings: IndexSettings, seed: int) -> ItemIndex:
     Raises UnknownPart for a scheme that there is not, and SettingsError where an encoder is named and the
     scheme reads no text vectors.
     """
+    if settings.continues:
+        return continued(ItemIndex.load(Path(settings.continues) / INDEX), split, settings)
     scheme = parts.declared(parts.INDEXINGS, settings.scheme, "index scheme")
     build = parts.load(parts.INDEXINGS, settings.scheme, "index scheme")
     if settings.encoder == "tfidf":

@@ -16,7 +16,7 @@ from shelftalk.pipeline.fresh_backbone import symbols
 from shelftalk.pipeline.run import Run
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
-from shelftalk.tasks.samples import Samples, read_samples
+from shelftalk.tasks.samples import Samples, row_groups
 from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask
 
@@ -85,7 +85,8 @@ def check_written(run: Run, backbone: Backbone) -> None:
     """Raises SettingsError where a sample in the run's files is longer than the model can read."""
     if backbone.positions is not None:
         for epoch in range(run.experiment.training.epochs):
-            check_lengths(read_samples(run.folder.epoch(epoch)), backbone, run.experiment)
+            for samples in row_groups(run.folder.epoch(epoch)):
+                check_lengths(samples, backbone, run.experiment)
 
 
 def check_ratings(texts: dict[float, str], backbone: Backbone) -> None:

@@ -36,6 +36,7 @@ from shelftalk.recommender import REFIT, Repeatable, base_name, is_refit
 from shelftalk.runtime.distributed import world
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.settings import Settings
+from shelftalk.tasks.continued_training import known_of
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Template
@@ -90,7 +91,10 @@ class Run:
 
     def _context(self, templates: Mapping[str, Sequence[Template]]) -> TaskContext:
         text = ItemText(self.split.dataset, self.index, self.experiment.text)
-        return TaskContext(self.split, text, self.experiment.data.nouns, self.experiment.seed, templates)
+        known = known_of(self.split, self.experiment.index.continues)
+        return TaskContext(
+            self.split, text, self.experiment.data.nouns, self.experiment.seed, templates, known
+        )
 
     @cached_property
     def tasks(self) -> dict[str, Task]:

@@ -39,6 +39,7 @@ from shelftalk.pipeline.preflight import check_lengths, check_names, check_run, 
 from shelftalk.pipeline.recommend_stage import recommend_with
 from shelftalk.pipeline.run import Run
 from shelftalk.pipeline.teacher import TEACHER_FILE, inputs_of_teacher, teacher_table, write_teacher
+from shelftalk.pipeline.workers import ONE, Workers, made_by, trained_tasks
 from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
@@ -57,8 +58,8 @@ from shelftalk.runtime.run_folder import (
     space_needed,
     write_json,
 )
-from shelftalk.tasks.mixture import write_epoch, write_samples
-from shelftalk.tasks.samples import Samples, read_samples
+from shelftalk.tasks.mixture import number_of_chunks, write_epoch, write_samples
+from shelftalk.tasks.samples import Samples, row_groups
 from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template, read_templates
 from shelftalk.training.settings import BY_LOSS, check_trackers
@@ -78,12 +79,14 @@ MANY_TIED = 0.5
 time from which on the split is more chance than order."""
 
 
-def run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> list[StageRecord]:
+def run_all(
+    folder: RunFolder, experiment: Experiment, progress: OnProgress = silent, workers: Workers = ONE
+) -> list[StageRecord]:
     """All stages in order. Without a model that needs training, index, write and train are left out.
 
     Raises InUse where another process works in the folder, and what the stages raise."""
     with folder.alone():
-        return _run_all(folder, experiment, progress)
+        return _run_all(folder, experiment, progress, workers)
 
 
 def run_experiment(
@@ -107,7 +110,9 @@ def run_experiment(
     return Run(folder, experiment)
 
 
-def _run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress) -> list[StageRecord]:
+def _run_all(
+    folder: RunFolder, experiment: Experiment, progress: OnProgress, workers: Workers
+) -> list[StageRecord]:
     parts.check_installed(name for name in experiment.models if folder.record(f"recommend.{name}") is None)
     if experiment.needs_training and folder.record("train") is None:
         # what training lacks is reported now, not when its stage comes
@@ -119,7 +124,11 @@ def _run_all(folder: RunFolder, experiment: Experiment, progress: OnProgress) ->
     for note in reading_notes(records[0]):  # before the hours of training, not after them
         progress("prepare", 0, 0, note)
     if experiment.needs_training:
-        records += [stage(folder, experiment, progress) for stage in (index, write, train)]
+        records += [
+            index(folder, experiment, progress),
+            write(folder, experiment, progress, workers),
+            train(folder, experiment, progress),
+        ]
     records += recommend(folder, experiment, progress)
     return [*records, evaluate(folder, experiment, progress), report(folder, experiment, progress)]
 
@@ -201,6 +210,7 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
         "index": experiment.index.read_by("index"),
         "own sources": parts.own_sources([experiment.index.scheme]),
         "encoder files": _local_files(experiment.index.encoder),
+        **_continued_files(experiment),
         "seed": experiment.seed,
     }
 
@@ -220,12 +230,16 @@ def index(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     return folder.do("index", inputs, work, [folder.item_index, folder.path / VECTORS_FILE])
 
 
-def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
-    """Write the training samples of every epoch, and those of the validation part: samples/."""
+def write(
+    folder: RunFolder, experiment: Experiment, progress: OnProgress = silent, workers: Workers = ONE
+) -> StageRecord:
+    """Write the training samples of every epoch, and those of the validation part: samples/. The files are
+    the same to the byte with any `workers`."""
     tasks = {name: settings.model_dump(mode="json") for name, settings in experiment.tasks.items()}
     inputs = {
         "index": folder.needed("index").fingerprint,
         "text": experiment.text.read_by("write"),
+        **_continued_files(experiment),
         "tasks": tasks,
         "own sources": parts.own_sources(experiment.tasks),
         "own templates": {
@@ -240,23 +254,27 @@ def write(folder: RunFolder, experiment: Experiment, progress: OnProgress = sile
     def work() -> dict[str, Any]:
         family(experiment)  # refuses samples that the backbone could not learn from, before they are written
         run = Run(folder, experiment)
-        trained = [task for name, task in run.tasks.items() if experiment.tasks[name].weight > 0]
+        trained = trained_tasks(run)
         if not trained:
             raise SettingsError(no_task_to_train(run.split))
         meta_model = meta_backbone(run)
         if meta_model is not None:
             check_run(run, meta_model)
         counts: dict[str, int] = {}
-        with beside(folder.samples) as part:
+        with beside(folder.samples) as part, made_by(workers, run) as tables:
             part.mkdir()
             epochs = experiment.training.epochs
             total = epochs + (experiment.teacher.folds if experiment.teacher.model else 0)
             for epoch in range(epochs):
                 progress("write", epoch, total, "epochs")
-                written = write_epoch(trained, epoch, experiment.seed, part / folder.epoch(epoch).name)
+                path = part / folder.epoch(epoch).name
+                written = write_epoch(
+                    trained, epoch, experiment.seed, path, tables(epoch, number_of_chunks(trained))
+                )
                 counts = {task: counts.get(task, 0) + written.get(task, 0) for task in {**counts, **written}}
                 if meta_model is not None and meta_model.positions is not None:
-                    check_lengths(read_samples(part / folder.epoch(epoch).name), meta_model, experiment)
+                    for samples in row_groups(path):
+                        check_lengths(samples, meta_model, experiment)
             for name, task in run.served.items():
                 write_samples(validation_samples(task, experiment), part / f"validation.{name}.parquet")
             if experiment.teacher.model:
@@ -416,6 +434,12 @@ def _ablations_of(folder: RunFolder) -> dict[str, Any]:
     return {"ablations": hashes} if hashes else {}
 
 
+def _continued_files(experiment: Experiment) -> dict[str, Any]:
+    """Of a run that continues another, what it knew; nothing of all others."""
+    folder = experiment.index.continues
+    return {"continues": {"folder": folder, "files": _local_files(folder)}} if folder else {}
+
+
 def _local_files(name: str) -> dict[str, str]:
     """Hashes of a model or sentence encoder that is named by a path; of one on a hub the name is all."""
     return file_hashes.content_of(Path(name)) if name and Path(name).exists() else {}
@@ -440,9 +464,9 @@ def _save_index(item_index: ItemIndex, folder: RunFolder) -> None:
 
 def validation_samples(task: ServedTask, experiment: Experiment) -> Samples:
     """The task's validation samples that training is watched by, drawn by seed."""
-    samples = task.validation()
-    order = seeds.generator(experiment.seed, "validation samples", task.name).permutation(len(samples))
-    return samples.take(order[: experiment.training.validation_samples])
+    number = task.number_of_validation()
+    order = seeds.generator(experiment.seed, "validation samples", task.name).permutation(number)
+    return task.validation(order[: experiment.training.validation_samples].tolist())
 
 
 def _written_with(folder: RunFolder) -> dict[str, list[Template]]:

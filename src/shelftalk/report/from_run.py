@@ -43,7 +43,7 @@ from shelftalk.report.content import (
 )
 from shelftalk.report.costs import costs
 from shelftalk.runtime.run_folder import RunFolder, StageRecord
-from shelftalk.tasks.samples import read_samples
+from shelftalk.tasks.samples import Samples, row_groups
 
 PLOTTED = {
     "retrieval": ("recall@10", "recall@20", "ndcg@10"),
@@ -334,8 +334,13 @@ def _quality(train: StageRecord) -> tuple[QualityPoint, ...]:
 def _samples(run: Run) -> tuple[ShownSample, ...]:
     """Of each task, one of the first samples of the first epoch, rather short and with items'
     texts if any."""
-    samples = read_samples(run.folder.epoch(0))
-    by_task = {task: samples.take(samples.positions(task)[:EARLY_SAMPLES]) for task in samples.counts()}
+    by_task: dict[str, Samples] = {}
+    trained = {name for name, settings in run.experiment.tasks.items() if settings.weight > 0}
+    for samples in row_groups(run.folder.epoch(0)):
+        for task in samples.counts().keys() - by_task.keys():
+            by_task[task] = samples.take(samples.positions(task)[:EARLY_SAMPLES])
+        if trained <= by_task.keys():
+            break
     order = [*run.experiment.tasks, *by_task]
     shown = [_readable(by_task[task], run.split) for task in dict.fromkeys(order) if task in by_task]
     return tuple(ShownSample(sample.task, sample.template, sample.segments) for sample in shown)

@@ -76,8 +76,11 @@ class RankingTask(ServedTask):
         candidates = self.rows_of([request.candidates for request in requests])
         return self.assemble(layout, hstack([history, candidates]), self._source(layout, history, candidates))
 
-    def validation(self) -> Samples:
-        requests, truths = self.context.split.ranking_requests("validation")
+    def number_of_validation(self) -> int:
+        return len(self.context.split.held_out_events("validation"))
+
+    def validation(self, positions: Sequence[int] | None = None) -> Samples:
+        requests, truths = self.context.split.ranking_requests("validation", positions)
         candidates = self.rows_of([request.candidates for request in requests])
         layout = self.prompt_layout(requests, self.seen[0])
         return self._samples(layout, self.histories(requests), candidates, self.rows_of([truths]).values)

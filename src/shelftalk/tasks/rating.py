@@ -68,8 +68,11 @@ class RatingTask(ServedTask):
         source = self._source(layout, past, self._shown_ratings(requests), past.lengths, item)
         return self.assemble(layout, hstack([past, singletons(item)]), source)
 
-    def validation(self) -> Samples:
-        requests, truths = self.context.split.rating_requests("validation")
+    def number_of_validation(self) -> int:
+        return len(self.context.split.held_out_ratings("validation"))
+
+    def validation(self, positions: Sequence[int] | None = None) -> Samples:
+        requests, truths = self.context.split.rating_requests("validation", positions)
         layout, past, item = (
             self.prompt_layout(requests, self.seen[0]),
             self.histories(requests),

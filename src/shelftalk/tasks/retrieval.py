@@ -53,6 +53,10 @@ class RetrievalTask(ServedTask):
         owner, start, stop, first = windows(bounds, self.settings.max_history + 1, rng, self.settings.targets)
         # a sample without a history is made only of a user with a single event
         kept = (stop - start > 1) | (bounds[owner, 1] - bounds[owner, 0] == 1)
+        if self.context.known is not None:  # older events are shown and not learned again
+            since = self.context.known.since[numbers[owner]]
+            kept &= stop > since
+            first = np.maximum(first, since - start)
         owner, start, stop, first = owner[kept], start[kept], stop[kept], first[kept]
         history, last = self.events(start, stop - 1), self.events(stop - 1, stop).values
         return self._samples(self.layout(numbers[owner], rng), history, last, first)
@@ -61,8 +65,11 @@ class RetrievalTask(ServedTask):
         layout, history = self.prompt_layout(requests, template), self.histories(requests)
         return self.assemble(layout, history, self._source(layout, history, None))
 
-    def validation(self) -> Samples:
-        requests, truths = self.context.split.retrieval_requests("validation")
+    def number_of_validation(self) -> int:
+        return len(self.context.split.held_out_events("validation"))
+
+    def validation(self, positions: Sequence[int] | None = None) -> Samples:
+        requests, truths = self.context.split.retrieval_requests("validation", positions)
         layout, last = self.prompt_layout(requests, self.seen[0]), self.rows_of([truths]).values
         return self._samples(layout, self.histories(requests), last, None)
 

@@ -6,7 +6,8 @@ plain `Sample` records. Legend: N samples, P pieces of all samples together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -32,6 +33,7 @@ _SCHEMA = pa.schema(
     ]
 )
 """One row per sample; the last three columns have a value per segment."""
+_DICTIONARIES = [*_NAMES, "items.list.element", "texts.list.element"]
 _DICTIONARY_BYTES = 256 * 2**20  # a page of distinct texts may be as large: what a shop's catalogue takes
 
 
@@ -45,6 +47,9 @@ class Tables:
     """Distinct texts, their `bears_loss` always false: whether a piece bears loss is part of its code."""
     templates: list[tuple[str, str]] = field(default_factory=list)
     """(task, template)."""
+    settled: int = sys.maxsize
+    """Pieces that do not depend on which samples have been made: files have them in the order of their
+    numbers, and all others in that of their first use."""
     _number_of: dict[Any, int] = field(default_factory=dict)
 
     def code(self, segment: Segment) -> int:
@@ -207,13 +212,26 @@ class SamplesFile:
 
     def add(self, samples: Samples) -> None:
         """One row group."""
-        self._writer.write_table(_table(samples))
+        self.add_table(table_of(samples))
+
+    def add_table(self, table: pa.Table) -> None:
+        """One row group of `table_of`."""
+        self._writer.write_table(table)
 
 
 def read_samples(path: Path) -> Samples:
     """What a `SamplesFile` holds."""
-    nested = [f"{name}.list.element" for name in ("items", "texts")]
-    table = pq.read_table(path, read_dictionary=[*_NAMES, *nested]).unify_dictionaries().combine_chunks()
+    return _samples(pq.read_table(path, read_dictionary=_DICTIONARIES))
+
+
+def row_groups(path: Path) -> Iterator[Samples]:
+    """What a `SamplesFile` holds, a row group at a time, each with tables of its own."""
+    file = pq.ParquetFile(path, read_dictionary=_DICTIONARIES)
+    return (_samples(file.read_row_group(number)) for number in range(file.num_row_groups))
+
+
+def _samples(table: pa.Table) -> Samples:
+    table = table.unify_dictionaries().combine_chunks()
     columns = {name: _only_chunk(table[name], _SCHEMA.field(name).type) for name in _SCHEMA.names}
     names = {name: columns[name].dictionary.to_pylist() for name in _NAMES}
     number = {name: columns[name].indices.to_numpy() for name in _NAMES}
@@ -251,37 +269,52 @@ def _coded_pieces(texts: pa.DictionaryArray, symbols: np.ndarray, tables: Tables
     return result
 
 
-def _table(samples: Samples) -> pa.Table:
+def table_of(samples: Samples) -> pa.Table:
+    """One row per sample, as in the files. The same samples give the same table, whatever other samples the
+    tables have resolved: see `Tables.settled`."""
     tables = samples.tables
-    tasks = [task for task, _ in tables.templates]
-    templates = [template for _, template in tables.templates]
     pieces = samples.text.values >> 1
-    is_symbol = np.array([piece.symbols for piece in tables.pieces], bool)
+    used, position = np.unique(pieces, return_inverse=True)
+    known = [tables.pieces[number] for number in used.tolist()]
+    is_symbol = np.array([piece.symbols for piece in known], bool)
+    order = _by_first_use(pieces, used, tables.settled)
+    texts = _dictionary(position, [piece.text for piece in known], order)
     users = np.where(samples.user == NOBODY, len(tables.user_ids), samples.user)
     arrays = [
-        _dictionary(samples.template, tasks),
-        _dictionary(samples.template, templates),
-        _dictionary(users, [*tables.user_ids, ""]),
-        _lists(samples.items, _dictionary(samples.items.values, tables.item_ids)),
-        _lists(samples.text, _dictionary(pieces, [piece.text for piece in tables.pieces])),
+        _words(samples.template, lambda number: tables.templates[number][0]),
+        _words(samples.template, lambda number: tables.templates[number][1]),
+        _words(users, lambda number: tables.user_ids[number] if number < len(tables.user_ids) else ""),
+        _lists(samples.items, _words(samples.items.values, tables.item_ids.__getitem__)),
+        _lists(samples.text, texts),
         _lists(samples.text, pa.array(samples.text.values & 1 == 1)),
-        _lists(samples.text, pa.array(is_symbol[pieces])),
+        _lists(samples.text, pa.array(is_symbol[position])),
     ]
     return pa.table(arrays, schema=_SCHEMA)
 
 
-def _dictionary(numbers: np.ndarray, words: Sequence[str]) -> pa.DictionaryArray:
-    """`words[numbers]` as a dictionary array. Its dictionary has only the words that occur, each once, since
-    Parquet's writer refuses repeated entries."""
-    used = np.zeros(len(words), bool)
-    used[numbers] = True
-    position_of: dict[str, int] = {}
-    position = np.zeros(len(words), np.int32)
-    for number in np.flatnonzero(used).tolist():
-        position[number] = position_of.setdefault(words[number], len(position_of))
-    return pa.DictionaryArray.from_arrays(
-        pa.array(position[numbers]), pa.array(list(position_of), pa.string())
-    )
+def _by_first_use(pieces: np.ndarray, used: np.ndarray, settled: int) -> np.ndarray:
+    """[used] the order of pieces in a file: by number, those beyond `settled` by where they come first."""
+    late = used >= settled
+    if not late.any():
+        return np.arange(len(used))
+    number, first = np.unique(pieces[pieces >= settled], return_index=True)
+    return np.concatenate([np.flatnonzero(~late), np.flatnonzero(late)[np.argsort(first, kind="stable")]])
+
+
+def _words(numbers: np.ndarray, word: Callable[[int], str]) -> pa.DictionaryArray:
+    """The word of each number as a dictionary array, the words in the order of their numbers."""
+    used, position = np.unique(numbers, return_inverse=True)
+    return _dictionary(position, [word(number) for number in used.tolist()], np.arange(len(used)))
+
+
+def _dictionary(position: np.ndarray, words: Sequence[str], order: np.ndarray) -> pa.DictionaryArray:
+    """`words[position]` as a dictionary array, its words in that order and each once, since Parquet's writer
+    refuses repeated entries."""
+    number_of: dict[str, int] = {}
+    number = np.zeros(len(words), np.int32)
+    for one in order.tolist():
+        number[one] = number_of.setdefault(words[one], len(number_of))
+    return pa.DictionaryArray.from_arrays(pa.array(number[position]), pa.array(list(number_of), pa.string()))
 
 
 def _lists(rows: Ragged, values: pa.Array) -> pa.ListArray:

@@ -23,6 +23,7 @@ from shelftalk.errors import SettingsError, TemplateError
 from shelftalk.ragged import Ragged, hstack, offsets_of, ragged, slices, vstack
 from shelftalk.records import Nouns, Request, Segment, Text
 from shelftalk.settings import Role, Settings
+from shelftalk.tasks.continued_training import Known
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.samples import NOBODY, Samples, Tables, joined
 from shelftalk.tasks.templates import Template, check_templates, fill_columns, load_templates
@@ -56,6 +57,8 @@ class TaskContext:
     seed: int = 0
     templates: Mapping[str, Sequence[Template]] = field(default_factory=dict)
     """Task name -> templates to use in place of its file, such as those that a model was trained with."""
+    known: Known | None = None
+    """What the model has learned already; of a training that goes on, samples hold what is new."""
     _rendered: dict[Any, Ragged] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -210,17 +213,29 @@ class Task(ABC):
         A task may also render records one by one, which is slower, and return
         `samples_of(records, self.context.tables)`."""
 
+    def number_of_chunks(self) -> int:
+        """Into how many chunks an epoch is divided: as many for every task of a context."""
+        data = self.context.split.dataset
+        return -(-max(len(data.user_ids), len(data.items)) // CHUNK)
+
+    def chunk(self, epoch: int, number: int) -> Samples:
+        """One chunk of `chunks`."""
+        data, chunks = self.context.split.dataset, self.number_of_chunks()
+        every = len(data.user_ids if self.about == "users" else data.items)
+        size, larger = divmod(every, chunks)  # the first chunks have one more
+        first = number * size + min(number, larger)
+        numbers = np.arange(first, first + size + (number < larger))
+        if self.about == "items" and self.context.known is not None:
+            numbers = numbers[self.context.known.new_items[numbers]]
+        return self.samples_about(numbers, epoch, number)
+
     def chunks(self, epoch: int) -> Iterator[Samples]:
         """Samples of one epoch of the mixture, some users at a time: the task's own epoch taken `weight`
         times.
 
         Depends on (data, settings, seed, epoch) alone. A fractional weight keeps a random share of that size.
         """
-        data = self.context.split.dataset
-        chunks = -(-max(len(data.user_ids), len(data.items)) // CHUNK)
-        every = np.arange(len(data.user_ids if self.about == "users" else data.items))
-        for chunk, numbers in enumerate(np.array_split(every, chunks)):
-            yield self.samples_about(numbers, epoch, chunk)
+        return (self.chunk(epoch, number) for number in range(self.number_of_chunks()))
 
     def samples(self, epoch: int) -> Samples:
         """All samples of one epoch of the mixture, see `chunks`."""
@@ -252,9 +267,14 @@ class Task(ABC):
         return Layout(user, template, rng.random(len(user)) >= self.settings.text_share)
 
     def training_bounds(self, users: np.ndarray) -> np.ndarray:
-        """[U, 2] event rows of the users' training histories, from : to."""
-        result: np.ndarray = self.context.split.training_bounds[users]
-        return result
+        """[U, 2] event rows of the users' training histories, from : to. Of a training that goes on: the new
+        events with at most `max_history` before them, and none of users without a new one."""
+        bounds: np.ndarray = self.context.split.training_bounds[users]
+        if self.context.known is None:
+            return bounds
+        since = self.context.known.since[users]
+        first = np.maximum(bounds[:, 0], since - self.settings.max_history)
+        return np.stack([np.where(since < bounds[:, 1], first, bounds[:, 1]), bounds[:, 1]], axis=1)
 
     def events(self, start: np.ndarray, stop: np.ndarray) -> Ragged:
         """[N] the catalogue rows of the event rows start : stop."""
@@ -336,8 +356,13 @@ class ServedTask(Task):
         """The text before each answer, the same to the segment as in training."""
 
     @abstractmethod
-    def validation(self) -> Samples:
-        """The validation part as samples of the first training template, whose answer alone bears loss."""
+    def validation(self, positions: Sequence[int] | None = None) -> Samples:
+        """The validation part as samples of the first training template, whose answer alone bears loss: one
+        for each request, or for those at `positions` of `number_of_validation`."""
+
+    @abstractmethod
+    def number_of_validation(self) -> int:
+        """How many requests the validation part has."""
 
     def prompt(self, request: Request, template: Template) -> list[Segment]:
         """The text before one answer."""

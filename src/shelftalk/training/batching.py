@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
@@ -18,6 +19,7 @@ from shelftalk.errors import SettingsError
 from shelftalk.models.backbone import LENGTH_STEP, NOT_COUNTED, Backbone, rounded_up
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.runtime.distributed import SINGLE_PROCESS, World
+from shelftalk.training.encoded_files import lengths_of, targets_of
 from shelftalk.training.packing import NO_SHARED_ROWS, packed_rows, side_by_side
 
 
@@ -29,6 +31,10 @@ class StepCounts:
     tokens: int
     targets: int
     padded: int
+
+
+Rows = np.ndarray | list[list[int]]
+"""A batch: the position of the one sample of each row, or the positions of all samples of each row."""
 
 
 class Epochs(Sequence[Sequence[Encoded]]):
@@ -81,14 +87,14 @@ class Steps(TorchDataset[Any]):
         self._backbone = backbone
         self._epochs = epochs
         self._processes = processes
-        self._batches: list[tuple[int, list[list[int]]]] = []  # (epoch, rows of sample positions)
+        self._batches: list[tuple[int, Rows]] = []
         self._counts: list[StepCounts] = []
         self.epoch_ends: list[int] = []
         for number in range(len(epochs)):
-            samples = epochs[number]
-            batches = _epoch_batches(samples, batch_tokens, seed, number, row_tokens)
+            lengths, targets = lengths_of(epochs[number]), targets_of(epochs[number])
+            batches = _epoch_batches(lengths, batch_tokens, seed, number, row_tokens)
             self._batches += [(number, batch) for batch in batches]
-            self._counts += [_counts(samples, batch, backbone.padding.length) for batch in batches]
+            self._counts += [_counts(lengths, targets, batch, backbone.padding.length) for batch in batches]
             self.epoch_ends.append(len(self._batches))
 
     def __len__(self) -> int:
@@ -97,14 +103,14 @@ class Steps(TorchDataset[Any]):
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        batch = [side_by_side([samples[position] for position in row]) for row in rows]
+        batch = [side_by_side([samples[position] for position in row]) for row in _as_lists(rows)]
         return share_of(batch, self._backbone, self._processes)
 
     def samples(self, step: int) -> list[Encoded]:
         """The samples of one step."""
         epoch, rows = self._batches[step]
         samples = self._epochs[epoch]
-        return [samples[position] for row in rows for position in row]
+        return [samples[position] for row in _as_lists(rows) for position in row]
 
     def counts(self) -> list[StepCounts]:
         """What each step reads."""
@@ -127,32 +133,41 @@ def length_batches(samples: Sequence[Encoded], batch_tokens: int) -> list[list[i
 
     From the longest down, each batch as full as its longest sample allows, so that few shapes occur.
     """
-    return _batches_of([len(sample) for sample in samples], batch_tokens)
+    return [batch.tolist() for batch in _batches_of(lengths_of(samples), batch_tokens)]
 
 
-def _batches_of(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
-    batches: list[list[int]] = []
+def _batches_of(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
+    order = np.argsort(-lengths, kind="stable").astype(np.int32)
+    batches: list[np.ndarray] = []
     start = 0
     while start < len(order):
-        size = max(1, batch_tokens // rounded_up(lengths[order[start]], LENGTH_STEP))
+        size = max(1, batch_tokens // rounded_up(int(lengths[order[start]]), LENGTH_STEP))
         batches.append(order[start : start + size])
         start += size
     return batches
 
 
 def _epoch_batches(
-    samples: Sequence[Encoded], batch_tokens: int, seed: int, epoch: int, row_tokens: int
-) -> list[list[list[int]]]:
-    """Batches of rows of sample positions, in seeded order."""
-    lengths = [len(sample) for sample in samples]
-    rows = packed_rows(lengths, row_tokens) if row_tokens else [[number] for number in range(len(samples))]
-    batches = _batches_of([sum(lengths[position] for position in row) for row in rows], batch_tokens)
-    order = seeds.generator(seed, "batch order", epoch).permutation(len(batches))
-    return [[rows[row] for row in batches[number]] for number in order.tolist()]
+    lengths: np.ndarray, batch_tokens: int, seed: int, epoch: int, row_tokens: int
+) -> list[Rows]:
+    """Batches of rows of sample positions, in seeded order. `lengths` [N] tokens of each sample."""
+    rows = packed_rows(lengths.tolist(), row_tokens) if row_tokens else []
+    of_rows = np.array([lengths[row].sum() for row in rows], np.int64) if row_tokens else lengths
+    batches = _batches_of(of_rows, batch_tokens)
+    order = seeds.generator(seed, "batch order", epoch).permutation(len(batches)).tolist()
+    if not row_tokens:
+        return [batches[number] for number in order]
+    return [[rows[row] for row in batches[number].tolist()] for number in order]
 
 
-def _counts(samples: Sequence[Encoded], rows: Sequence[Sequence[int]], step: int) -> StepCounts:
-    lengths = [sum(len(samples[position]) for position in row) for row in rows]
-    targets = sum(int(samples[position].bears_loss.sum()) for row in rows for position in row)
-    return StepCounts(sum(lengths), targets, rounded_up(max(lengths), step) * len(lengths))
+def _as_lists(rows: Rows) -> list[list[int]]:
+    return rows if isinstance(rows, list) else [[position] for position in rows.tolist()]
+
+
+def _counts(lengths: np.ndarray, targets: np.ndarray, rows: Rows, step: int) -> StepCounts:
+    if isinstance(rows, list):
+        of_rows = np.array([lengths[row].sum() for row in rows])
+        bearing = sum(int(targets[row].sum()) for row in rows)
+    else:
+        of_rows, bearing = lengths[rows], int(targets[rows].sum())
+    return StepCounts(int(of_rows.sum()), bearing, rounded_up(int(of_rows.max()), step) * len(of_rows))

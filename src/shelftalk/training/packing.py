@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
+from heapq import heappop, heappush
 from itertools import accumulate
 
 import numpy as np
@@ -29,15 +30,23 @@ def packed_rows(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
     Comput. 3, 1974).
     """
     rows: list[list[int]] = []
-    space: list[tuple[int, int]] = []  # (tokens left, row), ascending, of the rows that are not full
+    open_rows: dict[int, list[int]] = {}  # tokens left -> heap of the rows with so many, none of them full
+    spaces: list[int] = []  # its keys, ascending
     for position in sorted(range(len(lengths)), key=lambda position: -lengths[position]):
-        tightest = bisect_left(space, (lengths[position], 0))
-        left, row = space.pop(tightest) if tightest < len(space) else (row_tokens, len(rows))
-        if row == len(rows):
+        tightest = bisect_left(spaces, lengths[position])
+        if tightest < len(spaces):
+            left = spaces[tightest]
+            row = heappop(open_rows[left])
+            if not open_rows[left]:
+                del open_rows[left], spaces[tightest]
+        else:
+            left, row = row_tokens, len(rows)
             rows.append([])
         rows[row].append(position)
-        if left > lengths[position]:
-            insort(space, (left - lengths[position], row))
+        if (left := left - lengths[position]) > 0:
+            if left not in open_rows:
+                insort(spaces, left)
+            heappush(open_rows.setdefault(left, []), row)
     return rows
 
 

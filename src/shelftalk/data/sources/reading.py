@@ -194,6 +194,39 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     return dataset, DataReport(**facts)
 
 
+def checked_frames(settings: DataSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Interactions and catalogue as they are read, every cell checked, in our columns and types. Raises as
+    `read_dataset`."""
+    source = locate(settings)
+    events_table, items_table = _tables(source, settings, COLUMNS_OF_EVENTS)
+    of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
+    of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
+    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns")
+    events = _checked(
+        events_table, COLUMNS_OF_EVENTS, of_events, ["user_id", "item_id"], "interactions_columns"
+    )
+    if source.layout:
+        items = _completed(events_table, events, items_table, items)
+    _check_catalogue(items_table, items)
+    return events.drop(SOURCE_ROW), items.drop(SOURCE_ROW)
+
+
+def checked_events(path: Path, settings: DataSettings) -> pl.DataFrame:
+    """The interactions of one file with the columns that the settings name. Raises as `read_dataset`."""
+    mapping = settings.interactions_columns
+    table = _read(path, COLUMNS_OF_EVENTS, mapping, settings.text_form)
+    checked = _checked(table, COLUMNS_OF_EVENTS, mapping, ["user_id", "item_id"], "interactions_columns")
+    return checked.drop(SOURCE_ROW)
+
+
+def checked_items(path: Path, settings: DataSettings) -> pl.DataFrame:
+    """As `checked_events`, of a catalogue."""
+    table = _read(path, ITEM_COLUMNS, settings.items_columns, settings.text_form)
+    checked = _checked(table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
+    _check_catalogue(table, checked)
+    return checked.drop(SOURCE_ROW)
+
+
 def catalogue_order(settings: DataSettings) -> list[str]:
     """The item ids in the order of the catalogue's file, which a Dataset does not keep. Raises as
     `read_dataset` does."""
