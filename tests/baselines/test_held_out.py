@@ -16,7 +16,7 @@ from scipy.sparse import issparse
 from shelftalk import parts
 from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.baselines.validation import variants
-from shelftalk.data.dataset import make_dataset
+from shelftalk.data.dataset import Dataset, make_dataset
 from shelftalk.data.splitting import (
     NONE,
     TEST,
@@ -127,7 +127,7 @@ def with_other_test_part(split: Split) -> Split:
         .otherwise("rating")
         .alias("rating"),
     )
-    return replace(split, dataset=replace(split.dataset, events=events))
+    return replace(split, dataset=Dataset(split.dataset.items, events))
 
 
 @pytest.mark.parametrize("name", TUNED)

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
+from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import TRAIN, Split, SplitSettings, split_leave_one_out
 from shelftalk.errors import SettingsError, UnknownPart
 from shelftalk.experiment import Experiment, load_experiment
@@ -91,7 +92,7 @@ def test_what_is_foretold_to_a_user_does_not_depend_on_what_users_of_his_fold_ta
     item[last - 1] = next(row for row in range(len(split.dataset.items)) if row not in taken)
     ids = [split.dataset.item_ids[row] for row in item.tolist()]
     events = split.dataset.events.with_columns(item_id=pl.Series(ids))
-    changed = columns(replace(split, dataset=replace(split.dataset, events=events)))
+    changed = columns(replace(split, dataset=Dataset(split.dataset.items, events)))
     taught = fold[asked["user"]] == fold[USER]
     assert np.array_equal(asked["scores"][taught], changed["scores"][taught])
     assert not np.array_equal(asked["scores"][~taught], changed["scores"][~taught])

@@ -253,7 +253,9 @@ def test_lists_of_validation_users_are_measured_by_the_evaluator(
     run, parts = prepared("decoder-only", tmp_path, validation_users=1000), []
     original = Split.retrieval_requests
     monkeypatch.setattr(
-        Split, "retrieval_requests", lambda self, part: parts.append(part) or original(self, part)
+        Split,
+        "retrieval_requests",
+        lambda self, part, *rest: parts.append(part) or original(self, part, *rest),
     )
     backbone = new_backbone(run)
     quality = validation_quality(run, backbone)
