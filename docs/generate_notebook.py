@@ -38,8 +38,11 @@ CELLS: tuple[tuple[str, str], ...] = (
     (
         "code",
         'comedies = model.items.filter(pl.col("categories").str.contains("Comedy"))["item_id"].to_list()\n'
-        'model.recommend([*history, Text("a film about a detective in Los Angeles")], k=5, '
-        "filters=Filter(only=tuple(comedies)) if comedies else None)",
+        "model.recommend(\n"
+        '    [*history, Text("a film about a detective in Los Angeles")],\n'
+        "    k=5,\n"
+        "    filters=Filter(only=tuple(comedies)) if comedies else None,\n"
+        ")",
     ),
     ("markdown", "Many requests at once give plain values:"),
     (
