@@ -23,6 +23,7 @@ from shelftalk.serving import live_model
 from shelftalk.serving.live_catalogue import frame_of
 from shelftalk.serving.live_model import LiveLanguageModel
 from shelftalk.serving.new_names import NewNames
+from shelftalk.serving.new_symbols import STRETCH
 from shelftalk.serving.store import StoredItem
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 from shelftalk.testing.worlds import EVIL_TEXTS
@@ -125,7 +126,7 @@ def test_the_order_of_all_other_items_stays_as_it_was(scheme: str) -> None:
     assert after == before if scheme == "atomic" else sorted(after) == sorted(before)
 
 
-def test_a_new_symbol_has_the_mean_embedding_of_the_most_similar_texts() -> None:
+def test_a_new_symbol_is_the_mean_of_the_most_similar_texts_symbols_stretched() -> None:
     changing = live("atomic")
     backbone = changing.model.backbone
     weight = backbone.model.get_input_embeddings().weight.clone()
@@ -139,7 +140,10 @@ def test_a_new_symbol_has_the_mean_embedding_of_the_most_similar_texts() -> None
     rows, cosines = changing.new_names.texts.nearest(twin)
     assert rows[0] == 0 and np.isclose(cosines[0], 1.0) and len(rows) > 1
     symbols = [backbone.text_encoder.symbol_ids[changing.model.index.names[row]] for row in rows]
-    expected = torch.from_numpy(cosines / cosines.sum()).float() @ weight[symbols]
+    mixed = torch.from_numpy(cosines / cosines.sum()).float() @ weight[symbols]
+    names = changing.model.index.names[: changing.trained_items]
+    mean = weight[[backbone.text_encoder.symbol_ids[name] for name in names]].mean(0)
+    expected = mean + STRETCH * (mixed - mean)
     assert torch.allclose(layer.weight[symbol], expected, atol=1e-6)
 
 

@@ -56,6 +56,8 @@ class LiveDataset(Dataset):
         """Take the item away; its row remains, under an id that no item has."""
         row = self.row_of.pop(item_id)
         self.item_ids[row] = f"{RETIRED}{row}"
+        self.records[row] = Item(self.item_ids[row])
+        vars(self)["dirty"].add(row)
         return row
 
     def commit(self) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 import numpy as np
 
@@ -235,7 +236,12 @@ class LiveLanguageModel(LiveCatalogue):
                 known = self._symbols.ids(self.new_names.last_symbols)  # they only number, so any is alike
                 self._symbols.put(symbol, (known, np.full(len(known), 1 / len(known), np.float32)))
             elif self.new_names.kind == "atomic":
-                self._symbols.put(symbol, self._mixture(item))
+                self._symbols.put(symbol, self._mixture(item), self._trained_symbols)
+
+    @cached_property
+    def _trained_symbols(self) -> np.ndarray:
+        """[I] their token ids."""
+        return self._symbols.ids(self._index.names[: self.trained_items])
 
     def _mixture(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
         """What a new symbol's embedding is made of: the symbols of the most similar items by text, weighted
@@ -243,8 +249,7 @@ class LiveLanguageModel(LiveCatalogue):
         rows, cosines = self.new_names.texts.nearest(item)
         if not len(rows):
             rows, cosines = np.arange(self.trained_items), np.ones(self.trained_items)
-        ids = self._symbols.ids([self._index.names[row] for row in rows.tolist()])
-        return ids, (cosines / cosines.sum()).astype(np.float32)
+        return self._trained_symbols[rows], (cosines / cosines.sum()).astype(np.float32)
 
     def _publish(self) -> None:
         """Give the model an index and a trie of what there is now."""

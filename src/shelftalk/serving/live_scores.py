@@ -33,6 +33,11 @@ class LiveScores:
         self._rows = rows
         self._texts = texts
         self._trained = {item: row for item, row in rows.dataset.row_of.items() if row < rows.trained_items}
+        trained = getattr(scorer, "catalogue", None)
+        # among equal scores the order of the model itself, then those that joined
+        self._ties: np.ndarray = (
+            np.arange(rows.trained_items) if trained is None else np.asarray(trained.tie_position)
+        )
         self._nearest: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
@@ -86,7 +91,8 @@ class LiveScores:
         return replace(request, history=history, ratings=ratings, filter=None, excluded=(), candidates=())
 
     def _ranking(self, request: Request, rows: np.ndarray, scores: np.ndarray, k: int) -> Ranking:
-        order = np.lexsort((rows, -scores))[:k]
+        ties = np.concatenate([self._ties, np.arange(len(self._ties), len(self._rows.dataset.item_ids))])
+        order = np.lexsort((ties[rows], -scores))[:k]
         order = order[np.isfinite(scores[order])]
         items = tuple(self._rows.dataset.item_ids[row] for row in rows[order].tolist())
         return Ranking(request.user, items, tuple(scores[order].tolist()))

@@ -17,6 +17,10 @@ import torch
 
 from shelftalk.models.backbone import Backbone
 
+STRETCH = 1.5
+"""A mean of embeddings is nearer to the mean of all than any of them, so that an item with it is hardly ever
+recommended. Chosen on MovieLens (`benchmarks/cold_items.py`): with 1 no list had a new item, with 1.5 one entry
+of 25 was new, with 2 a third, where a tenth of the catalogue was; the order among new items is the same."""
 SPARE = 512
 """Rows that are allocated at once beyond those needed."""
 
@@ -38,9 +42,12 @@ class SymbolRows:
         self._storage: dict[int, torch.Tensor] = {}
 
     @torch.no_grad()
-    def put(self, symbol: str, mixture: tuple[np.ndarray, np.ndarray]) -> None:
+    def put(
+        self, symbol: str, mixture: tuple[np.ndarray, np.ndarray], away_from: np.ndarray | None = None
+    ) -> None:
         """Give a symbol the embedding of a mixture: token ids and the weight of each. A symbol that is not
-        known yet gets a new row; a known one is overwritten."""
+        known yet gets a new row; a known one is overwritten. `away_from`: token ids from whose mean the
+        mixture's distance is multiplied by STRETCH."""
         ids, weights = mixture
         row = self._backbone.text_encoder.symbol_ids.get(symbol)
         if row is None:
@@ -49,6 +56,9 @@ class SymbolRows:
         for weight in self._matrices():
             taken = weight[torch.from_numpy(ids).to(weight.device)].float()
             mixed = torch.from_numpy(weights).to(taken) @ taken
+            if away_from is not None:
+                mean = weight[torch.from_numpy(away_from).to(weight.device)].float().mean(0)
+                mixed = mean + STRETCH * (mixed - mean)
             weight[row] = mixed.to(weight.dtype)
 
     def ids(self, symbols: Sequence[str]) -> np.ndarray:

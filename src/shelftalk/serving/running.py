@@ -147,6 +147,7 @@ def _bound(address: Address) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address.host, address.port))
+        bound.listen(2048)  # who connects from now on waits for the first answer
     except OSError as error:
         bound.close()
         raise SettingsError(

@@ -1,0 +1,101 @@
+"""Models that are no language model alone, over a catalogue that changes: item_knn, and aligned+prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
+from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
+from shelftalk.decoding.settings import PriorSettings
+from shelftalk.errors import SettingsError, UnknownItem
+from shelftalk.indexing import titles
+from shelftalk.records import Filter, Item, Request
+from shelftalk.serving.answering import AnsweringModel, Asked, NotOffered, answering
+from shelftalk.serving.store import StoredItem
+from shelftalk.testing.exams import exam_split
+from tests.decoding.test_language_model import untrained
+from tests.serving.test_live_model import SMALL
+
+NEW = Item("new", "Amber lamps No. 9", "Halden", "lamps", 12.5)
+KNN = ItemKnnSettings(text_weight=(0.3,), decay=(0.7,), max_history=(5,))
+
+
+def knn() -> Any:
+    return fit_item_knn(exam_split(), KNN, 0)
+
+
+def combined() -> AnsweringModel:
+    split = exam_split()
+    weights = {task: ChosenWeight(task, 0.5, "ndcg@10", 0.1, "item_knn") for task in ("retrieval", "ranking")}
+    model = untrained(split, titles.build(split, SMALL, 0))
+    prior = AlignedWithPrior(model, knn(), None, PriorSettings(pool=20), weights)
+    return answering(prior, split.dataset.items)
+
+
+def alone() -> AnsweringModel:
+    return answering(knn(), exam_split().dataset.items)
+
+
+@pytest.mark.parametrize("make", [combined, alone], ids=["aligned+prior", "item_knn"])
+def test_nothing_changes_where_nothing_changed(make: Any) -> None:
+    requests, _ = exam_split().retrieval_requests("test")
+    changing = make()
+    split = exam_split()
+    weights = {"retrieval": ChosenWeight("retrieval", 0.5, "ndcg@10", 0.1, "item_knn")}
+    original = (
+        AlignedWithPrior(
+            untrained(split, titles.build(split, SMALL, 0)), knn(), None, PriorSettings(pool=20), weights
+        )
+        if make is combined
+        else knn()
+    )
+    asked = [Asked(request) for request in requests[:8]]
+    answers = changing.answer("recommend", asked)
+    expected = original.recommend(requests[:8], 10)
+    assert [answer.items for answer in answers] == [answer.items for answer in expected]
+
+
+@pytest.mark.parametrize("make", [combined, alone], ids=["aligned+prior", "item_knn"])
+def test_an_item_joins_is_hidden_and_leaves(make: Any) -> None:
+    changing = make()
+    history = tuple(exam_split().dataset.item_ids[:3])
+
+    def come_back(*items: str) -> set[str]:
+        request = Request("", history, filter=Filter(only=items))
+        return set(changing.answer("recommend", [Asked(request, 5)])[0].items)
+
+    other = exam_split().dataset.item_ids[7]
+    assert changing.refresh([StoredItem(NEW)], 0.0) == []
+    assert come_back("new", other) == {"new", other}
+    (ranking,) = changing.answer("rank", [Asked(Request("", (*history, "new"), candidates=("new", other)))])
+    assert set(ranking.items) == {"new", other}
+    changing.refresh([StoredItem(NEW, hidden=True)], 1.0)
+    assert come_back("new", other) == {other}
+    changing.refresh([StoredItem(Item("new"), removed=True)], 2.0)
+    with pytest.raises(UnknownItem):
+        come_back("new", other)
+    reasons = changing.answer("why", [Asked(Request("", history, item=other))])[0]
+    assert [one.entry for one in reasons.contributions] == list(history)
+
+
+def test_a_new_item_has_the_mean_score_of_the_most_similar_by_text() -> None:
+    changing, model = alone(), knn()
+    twin = exam_split().dataset.item(exam_split().dataset.item_ids[0])
+    changing.refresh([StoredItem(Item("copy", twin.title, twin.brand, twin.categories))], 0.0)
+    history = tuple(exam_split().dataset.item_ids[5:8])
+    scores = changing.recommender.scores([Request("", history)])[0]
+    trained = model.scores([Request("", history)])[0]
+    assert (scores[:-1] == trained).all() and trained.min() <= scores[-1] <= trained.max()
+
+
+def test_what_a_model_does_not_offer_is_a_sentence() -> None:
+    changing = alone()
+    assert "rate" not in changing.tasks
+    with pytest.raises(NotOffered, match="does not answer rate; it answers recommend"):
+        changing.answer("rate", [Asked(Request("", (), item="x"))])
+    with pytest.raises(SettingsError, match="name another model"):
+        answering(object(), exam_split().dataset.items)
+    assert answering(fit_popularity(exam_split()), exam_split().dataset.items).tasks[0] == "recommend"
