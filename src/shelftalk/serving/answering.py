@@ -143,13 +143,16 @@ def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0)
 
 
 def open_answering(path: Path, model: str | None = None) -> AnsweringModel:
-    """The model of a published folder, or of a run folder by its name there ("aligned" by default).
+    """The model of a published folder, a student's or one of a hub, or of a run folder by its name there
+    ("aligned" by default).
 
     Raises MissingFile where the path is neither, and as opening does.
     """
     from shelftalk.publishing.contents import FACTS, is_published
+    from shelftalk.publishing.loading import folder_of
     from shelftalk.runtime.run_folder import RunFolder
 
+    path = folder_of(path)
     if is_published(path):
         return _opened_folder(path, model)
     if RunFolder(path).experiment.exists():
@@ -163,24 +166,23 @@ def open_answering(path: Path, model: str | None = None) -> AnsweringModel:
 def _opened_folder(path: Path, model: str | None) -> AnsweringModel:
     from shelftalk.experiment import read_toml, validated
     from shelftalk.indexing.item_index import IndexSettings
-    from shelftalk.publishing import open_recommender
-    from shelftalk.publishing.contents import EXPERIMENT, read_facts
+    from shelftalk.publishing.contents import EXPERIMENT, is_student, read_facts, read_student_facts
+    from shelftalk.publishing.opening import open_published
 
-    opened: Any = open_recommender(path)
-    recommender = getattr(opened, "recommender", opened)
+    recommender, items = open_published(path)
     if model is not None and model != recommender.name:
         raise SettingsError(
             f'"{path}" holds the model "{recommender.name}", not "{model}"; leave --model out, or name the '
             "run."
         )
-    facts = read_facts(path)
+    if is_student(path):
+        result = answering(recommender, items)
+        result.version = read_student_facts(path).split[:12]
+        return result
     text = read_toml(path / EXPERIMENT, "experiment")
     settings = validated(IndexSettings, text.get("index", {}), "index", EXPERIMENT)
-    items = getattr(opened, "items", None)
-    if items is None:
-        items = next(iter(recommender.tasks.values())).context.split.dataset.items
     result = answering(recommender, items, settings, int(text.get("seed", 0)))
-    result.version = facts.split[:12]
+    result.version = read_facts(path).split[:12]
     return result
 
 

@@ -138,7 +138,8 @@ def _openers(
 def _opener(path: Path, name: str) -> Callable[[], AnsweringModel]:
     from shelftalk.publishing.contents import is_published
 
-    return lambda: open_answering(path, None if is_published(path) else name)
+    is_run = path.exists() and not is_published(path)
+    return lambda: open_answering(path, name if is_run else None)
 
 
 def _bound(address: Address) -> socket.socket:
