@@ -49,6 +49,8 @@ CONNECTIONS = (1, 8, 32, 64)
 QUEUE_LIMIT = 256
 TOO_MANY = 400
 GENERATED = 20
+SHOWN = 100
+"""Films of a history that are sent; the model reads the last 40."""
 GROWTH = 1.05
 """Highest memory in the last third of a load, over that of the second third."""
 
@@ -58,7 +60,7 @@ def main(quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as scratch:
         run = _trained(Path(scratch) / "run")
         requests = run.split.retrieval_requests("test")[0]
-        bodies = [json.dumps({"history": list(one.history), "k": 10}) for one in requests]
+        bodies = [json.dumps({"history": list(one.history[-SHOWN:]), "k": 10}) for one in requests]
         rows: list[dict[str, Any]] = [_generate(run, requests[:GENERATED])]
         with _service(run.folder.path, Path(scratch)) as (port, first_answer, process):
             rows.append({"side": "start", "seconds to the first answer": round(first_answer, 2)})

@@ -276,6 +276,35 @@ def test_a_full_queue_is_429_and_a_late_answer_504(tmp_path: Path, monkeypatch: 
         assert client.call("POST", "/v1/recommend", {"history": []})[0] == 200
 
 
+def test_who_would_wait_longer_than_its_time_limit_is_refused_at_once() -> None:
+    from concurrent.futures import Future
+
+    from shelftalk.records import Request
+    from shelftalk.serving.answering import Asked
+    from shelftalk.serving.engine import Engine, Overloaded, Question
+
+    engine = Engine({}, watcher=_Nobody())
+    engine._pace = 0.5
+
+    def put(seconds: float) -> Future[Any]:
+        return engine.put(Question("m", "recommend", Asked(Request("", ())), time.monotonic() + seconds))
+
+    for _ in range(4):
+        put(10.0)
+    with pytest.raises(Overloaded, match="wait already, for about 2 seconds") as refused:
+        put(1.0)
+    assert refused.value.retry_after == 2
+    put(10.0)
+
+
+class _Nobody:
+    """Watches nothing."""
+
+    def batch(self, *given: Any) -> None: ...
+    def queued(self, length: int) -> None: ...
+    def refused(self, sentences: Any) -> None: ...
+
+
 def test_keys_and_what_is_answered_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(str(tmp_path / "s"), monkeypatch, key=KEY) as client:
         assert client.call("POST", "/v1/recommend", {"history": []})[0] == 200

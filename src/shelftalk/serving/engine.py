@@ -98,6 +98,7 @@ class Engine:
         self._waiting: collections.deque[Question] = collections.deque()
         self._changed = threading.Condition()
         self._stopping = False
+        self._pace = 0.0  # seconds per question, of the last batches
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
 
     def start(self) -> None:
@@ -119,7 +120,8 @@ class Engine:
         return self._models[name].answers
 
     def put(self, question: Question) -> Future[Any]:
-        """Queue a question. Raises Overloaded where the queue is full."""
+        """Queue a question. Raises Overloaded where the queue is full, or so long that at the pace of the
+        last batches its turn would come after its deadline."""
         with self._changed:
             if self._stopping:
                 raise Overloaded("the service is shutting down; ask another process.", 1)
@@ -131,6 +133,13 @@ class Engine:
                     f"{self._queue_limit} questions wait already; try again a little later, or let more "
                     "processes answer.",
                     1,
+                )
+            wait = len(self._waiting) * self._pace
+            if wait > question.deadline - time.monotonic():
+                raise Overloaded(
+                    f"{len(self._waiting)} questions wait already, for about {wait:.0f} seconds; try again "
+                    "later, or let more processes answer.",
+                    max(1, round(wait)),
                 )
             self._waiting.append(question)
             self._watcher.queued(len(self._waiting))
@@ -182,7 +191,9 @@ class Engine:
             else:
                 for question, answer in zip(batch, answers, strict=True):
                     question.future.set_result(answer)
-            self._watcher.batch(model, task, len(batch), time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._pace += 0.2 * (seconds / len(batch) - self._pace)
+            self._watcher.batch(model, task, len(batch), seconds)
 
     def _next_batch(self) -> list[Question]:
         """The questions of the first one's kind; empty when there will be no more."""
