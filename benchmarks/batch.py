@@ -29,8 +29,8 @@ CLAIMS = [
     "What was answered before the kill is not answered again, but for the shards under way",
 ]
 SEED = 0
-ROWS, QUICK_ROWS = 1_000_000, 4_000
-SHARD, QUICK_SHARD = 1024, 256
+ROWS, QUICK_ROWS = 1_000_000, 2_000
+SHARD, QUICK_SHARD = 1024, 128
 
 
 def main(quick: bool) -> Result:
@@ -38,7 +38,7 @@ def main(quick: bool) -> Result:
     with published() as (run, model, scratch):
         requests = _requests(run.split, scratch / "requests.jsonl", rows)
         whole = _batch(model, requests, scratch / "whole.parquet", shard)
-        killed = _batch(model, requests, scratch / "killed.parquet", shard, kill_after=whole["seconds"] / 2)
+        killed = _batch(model, requests, scratch / "killed.parquet", shard, kill_at=rows // shard // 2)
         continued = _batch(model, requests, scratch / "killed.parquet", shard)
         same = sha256(scratch / "whole.parquet") == sha256(scratch / "killed.parquet")
         users = pq.read_table(scratch / "whole.parquet", columns=["user_id"])["user_id"]
@@ -73,9 +73,9 @@ def _requests(split: Split, path: Path, rows: int) -> Path:
     return path
 
 
-def _batch(model: Path, requests: Path, out: Path, shard: int, kill_after: float = 0) -> dict[str, Any]:
-    """The command, watched: seconds, requests per second, and the highest memory in MB of all its processes
-    together in each half of its time."""
+def _batch(model: Path, requests: Path, out: Path, shard: int, kill_at: int = 0) -> dict[str, Any]:
+    """The command, watched, and killed when so many shards are answered: seconds, requests per second, and
+    the highest memory in MB of all its processes together in each half of its time."""
     command = [sys.executable, "-m", "shelftalk", "batch", str(model), "--requests", str(requests)]
     command += ["--out", str(out), "--shard-size", str(shard), "--json"]
     start, memory = time.perf_counter(), list[tuple[float, float]]()
@@ -83,10 +83,10 @@ def _batch(model: Path, requests: Path, out: Path, shard: int, kill_after: float
     while process.poll() is None:
         seconds = time.perf_counter() - start
         memory.append((seconds, _megabytes(process.pid)))
-        if kill_after and seconds > kill_after:
+        shards = len(list(out.with_name(f"{out.name}.parts").glob("answers-*.parquet")))
+        if kill_at and shards >= kill_at:
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
-            shards = len(list(out.with_name(f"{out.name}.parts").glob("answers-*.parquet")))
             return {"seconds": seconds, "shards": shards}
         time.sleep(0.2)
     seconds = time.perf_counter() - start

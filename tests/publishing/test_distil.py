@@ -194,3 +194,12 @@ def test_a_student_answers_batches_and_the_command_reports(
     result = call("distil", with_its_prior, "--run", run.path, "--out", tmp_path / "two", "--prefixes", "1")
     assert result.exit_code == 0, result.output
     assert "The student keeps" in result.stdout and "ms per request" in result.stdout
+
+
+def test_a_service_answers_with_a_student(distilled: Distilled) -> None:
+    from shelftalk.serving.answering import Asked, open_answering
+
+    model, served = shelftalk.load(distilled.folder), open_answering(distilled.folder)
+    items = model.items["item_id"].to_list()
+    (answer,) = served.answer("recommend", [Asked(Request("", tuple(items[:3])), 5)])
+    assert served.name == "student" and answer.items == model.recommend(items[:3], 5).items

@@ -124,3 +124,13 @@ def test_a_run_without_weights_is_refused_and_published_without(run: RunFolder, 
     with pytest.raises(StageMissing, match="no weight of a prior was chosen"):
         publish(copy.path, tmp_path / "out", with_prior=True)
     assert shelftalk.load(publish(copy.path, tmp_path / "out")).name == "aligned"
+
+
+def test_a_service_answers_as_the_folder_does(with_its_prior: Path) -> None:
+    from shelftalk.serving.answering import Asked, open_answering
+
+    model, served = shelftalk.load(with_its_prior), open_answering(with_its_prior)
+    items = model.items["item_id"].to_list()
+    assert served.name == "aligned+prior"
+    (answer,) = served.answer("recommend", [Asked(Request("", tuple(items[:3])), 5)])
+    assert answer.items == model.recommend(items[:3], 5).items
