@@ -164,7 +164,6 @@ def open_answering(path: Path, model: str | None = None) -> AnsweringModel:
 
 
 def _opened_folder(path: Path, model: str | None) -> AnsweringModel:
-    """As "aligned+prior" where the folder holds its prior; a student as it is."""
     from shelftalk.experiment import read_toml, validated
     from shelftalk.indexing.item_index import IndexSettings
     from shelftalk.publishing.contents import EXPERIMENT, is_student, read_facts, read_student_facts
