@@ -19,8 +19,9 @@ from shelftalk.models.backbone import Backbone
 
 STRETCH = 1.5
 """A mean of embeddings is nearer to the mean of all than any of them, so that an item with it is hardly ever
-recommended. Chosen on MovieLens (`benchmarks/cold_items.py`): with 1 no list had a new item, with 1.5 one entry
-of 25 was new, with 2 a third, where a tenth of the catalogue was; the order among new items is the same."""
+recommended. Chosen on MovieLens (`benchmarks/cold_items.py`): with 1 no list had a new item, with 1.5 one
+entry of 25 was new, with 2 a third, where a tenth of the catalogue was; the order among new items is the
+same."""
 SPARE = 512
 """Rows that are allocated at once beyond those needed."""
 
