@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from shelftalk.baselines.als import AlsSettings, fit_als
 from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.ease import EaseSettings, fit_ease
+from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.neural.sasrec import fit_sasrec
 from shelftalk.baselines.neural.settings import SasRecSettings
@@ -20,17 +21,24 @@ from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.baselines.stored import can_be_stored, open_model, save_model
 from shelftalk.baselines.transition_graph import TransitionGraphSettings, fit_transition_graph
 from shelftalk.errors import SettingsError
+from shelftalk.pipeline.fusion import fit_fusion
 from shelftalk.records import Request
 from shelftalk.testing.exams import exam_split
 
 SPLIT = exam_split()
 ITEMS = SPLIT.dataset.items
 ONE = {"text_weight": (0.3,), "decay": (0.7,), "max_history": (3,)}
+FUSED = FusionSettings(
+    models=("item_knn", "ease"),
+    weights=((0.3, 0.7),),
+    settings={"item_knn": ONE, "ease": {"l2": (10.0,), "history_decay": (0.8,)}},
+)
 FITS: dict[str, Any] = {
     "item_knn": lambda: fit_item_knn(SPLIT, ItemKnnSettings(**ONE), 0),
     "transition_graph": lambda: fit_transition_graph(SPLIT, TransitionGraphSettings(**ONE), 0),
     "popularity": lambda: fit_popularity(SPLIT),
     "ease": lambda: fit_ease(SPLIT, EaseSettings(l2=(10.0,), history_decay=(0.8,)), 0),
+    "fusion": lambda: fit_fusion(SPLIT, FUSED, 0),
     "sasrec": lambda: fit_sasrec(SPLIT, SasRecSettings(width=(8,), epochs=2, patience=0), 0),
 }
 RATERS: dict[str, Any] = {
@@ -120,6 +128,13 @@ def rewritten(path: Path, to: Path, header: Any = None, **arrays: Any) -> Path:
         ("sasrec", {"norm.weight": lambda a: None}),
         ("sasrec", {"norm.weight": lambda a: a[:2]}),
         ("sasrec", {"items.weight": lambda a: a * np.float32("inf")}),
+        ("fusion", {"header": {"weights": [0.5, 0.7]}}),
+        ("fusion", {"header": {"weights": [0.5, 0.3, 0.2]}}),
+        ("fusion", {"header": {"models": [{"kind": "fusion"}, {"kind": "counts"}]}}),
+        ("fusion", {"0.links.indices": lambda a: a + 10**6}),
+        ("fusion", {"1.weights": lambda a: a[:3]}),
+        ("fusion", {"1.tie_order": lambda a: a * 0}),
+        ("fusion", {"2.planted": lambda a: np.zeros(3)}),
         ("bias", {"item_bias": lambda a: a * np.nan}),
         ("bias", {"header": {"scale": [5.0, 1.0]}}),
         ("bias", {"header": {"damping": 0.0}}),

@@ -8,6 +8,7 @@ its header. Nothing in it names code, and what is read is checked as what it is:
     sasrec            sasrec, sasrec_sampled, a student     the weights of the network
     bias              bias                                  item_bias [I]
     mean              global_mean                           none
+    fusion            fusion                                those of its models, "0." and so on before them
 
 No id of a user is stored: of a user whom the run knew, a bias is computed from the ratings in the request's
 history, as for everybody else.
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
 from shelftalk.baselines.bias import Bias, BiasSettings, GlobalMean
+from shelftalk.baselines.fusion import Fusion, FusionSettings
 from shelftalk.baselines.linear import LinearItems, LinearSettings
 from shelftalk.baselines.popularity import Popularity
 from shelftalk.baselines.scored_catalogue import ScoredCatalogue
@@ -99,6 +101,15 @@ class _SasRecFacts(_Facts):
     """Most recent items that are read."""
 
 
+class _FusionFacts(_Facts):
+    """Of a fusion."""
+
+    weights: tuple[float, ...] = Field(min_length=2, max_length=4)
+    """Of its models."""
+    models: tuple[dict[str, Any], ...] = Field(min_length=2, max_length=4)
+    """The facts of each."""
+
+
 class _BiasFacts(_Facts):
     """Of the biases."""
 
@@ -128,6 +139,13 @@ class _Kind:
 
 def save_model(model: Any, path: Path) -> None:
     """Write a fitted baseline. Raises SettingsError for one of no kind that can be stored."""
+    facts, arrays = _described(model)
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    save_file(contiguous, path, metadata={_HEADER: facts.model_dump_json()})
+
+
+def _described(model: Any) -> tuple[_Facts, Arrays]:
+    """Its facts, and its arrays with `tie_order`. Raises as `save_model` does."""
     kind = _kind_of(model)
     facts, arrays = _KINDS[kind].of(model)
     if hasattr(model, "catalogue"):  # it scores items
@@ -135,9 +153,7 @@ def save_model(model: Any, path: Path) -> None:
     choice = getattr(model, "choice", None)
     metric = None if choice is None or math.isnan(choice.value) else choice.value
     common = {"kind": kind, "name": model.name, "notes": tuple(getattr(model, "notes", ())), "metric": metric}
-    checked = _KINDS[kind].facts(**common, tried=choice.tried if choice else 1, **facts)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, metadata={_HEADER: checked.model_dump_json()})
+    return _KINDS[kind].facts(**common, tried=choice.tried if choice else 1, **facts), arrays
 
 
 def can_be_stored(model: Any) -> bool:
@@ -150,11 +166,16 @@ def open_model(path: Path, items: pl.DataFrame) -> Any:
     raises, where the file is damaged, of another catalogue, or not what its header says."""
     with safe_open(path, framework="numpy") as file:
         header = (file.metadata() or {}).get(_HEADER, "")
-        kind = json.loads(header).get("kind")
-        if kind not in _KINDS:
-            raise ValueError(f"it holds a model of the unknown kind {kind!r}")
-        facts = _KINDS[kind].facts.model_validate_json(header)
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    return _opened(header, arrays, items, tuple(_KINDS))
+
+
+def _opened(header: str, arrays: Arrays, items: pl.DataFrame, kinds: Collection[str]) -> Any:
+    """The model, of one of the kinds, that the facts and the arrays describe. Raises as `open_model` does."""
+    kind = json.loads(header).get("kind")
+    if kind not in kinds:
+        raise ValueError(f"it holds a model of the unknown kind {kind!r}")
+    facts = _KINDS[kind].facts.model_validate_json(header)
     size = len(items)
     order = arrays.pop("tie_order", np.arange(size))
     _must(_is_permutation(order, size), "tie_order is no order of its catalogue")
@@ -166,8 +187,8 @@ def _kind_of(model: Any) -> str:
     if not kinds:
         raise SettingsError(
             f'the model "{getattr(model, "name", type(model).__name__)}" cannot be stored in a folder; '
-            "choose one of item_knn, transition_graph, popularity, ease, slist, tale and sasrec as "
-            "prior.model, and bias or global_mean as prior.rating_model."
+            "choose one of item_knn, transition_graph, popularity, ease, slist, tale and sasrec, or a fusion "
+            "of them, as prior.model, and bias or global_mean as prior.rating_model."
         )
     return kinds[0]
 
@@ -177,10 +198,13 @@ def _kinds_of(model: Any) -> list[str]:
         "text_and_links": TextAndLinks,
         "counts": Popularity,
         "linear": LinearItems,
+        "fusion": Fusion,
         "bias": Bias,
         "mean": GlobalMean,
     }
     kinds = [kind for kind, its_class in classes.items() if isinstance(model, its_class)]
+    if kinds == ["fusion"] and not all(map(_kinds_of, model.models)):
+        return []
     return kinds or (["sasrec"] if type(getattr(model, "network", None)).__name__ == "SasRec" else [])
 
 
@@ -261,6 +285,29 @@ def _sasrec(facts: _SasRecFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> 
     return opened_sasrec(facts.name, catalogue, checked, facts.model_dump())
 
 
+def _of_fusion(model: Fusion) -> tuple[dict[str, Any], Arrays]:
+    described = [_described(inner) for inner in model.models]
+    arrays = {
+        f"{number}.{name}": array for number, (_, own) in enumerate(described) for name, array in own.items()
+    }
+    models = tuple(facts.model_dump(mode="json") for facts, _ in described)
+    return {"weights": tuple(map(float, model.weights)), "models": models}, arrays
+
+
+def _fusion(facts: _FusionFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> Fusion:
+    _must(len(facts.weights) == len(facts.models), "it has not one weight for each of its models")
+    inner_kinds = [kind for kind in _KINDS if kind not in ("fusion", "bias", "mean")]
+    models = []
+    for number, inner in enumerate(facts.models):
+        named = [name for name in arrays if name.startswith(f"{number}.")]
+        own = {name.partition(".")[2]: arrays.pop(name) for name in named}
+        models.append(_opened(json.dumps(inner), own, catalogue.items, inner_kinds))
+    _no_others(arrays)
+    names = tuple(model.name for model in models)
+    settings = FusionSettings(models=names, weights=(facts.weights,))
+    return Fusion(catalogue, tuple(models), facts.weights, _choice(facts, settings, ("weights",)), facts.name)
+
+
 def _of_bias(model: Bias) -> tuple[dict[str, Any], Arrays]:
     item_bias = np.array(list(model.item_bias.values()), np.float64)  # in catalogue order
     facts = {"mean": float(model.mean), "damping": float(model.user_damping)}
@@ -290,6 +337,7 @@ _KINDS: Mapping[str, _Kind] = {
     "counts": _Kind(_Facts, _of_counts, _counts),
     "linear": _Kind(_LinearFacts, _of_linear, _linear),
     "sasrec": _Kind(_SasRecFacts, _of_sasrec, _sasrec),
+    "fusion": _Kind(_FusionFacts, _of_fusion, _fusion),
     "bias": _Kind(_BiasFacts, _of_bias, _bias),
     "mean": _Kind(_MeanFacts, _of_mean, _mean),
 }
