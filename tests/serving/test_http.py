@@ -283,8 +283,8 @@ def test_who_would_wait_longer_than_its_time_limit_is_refused_at_once() -> None:
     from shelftalk.serving.answering import Asked
     from shelftalk.serving.engine import Engine, Overloaded, Question
 
-    engine = Engine({}, watcher=_Nobody())
-    engine._pace = 0.5
+    engine = Engine({}, watcher=_Nobody(), max_batch=2)
+    engine._batch_seconds = 0.5
 
     def put(seconds: float) -> Future[Any]:
         return engine.put(Question("m", "recommend", Asked(Request("", ())), time.monotonic() + seconds))

@@ -98,7 +98,7 @@ class Engine:
         self._waiting: collections.deque[Question] = collections.deque()
         self._changed = threading.Condition()
         self._stopping = False
-        self._pace = 0.0  # seconds per question, of the last batches
+        self._batch_seconds = 0.0  # of the last batches, whatever their size
         self._thread = threading.Thread(target=self._work, name="answers", daemon=True)
 
     def start(self) -> None:
@@ -134,7 +134,9 @@ class Engine:
                     "processes answer.",
                     1,
                 )
-            wait = len(self._waiting) * self._pace
+            # the batch at work, those ahead, and the question's own
+            batches = len(self._waiting) // self._max_batch + 2 if self._waiting else 0
+            wait = batches * self._batch_seconds
             if wait > question.deadline - time.monotonic():
                 raise Overloaded(
                     f"{len(self._waiting)} questions wait already, for about {wait:.0f} seconds; try again "
@@ -192,7 +194,7 @@ class Engine:
                 for question, answer in zip(batch, answers, strict=True):
                     question.future.set_result(answer)
             seconds = time.perf_counter() - started
-            self._pace += 0.2 * (seconds / len(batch) - self._pace)
+            self._batch_seconds += 0.2 * (seconds - self._batch_seconds)
             self._watcher.batch(model, task, len(batch), seconds)
 
     def _next_batch(self) -> list[Question]:
