@@ -85,9 +85,9 @@ def sealed_test_part() -> Iterator[None]:
     """Asking a split for what its test part holds out is an error."""
 
     def validation_only(requests: Callable[..., Any]) -> Callable[..., Any]:
-        def checked(split: Split, part: Part) -> Any:
+        def checked(split: Split, part: Part, *positions: Any) -> Any:
             assert part == "validation", "something looks at the test part"
-            return requests(split, part)
+            return requests(split, part, *positions)
 
         return checked
 
