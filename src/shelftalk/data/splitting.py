@@ -70,7 +70,7 @@ __all__ = [
 ]
 LEAST_RATERS = 2
 """Fewest users with a test rating for an interval of the error: resampling one user always gives the same."""
-ONE_BY_ONE = 200_000
+ONE_BY_ONE = 40_000
 """Events of a part up to which the ranking candidates are drawn for one event after the other."""
 DRAWN_AT_ONCE = 65_536
 """Events of a larger part whose candidates are drawn at once."""
