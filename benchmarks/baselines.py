@@ -51,6 +51,7 @@ NAMES = (
     "sasrec_sampled",
     "bpr_mf",
     "simplex",
+    "fusion",
     "item_knn",
     "global_mean",
     "matrix_factorisation",

@@ -72,9 +72,12 @@ def test_each_setting_that_a_tuner_may_not_change_within_these_sections_has_a_re
     assert {name: set(fields) for name, fields in fixed.items()} == {
         "training": {
             "epochs", "max_steps", "patience", "validations", "validation_samples", "judged_by",
-        }
+        },
+        "index": {"continues"},
     }  # fmt: skip
-    assert all(Experiment().role_at(("training", name)).why for name in fixed["training"])
+    assert all(
+        Experiment().role_at((section, name)).why for section, names in fixed.items() for name in names
+    )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
