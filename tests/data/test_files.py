@@ -231,6 +231,21 @@ def test_a_damaged_compressed_file_is_refused(tmp_path: Path, packed: str) -> No
         read_dataset(DataSettings(folder=str(tmp_path), k_core=0), seed=0)
 
 
+def test_a_file_that_may_be_cut_off_is_noted(tmp_path: Path) -> None:
+    _, report = read(tmp_path, EVENTS.rstrip("\n"))
+    assert report.notes == [
+        "interactions.csv ends in the middle of its last line, line 3; if it was cut off, copy it again."
+    ]
+
+
+def test_a_column_whose_name_is_nearly_ours_is_noted(tmp_path: Path) -> None:
+    _, report = read(tmp_path, EVENTS.replace("rating", "ratings"))
+    assert report.notes == [
+        'interactions.csv: the column "ratings" is not read; set data.interactions_columns.rating = '
+        '"ratings" if "rating" is meant.'
+    ]
+
+
 def test_a_compressed_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(b"x"))
     named = DataSettings(interactions=str(tmp_path / "a.parquet.gz"), items=str(tmp_path / "a.parquet.gz"))

@@ -398,7 +398,11 @@ def test_counts_of_plays_have_no_order_and_are_no_ratings(tmp_path: Path, name: 
 
 
 def test_mind_has_the_clicks_of_the_history_before_those_of_the_impressions(tmp_path: Path) -> None:
-    dataset, _ = published(tmp_path, "mind")
+    dataset, report = published(tmp_path, "mind")
+    assert report.notes[0] == (
+        "behaviors.tsv: 2 of 5 rows are items that were shown and not clicked, and are no interactions, for "
+        'instance "N35729" in line 1.'
+    )
     of_user = dataset.events.filter(pl.col("user_id") == "U13740")
     assert of_user["item_id"].to_list() == ["N55189", "N42782", "N55689", "N35729"]
     assert of_user["timestamp"].to_list() == [None, None, 1573463158, 1573506357]
@@ -422,6 +426,10 @@ def test_atomic_files_of_recbole(tmp_path: Path) -> None:
 
 def test_sequences_of_s3rec_and_p5_are_in_the_order_of_their_lines(tmp_path: Path) -> None:
     dataset, _ = published(tmp_path / "s3rec", "s3rec")
+    (tmp_path / "s3rec/Beauty.txt").write_text("1 1 27\n")
+    notes = read(tmp_path / "s3rec")[1].notes
+    assert '1 items have a number beyond 2, the number of items, for instance "27" in line 1' in notes[0]
+    assert any("1 items of Beauty_item2attributes.json are in no sequence" in note for note in notes)
     assert dataset.events.filter(pl.col("user_id") == "1")["item_id"].to_list() == ["1", "2", "3"]
     assert dataset.item("1").categories == "attribute 1 ; attribute 2"
     dataset, _ = published(tmp_path / "p5", "p5")

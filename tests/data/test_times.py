@@ -26,8 +26,8 @@ def read(folder: Path, times: list[str] | pl.Series) -> tuple[Dataset, DataRepor
         )
     else:
         rows = [f"u,{item},{time}" for item, time in zip(items, times, strict=True)]
-        (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows]))
-    (folder / "items.csv").write_text("\n".join(["item_id", *items]))
+        (folder / "interactions.csv").write_text("\n".join(["user_id,item_id,timestamp", *rows, ""]))
+    (folder / "items.csv").write_text("\n".join(["item_id", *items, ""]))
     return read_dataset(DataSettings(folder=str(folder), k_core=0), seed=0)
 
 

@@ -141,7 +141,13 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
             for r in records
         ]
         data = (
-            {"data": {**prepared.facts.get("counts", {}), "sentences": data_sentences(prepared)}}
+            {
+                "data": {
+                    **prepared.facts.get("counts", {}),
+                    "filters": prepared.facts.get("data", {}).get("filters", []),
+                    "sentences": data_sentences(prepared),
+                }
+            }
             if prepared
             else {}
         )
@@ -167,6 +173,32 @@ def print_summary(folder: RunFolder, records: Sequence[StageRecord], as_json: bo
             console.print(f"Warning: what was certified does not hold: {name}", soft_wrap=True)
         console.print(f"Certificate: {certified['certificate']}", soft_wrap=True)
     console.print(f"Report: {report}" if metrics else f"Run folder: {folder.path}", soft_wrap=True)
+
+
+def print_inspection(record: Mapping[str, Any], page: Path, as_json: bool) -> None:
+    """What the page has but for the plots, with the warnings last, where they are seen."""
+    if as_json:
+        print(json.dumps({**record, "page": str(page)}, indent=1))
+        return
+    console = Console(highlight=False, markup=False, emoji=False)
+    sections = {**record["sections"], "Tasks that the data supports": record["tasks"]}
+    console.print(record["source"], soft_wrap=True)
+    for name, section in sections.items():
+        console.print(f"\n{name}", soft_wrap=True)
+        for label, value in section.items():
+            shown = f"{value:,}" if isinstance(value, int) else value
+            console.print(f"  {label:<52} {shown}", soft_wrap=True)
+    for name, sentences in (
+        ("What the data itself gives away", [probe["sentence"] for probe in record["probes"]]),
+        ("Filtered", [step["sentence"] for step in record["filters"]]),
+        ("Read otherwise than it stands there", record["notes"]),
+        ("What will go wrong", record["warnings"] or ["Nothing that could be seen."]),
+    ):
+        if sentences:
+            console.print(f"\n{name}", soft_wrap=True)
+            for sentence in sentences:
+                console.print(f"  - {sentence}", soft_wrap=True)
+    console.print(f"\nPage: {page}", soft_wrap=True)
 
 
 def print_public_sets(sets: Iterable[PublicSet], as_json: bool) -> None:

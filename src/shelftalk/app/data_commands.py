@@ -1,4 +1,4 @@
-"""shelftalk fetch, import: data from elsewhere, as a folder that a run can read."""
+"""shelftalk fetch, import, inspect: data from elsewhere, and what there is to know about data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from shelftalk.app.guard import guarded
-from shelftalk.app.options import Json, path_option
+from shelftalk.app.options import Interactions, Items, Json, Seed, experiment_of, path_option
 
 commands = typer.Typer()
 
@@ -39,6 +39,43 @@ def fetch(
         with Progress() as progress:
             done = fetch(wanted, folder, progress)
         print_fetched(wanted, folder, done, as_json)
+
+    guarded(work)
+
+
+@commands.command("inspect")
+def inspect_data(
+    of: Annotated[
+        Path | None,
+        typer.Argument(help="A folder of data, a run folder or an experiment file; MovieLens without one."),
+    ] = None,
+    interactions: Interactions = None,
+    items: Items = None,
+    out: Annotated[
+        Path | None, path_option("--out", "The page to write; by default NAME-data.html here.")
+    ] = None,
+    seed: Seed = None,
+    as_json: Json = False,
+) -> None:
+    """One page about a data set, before any model: counts, long tail, histories, times, titles, ratings, odd
+    accounts, the tasks that it supports, and what will go wrong."""
+
+    def work() -> None:
+        from shelftalk.app.console import Progress, print_inspection
+        from shelftalk.app.inspecting import inspect_source
+        from shelftalk.pipeline.run import open_run
+        from shelftalk.report.inspection import write_inspection
+
+        if of is not None and (of / "experiment.toml").is_file():
+            experiment = open_run(of).experiment
+        elif of is not None and (of.is_dir() or not of.suffix):
+            experiment = experiment_of(None, seed, None, of, None, None)
+        else:
+            experiment = experiment_of(of, seed, None, None, interactions, items)
+        with Progress() as progress:
+            record = inspect_source(experiment, progress)
+        path = write_inspection(record, out or Path(f"{experiment.name}-data.html"))
+        print_inspection(record, path, as_json)
 
     guarded(work)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from shelftalk import parts
+from shelftalk.data.inspection import inspect_dataset
+from shelftalk.data.sources import catalogue_order, read_dataset
 from shelftalk.errors import SettingsError, StageMissing
 from shelftalk.experiment import Experiment
 from shelftalk.indexing.token_statistics import token_statistics
@@ -93,6 +95,19 @@ def data_probes(experiment: Experiment, progress: OnProgress = silent) -> list[d
     """What the data of an experiment gives away by itself (data/probes.py), without a run folder."""
     with tempfile.TemporaryDirectory() as scratch:
         return probes_of(stages.prepare(RunFolder(Path(scratch)), experiment, progress))
+
+
+def inspect_source(experiment: Experiment, progress: OnProgress = silent) -> dict[str, Any]:
+    """The record of data/inspection.py about the data of an experiment."""
+    progress("inspect", 0, 2, "reading")
+    dataset, report = read_dataset(experiment.data, experiment.seed, order_needed=False)
+    progress("inspect", 1, 2, "looking")
+    split = experiment.split
+    if not dataset.ordered and split.scheme != "random":
+        split = split.model_copy(update={"scheme": "random"})
+    record = inspect_dataset(dataset, report, split, experiment.seed, catalogue_order(experiment.data))
+    progress("inspect", 2, 2, "looking")
+    return record
 
 
 def probes_of(prepared: StageRecord) -> list[dict[str, Any]]:

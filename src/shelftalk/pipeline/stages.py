@@ -194,7 +194,11 @@ def prepare(folder: RunFolder, experiment: Experiment, progress: OnProgress = si
             "scheme": split.scheme,
             "ties": split.protocol.ties,
             "evaluated users": len(split.evaluated_users("test")),
-            "kept": [facts.read_and_kept(), *_notes_on_the_split(split, experiment.data, facts)],
+            "kept": [
+                facts.read_and_kept(),
+                *(step["sentence"] for step in facts.filters),
+                *_notes_on_the_split(split, experiment.data, facts),
+            ],
             "left_out": _tasks_left_out(split),
             "split": split.fingerprint(),
             "probes": [asdict(probe) for probe in probes],

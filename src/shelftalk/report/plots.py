@@ -473,6 +473,25 @@ def _stage_row(stage: Stage) -> Row:
     return {"stage": name, "seconds": stage.seconds, "time": time, "tip": f"{name}: {time}", "fill": fill}
 
 
+def bar_panel(heading: str, bars: Sequence[tuple[str, int]]) -> Panel:
+    """A horizontal bar for each label, with its number after it."""
+    rows: list[Row] = [
+        {"label": label, "number": number, "text": f"{number:,}", "tip": f"{label}: {number:,}"}
+        for label, number in bars
+    ]
+    longest = max(number for _, number in bars) or 1
+    base = altair.Chart({"values": rows}).encode(
+        y=altair.Y("label:N", sort=None, title=None, axis=_row_axis(rows, "label")),
+        x=altair.X("number:Q", axis=None, scale=altair.Scale(domain=[0, 1.4 * longest])),
+        description="tip:N",
+    )
+    chart = altair.layer(
+        base.mark_bar(height=12, fill=ACCENT),
+        base.mark_text(align="left", dx=6, fontSize=12, color=MUTED).encode(text="text:N"),
+    )
+    return _panel(chart.properties(width=WIDTH, height={"step": 20}), heading, [row["tip"] for row in rows])
+
+
 def _panel(
     chart: altair.TopLevelMixin, heading: str, tips: Sequence[str], legend: tuple[Key, ...] = ()
 ) -> Panel:

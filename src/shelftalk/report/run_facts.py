@@ -32,6 +32,7 @@ def data_facts(data: Mapping[str, Any], divided: Protocol, evaluated_users: int)
         "interactions": data["events"],
         "interactions for each user": round(data["events"] / data["users"], 1),
         "users evaluated": f"{evaluated_users:,}",
+        **_filters(data),
         "filter": _filter(data),
         "before the filter": (
             f"{data['users_read']:,} users, {data['catalogue_read']:,} items "
@@ -56,6 +57,16 @@ def _order(data: Mapping[str, Any], divided: Protocol) -> str:
         return f"by time, equal times by seed: split.ties is shuffled ({data['ordered_by']} as published)"
     result: str = data["tie_rule"]
     return result
+
+
+def _filters(data: Mapping[str, Any]) -> dict[str, Fact]:
+    """What each filter before the k-core took away; folders of older versions have none."""
+    return {
+        step[
+            "rule"
+        ]: f"{step['events']:,} interactions, {step['users']:,} users, {step['items']:,} items away"
+        for step in data.get("filters", ())
+    }
 
 
 def _filter(data: Mapping[str, Any]) -> str:

@@ -6,25 +6,40 @@ from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from shelftalk.data.sources.table import Table
 from shelftalk.data.sources.text_files import DETECTED, TextForm
+from shelftalk.data.sources.typed_columns import ROWS_AT_ONCE
 from shelftalk.errors import UnreadableFile
 
 
 def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
-    """The wanted columns of a Parquet file, in the types that it stores. Raises UnreadableFile.
+    """The wanted columns of a Parquet file, batch by batch, in the types that it stores. Raises
+    UnreadableFile.
 
-    The path is taken literally: brackets and asterisks in it are no pattern, and folders such as "day=1" no
-    column.
+    The path is taken literally. Arrow's own reader is used: it checks the sums of pages where they are
+    written, and damaged files end in an exception, where polars ends in a panic that it prints.
     """
     try:
-        file = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-        names = file.collect_schema().names()
-        frame = file.select([name for name in names if name in wanted]).collect()
-        length = file.select(pl.len()).collect().item()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            names = file.schema_arrow.names
+            read = [name for name in dict.fromkeys(names) if name in wanted]
+            schema = pa.schema([file.schema_arrow.field(name) for name in read])
+            frames = [pl.DataFrame(schema.empty_table())]
+            for batch in file.iter_batches(ROWS_AT_ONCE, columns=read) if read else ():
+                batch.validate(full=True)
+                frames.append(pl.DataFrame(batch))
+            length = file.metadata.num_rows
+    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
         raise UnreadableFile(
             f"{path.name} is truncated or no Parquet file; write or copy it again."
         ) from error
+    frame = pl.concat(frames)
+    if read and len(frame) != length:
+        raise UnreadableFile(
+            f"{path.name} is damaged: it holds {len(frame):,} rows and says {length:,}; write or copy it "
+            "again."
+        )
     return Table(path, names, frame, pl.int_range(1, length + 1, eager=True), "row")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from shelftalk.data.dataset import (
     order_of,
     shared_positions,
 )
+from shelftalk.data.filters import filter_events
 from shelftalk.data.k_core import core_of
 from shelftalk.data.sources.formats import FORMATS
 from shelftalk.data.sources.locating import Source, check_file, locate, sha256
@@ -56,6 +57,8 @@ CHECKS: dict[str, Callable[[Table, str], pl.Series]] = {
 }
 COLUMNS_OF_EVENTS = [name for name in EVENT_COLUMNS if name in CHECKS]
 SOURCE_ROW = "source_row"  # the row in its file, for messages; dropped after the checks
+NEARLY = 0.8
+"""Likeness of two names of columns (difflib's ratio) from which on one is perhaps meant by the other."""
 NO_ORDER = "nothing"
 """`ordered_by` of data with neither positions nor times."""
 TIMES = {"at", "created", "date", "datetime", "ordered", "position", "sequence", "time", "timestamp", "ts"}
@@ -68,8 +71,9 @@ class DataReport:
     and 1.
 
     `rows_read` counts the rows of the interactions file, `events_read` those left when repeats are dropped,
-    `users_read` and `items_read` their users and items, `catalogue_read` the rows of the items file. The
-    counts without `_read` are those of the Dataset, after the k-core filter. `ordered_by` names the columns
+    `users_read` and `items_read` their users and items, `catalogue_read` the rows of the items file.
+    `filters` has what each filter before the k-core took away. The counts without `_read` are those of the
+    Dataset, after the k-core filter. `ordered_by` names the columns
     that order, or is NO_ORDER. `notes` has a sentence, with a count and an example, for each kind of value
     that is not what it looks like or was not kept as it is, and for events that a seeded hash orders.
     """
@@ -86,6 +90,7 @@ class DataReport:
     items_read: int
     events_read: int
     catalogue_read: int
+    filters: list[dict[str, Any]]
     k_core: int
     k_core_on: str
     k_core_passes: int
@@ -126,6 +131,8 @@ class DataReport:
             for which in ("read", "kept")
         )
         why = [f"repeats dropped: {self.repeats_dropped:,}"] if self.repeats_dropped else []
+        if removed := sum(step["events"] for step in self.filters):
+            why.append(f"filtered: {removed:,}")
         if self.k_core > 1:
             counted = "all interactions, held-out ones included"
             if self.k_core_on == "training":
@@ -163,9 +170,10 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     order = _order(events_table, read, settings, order_needed)
     events = _without_repeats(events_table, read, order, settings.repeats)
     by_split = settings.k_core_on == "training"
-    codes = event_codes(events)
+    filtered, steps = filter_events(events, settings.filters, order, seed)
+    codes = event_codes(filtered)
     core, passes = core_of(codes.user, codes.item, 0 if by_split else settings.k_core)
-    kept, codes = events.filter(pl.Series(core)), codes.filter(core)
+    kept, codes = filtered.filter(pl.Series(core)), codes.filter(core)
     every_item = by_split or settings.catalogue == "all"
     catalogue = items if every_item else items.join(kept, on="item_id", how="semi")
     facts = (
@@ -184,6 +192,7 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
             "items_read": events["item_id"].n_unique(),
             "events_read": len(events),
             "catalogue_read": len(items),
+            "filters": [asdict(step) | {"sentence": step.sentence()} for step in steps],
             "k_core": settings.k_core,
             "k_core_on": settings.k_core_on,
             "k_core_passes": passes,
@@ -308,11 +317,18 @@ def _checked(
             present[name] = CHECKS[name](table, theirs).alias(name)
         elif name in needed or name in mapping:
             raise _missing_column(table, theirs, name, setting)
-        elif other := next((other for other in unread if _plain(other) == _plain(name)), None):
+        elif other := _meant(name, unread):
             remedy = f'set data.{setting}.{name} = "{other}" if "{name}" is meant'
             table.notes.append(f'{table.path.name}: the column "{other}" is not read; {remedy}.')
     frame = pl.DataFrame([*present.values(), table.row_numbers.alias(SOURCE_ROW)])
     return frame.unnest("timestamp") if "timestamp" in frame else frame
+
+
+def _meant(name: str, unread: Iterable[str]) -> str | None:
+    """A column that is not read and has nearly this name."""
+    plain = {_plain(other): other for other in unread}
+    close = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=NEARLY)
+    return plain[close[0]] if close else None
 
 
 def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
@@ -511,6 +527,8 @@ def _without_repeats(
     rule = f'the {repeats} of each is kept (data.repeats = "{repeats}")'
     table.notes.append(f"{table.path.name}: {dropped}, {example}; {rule}.")
     values = [name for name in dict.fromkeys((*order, *TIME, "rating")) if name in events]
+    if repeats == "highest" and "rating" in values:
+        values = ["rating", *(name for name in values if name != "rating")]
     return events.sort(*pair, *values).unique(
         pair, keep="first" if repeats == "first" else "last", maintain_order=True
     )

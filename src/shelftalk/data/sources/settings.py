@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from shelftalk.data.dataset import Order
+from shelftalk.data.filters import FilterSettings
 from shelftalk.data.sources.layouts import LAYOUTS
 from shelftalk.data.sources.text_files import TextForm
 from shelftalk.data.splitting import TrainingCore
@@ -76,8 +77,10 @@ class DataSettings(Settings):
     """Whether items without any event that the filter counts and keeps are removed from the catalogue
     ("interacted") or stay in it ("all"). By default "interacted" for bundled data and "all" for your own:
     everything in the items file can be recommended."""
-    repeats: Literal["first", "last", "refuse"] = "first"
-    """Which event is kept where a user takes an item again; "refuse" makes a repeat an error."""
+    repeats: Literal["first", "last", "highest", "refuse"] = "first"
+    """Which event is kept where a user takes an item again: the first, the last, or the last of those that
+    are rated highest; "refuse" makes a repeat an error."""
+    filters: FilterSettings = FilterSettings()
     item_noun: Annotated[str | None, _NOUN] = None
     """What prompts call an item; by default "film" for MovieLens, else "item"."""
     items_noun: Annotated[str | None, _NOUN] = None

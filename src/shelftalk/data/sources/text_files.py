@@ -105,7 +105,7 @@ def read_text(path: Path, form: TextForm, read: Callable[[str], Table]) -> Table
     with readable(path):
         if form.encoding is not None:
             try:
-                return read(form.encoding)
+                return _with_note_on_end(path, read(form.encoding))
             except UnicodeError as error:
                 raise not_in(path, open_binary, form.encoding) from error
         encoding = encoding_of_start(path, open_binary)
@@ -118,4 +118,19 @@ def read_text(path: Path, form: TextForm, read: Callable[[str], Table]) -> Table
             encoding, note = detected_encoding(path, open_binary)
             table = read(encoding)
         table.notes.extend([note] if note else [])
-        return table
+        return _with_note_on_end(path, table)
+
+
+def _with_note_on_end(path: Path, table: Table) -> Table:
+    """The table; noted where its file's last line does not end, as where a copy was cut off. A compressed
+    file shows that by itself."""
+    if path.suffix.lower() not in STARTS:
+        with path.open("rb") as file:
+            file.seek(-min(4, path.stat().st_size), 2)
+            end = file.read()
+        if len(table.row_numbers) and not end.rstrip(b"\0").endswith((b"\n", b"\r")):
+            table.notes.append(
+                f"{path.name} ends in the middle of its last line, {table.unit} {table.row_numbers[-1]}; if "
+                "it was cut off, copy it again."
+            )
+    return table

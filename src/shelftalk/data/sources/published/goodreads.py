@@ -48,7 +48,8 @@ def items(files: Files, form: TextForm) -> Table:
     authors: dict[str, str] = {}
     if "authors" in files:
         table = read_objects(files["authors"], form, ("item_id", "title"), _author, ("author_id", "name"))
-        authors = dict(table.frame.select("item_id", "title").drop_nulls().rows())
+        if "title" in table.frame:
+            authors = dict(table.frame.select("item_id", "title").drop_nulls().rows())
     return read_objects(files["items"], form, tuple(ITEM_COLUMNS), partial(_book, authors), BOOK)
 
 

@@ -140,7 +140,8 @@ def _tags(files: Files, form: TextForm) -> dict[str, str]:
         return table_of(names, ("item_id", "title"), tags, Counts(names))
 
     read_text(assigned, form, count)
-    value_of = dict(read_text(names, form, name).frame.select("item_id", "title").rows())
+    named = read_text(names, form, name).frame
+    value_of = dict(named.select("item_id", "title").rows()) if "title" in named else {}
     return {
         artist: SET.join(value_of[tag] for tag, _ in tags.most_common(MOST_TAGS) if value_of.get(tag))
         for artist, tags in counted.items()

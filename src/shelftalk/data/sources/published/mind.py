@@ -15,6 +15,7 @@ from shelftalk.errors import BadValue
 
 BEHAVIOR = ("impression", "user", "time", "history", "impressions")
 NEWS = ("news", "category", "subcategory", "title", "abstract", "url", "title entities", "abstract entities")
+NOT_CLICKED = "are items that were shown and not clicked, and are no interactions"
 WRITTEN = "%m/%d/%Y %I:%M:%S %p"
 """Times as in "11/11/2019 9:05:58 AM"."""
 
@@ -25,9 +26,9 @@ def interactions(files: Files, form: TextForm) -> Table:
     path = files["interactions"]
 
     def read(encoding: str) -> Table:
-        counts = Counts(path)
-        clicks = _clicks(path, encoding, counts)
-        return table_of(path, ("user_id", "item_id", "position", "timestamp"), clicks, counts)
+        shown_items = Counts(path)
+        clicks = _clicks(path, encoding, shown_items)
+        return table_of(path, ("user_id", "item_id", "position", "timestamp"), clicks, shown_items)
 
     return read_text(path, form, read)
 
@@ -54,11 +55,10 @@ def items(files: Files, form: TextForm) -> Table:
     return read_text(path, form, read)
 
 
-def _clicks(path: Path, encoding: str, counts: Counts) -> Iterator[tuple[int, dict[str, Any]]]:
+def _clicks(path: Path, encoding: str, shown_items: Counts) -> Iterator[tuple[int, dict[str, Any]]]:
     """A user's rows of impressions repeat one history, or a longer one: what is new of it is a click."""
     shown: dict[str, int] = {}
     for line, (_, user, time, history, impressions) in cells(path, encoding, "\t", len(BEHAVIOR), BEHAVIOR):
-        counts.rows += 1
         second = _second(time, path.name, line)
         clicked = history.split()
         for position in range(shown.get(user, 0), len(clicked)):
@@ -71,6 +71,9 @@ def _clicks(path: Path, encoding: str, counts: Counts) -> Iterator[tuple[int, di
                     f'{path.name}, line {line}, column "impressions": "{impression}" is not an item and '
                     "whether it was clicked, such as N55689-1; use the part of MIND that has labels."
                 )
+            shown_items.rows += 1
+            if label == "0":
+                shown_items.add(NOT_CLICKED, line, item)
             if label == "1":
                 yield line, {"user_id": user, "item_id": item, "position": second, "timestamp": second}
 

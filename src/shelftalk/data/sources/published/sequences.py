@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from shelftalk.data.sources.layouts import Files
 from shelftalk.data.sources.published import amazon
 from shelftalk.data.sources.published.rows import SET, Counts, items_of, table_of
@@ -29,8 +31,20 @@ def are_sequences(files: Files) -> bool:
 
 
 def interactions_s3rec(files: Files, form: TextForm) -> Table:
-    """NAME.txt of S3-Rec: the numbers are the ids."""
-    return _sequences(files["interactions"], form, {}, {})
+    """NAME.txt of S3-Rec: the numbers are the ids. Items are numbered 1, 2, 3 ... too, so that one beyond
+    their count is noted."""
+    table = _sequences(files["interactions"], form, {}, {})
+    items = table.frame["item_id"].unique()
+    beyond = items.filter(items.str.len_chars() > 18)
+    beyond = beyond if len(beyond) else items.filter(items.cast(pl.Int64, strict=False) > len(items))
+    if len(beyond):
+        row = table.frame["item_id"].is_in(beyond.implode()).arg_true()[0]
+        example = f'"{table.frame["item_id"][row]}" in line {table.row_numbers[row]}'
+        table.notes.append(
+            f"{table.path.name}: {len(beyond):,} items have a number beyond {len(items):,}, the number of "
+            f"items, for instance {example}; in the published files none has."
+        )
+    return table
 
 
 def items_s3rec(files: Files, form: TextForm) -> Table:
@@ -48,6 +62,11 @@ def items_s3rec(files: Files, form: TextForm) -> Table:
     read.notes.append(
         f"{files['attributes'].name}: attributes are numbers without names, and stand as categories."
     )
+    if without := sorted(set(attributes) - set(table.frame["item_id"])):
+        read.notes.append(
+            f"{table.path.name}: {len(without):,} items of {files['attributes'].name} are in no sequence, "
+            f'for instance "{without[0]}"; in the published files each is.'
+        )
     return read
 
 
@@ -94,15 +113,20 @@ def _rows(
                     "1, 2, 3 ... in the order of the lines; correct the line, or copy the file again."
                 )
             before += 1
+            user = _named(users, row[0], "user", path, line)
             for position, item in enumerate(row[1:]):
-                yield (
-                    line,
-                    {
-                        "user_id": users.get(row[0], row[0]),
-                        "item_id": items.get(item, item),
-                        "position": position,
-                    },
-                )
+                name = _named(items, item, "item", path, line)
+                yield line, {"user_id": user, "item_id": name, "position": position}
+
+
+def _named(names: dict[str, str], number: str, what: str, path: Path, line: int) -> str:
+    """The id that a number stands for; the number itself where there are no ids. Raises UnreadableFile."""
+    if names and number not in names:
+        raise UnreadableFile(
+            f"{path.name}, line {line}: the {what} {number} is not in datamaps.json; copy both files again, "
+            "from one source."
+        )
+    return names.get(number, number)
 
 
 def _names(files: Files) -> tuple[dict[str, str], dict[str, str]]:
