@@ -15,6 +15,7 @@ import torch
 
 from shelftalk.baselines.bias import BiasSettings, fit_bias
 from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.decoding import exclusions, logits_processor
 from shelftalk.decoding.item_trie import build_trie
@@ -105,7 +106,7 @@ def test_labels_items_and_numbers_of_items_are_taken_as_the_sentence_names_them(
 
 def test_a_price_is_left_out_of_a_filter_where_no_item_has_one() -> None:
     data = tiny_world()
-    free = replace(data, items=data.items.with_columns(price=None).cast({"price": float}))
+    free = Dataset(data.items.with_columns(price=None).cast({"price": float}), data.events)
     split = split_leave_one_out(free, SplitSettings(), seed=0)
     model, request = fit_popularity(split), split.retrieval_requests("test")[0][0]
     asked = replace(request, filter=Filter(max_price=9.0))
