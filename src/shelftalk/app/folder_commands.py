@@ -152,7 +152,8 @@ def append(
         int | None, typer.Option("--epochs", help="Epochs over what is new; by default those of the run.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option("--learning-rate", help="Of the training; by default that of the run.")
+        float | None,
+        typer.Option("--learning-rate", help="Of the training; by default a tenth of the run's."),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -33,6 +33,9 @@ from shelftalk.runtime.run_folder import (
 from shelftalk.tasks.continued_training import HISTORIES, INDEX, known_histories
 
 SOURCE = "source.json"
+SLOWER = 0.1
+"""The learning rate of further training as a share of the first one: at the same rate a few steps on what is
+new take away more of what was learned before (benchmarks/append.py)."""
 
 
 def append(
@@ -169,6 +172,8 @@ def _continued(experiment: Experiment, old: RunFolder, out: Path, training: dict
             "index": experiment.index.model_dump() | {"continues": str(out.absolute() / "continued")},
             "pretrained": experiment.pretrained.model_dump(exclude={"revision", "random_weights"})
             | {"name": str(old.model.absolute())},
-            "training": experiment.training.model_dump() | training,
+            "training": experiment.training.model_dump()
+            | {"learning_rate": SLOWER * experiment.training.learning_rate}
+            | training,
         }
     )
