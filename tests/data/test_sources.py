@@ -8,6 +8,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
@@ -272,6 +274,23 @@ def test_truncated_parquet_is_refused(tmp_path, kept):
     whole = (tmp_path / "interactions.parquet").read_bytes()
     (tmp_path / "interactions.parquet").write_bytes(whole[: int(kept * len(whole))])
     assert refusal(settings(tmp_path)).startswith("UnreadableFile: interactions.parquet is ")
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow", "feather"])
+def test_metadata_that_is_no_text_does_not_matter_or_is_refused(tmp_path, ending, capfd):
+    table = pa.table({"user_id": ["u"], "item_id": ["a"], "timestamp": [1]})
+    field = table.schema.field("user_id").with_metadata({b"key": b"value\xff\xfe"})
+    table = table.cast(pa.schema([field, *list(table.schema)[1:]]))
+    path = str(tmp_path / f"interactions.{ending}")
+    if ending == "parquet":
+        pq.write_table(table, path)
+    else:
+        new = pa.ipc.new_stream if ending == "arrow" else pa.ipc.new_file
+        with new(path, table.schema) as writer:
+            writer.write_table(table)
+    (tmp_path / "items.csv").write_text(ITEMS)
+    assert read_dataset(settings(tmp_path), seed=0)[0].user_ids == ["u"]
+    assert "panicked" not in capfd.readouterr().err
 
 
 def test_parquet_damaged_in_the_middle_is_refused(tmp_path):

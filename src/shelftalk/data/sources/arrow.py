@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,15 @@ from shelftalk.data.sources.text_files import DETECTED, TextForm
 from shelftalk.errors import UnreadableFile
 
 FILE_START = b"ARROW1"
+DAMAGED = (
+    pa.ArrowException,
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    OSError,
+    ValueError,
+    KeyError,
+)
+"""What reading a damaged file raises."""
 
 
 def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Table:
@@ -27,22 +36,23 @@ def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Tabl
             twice = next((name for name in read if names.count(name) > 1), None)
             if twice is not None:
                 raise UnreadableFile(f'{path.name} has two columns named "{twice}"; rename one of them.')
-            part = batch.select(read)
-            part.validate(full=True)  # offsets of a damaged file would point anywhere
-            frames.append(pl.DataFrame(part) if read else pl.DataFrame())
+            frames.append(polars_frame(batch, read))
             length += len(batch)
-    except (
-        pa.ArrowException,
-        OSError,
-        ValueError,
-        KeyError,
-        UnicodeDecodeError,
-        pl.exceptions.PolarsError,
-    ) as error:
+    except DAMAGED as error:
         raise UnreadableFile(
             f"{path.name} is truncated or no Arrow file; write or copy it again, a Feather file in version 2."
         ) from error
     return Table(path, names, pl.concat(frames), pl.int_range(1, length + 1, eager=True), "row")
+
+
+def polars_frame(batch: Any, names: Sequence[str]) -> pl.DataFrame:
+    """The columns of a table or record batch that have these names, in polars. What a damaged file may hold
+    is checked before: offsets would point anywhere, and metadata that is no text ends in a panic."""
+    part = batch.select(names)
+    part.validate(full=True)
+    if not names:
+        return pl.DataFrame()
+    return pl.DataFrame(pa.Table.from_arrays(part.columns, names=list(names)))
 
 
 def _batches(path: Path) -> Iterator[Any]:

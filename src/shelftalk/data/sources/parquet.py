@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from shelftalk.data.sources.arrow import DAMAGED, polars_frame
 from shelftalk.data.sources.table import Table
 from shelftalk.data.sources.text_files import DETECTED, TextForm
 from shelftalk.data.sources.typed_columns import ROWS_AT_ONCE
@@ -27,12 +28,11 @@ def read(path: Path, wanted: Collection[str], form: TextForm = DETECTED) -> Tabl
             names = file.schema_arrow.names
             read = [name for name in dict.fromkeys(names) if name in wanted]
             schema = pa.schema([file.schema_arrow.field(name) for name in read])
-            frames = [pl.DataFrame(schema.empty_table())]
+            frames = [polars_frame(schema.empty_table(), read)]
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=read) if read else ():
-                batch.validate(full=True)
-                frames.append(pl.DataFrame(batch))
+                frames.append(polars_frame(batch, read))
             length = file.metadata.num_rows
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError) as error:
+    except DAMAGED as error:
         raise UnreadableFile(
             f"{path.name} is truncated or no Parquet file; write or copy it again."
         ) from error
