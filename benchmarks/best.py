@@ -10,25 +10,19 @@ every row of the result says how many seeds it is of.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import tomli_w
-
+from benchmarks._recipe import files, run_recipe, user_table
 from benchmarks.baselines import BUNDLED
-from benchmarks.harness import REPOSITORY, Claim, Result, data_hash
+from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.evaluation.multiple_testing import holm
 from shelftalk.evaluation.over_seeds import Gap, gap, over_seeds
-from shelftalk.experiment import load_experiment
-from shelftalk.pipeline.run import Run, open_run
+from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
 
-RECIPE = REPOSITORY / "experiments" / "best.toml"
 KEPT = Path("runs/benchmarks/best")
 SEEDS = tuple(int(seed) for seed in os.environ.get("SHELFTALK_BEST_SEEDS", "0,1,2").split(","))
 P = 0.01
@@ -58,47 +52,28 @@ def main(quick: bool) -> Result:
     """--quick: MovieLens alone, one seed, two epochs, without what takes minutes to fit."""
     data = {"movielens-small": BUNDLED}
     if quick:
-        runs = {"movielens-small": [_run("quick", 0, {"training": {"epochs": 2, "validations": 2}}, None)]}
-        return Result(0, _claims(runs, None), _rows(runs), {"movielens-small": data_hash(_files(BUNDLED))})
-    runs = {"movielens-small": [_run("movielens-small", seed, {}, None, *RATERS) for seed in SEEDS]}
+        runs = {
+            "movielens-small": [
+                run_recipe(KEPT, "quick", 0, {"training": {"epochs": 2, "validations": 2}}, None)
+            ]
+        }
+        return Result(0, _claims(runs, None), _rows(runs), {"movielens-small": data_hash(files(BUNDLED))})
+    runs = {
+        "movielens-small": [run_recipe(KEPT, "movielens-small", seed, {}, None, *RATERS) for seed in SEEDS]
+    }
     shuffled = None
     if BEAUTY.is_dir():
         data["beauty"] = BEAUTY
-        runs["beauty"] = [_run("beauty", seed, {}, BEAUTY, *SINGLE) for seed in SEEDS]
+        runs["beauty"] = [run_recipe(KEPT, "beauty", seed, {}, BEAUTY, *SINGLE) for seed in SEEDS]
         if len(SEEDS) > 1:
-            shuffled = _run("beauty-shuffled", 0, {"split": {"ties": "shuffled"}}, BEAUTY, *SINGLE)
+            shuffled = run_recipe(
+                KEPT, "beauty-shuffled", 0, {"split": {"ties": "shuffled"}}, BEAUTY, *SINGLE
+            )
     else:
         print("Beauty is not on this machine (name its folder in SHELFTALK_BEAUTY) and is left out.")
     rows = _rows({**runs, **({"beauty, ties shuffled": [shuffled]} if shuffled else {})})
-    hashes = {name: data_hash(_files(at)) for name, at in data.items()}
+    hashes = {name: data_hash(files(at)) for name, at in data.items()}
     return Result(0, _claims(runs, shuffled), rows, hashes)
-
-
-def _files(folder: Path) -> Sequence[Path]:
-    return sorted(folder.glob("*.parquet"))
-
-
-def _run(name: str, seed: int, changes: dict[str, Any], folder: Path | None, *more: str) -> Run:
-    """The recipe through the command line, with what is changed and further models; finished stages are
-    skipped."""
-    experiment = load_experiment(RECIPE, changes)
-    values = experiment.model_dump(mode="json", exclude_none=True)
-    values["models"] = list(dict.fromkeys([*experiment.models, *more]))
-    file, out = KEPT / f"{name}-{seed}.toml", KEPT / f"{name}-{seed}"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(tomli_w.dumps(values))
-    source = os.pathsep.join([str(REPOSITORY / "src"), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", "shelftalk", "run", str(file), "--out", str(out), "--seed", str(seed)]
-    command += ["--data", str(folder)] if folder else []
-    if subprocess.run(command, env={**os.environ, "PYTHONPATH": source}).returncode:
-        raise SystemExit(f"`{' '.join(command)}` failed; its message is above.")
-    return open_run(out)
-
-
-def _table(run: Run, task: str, model: str) -> pl.DataFrame:
-    """The per-user values of one model."""
-    frame = pl.read_parquet(run.folder.evaluation(task))
-    return frame.filter(pl.col("model") == model).drop("model")
 
 
 def _models(run: Run, task: str) -> list[str]:
@@ -107,7 +82,7 @@ def _models(run: Run, task: str) -> list[str]:
 
 def _gaps(runs: Sequence[Run], task: str, metric: str, first: str, rivals: Sequence[str]) -> dict[str, Gap]:
     """First minus each rival, over the runs' seeds."""
-    tables = {name: [_table(run, task, name) for run in runs] for name in (first, *rivals)}
+    tables = {name: [user_table(run, task, name) for run in runs] for name in (first, *rivals)}
     return {name: gap(tables[first], tables[name], metric) for name in rivals}
 
 
@@ -119,7 +94,7 @@ def _rows(data: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
             for model in _models(runs[0], task):
                 row: dict[str, Any] = {"data": name, "task": task, "model": model, "seeds": len(runs)}
                 for metric in metrics:
-                    value = over_seeds([_table(run, task, model) for run in runs], metric)
+                    value = over_seeds([user_table(run, task, model) for run in runs], metric)
                     row[metric] = value.mean
                     row[f"{metric} interval"] = [value.low, value.high]
                     row[f"{metric} of each seed"] = list(value.per_seed)

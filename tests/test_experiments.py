@@ -31,6 +31,9 @@ def test_no_neighbour_has_an_auxiliary_task_or_a_leaking_index(path):
         "name_to_text",
         "text_to_name",
         "alike_item",
+        "next_items",
+        "items_taken_together",
+        "similar_items",
     )
     assert not any(experiment.tasks[name].weight for name in auxiliary)
     assert experiment.index.scheme != "sequential"

@@ -211,6 +211,16 @@ class Experiment(Settings):
         return self
 
     @model_validator(mode="after")
+    def _tasks_of_the_last_epoch(self) -> Experiment:
+        trained = [task for task in self.tasks.values() if task.weight > 0]
+        if trained and all(task.first_epochs for task in trained):
+            raise ValueError(
+                "every task is trained in its first epochs alone (first_epochs), so the last ones would have "
+                "no samples; set tasks.retrieval.first_epochs = 0"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _fp16_of_a_t5(self) -> Experiment:
         """What the name alone shows, before anything is fetched;
         a model's own config is read when it is opened."""

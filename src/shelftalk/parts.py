@@ -61,6 +61,9 @@ TASKS = {
     "name_to_text": TaskKind("shelftalk.tasks.item_meaning:NameToText"),
     "text_to_name": TaskKind("shelftalk.tasks.item_meaning:TextToName"),
     "alike_item": TaskKind("shelftalk.tasks.item_meaning:AlikeItem"),
+    "next_items": TaskKind("shelftalk.tasks.related_items:NextItems"),
+    "items_taken_together": TaskKind("shelftalk.tasks.related_items:ItemsTakenTogether"),
+    "similar_items": TaskKind("shelftalk.tasks.related_items:SimilarItems"),
 }
 MODELS = {
     ALIGNED: Model(

@@ -28,6 +28,13 @@ from shelftalk.tasks.masked_language import MaskedLanguage, MaskedLanguageSettin
 from shelftalk.tasks.pairwise_preference import PairwisePreference, PairwisePreferenceSettings
 from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
+from shelftalk.tasks.related_items import (
+    ItemsTakenTogether,
+    NextItems,
+    NextItemsSettings,
+    RelatedItemsSettings,
+    SimilarItems,
+)
 from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.task import ServedTask, Task, TaskContext
 from shelftalk.tasks.templates import Template
@@ -100,6 +107,9 @@ def make(name: str, about: TaskContext, texts: bool = True) -> Task:
         "name_to_text": NameToText(ItemMeaningSettings(**every), about),
         "text_to_name": TextToName(ItemMeaningSettings(**every), about),
         "alike_item": AlikeItem(AlikeSettings(**every, options=3, neighbours=2), about),
+        "next_items": NextItems(NextItemsSettings(**every, answers=3), about),
+        "items_taken_together": ItemsTakenTogether(RelatedItemsSettings(**every, answers=3), about),
+        "similar_items": SimilarItems(RelatedItemsSettings(**every, answers=3), about),
     }
     return tasks[name.removesuffix(UNORDERED)]
 
@@ -117,6 +127,9 @@ TITLES = {
     "name_to_text": "Item text: name to text",
     "text_to_name": "Item text: text to name",
     "alike_item": "Item text: the most alike",
+    "next_items": "Related items: taken next",
+    "items_taken_together": "Related items: taken together",
+    "similar_items": "Related items: similar texts",
     "retrieval_unordered": "Retrieval from a history without an order",
     "ranking_unordered": "Ranking by a history without an order",
     "rating_alone_unordered": "Rating prediction without the ratings of the history, which has no order",

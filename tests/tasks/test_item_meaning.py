@@ -35,7 +35,7 @@ class TestNameToText(ItemTaskExam):
 class TestNameToTextOfAllFields(TestNameToText):
     text = TextSettings(fields=("title", "brand", "categories", "price", "description"), max_characters=40)
 
-    def test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over(self) -> None:
+    def test_an_epoch_goes_once_through_the_items_that_have_what_it_needs(self) -> None:
         # brands, categories and prices leave no item without a text
         for world in ("tiny", "nasty", "untitled"):
             split = world_split(world)

@@ -173,11 +173,11 @@ class IsAboutSomebody(NameToText):
         (ReadsTheEvents, ItemTaskExam.test_samples_are_made_of_the_catalogue_alone),
         (
             ReadsTheEvents,
-            ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over,
+            ItemTaskExam.test_an_epoch_goes_once_through_the_items_that_have_what_it_needs,
         ),
         (
             PassesNothingOver,
-            ItemTaskExam.test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over,
+            ItemTaskExam.test_an_epoch_goes_once_through_the_items_that_have_what_it_needs,
         ),
         (PassesNothingOver, ItemTaskExam.test_a_catalogue_without_a_word_makes_no_sample),
         (IsAboutSomebody, ItemTaskExam.test_a_sample_is_about_nobody),

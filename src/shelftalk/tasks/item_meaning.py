@@ -42,7 +42,7 @@ class AlikeSettings(ItemMeaningSettings):
     """How many of the most similar items may be the answer, drawn uniformly."""
 
 
-class _ItemTask(Task):
+class ItemTask(Task):
     """What the three tasks share: an epoch iterates over the catalogue, and items may have a text."""
 
     about = "items"
@@ -85,7 +85,7 @@ class _ItemTask(Task):
         )
 
 
-class NameToText(_ItemTask):
+class NameToText(ItemTask):
     """An item's name -> its catalogue text."""
 
     name: ClassVar[str] = "name_to_text"
@@ -101,7 +101,7 @@ class NameToText(_ItemTask):
         return self.assemble(layout, singletons(items), source, target)
 
 
-class TextToName(_ItemTask):
+class TextToName(ItemTask):
     """An item's catalogue text -> its name."""
 
     name: ClassVar[str] = "text_to_name"
@@ -117,7 +117,7 @@ class TextToName(_ItemTask):
         return self.assemble(layout, singletons(items), source, target)
 
 
-class AlikeItem(_ItemTask):
+class AlikeItem(ItemTask):
     """An item and several others, all by name -> the one that is the most similar by text."""
 
     name: ClassVar[str] = "alike_item"

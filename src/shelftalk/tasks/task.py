@@ -38,6 +38,8 @@ class TaskSettings(Settings):
     weight: float = Field(1.0, ge=0)
     """How much of the task's own epoch goes into one epoch of the mixture: 1 all of it, 0.5 half, 2 twice, 0
     switches it off."""
+    first_epochs: int = Field(0, ge=0)
+    """Train the task in the first so many epochs alone, so that another one comes last; 0: in all of them."""
     max_history: int = Field(40, ge=1)
     """Most recent items shown in a prompt; older ones are dropped."""
     text_share: float = Field(1.0, ge=0, le=1)
@@ -45,6 +47,10 @@ class TaskSettings(Settings):
     which costs far fewer tokens. Prompts of the trained model show texts where the share is 0.5 or more."""
     templates: Annotated[str | None, Role(changes_loss=True)] = None
     """A TOML file of your own templates in place of the built-in ones."""
+
+    def trains_in(self, epoch: int) -> bool:
+        """Whether an epoch, counted from 0, has samples of the task."""
+        return self.weight > 0 and (not self.first_epochs or epoch < self.first_epochs)
 
 
 @dataclass(frozen=True)
@@ -243,8 +249,8 @@ class Task(ABC):
 
     def samples_about(self, numbers: np.ndarray, epoch: int, chunk: int = 0) -> Samples:
         """Samples of one epoch of the mixture for some users (or items), ascending: their own epoch taken
-        `weight` times. `chunk` is part of the seed, so that chunks differ."""
-        whole, rest = divmod(self.settings.weight, 1)
+        `weight` times, none after `first_epochs`. `chunk` is part of the seed, so that chunks differ."""
+        whole, rest = divmod(self.settings.weight if self.settings.trains_in(epoch) else 0.0, 1)
         rounds = [
             self.epoch(numbers, self._rng(epoch, chunk, turn)) for turn in range(int(whole) + (rest > 0))
         ]

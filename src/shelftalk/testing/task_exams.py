@@ -8,9 +8,10 @@
         def build(self, context):
             return MyTask(MySettings(), context)
 
-A task about users takes `TaskExam`, one that the finished model answers too `ServedTaskExam`, and one about
-items alone `ItemTaskExam`. Each check works on worlds of its own: the tiny one, one without titles, one
-without any text, and one whose every text is hostile.
+A task about users takes `TaskExam`, one that the finished model answers too `ServedTaskExam`, one about items
+alone `ItemTaskExam`, and one about items that counts who took them `CountedItemTaskExam`. Each check works on
+worlds of its own: the tiny one, one without titles, one without any text, and one whose every text is
+hostile.
 """
 
 from __future__ import annotations
@@ -202,6 +203,12 @@ class AnyTaskExam:
         assert once <= weighed[2.0] and again != once
         assert {sample.user for sample in again} == {sample.user for sample in once}
 
+    def test_only_the_first_epochs_have_samples_where_the_settings_say_so(self) -> None:
+        task = self.with_weight_one(world_split("tiny"))
+        first = changed(task, first_epochs=2)
+        assert [len(first.samples(epoch)) > 0 for epoch in range(4)] == [True, True, False, False]
+        assert first.samples(1) == task.samples(1)
+
     def test_the_chunks_one_after_the_other_are_the_epoch_and_no_user_is_in_two(self) -> None:
         task = self.with_weight_one(world_split("tiny"))
         whole = list(task.samples(0))
@@ -325,8 +332,8 @@ class ServedTaskExam(TaskExam):
         return task
 
 
-class ItemTaskExam(AnyTaskExam):
-    """What every task about items alone promises of its samples;
+class AnyItemTaskExam(AnyTaskExam):
+    """What every task about items promises of its samples;
     the first item of a sample is the one that it is about."""
 
     def gone_through(self, split: Split) -> set[str]:
@@ -340,20 +347,39 @@ class ItemTaskExam(AnyTaskExam):
     def test_a_sample_is_about_nobody(self) -> None:
         assert {sample.user for sample in self.samples(world_split("tiny"))} == {""}
 
-    def test_samples_are_made_of_the_catalogue_alone(self) -> None:
-        items, events = tiny_world().items, tiny_world(seed=1).events
-        other = split_leave_one_out(make_dataset(items, events), SplitSettings(), seed=0)
-        assert self.samples(other) == self.samples(split_leave_one_out(tiny_world(), SplitSettings(), seed=0))
-
-    def test_an_epoch_goes_once_through_the_items_with_a_text_and_passes_the_others_over(self) -> None:
+    def test_an_epoch_goes_once_through_the_items_that_have_what_it_needs(self) -> None:
         for world in ("tiny", "nasty", "untitled"):
             split = world_split(world)
             about = [sample.items[0] for sample in self.samples(split)]
             assert sorted(about) == sorted(self.gone_through(split))
             assert world != "nasty" or 0 < len(about) < len(split.dataset.item_ids)
 
+
+class ItemTaskExam(AnyItemTaskExam):
+    """What a task promises whose samples are made of the catalogue alone."""
+
+    def test_samples_are_made_of_the_catalogue_alone(self) -> None:
+        items, events = tiny_world().items, tiny_world(seed=1).events
+        other = split_leave_one_out(make_dataset(items, events), SplitSettings(), seed=0)
+        assert self.samples(other) == self.samples(split_leave_one_out(tiny_world(), SplitSettings(), seed=0))
+
     def test_a_catalogue_without_a_word_makes_no_sample(self) -> None:
         assert len(self.samples(world_split("wordless"))) == 0
+
+
+class CountedItemTaskExam(AnyItemTaskExam):
+    """What a task about items promises that counts who took them: it counts training events alone, and needs
+    no text."""
+
+    def test_the_items_of_a_sample_were_taken_in_training(self) -> None:
+        for world in ("tiny", "nasty"):
+            split = world_split(world)
+            taken = {item for items in training_histories(split).values() for item in items}
+            shown = {item for sample in self.samples(split) for item in sample.items}
+            assert shown and shown <= taken
+
+    def test_a_catalogue_without_a_word_has_samples_too(self) -> None:
+        assert len(self.samples(world_split("wordless"))) > 0
 
 
 def changed(task: AnyTask, **more: object) -> AnyTask:

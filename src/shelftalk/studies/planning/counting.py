@@ -94,10 +94,11 @@ def cut_texts(run: Run) -> dict[str, float]:
 
 
 def _samples_of_share(task: Task, share: float, backbone: Backbone, experiment: Experiment) -> list[Encoded]:
-    """The task's samples of a share of its users or items. Raises SettingsError for one that the model cannot
-    read."""
-    data = task.context.split.dataset
+    """The task's samples of a share of its users or items in the mean epoch: fewer of a task that is trained
+    in the first epochs alone. Raises SettingsError for one that the model cannot read."""
+    data, epochs = task.context.split.dataset, experiment.training.epochs
     number = len(data.user_ids if task.about == "users" else data.items)
+    share *= min(task.settings.first_epochs or epochs, epochs) / epochs  # of the mean epoch
     order = seeds.generator(experiment.seed, "plan", task.name).permutation(number)
     samples = task.samples_about(np.sort(order[: max(1, round(share * number))]), epoch=0)
     check_lengths(samples, backbone, experiment)
