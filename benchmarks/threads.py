@@ -39,7 +39,7 @@ SIDES: dict[str, dict[str, str]] = {
     OURS: {"GOMP_SPINCOUNT": str(SPINS)},
     ASLEEP: {"OMP_WAIT_POLICY": "PASSIVE"},
 }
-OTHERS = {f"{spins} turns": {"GOMP_SPINCOUNT": str(spins)} for spins in (1_000, 10_000, 30_000)}
+OTHERS = {f"{spins} turns": {"GOMP_SPINCOUNT": str(spins)} for spins in (300, 3_000, 30_000)}
 """Measured too, without a claim, except with --quick."""
 PLACES = {"alone": 0, "beside two busy processes": 2}
 WARM_UP = 3

@@ -14,7 +14,7 @@ import pytest
 from shelftalk.errors import SettingsError
 from shelftalk.serving.guarding import Keys
 from shelftalk.serving.running import Address, limits, prepare
-from shelftalk.serving.service import ServiceSettings
+from shelftalk.serving.service import Refusals, ServiceSettings
 from shelftalk.testing.worlds import EVIL_TEXTS
 from tests.serving.running import Client, serving, tiny_model
 
@@ -246,7 +246,7 @@ def test_a_model_is_swapped_while_questions_are_asked(client: Client, items: lis
 
 
 def test_a_full_queue_is_429_and_a_late_answer_504(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = ServiceSettings(queue_limit=2, max_batch=1, seconds=1.0)
+    settings = ServiceSettings(queue_limit=2, max_batch=1, seconds=1.0, refusal_seconds=0.5)
     with serving(str(tmp_path / "s"), monkeypatch, settings=settings) as client:
         service = client.running.service
         model: Any = service.engine.answers_of("aligned")
@@ -259,12 +259,14 @@ def test_a_full_queue_is_429_and_a_late_answer_504(tmp_path: Path, monkeypatch: 
 
         monkeypatch.setattr(model, "answer", slow)
         results: list[tuple[int, Any, dict[str, str]]] = []
-        threads = [
-            threading.Thread(
-                target=lambda: results.append(client.call("POST", "/v1/recommend", {"history": []}))
-            )
-            for _ in range(8)
-        ]
+        waited: list[tuple[int, float]] = []
+
+        def call() -> None:
+            start = time.monotonic()
+            results.append(client.call("POST", "/v1/recommend", {"history": []}))
+            waited.append((results[-1][0], time.monotonic() - start))
+
+        threads = [threading.Thread(target=call) for _ in range(8)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -273,7 +275,34 @@ def test_a_full_queue_is_429_and_a_late_answer_504(tmp_path: Path, monkeypatch: 
         statuses = sorted(status for status, _, _ in results)
         assert set(statuses) == {429, 504} and statuses.count(504) <= 3
         assert all(kinds["retry-after"] == "1" for status, _, kinds in results)
+        # a refusal is told after a pause
+        assert all(seconds >= 0.5 for status, seconds in waited if status == 429)
         assert client.call("POST", "/v1/recommend", {"history": []})[0] == 200
+
+
+def test_a_refusal_is_told_at_once_where_too_many_wait_for_theirs() -> None:
+    import asyncio
+
+    async def pauses(number: int) -> list[float]:
+        refusals = Refusals(0.4)
+        refusals.MOST = 3
+
+        async def one() -> float:
+            start = time.monotonic()
+            await refusals.pause()
+            return time.monotonic() - start
+
+        first = await asyncio.gather(*(one() for _ in range(number)))
+        return [*first, *(await asyncio.gather(one()))]
+
+    seconds = asyncio.run(pauses(5))
+    assert sorted(second >= 0.4 for second in seconds[:5]) == [False, False, True, True, True]
+    assert seconds[5] >= 0.4  # there is room again
+
+
+def test_an_answer_of_two_packets_does_not_wait_for_the_first_to_be_confirmed(client: Client) -> None:
+    # asyncio switches Nagle's algorithm off for sockets of this protocol alone
+    assert client.running.socket.proto == socket.IPPROTO_TCP
 
 
 def test_who_would_wait_longer_than_its_time_limit_is_refused_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.indexing import titles
 from shelftalk.records import Filter, Item, Request
-from shelftalk.serving.answering import AnsweringModel, Asked, NotOffered, answering
+from shelftalk.serving.answering import AnsweringModel, Asked, NotOffered, TwoStage, answering
 from shelftalk.serving.store import StoredItem
 from shelftalk.testing.exams import exam_split
 from tests.decoding.test_language_model import untrained
@@ -79,6 +80,50 @@ def test_an_item_joins_is_hidden_and_leaves(make: Any) -> None:
         come_back("new", other)
     reasons = changing.answer("why", [Asked(Request("", history, item=other))])[0]
     assert [one.entry for one in reasons.contributions] == list(history)
+
+
+def two_stages(candidates: int) -> TwoStage:
+    return TwoStage(combined(), alone(), candidates)
+
+
+@pytest.mark.parametrize(("candidates", "k"), [(20, 10), (3, 5)])
+def test_what_the_retriever_finds_comes_in_the_order_of_the_ranker(candidates: int, k: int) -> None:
+    requests = exam_split().retrieval_requests("test")[0][:6]
+    model, first, second = two_stages(candidates), alone(), combined()
+    found = first.answer("recommend", [Asked(request, max(k, candidates)) for request in requests])
+    lists = model.answer("recommend", [Asked(request, k) for request in requests])
+    for request, retrieved, given in zip(requests, found, lists, strict=True):
+        asked = Asked(replace(request, candidates=retrieved.items))
+        (ranked,) = second.answer("rank", [asked])
+        assert given.items == ranked.items[:k] and len(given.items) == k
+        assert given.scores == pytest.approx(ranked.scores[:k], abs=1e-5)
+    assert any(given.items != retrieved.items[:k] for given, retrieved in zip(lists, found, strict=True))
+    candidate = Request("", requests[0].history, candidates=exam_split().dataset.item_ids[:4])
+    assert (
+        model.answer("rank", [Asked(candidate)])[0].items
+        == second.answer("rank", [Asked(candidate)])[0].items
+    )
+    assert model.tasks == second.tasks and model.name == "item_knn+aligned+prior"
+
+
+def test_two_stages_follow_one_catalogue() -> None:
+    model, history = two_stages(50), tuple(exam_split().dataset.item_ids[:3])
+    everything = Asked(Request("", history, filter=Filter(only=("new",))), 5)
+    assert model.refresh([StoredItem(NEW)], 0.0) == []
+    assert model.answer("recommend", [everything])[0].items == ("new",)
+    model.refresh([StoredItem(NEW, hidden=True)], 1.0)
+    other = Asked(Request("", history), 5)
+    nothing, some = model.answer("recommend", [everything, other])
+    assert nothing.items == () and len(some.items) == 5 and "new" not in some.items
+
+
+def test_models_of_two_catalogues_are_no_two_stages() -> None:
+    other = answering(knn(), exam_split().dataset.items)
+    other.refresh([StoredItem(NEW)], 0.0)
+    with pytest.raises(SettingsError, match="have different catalogues; name a student"):
+        TwoStage(combined(), other, 10)
+    with pytest.raises(SettingsError, match="give --candidates 100"):
+        two_stages(0)
 
 
 def test_a_new_item_has_the_mean_score_of_the_most_similar_by_text() -> None:

@@ -27,6 +27,13 @@ def serve(
         list[str] | None,
         typer.Option("--also", help="NAME=FOLDER: one more model beside it, to be compared. Repeatable."),
     ] = None,
+    retriever: Annotated[
+        Path | None,
+        path_option("--retriever", "A student's folder: it retrieves candidates, and MODEL re-ranks them."),
+    ] = None,
+    candidates: Annotated[
+        int, typer.Option("--candidates", min=1, help="Items that the retriever finds for each request.")
+    ] = 100,
     store: Annotated[
         str | None,
         typer.Option("--store", help="A file (SQLite) or postgresql://...; by default a file beside MODEL."),
@@ -63,7 +70,7 @@ def serve(
                 f'serving needs {", ".join(missing)}; install it with: pip install "shelftalk[serve]"'
             )
         from shelftalk.serving.guarding import Keys
-        from shelftalk.serving.running import Address, default_store, limits, prepare
+        from shelftalk.serving.running import Address, Retriever, default_store, limits, prepare
 
         others = {}
         for text in also or []:
@@ -80,6 +87,7 @@ def serve(
             Keys.of_file(api_key_file) if api_key_file else None,
             limits(limit or []),
             log_bodies=log_bodies,
+            retriever=Retriever(retriever, candidates) if retriever else None,
         )
         typer.echo(f"{', '.join(running.service.engine.models)} at {running.url} (Ctrl+C ends it)")
         running.run()

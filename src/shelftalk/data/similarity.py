@@ -9,13 +9,16 @@ Legend: I items, F text features, U users.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from shelftalk.data.splitting import Split
+
+if TYPE_CHECKING:  # it takes most of a second to load, which a service that starts need not wait for
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
 TEXT_COLUMNS = ("title", "brand", "categories")
 BLOCK_CELLS = 5_000_000
@@ -47,6 +50,8 @@ def text_vectors(items: pl.DataFrame) -> csr_matrix:
 def fitted_text_vectors(items: pl.DataFrame) -> tuple[TfidfVectorizer | None, csr_matrix]:
     """The `text_vectors` and what makes them of texts (see `item_texts`), in the same features, so that items
     that join later can be compared; None for a catalogue without a word."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     texts = item_texts(items)
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, norm="l2", dtype=np.float32)
     terms = vectorizer.build_analyzer()

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
-from sklearn.decomposition import TruncatedSVD
 
 from shelftalk import seeds
 from shelftalk.data.similarity import text_vectors
@@ -48,6 +47,8 @@ def fitted_dense_vectors(
     if wanted < 1 or abs(matrix).max() == 0:
         return np.zeros((matrix.shape[0], 1)), lambda rows: np.zeros((rows.shape[0], 1))
     state = seeds.number(seed, "svd", purpose) % 2**31
+    from sklearn.decomposition import TruncatedSVD  # slow to load, and needed where an index is made alone
+
     fitted = TruncatedSVD(wanted, random_state=state)
     return _of_unit_length(fitted.fit_transform(matrix)), lambda rows: _of_unit_length(fitted.transform(rows))
 

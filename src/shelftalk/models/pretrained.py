@@ -35,7 +35,6 @@ from shelftalk.errors import MissingFile, SettingsError, UnreadableFile, reading
 from shelftalk.models.backbone import Backbone, rounded_up
 from shelftalk.models.free_text import TEXT_WORDS
 from shelftalk.models.gguf import check_reader, fix_tokenizer, gguf_file
-from shelftalk.models.lora import add_adapters
 from shelftalk.models.precision import device, inference_precision, product_type
 from shelftalk.models.settings import FAMILIES, Precision, PretrainedSettings
 from shelftalk.models.weights import check_loaded, check_repeats, check_size
@@ -93,7 +92,7 @@ def start_from_pretrained(
     new = {symbol for symbol in symbols if backbone.tokens(symbol, symbols=True)[0] >= released}
     backbone.start_symbols_from_texts({symbol: of for symbol, of in texts.items() if symbol in new})
     if settings.adaptation == "lora":
-        add_adapters(backbone.model, range(released, len(tokenizer)), settings)
+        _add_adapters(backbone.model, range(released, len(tokenizer)), settings)
     return backbone
 
 
@@ -105,8 +104,14 @@ def meta_model(settings: PretrainedSettings, symbols: Sequence[str]) -> Backbone
     with torch.device("meta"):
         backbone = adapted(from_random_weights(config), tokenizer, symbols, "fp32")
         if settings.adaptation == "lora":
-            add_adapters(backbone.model, range(released, len(tokenizer)), settings)
+            _add_adapters(backbone.model, range(released, len(tokenizer)), settings)
     return backbone
+
+
+def _add_adapters(model: PreTrainedModel, tokens: Sequence[int], settings: PretrainedSettings) -> None:
+    from shelftalk.models.lora import add_adapters  # peft takes half a second to load
+
+    add_adapters(model, tokens, settings)
 
 
 def without_values(model: PreTrainedModel) -> PreTrainedModel:

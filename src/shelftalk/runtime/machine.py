@@ -30,10 +30,11 @@ LIBRARIES = (
 
 THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 """Environment variables by which a user sets how threads work and wait."""
-SPINS = 3000
-"""How often a waiting thread checks before it sleeps: some tens of microseconds, about as long as the work
+SPINS = 1000
+"""How often a waiting thread checks before it sleeps: some ten microseconds, about as long as the work
 between two operators that threads divide. OpenMP's own hundreds of thousands take a core from other threads,
-the one that is waited for included."""
+the one that is waited for included. Alone 1000 turns are as fast as those and 300 a third slower; beside
+other processes 3000 take half as much of the processor again (`benchmarks threads`)."""
 
 
 def spin_briefly() -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from shelftalk.errors import MissingFile, SettingsError, UnknownItem
 from shelftalk.recommender import explanation
-from shelftalk.records import Request
+from shelftalk.records import Ranking, Request
 from shelftalk.serving.live_catalogue import LiveCatalogue
 from shelftalk.serving.live_scores import LiveScores
 from shelftalk.serving.new_names import TextSpace
@@ -111,6 +111,55 @@ class AnsweringModel:
         return "rating" in tasks if tasks is not None else weights is None or "rating" in weights
 
 
+class TwoStage(AnsweringModel):
+    """A quick model retrieves candidates and a better one re-ranks them; what else is asked, the better one
+    answers alone.
+
+    Both have one catalogue, and both get every change of it. A history in words is read by the re-ranker
+    alone.
+    """
+
+    def __init__(self, ranker: AnsweringModel, retriever: AnsweringModel, candidates: int) -> None:
+        """`candidates`: how many items are retrieved for each request, at least the k that it asks for.
+        Raises SettingsError for models of different catalogues, and for a ranker that does not rank."""
+        super().__init__(ranker.recommender, ranker.rows, ranker.version)
+        self.name = f"{retriever.name}+{ranker.name}"
+        self._ranker, self._retriever, self._candidates = ranker, retriever, candidates
+        if candidates < 1:
+            raise SettingsError(f"{candidates} candidates cannot be re-ranked; give --candidates 100 or so.")
+        if ranker.rows.dataset.item_ids != retriever.rows.dataset.item_ids:
+            raise SettingsError(
+                f'the retriever "{retriever.name}" and the model "{ranker.name}" have different catalogues; '
+                "name a student that was taught by this model."
+            )
+        if "rank" not in ranker.tasks:
+            raise SettingsError(f'the model "{ranker.name}" cannot re-rank; leave --retriever out.')
+
+    def refresh(self, changes: Sequence[StoredItem], now: float) -> list[str]:
+        """See LiveCatalogue.refresh; what either refuses is told."""
+        refused = [*self._ranker.refresh(changes, now), *self._retriever.refresh(changes, now)]
+        return list(dict.fromkeys(refused))
+
+    def answer(self, task: Task, questions: Sequence[Asked]) -> list[Any]:
+        if task != "recommend":
+            return self._ranker.answer(task, questions)
+        k = questions[0].k
+        wider = [replace(asked, k=max(k, self._candidates)) for asked in questions]
+        retrieved = self._retriever.answer("recommend", wider)
+        known = self._ranker.rows.dataset.row_of  # what the ranker refused has no row
+        requests = [
+            replace(asked.request, candidates=tuple(item for item in found.items if item in known))
+            for asked, found in zip(questions, retrieved, strict=True)
+        ]
+        some = [Asked(request, k) for request in requests if request.candidates]
+        ranked = iter(self._ranker.answer("rank", some) if some else ())
+        # where everything is excluded or hidden, nothing was retrieved
+        lists = [
+            next(ranked) if request.candidates else Ranking(request.user, (), ()) for request in requests
+        ]
+        return [replace(one, items=one.items[:k], scores=one.scores[:k]) for one in lists]
+
+
 class LiveScorer(LiveCatalogue):
     """The live catalogue of a model that is no language model."""
 
@@ -140,6 +189,12 @@ def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0)
         f'the model "{getattr(recommender, "name", "")}" does not score every item, so it cannot be served '
         'over a catalogue that changes; name another model, such as "aligned" or "item_knn".'
     )
+
+
+def open_two_stage(path: Path, model: str | None, retriever: Path, candidates: int) -> TwoStage:
+    """The model of `path`, see `open_answering`, which re-ranks what the one of the folder `retriever`
+    finds."""
+    return TwoStage(open_answering(path, model), open_answering(retriever), candidates)
 
 
 def open_answering(path: Path, model: str | None = None) -> AnsweringModel:

@@ -155,10 +155,14 @@ async def _ask(request: Request, service: Service, task: Task, wanted: Wanted) -
         raise BadRequest("the question has neither a history nor a user; give one of them, [] for nobody.")
     _check_limit("history", len(wanted.history or ()), service.settings.max_history)
     arrived: float = request.state.arrived
-    if wanted.user is None:
-        future = service.ask(task, wanted, arrived)
-    else:  # reads the store
-        future = await run_in_threadpool(service.ask, task, wanted, arrived)
+    try:
+        if wanted.user is None:
+            future = service.ask(task, wanted, arrived)
+        else:  # reads the store
+            future = await run_in_threadpool(service.ask, task, wanted, arrived)
+    except Overloaded:
+        await service.refusals.pause()
+        raise
     left = arrived + service.settings.seconds - time.monotonic()
     try:
         return await asyncio.wait_for(asyncio.wrap_future(future), max(0.0, left))

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 
 from shelftalk.errors import SettingsError, ShelftalkError
-from shelftalk.serving.answering import AnsweringModel, open_answering
+from shelftalk.serving.answering import AnsweringModel, open_answering, open_two_stage
 from shelftalk.serving.app import make_app
 from shelftalk.serving.databases import open_store
 from shelftalk.serving.guarding import Keys
@@ -48,6 +48,15 @@ class Address:
             return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+@dataclass(frozen=True)
+class Retriever:
+    """A quick model, such as a student, whose best items the served model re-ranks."""
+
+    folder: Path
+    candidates: int = 100
+    """Items that are retrieved for each request."""
 
 
 @dataclass
@@ -91,10 +100,11 @@ def prepare(
     settings: ServiceSettings | None = None,
     log: Log | None = None,
     log_bodies: bool = False,
+    retriever: Retriever | None = None,
 ) -> Running:
     """Open everything and bind the socket. `also`: further models by the name that callers give; of a run
-    that is the model's name there. Raises SettingsError for an address that others can reach without keys,
-    and as opening does."""
+    that is the model's name there. With a `retriever` the model re-ranks what that one finds. Raises
+    SettingsError for an address that others can reach without keys, and as opening does."""
     keys, settings, log = keys or Keys(), settings or ServiceSettings(), log or Log()
     if not address.is_loopback and not keys:
         raise SettingsError(
@@ -103,7 +113,7 @@ def prepare(
         )
     bound = _bound(address)
     try:
-        openers = _openers(folder, model, also or {})
+        openers = _openers(lambda: _opened(folder, model, retriever), also or {})
         models = {name: open_model() for name, open_model in openers.items()}
         meters = Meters(log)
         service = Service(models, open_store(store), meters, settings, lambda name: openers[name]())
@@ -118,14 +128,20 @@ def prepare(
     return Running(service, server, bound, f"{scheme}://{host}:{bound.getsockname()[1]}", log)
 
 
+def _opened(folder: Path, model: str | None, retriever: Retriever | None) -> AnsweringModel:
+    if retriever is None:
+        return open_answering(folder, model)
+    return open_two_stage(folder, model, retriever.folder, retriever.candidates)
+
+
 def _openers(
-    folder: Path, model: str | None, also: Mapping[str, Path]
+    open_model: Callable[[], AnsweringModel], also: Mapping[str, Path]
 ) -> dict[str, Callable[[], AnsweringModel]]:
-    first = open_answering(folder, model)
+    first = open_model()
     once = [first]
 
     def open_first() -> AnsweringModel:
-        return once.pop() if once else open_answering(folder, model)
+        return once.pop() if once else open_model()
 
     openers: dict[str, Callable[[], AnsweringModel]] = {first.name: open_first}
     for name, path in also.items():
@@ -144,7 +160,9 @@ def _opener(path: Path, name: str) -> Callable[[], AnsweringModel]:
 
 def _bound(address: Address) -> socket.socket:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    bound = socket.socket(family)
+    # asyncio switches Nagle's algorithm off only where the protocol is named; with it an answer of two
+    # packets waits 40 ms for its second one
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address.host, address.port))

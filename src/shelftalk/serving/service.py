@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,9 @@ class ServiceSettings(Settings):
     """Questions that are answered together at most."""
     queue_limit: int = Field(256, ge=1)
     """Questions that may wait; more are refused with 429."""
+    refusal_seconds: float = Field(1.0, ge=0, le=60)
+    """Seconds until a question that is refused is told so: callers who ask again at once would take the
+    processor from those who wait."""
     seconds: float = Field(10.0, gt=0)
     """The time limit of a question, from its arrival to its answer."""
     max_history: int = Field(1000, ge=1)
@@ -58,6 +62,25 @@ class Wanted:
     model: str | None = None
 
 
+class Refusals:
+    """How long refused callers are kept waiting; at most MOST of them at a time, the others hear at once."""
+
+    MOST = 1000
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._waiting = 0
+
+    async def pause(self) -> None:
+        """Called in the event loop alone."""
+        if self._seconds and self._waiting < self.MOST:
+            self._waiting += 1
+            try:
+                await asyncio.sleep(self._seconds)
+            finally:
+                self._waiting -= 1
+
+
 class Service:
     """One process of a service. `open_model` opens the model of a name again, for `reload`."""
 
@@ -71,6 +94,7 @@ class Service:
     ) -> None:
         self.settings = settings or ServiceSettings()
         self.store = store
+        self.refusals = Refusals(self.settings.refusal_seconds)
         self.draining = False
         self._open_model = open_model
         self._syncing = threading.Lock()
