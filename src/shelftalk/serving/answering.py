@@ -148,8 +148,8 @@ class TwoStage(AnsweringModel):
         retrieved = self._retriever.answer("recommend", wider)
         known = self._ranker.rows.dataset.row_of  # what the ranker refused has no row
         requests = [
-            replace(asked.request, candidates=tuple(item for item in found.items if item in known))
-            for asked, found in zip(questions, retrieved, strict=True)
+            replace(asked.request, candidates=tuple(item for item in ranking.items if item in known))
+            for asked, ranking in zip(questions, retrieved, strict=True)
         ]
         some = [Asked(request, k) for request in requests if request.candidates]
         ranked = iter(self._ranker.answer("rank", some) if some else ())
@@ -193,7 +193,7 @@ def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0)
 
 def open_two_stage(path: Path, model: str | None, retriever: Path, candidates: int) -> TwoStage:
     """The model of `path`, see `open_answering`, which re-ranks what the one of the folder `retriever`
-    finds."""
+    retrieves."""
     return TwoStage(open_answering(path, model), open_answering(retriever), candidates)
 
 

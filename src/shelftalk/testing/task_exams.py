@@ -203,11 +203,11 @@ class AnyTaskExam:
         assert once <= weighed[2.0] and again != once
         assert {sample.user for sample in again} == {sample.user for sample in once}
 
-    def test_only_the_first_epochs_have_samples_where_the_settings_say_so(self) -> None:
+    def test_only_the_first_epochs_have_samples_where_the_settings_want_it(self) -> None:
         task = self.with_weight_one(world_split("tiny"))
-        first = changed(task, first_epochs=2)
-        assert [len(first.samples(epoch)) > 0 for epoch in range(4)] == [True, True, False, False]
-        assert first.samples(1) == task.samples(1)
+        early = changed(task, first_epochs=2)
+        assert [len(early.samples(epoch)) > 0 for epoch in range(4)] == [True, True, False, False]
+        assert early.samples(1) == task.samples(1)
 
     def test_the_chunks_one_after_the_other_are_the_epoch_and_no_user_is_in_two(self) -> None:
         task = self.with_weight_one(world_split("tiny"))
