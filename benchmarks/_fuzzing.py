@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ Files = Mapping[str, bytes]
 @dataclass(frozen=True)
 class Outcome:
     """`verdict`: "result", "error", or what must not be: "crash", "hang", "unnamed" (an error without the
-    name of a file), "smaller" (fewer interactions, and nothing said). A text that is cut off exactly where a
-    line ends is "cut": no reader can see it. `row`: whether an error names a line or row."""
+    name of a file), "smaller" (fewer interactions, and nothing said). A text that is in the
+    form of a whole one is "no trace" (see has_no_trace). `row`: whether an error names a line or row."""
 
     verdict: str
     text: str = ""
@@ -149,10 +150,25 @@ def trials(kind: str, number: int, seed: int, scratch: Path) -> list[Outcome]:
         broken, name = damaged(files, generator)
         save(folder, broken)
         one = outcome(kind, folder, before)
-        left = broken[name]
-        at_a_line = files[name].startswith(left) and left.endswith(b"\n")
-        outcomes.append(Outcome("cut", one.text) if one.verdict == "smaller" and at_a_line else one)
+        no_trace = one.verdict == "smaller" and has_no_trace(kind, files[name], broken[name])
+        outcomes.append(Outcome("no trace", one.text) if no_trace else one)
     return outcomes
+
+
+def has_no_trace(kind: str, whole: bytes, left: bytes) -> bool:
+    """Whether a damaged text is in the form of a whole one, so that no reader can see that something is gone:
+    it ends with a line, and each line is one of the whole text in form. In a sequence that is numbers with one
+    space between them; elsewhere the same separators as in the whole text's line."""
+    if not left.endswith(b"\n"):
+        return False
+    lines, before = left.split(b"\n")[:-1], whole.split(b"\n")[:-1]
+    if kind in ("s3rec", "p5"):
+        return all(re.fullmatch(rb"\d+( \d+)+", line) for line in lines)
+    shapes = [re.sub(rb"[^,;:|\t\"{}\[\]]+", b"x", line) for line in before]
+    return len(lines) < len(before) and all(
+        re.sub(rb"[^,;:|\t\"{}\[\]]+", b"x", line) == shape
+        for line, shape in zip(lines, shapes, strict=False)
+    )
 
 
 def made_up(ending: str, lines: list[str]) -> bytes:

@@ -456,6 +456,12 @@ def test_a_line_that_is_no_sequence_is_refused(tmp_path: Path, text: str, fault:
     assert f"Beauty.txt, {fault}" in refusal(tmp_path, layout="s3rec")
 
 
+def test_a_line_that_ends_with_a_space_is_told(tmp_path: Path) -> None:
+    save(tmp_path, {"Beauty.txt": "1 1 2 3\n2 3 \n3 1 2\n"})
+    notes = read(tmp_path)[1].notes
+    assert any("1 of 3 rows end with a space" in note and "line 2" in note for note in notes)
+
+
 def test_a_folder_without_the_files_of_its_layout_is_refused(tmp_path: Path) -> None:
     save(tmp_path, {"readme": "x"})
     message = refusal(tmp_path, layout="movielens-1m")

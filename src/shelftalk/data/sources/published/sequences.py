@@ -85,14 +85,14 @@ def items_p5(files: Files, form: TextForm) -> Table:
 
 def _sequences(path: Path, form: TextForm, users: dict[str, str], items: dict[str, str]) -> Table:
     def read(encoding: str) -> Table:
-        rows = _rows(path, encoding, users, items)
-        return table_of(path, TAKEN, rows, Counts(path))
+        counts = Counts(path)
+        return table_of(path, TAKEN, _rows(path, encoding, users, items, counts), counts)
 
     return read_text(path, form, read)
 
 
 def _rows(
-    path: Path, encoding: str, users: dict[str, str], items: dict[str, str]
+    path: Path, encoding: str, users: dict[str, str], items: dict[str, str], counts: Counts
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     before = 0
     with open_text(path, encoding) as file:
@@ -100,6 +100,9 @@ def _rows(
             row = text.rstrip("\r\n ").split(" ")
             if row == [""]:
                 continue
+            counts.rows += 1
+            if text.rstrip("\r\n").endswith(" "):
+                counts.add("end with a space, after which a number may be missing", line)
             wrong = next((one for one in row if not (one.isascii() and one.isdigit())), None)
             if wrong is not None or len(row) < 2:
                 held = f'"{wrong}" is no number' if wrong is not None else "there is a user and no item"
