@@ -157,8 +157,8 @@ def trials(kind: str, number: int, seed: int, scratch: Path) -> list[Outcome]:
 
 def has_no_trace(kind: str, whole: bytes, left: bytes) -> bool:
     """Whether a damaged text is in the form of a whole one, so that no reader can see that something is gone:
-    it ends with a line, and each line is one of the whole text in form. In a sequence that is numbers with one
-    space between them; elsewhere the same separators as in the whole text's line."""
+    it ends with a line, and each line is one of the whole text in form. In a sequence that is numbers with
+    one space between them; elsewhere the same separators as in the whole text's line."""
     if not left.endswith(b"\n"):
         return False
     lines, before = left.split(b"\n")[:-1], whole.split(b"\n")[:-1]

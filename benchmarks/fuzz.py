@@ -21,8 +21,8 @@ from benchmarks.harness import Claim, Result
 CLAIMS = [
     "Every damaged file gives a result or one error of ours: never a traceback, and never a hang",
     "Every error names the file",
-    "No damaged file gives fewer interactions without a word, but for a text that is in the form of a whole one, "
-    "as where it was cut off at the end of a line",
+    "No damaged file gives fewer interactions without a word, but for a text that is in the form of a whole "
+    "one, as where it was cut off at the end of a line",
     "Files of arbitrary lines give a result or one error that names the file, too",
 ]
 SEED = 0

@@ -23,7 +23,6 @@ from shelftalk.serving import live_model
 from shelftalk.serving.live_catalogue import frame_of
 from shelftalk.serving.live_model import LiveLanguageModel
 from shelftalk.serving.new_names import NewNames
-from shelftalk.serving.new_symbols import STRETCH
 from shelftalk.serving.store import StoredItem
 from shelftalk.testing.exams import RankerExam, RaterExam, RecommenderExam, exam_split
 from shelftalk.testing.worlds import EVIL_TEXTS
@@ -126,25 +125,36 @@ def test_the_order_of_all_other_items_stays_as_it_was(scheme: str) -> None:
     assert after == before if scheme == "atomic" else sorted(after) == sorted(before)
 
 
-def test_a_new_symbol_is_the_mean_of_the_most_similar_texts_symbols_stretched() -> None:
+def test_a_new_symbol_is_mixed_of_the_most_similar_texts_and_as_far_from_the_mean_as_a_trained_one() -> None:
     changing = live("atomic")
     backbone = changing.model.backbone
-    weight = backbone.model.get_input_embeddings().weight.clone()
-    twin = changing.model.tasks["retrieval"].context.split.dataset.item(next(iter(changing.item_ids)))
+    weight = backbone.model.get_input_embeddings().weight.detach().clone()
+    catalogue = changing.model.tasks["retrieval"].context.split.dataset
+    twin = catalogue.item(next(iter(changing.item_ids)))
     changing.refresh([StoredItem(replace(twin, id="copy"))], 0.0)
     symbol = backbone.text_encoder.symbol_ids[changing.model.index.name("copy")]
     layer = backbone.model.get_input_embeddings()
     assert layer.weight is backbone.model.get_output_embeddings().weight
     assert symbol == len(weight) == len(layer.weight) - 1
     assert torch.equal(layer.weight[:-1], weight)
-    rows, cosines = changing.new_names.texts.nearest(twin)
-    assert rows[0] == 0 and np.isclose(cosines[0], 1.0) and len(rows) > 1
-    symbols = [backbone.text_encoder.symbol_ids[changing.model.index.names[row]] for row in rows]
-    mixed = torch.from_numpy(cosines / cosines.sum()).float() @ weight[symbols]
+
     names = changing.model.index.names[: changing.trained_items]
-    mean = weight[[backbone.text_encoder.symbol_ids[name] for name in names]].mean(0)
-    expected = mean + STRETCH * (mixed - mean)
-    assert torch.allclose(layer.weight[symbol], expected, atol=1e-6)
+    trained = weight[[backbone.text_encoder.symbol_ids[name] for name in names]]
+    mean = trained.mean(0)
+    cosines = changing.new_names.texts.vectors.toarray()
+    cosines = cosines @ cosines.T  # of all items by the slow way
+
+    def mixed(row: int, without: set[int]) -> torch.Tensor:
+        others = sorted(set(range(len(names))) - without, key=lambda other: (-cosines[row, other], other))
+        others = [other for other in others[:20] if cosines[row, other] > 0]
+        of = torch.from_numpy(cosines[row, others] / cosines[row, others].sum()).float()
+        return of @ trained[others] - mean
+
+    own = (trained - mean).norm(dim=1).median()
+    length = torch.stack([mixed(row, {row}).norm() for row in range(len(names))]).median()
+    expected = mean + own / length * mixed(0, set())
+    assert float(own / length) > 1.2  # a mean is shorter than what it is made of
+    assert torch.allclose(layer.weight[symbol], expected, atol=1e-4)
 
 
 def test_many_new_symbols_do_not_change_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

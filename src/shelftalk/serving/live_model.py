@@ -28,13 +28,15 @@ from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Item, Ranking, Request, Segment
 from shelftalk.serving.live_catalogue import LiveCatalogue, LiveDataset
 from shelftalk.serving.new_names import NewNames
-from shelftalk.serving.new_symbols import SymbolRows
+from shelftalk.serving.new_symbols import Calibration, Mixture, SymbolRows
 from shelftalk.tasks.item_text import ItemText
 from shelftalk.tasks.task import TaskContext
 from shelftalk.tasks.templates import Template
 
 REBUILT_AFTER = 4000
 """Names added to a trie before it is built anew with all of them: each costs time at every change."""
+CALIBRATED = 300
+"""Trained items, drawn by seed, by which embeddings of new symbols are given their length."""
 FORMS = ("name", "line", "before_rating", "candidate")
 """The methods of ItemText that prompts use."""
 
@@ -236,17 +238,30 @@ class LiveLanguageModel(LiveCatalogue):
                 known = self._symbols.ids(self.new_names.last_symbols)  # they only number, so any is alike
                 self._symbols.put(symbol, (known, np.full(len(known), 1 / len(known), np.float32)))
             elif self.new_names.kind == "atomic":
-                self._symbols.put(symbol, self._mixture(item), self._trained_symbols)
+                self._symbols.put(symbol, self._mixture(item), self._calibration)
 
     @cached_property
     def _trained_symbols(self) -> np.ndarray:
         """[I] their token ids."""
         return self._symbols.ids(self._index.names[: self.trained_items])
 
-    def _mixture(self, item: Item) -> tuple[np.ndarray, np.ndarray]:
+    @cached_property
+    def _calibration(self) -> Calibration:
+        """Of trained items drawn by seed that are similar to others by text."""
+        drawn = np.random.default_rng(0).permutation(self.trained_items)[:CALIBRATED]
+        similar = self.new_names.texts.nearest_trained(drawn)
+        mixed = [
+            (int(self._trained_symbols[row]), self._mixture_of(*others))
+            for row, others in zip(drawn.tolist(), similar, strict=True)
+        ]
+        return Calibration(self._trained_symbols, mixed)
+
+    def _mixture(self, item: Item) -> Mixture:
         """What a new symbol's embedding is made of: the symbols of the most similar items by text, weighted
         by their cosines; of an item that is similar to none all symbols alike."""
-        rows, cosines = self.new_names.texts.nearest(item)
+        return self._mixture_of(*self.new_names.texts.nearest(item))
+
+    def _mixture_of(self, rows: np.ndarray, cosines: np.ndarray) -> Mixture:
         if not len(rows):
             rows, cosines = np.arange(self.trained_items), np.ones(self.trained_items)
         return self._trained_symbols[rows], (cosines / cosines.sum()).astype(np.float32)

@@ -58,10 +58,25 @@ class TextSpace:
 
     def nearest(self, item: Item, number: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
         """Catalogue rows of the most similar items by text, most similar first, and their cosines above 0."""
-        cosine = csr_matrix(self.vector(item) @ self._features)
-        order = np.lexsort((cosine.indices, -cosine.data))[:number]
-        order = order[cosine.data[order] > 0]
-        return cosine.indices[order].astype(np.int64), cosine.data[order].astype(np.float64)
+        return _nearest(csr_matrix(self.vector(item) @ self._features), number)
+
+    def nearest_trained(
+        self, rows: np.ndarray, number: int = NEIGHBOURS
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each of these catalogue rows the most similar other ones, see `nearest`."""
+        cosines = csr_matrix(self.vectors[rows] @ self._features)
+        found = []
+        for position, row in enumerate(rows.tolist()):
+            items, values = _nearest(csr_matrix(cosines[position]), number + 1)
+            found.append((items[items != row][:number], values[items != row][:number]))
+        return found
+
+
+def _nearest(cosine: csr_matrix, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of the largest values above 0 of one row, and the values."""
+    order = np.lexsort((cosine.indices, -cosine.data))[:number]
+    order = order[cosine.data[order] > 0]
+    return cosine.indices[order].astype(np.int64), cosine.data[order].astype(np.float64)
 
 
 class NewNames:

@@ -5,25 +5,43 @@ The rows are added behind those there are, in a matrix that is larger than neede
 nothing. Adding a symbol divides the same probability among more names: log-probabilities of all items fall by
 one number per step, and their order does not change.
 
-Legend: V rows of the matrix, H width.
+A mixture of embeddings is nearer to the mean of all than any of them, so that an item with it would hardly
+ever be recommended. How much nearer is measured on trained items, each of which is mixed of others as a new
+one would be, and made up for:
+
+    embedding = mean + length / mixed length * (mixture - mean)
+
+with the medians, over those trained items, of the distances of their embeddings and of their mixtures from
+the mean. Nothing of it is a constant of one model.
+
+Legend: V rows of the matrix, H width, S trained items.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from shelftalk.models.backbone import Backbone
 
-STRETCH = 1.5
-"""A mean of embeddings is nearer to the mean of all than any of them, so that an item with it is hardly ever
-recommended. Chosen on MovieLens (`benchmarks/cold_items.py`): with 1 no list had a new item, with 1.5 one
-entry of 25 was new, with 2 a third, where a tenth of the catalogue was; the order among new items is the
-same."""
 SPARE = 512
 """Rows that are allocated at once beyond those needed."""
+
+
+Mixture = tuple[np.ndarray, np.ndarray]
+"""Token ids and the weight of each, which sum to 1."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`symbols` [I]: the token ids of trained items; `mixed`: for S of them their token id, and the mixture
+    that each would get if it were new."""
+
+    symbols: np.ndarray
+    mixed: Sequence[tuple[int, Mixture]]
 
 
 class SymbolRows:
@@ -41,26 +59,36 @@ class SymbolRows:
         ]
         self._rows = int(tables[0].shape[0])
         self._storage: dict[int, torch.Tensor] = {}
+        self._measured: dict[int, tuple[torch.Tensor, float]] = {}
 
     @torch.no_grad()
-    def put(
-        self, symbol: str, mixture: tuple[np.ndarray, np.ndarray], away_from: np.ndarray | None = None
-    ) -> None:
-        """Give a symbol the embedding of a mixture: token ids and the weight of each. A symbol that is not
-        known yet gets a new row; a known one is overwritten. `away_from`: token ids from whose mean the
-        mixture's distance is multiplied by STRETCH."""
-        ids, weights = mixture
+    def put(self, symbol: str, mixture: Mixture, calibration: Calibration | None = None) -> None:
+        """Give a symbol the embedding of a mixture. A symbol that is not known yet gets a new row; a known
+        one is overwritten. With a `calibration` the embedding is as far from the mean of all as theirs
+        are."""
         row = self._backbone.text_encoder.symbol_ids.get(symbol)
         if row is None:
             row = self._new_row()
             self._backbone.text_encoder.symbol_ids[symbol] = row
-        for weight in self._matrices():
-            taken = weight[torch.from_numpy(ids).to(weight.device)].float()
-            mixed = torch.from_numpy(weights).to(taken) @ taken
-            if away_from is not None:
-                mean = weight[torch.from_numpy(away_from).to(weight.device)].float().mean(0)
-                mixed = mean + STRETCH * (mixed - mean)
+        for number, weight in enumerate(self._matrices()):
+            mixed = _mixed(weight, mixture)
+            if calibration is not None:
+                mean, factor = self._stretch(number, weight, calibration)
+                mixed = mean + factor * (mixed - mean)
             weight[row] = mixed.to(weight.dtype)
+
+    def _stretch(
+        self, number: int, weight: torch.Tensor, calibration: Calibration
+    ) -> tuple[torch.Tensor, float]:
+        """The mean embedding of the trained items in a matrix, and by what the distance of a mixture from it
+        is multiplied; measured once, since trained embeddings do not change."""
+        if number not in self._measured:
+            mean = weight[torch.from_numpy(calibration.symbols).to(weight.device)].float().mean(0)
+            own = torch.stack([(weight[token].float() - mean).norm() for token, _ in calibration.mixed])
+            mixed = torch.stack([(_mixed(weight, one) - mean).norm() for _, one in calibration.mixed])
+            factor = float(own.median() / mixed.median()) if float(mixed.median()) > 0 else 1.0
+            self._measured[number] = mean, factor
+        return self._measured[number]
 
     def ids(self, symbols: Sequence[str]) -> np.ndarray:
         """[symbols] their rows."""
@@ -94,3 +122,10 @@ class SymbolRows:
             storage[:row] = weight
         self._storage[storage.data_ptr()] = storage
         return storage[: row + 1]
+
+
+def _mixed(weight: torch.Tensor, mixture: Mixture) -> torch.Tensor:
+    """[H] float32."""
+    ids, weights = mixture
+    taken = weight[torch.from_numpy(ids).to(weight.device)].float()
+    return torch.from_numpy(weights).to(taken) @ taken
