@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import beta
 
 from shelftalk.data.dataset import Dataset, make_dataset
-from shelftalk.data.probes import Probe, id_order, probe_data
+from shelftalk.data.probes import Probe, _even_odds, _share, id_order, probe_data
 from shelftalk.data.sources import DataSettings, catalogue_order
 from shelftalk.data.splitting import TRAIN, Split, SplitSettings, split_dataset
 from shelftalk.testing.worlds import DAY, tiny_world
@@ -244,3 +244,15 @@ def test_the_order_of_histories_is_read_and_not_changed():
     probe_data(split)
     assert split.fingerprint() == before
     assert all(first < last for first, last in pairwise(split.dataset.bounds))
+
+
+@pytest.mark.parametrize(
+    ("count", "n"), [(0, 1), (1, 1), (3, 7), (7, 7), (0, 400), (5, 10), (123, 400), (9718, 9719)]
+)
+def test_shares_and_their_tests_are_those_of_scipy(count: int, n: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(count, n)
+    interval = expected.proportion_ci(0.95, "exact")
+    assert _share(count, n) == pytest.approx((count / n, interval.low, interval.high), rel=1e-9, abs=1e-300)
+    assert _even_odds(count, n) == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-300)

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import bdtr, betaincinv
 
 from shelftalk import seeds
 from shelftalk.data.coding import codes_of, stable_order
@@ -143,7 +143,7 @@ def _order_coded(targets: _Targets, name: str, rank: np.ndarray) -> Probe:
     left = np.minimum(NEXT, items - 1 - rank[targets.previous]) - taken
     chance = float((left / np.maximum(1, items - lengths)).mean())
     value, low, high = _share(after, targets.n)
-    test = _binomial(after, after + before).pvalue if after + before else 1.0
+    test = _even_odds(after, after + before) if after + before else 1.0
     sentence = (
         f"Guessing the {NEXT} items that follow a history's last one in {name} order, without any learning, "
         f"finds the test item of {_percent(value, low, high)} of the users; drawn at random they would find "
@@ -180,7 +180,7 @@ def _tie_order(targets: _Targets, name: str, rank: np.ndarray) -> Probe:
     if not n:
         return _nothing(label, "No test item has the time of the one before it.")
     value, low, high = _share(higher, n)
-    p = float(_binomial(higher, n).pvalue)
+    p = _even_odds(higher, n)
     meaning = (
         "part of every sequential figure on this order of ties is the order of items"
         if p < 0.05
@@ -334,17 +334,16 @@ def _nothing(name: str, why: str) -> Probe:
     return Probe(name, None, None, None, 0, why)
 
 
-def _binomial(count: int, n: int) -> Any:
-    """The exact test of a share of one half."""
-    from scipy.stats import binomtest  # slow to load, and a model that is opened needs none
-
-    return binomtest(count, n)
+def _even_odds(count: int, n: int) -> float:
+    """The two-sided p of `count` of n where both outcomes are equally likely: an exact binomial test."""
+    return min(1.0, 2 * float(bdtr(min(count, n - count), n, 0.5)))
 
 
 def _share(count: int, n: int) -> tuple[float, float, float]:
     """The share and the ends of its exact 95 % interval."""
-    interval = _binomial(count, n).proportion_ci(0.95, "exact")
-    return count / n, float(interval.low), float(interval.high)
+    low = float(betaincinv(count, n - count + 1, 0.025)) if count else 0.0
+    high = float(betaincinv(count + 1, n - count, 0.975)) if count < n else 1.0
+    return count / n, low, high
 
 
 def _p(p: float) -> str:
