@@ -168,3 +168,13 @@ def test_an_edited_experiment_of_a_run_folder_is_never_ignored_or_overwritten(tm
         assert saved_experiment(folder, given) == ran
     folder.experiment.unlink()
     assert saved_experiment(folder) == saved_experiment(folder, edited) == ran
+
+
+def test_tasks_of_the_first_epochs_need_one_that_goes_on() -> None:
+    served = ("retrieval", "ranking", "rating")
+    first = {name: {"first_epochs": 1} for name in served}
+    auxiliary = ("masked_items", "masked_language", "pairwise_preference")
+    off = {name: {"weight": 0} for name in auxiliary}
+    with pytest.raises(SettingsError, match=r"set tasks\.retrieval\.first_epochs = 0"):
+        load_experiment(None, {"tasks": {**first, **off}})
+    load_experiment(None, {"tasks": {**first, **off, "retrieval": {"first_epochs": 0}}})  # the remedy

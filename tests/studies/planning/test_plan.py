@@ -124,6 +124,21 @@ def test_the_samples_of_all_users_are_those_of_the_first_epoch(real: Run) -> Non
     assert [sample.ids.tolist() for sample in counted] == [sample.ids.tolist() for sample in first]
 
 
+def test_a_task_of_the_first_epochs_counts_for_as_many_of_them(real: Run) -> None:
+    backbone, epochs = new_backbone(real), real.experiment.training.epochs
+    assert epochs >= 2
+
+    def tokens(first_epochs: int) -> float:
+        tasks = dict(real.experiment.tasks)
+        tasks["masked_items"] = tasks["masked_items"].model_copy(update={"first_epochs": first_epochs})
+        changed = real.experiment.model_copy(update={"tasks": tasks})
+        counted = count_samples(Run(real.folder, changed), backbone, 10**6)
+        return counted.tasks["masked_items"].samples
+
+    assert tokens(1) == pytest.approx(tokens(0) / epochs, rel=0.15)
+    assert tokens(epochs) == tokens(epochs + 3) == tokens(0)
+
+
 def test_histories_cut_are_counted_by_hand(real: Run, planned: Plan, some: Plan) -> None:
     lengths = np.diff(real.split.training_bounds, axis=1)
     assert some.tasks["ranking"]["histories cut"] == pytest.approx(float((lengths > 6).mean())) != 0
