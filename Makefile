@@ -26,7 +26,7 @@ MUTANTS ?=
 .PHONY: run test test-quick lint mutants docs site wheel clean
 
 run: $(STAMP)
-	@.venv/bin/shelftalk run --out $(OUT)
+	@.venv/bin/shelftalk run experiments/movielens-small.toml --out $(OUT)
 
 test: lint $(CARRIED)
 	@.venv/bin/python -m pytest

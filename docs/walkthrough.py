@@ -1,7 +1,7 @@
 """Writes the snippets of docs/walkthrough.md: one event, from the file to the report.
 
 python docs/walkthrough.py        the snippets up to the tokens, from the bundled data; a test compares them
-python docs/walkthrough.py RUN    those after the training too, from the folder of a finished default run
+python docs/walkthrough.py RUN    those after the training too, from the folder of a finished `make run`
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from shelftalk.records import Sample
 from shelftalk.runtime.run_folder import RunFolder
 
 PAGE = Path(__file__).parent / "walkthrough.md"
+EXPERIMENT = Path(__file__).parents[1] / "experiments" / "movielens-small.toml"
 USER, ITEM = "29", "2571"  # The Matrix: trained on as an event, its rating held out
 SHOWN = ("retrieval", "rating", "masked_items", "pairwise_preference")
 PARTS = ("train", "validation", "test", "-")
@@ -51,7 +52,7 @@ def with_snippets(page: str, snippets: dict[str, str]) -> str:
 
 def before_training(scratch: Path) -> dict[str, str]:
     """Snippets that need no training."""
-    folder, experiment = RunFolder(scratch), load_experiment()
+    folder, experiment = RunFolder(scratch), load_experiment(EXPERIMENT)
     stages.prepare(folder, experiment)
     stages.index(folder, experiment)
     run = Run(folder, experiment)

@@ -485,8 +485,12 @@ def test_every_experiment_file_loads_and_survives_being_written_out(path, tmp_pa
     assert path.read_text("utf-8").startswith("#"), "begin with a comment that says what it is for"
 
 
-def test_the_movielens_experiment_is_the_programs_defaults():
-    assert load_experiment(ROOT / "experiments/movielens-small.toml") == Experiment()
+def test_what_make_run_does_is_the_bundled_data_with_every_served_and_auxiliary_task():
+    run = load_experiment(ROOT / "experiments/movielens-small.toml")
+    assert "shelftalk run experiments/movielens-small.toml" in (ROOT / "Makefile").read_text("utf-8")
+    assert run.data == Experiment().data  # names no data, so that it is for any
+    trained = {name for name, task in run.tasks.items() if task.weight > 0}
+    assert trained == {name for name, task in Experiment().tasks.items() if task.weight > 0}
 
 
 def test_the_lock_file_has_plain_pins_that_satisfy_the_package():
