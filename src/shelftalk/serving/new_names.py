@@ -65,11 +65,11 @@ class TextSpace:
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each of these catalogue rows the most similar other ones, see `nearest`."""
         cosines = csr_matrix(self.vectors[rows] @ self._features)
-        found = []
+        similar = []
         for position, row in enumerate(rows.tolist()):
             items, values = _nearest(csr_matrix(cosines[position]), number + 1)
-            found.append((items[items != row][:number], values[items != row][:number]))
-        return found
+            similar.append((items[items != row][:number], values[items != row][:number]))
+        return similar
 
 
 def _nearest(cosine: csr_matrix, number: int) -> tuple[np.ndarray, np.ndarray]:
