@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from benchmarks._nano import bundled_hash
 from benchmarks._served import published
 from benchmarks.harness import Claim, Result
@@ -9,6 +12,9 @@ from shelftalk.baselines.neural.sasrec import fit_sasrec
 from shelftalk.baselines.neural.settings import SasRecSettings
 from shelftalk.baselines.neural.student import StudentSettings
 from shelftalk.pipeline.distilling import TIMED, distil, latency, quality
+from shelftalk.publishing.loading import load
+from shelftalk.publishing.served_model import ServedModel
+from shelftalk.records import Ranking, Request
 
 CLAIMS = [
     "The student answers a request in less than 5 ms (median, one at a time, one thread)",
@@ -19,6 +25,24 @@ SEED = 0
 WIDTHS, QUICK_WIDTHS = (32, 64, 128), (64,)
 PREFIXES, QUICK_PREFIXES = 8, 2
 EPOCHS, QUICK_EPOCHS = 100, 8
+TWO_STAGE = "student retrieves, teacher re-ranks"
+RETRIEVED = 100
+"""Items of the student's that the teacher re-ranks."""
+
+
+class _TwoStage:
+    """What `shelftalk serve --retriever` answers."""
+
+    name = TWO_STAGE
+
+    def __init__(self, student: ServedModel, teacher: ServedModel) -> None:
+        self.student, self.teacher = student.recommender, teacher.recommender
+
+    def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
+        retrieved = self.student.recommend(requests, RETRIEVED)
+        pairs = zip(requests, retrieved, strict=True)
+        ranked = self.teacher.rank([replace(one, candidates=ranking.items) for one, ranking in pairs])
+        return [replace(one, items=one.items[:k], scores=one.scores[:k]) for one in ranked]
 
 
 def main(quick: bool) -> Result:
@@ -35,6 +59,10 @@ def main(quick: bool) -> Result:
                 {"model": name, "width": width, **done.metrics[name], **done.milliseconds[name]}
                 for name in (("student", teacher) if width == widths[0] else ("student",))
             ]
+            if width == widths[0]:
+                both = _TwoStage(load(scratch / f"student-{width}"), load(model))
+                rows.append({"model": TWO_STAGE, "width": width, **quality(both, run.split),
+                             **latency(both, requests)})  # fmt: skip
             alone = fit_sasrec(run.split, SasRecSettings(width=(width,), epochs=epochs), SEED)
             figures = {**quality(alone, run.split), **latency(alone, requests)}
             rows.append({"model": "sasrec", "width": width, **figures})
@@ -46,7 +74,7 @@ def _claims(rows: list[dict[str, object]]) -> list[Claim]:
     """Of the best student by NDCG@10."""
     of = {name: [row for row in rows if row["model"] == name] for name in ("student", "sasrec")}
     best = max(of["student"], key=lambda row: float(row["ndcg@10"]))  # type: ignore[arg-type]
-    (teacher,) = (row for row in rows if row["model"] not in of)
+    (teacher,) = (row for row in rows if row["model"] not in (*of, TWO_STAGE))
     alone = next(row for row in of["sasrec"] if row["width"] == best["width"])
     kept = float(best["ndcg@10"]) / float(teacher["ndcg@10"])  # type: ignore[arg-type]
     gain = float(best["ndcg@10"]) - float(alone["ndcg@10"])  # type: ignore[arg-type]

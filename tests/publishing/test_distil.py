@@ -203,3 +203,28 @@ def test_a_service_answers_with_a_student(distilled: Distilled) -> None:
     items = model.items["item_id"].to_list()
     (answer,) = served.answer("recommend", [Asked(Request("", tuple(items[:3])), 5)])
     assert served.name == "student" and answer.items == model.recommend(items[:3], 5).items
+
+
+def test_a_service_retrieves_with_a_student_and_re_ranks_with_its_teacher(
+    with_its_prior: Path, distilled: Distilled, tmp_path: Path
+) -> None:
+    from shelftalk.serving.answering import Asked
+    from shelftalk.serving.running import Address, Retriever, prepare
+
+    teacher, student = shelftalk.load(with_its_prior), shelftalk.load(distilled.folder)
+    running = prepare(
+        with_its_prior, Address(port=0), str(tmp_path / "store"), retriever=Retriever(distilled.folder, 12)
+    )
+    try:
+        (name,) = running.service.engine.models
+        served = running.service.engine.answers_of(name)
+        items = student.items["item_id"].to_list()
+        history = tuple(items[:3])
+        (answer,) = served.answer("recommend", [Asked(Request("", history), 5)])
+    finally:
+        running.socket.close()
+        running.service.close()
+    assert name == "student+aligned+prior"
+    candidates = student.recommend(list(history), 12).items
+    assert answer.items == teacher.rank(list(history), candidates).items[:5]
+    assert answer.items != candidates[:5]  # the teacher's order, not the student's
