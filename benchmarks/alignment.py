@@ -116,9 +116,9 @@ def _rows(data: str, arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
                 row[f"{metric} of each seed"] = [round(one, 5) for one in value.per_seed]
                 if name != ALONE:
                     lead = gap(tables, [user_table(run, task, ALIGNED) for run in arms[ALONE]], metric)
-                    row[f"{metric} minus alone"] = [
-                        round(one, 5) for one in (lead.value, lead.low, lead.high, lead.p)
-                    ]
+                    row[f"{metric} minus alone"] = round(lead.value, 5)
+                    row[f"{metric} minus alone, interval"] = [round(lead.low, 5), round(lead.high, 5)]
+                    row[f"{metric} minus alone, p"] = round(lead.p, 5)
             rows.append(row | (_costs(runs) if task == "retrieval" else {}))
     return rows
 
