@@ -133,6 +133,9 @@ def test_every_index_and_task_can_do_with_unsold_items_and_users_who_came_once(s
     index.save(run.item_index)
     for name, task in Run(run, experiment).tasks.items():
         samples = task.samples(0)
+        if name == "next_items" and not ordered:  # nothing comes next
+            assert not len(samples)
+            continue
         # where titles are the names, there is no text to learn
         assert len(samples) or (task.about == "items" and index.includes_title), name
         if name in ("retrieval", "ranking", "masked_language"):
