@@ -94,13 +94,7 @@ def _rows(data: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
             for model in _models(runs[0], task):
                 row: dict[str, Any] = {"data": name, "task": task, "model": model, "seeds": len(runs)}
                 for metric in metrics:
-                    value = over_seeds([user_table(run, task, model) for run in runs], metric)
-                    row[metric] = value.mean
-                    row[f"{metric} interval"] = [value.low, value.high]
-                    row[f"{metric} of each seed"] = list(value.per_seed)
-                    if model != ALIGNED_WITH_PRIOR and ALIGNED_WITH_PRIOR in _models(runs[0], task):
-                        lead = _gaps(runs, task, metric, ALIGNED_WITH_PRIOR, [model])[model]
-                        row[f"aligned+prior minus it, {metric}"] = [lead.value, lead.low, lead.high, lead.p]
+                    row |= _over_seeds(runs, task, model, metric)
                 record = runs[0].folder.needed(f"recommend.{model}")
                 row |= {"chosen": record.facts.get("chosen", []), "seconds": round(record.seconds, 1)}
                 rows.append(row)
@@ -108,6 +102,21 @@ def _rows(data: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
             seconds = {stage: round(run.folder.needed(stage).seconds, 1) for stage in ("write", "train")}
             rows.append({"data": name, "seed": run.experiment.seed, "seconds of stages": seconds})
     return rows
+
+
+def _over_seeds(runs: Sequence[Run], task: str, model: str, metric: str) -> dict[str, Any]:
+    """A metric's mean over the seeds, each of them, and, where the seeds ask the same users the same number
+    of questions, intervals and the lead of `aligned+prior`. Each seed rates other held-out ratings."""
+    each = [run.metrics[task][model][metric] for run in runs]
+    row: dict[str, Any] = {metric: sum(each) / len(each), f"{metric} of each seed": each}
+    if task == "rating" and len(runs) > 1:
+        return row
+    value = over_seeds([user_table(run, task, model) for run in runs], metric)
+    row[f"{metric} interval"] = [value.low, value.high]
+    if model != ALIGNED_WITH_PRIOR and ALIGNED_WITH_PRIOR in _models(runs[0], task):
+        lead = _gaps(runs, task, metric, ALIGNED_WITH_PRIOR, [model])[model]
+        row[f"aligned+prior minus it, {metric}"] = [lead.value, lead.low, lead.high, lead.p]
+    return row
 
 
 def _claims(data: Mapping[str, Sequence[Run]], shuffled: Run | None) -> list[Claim]:
