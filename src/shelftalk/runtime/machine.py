@@ -33,8 +33,9 @@ THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NU
 SPINS = 1000
 """How often a waiting thread checks before it sleeps: some ten microseconds, about as long as the work
 between two operators that threads divide. OpenMP's own hundreds of thousands take a core from other threads,
-the one that is waited for included. Alone 1000 turns are as fast as those and 300 a third slower; beside
-other processes 3000 take half as much of the processor again (`benchmarks threads`)."""
+the one that is waited for included. Measured on two cores (`benchmarks threads`): alone 1000 turns are about
+as fast as those and 300 a third slower; beside two busy processes OpenMP's own is many times slower, 1000
+turns half as slow again as none at all, and 3000 use half as much of the processor again."""
 
 
 def spin_briefly() -> None:
