@@ -13,6 +13,7 @@ from scipy import stats
 
 from shelftalk.errors import MissingFile, SettingsError, UnknownPart
 from shelftalk.studies.comparing.evaluated_run import evaluated_runs
+from shelftalk.studies.comparing.report import as_json
 from shelftalk.studies.comparing.result import Comparison, PartResult, compare_runs
 from shelftalk.studies.comparing.statistics import BOTH, SEEDS, USERS
 
@@ -90,6 +91,17 @@ def test_where_each_seed_divides_the_ratings_anew_the_interval_is_students(folde
     expected = stats.ttest_1samp(row.paired.per_seed, 0)
     low, high = expected.confidence_interval(0.95)
     assert (row.paired.low, row.paired.high, row.paired.p) == pytest.approx((low, high, expected.pvalue))
+
+
+def test_differences_of_seeds_with_test_parts_of_their_own_are_written_too(folders) -> None:
+    """Whatever the interval holds: a truth of numpy's own kind is no JSON."""
+    result = compared(folders, "a0", "a1", "a2")
+    rows = [row for part in result.parts for row in part.differences if row.paired is not None]
+    assert SEEDS in {row.paired.covers for row in rows}
+    for row in rows:
+        numbers = (row.paired.value, row.paired.low, row.paired.high, row.paired.p)
+        assert {type(number) for number in numbers} == {float} and type(row.clear) is bool
+    assert json.loads(as_json(result))["parts"]
 
 
 def test_another_setting_is_another_row_named_by_its_experiment(folders) -> None:

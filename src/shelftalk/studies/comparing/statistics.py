@@ -103,7 +103,7 @@ def paired_means(
 def _over_seeds_alone(values: Sequence[float]) -> Paired:
     """Mean, interval and p by Student's t with S - 1 degrees of freedom."""
     mean, freedom = float(np.mean(values)), len(values) - 1
-    error = float(np.std(values, ddof=1)) / np.sqrt(len(values))
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
     half = error * float(stats.t.ppf(0.975, freedom))
     p = 2 * float(stats.t.sf(abs(mean) / error, freedom)) if error else float(mean == 0)
     return Paired(mean, mean - half, mean + half, p, SEEDS, tuple(values))
