@@ -39,10 +39,9 @@ def run_recipe(
 
 
 def user_table(run: Run, task: str, model: str) -> pl.DataFrame:
-    """The per-user values of one model. Of lists and candidates the item is left out: a seed divides equal
-    times anew, so that the item of a user may be another one, and seeds are paired by user."""
-    frame = pl.read_parquet(run.folder.evaluation(task)).filter(pl.col("model") == model).drop("model")
-    return frame if task == "rating" else frame.with_columns(item=pl.lit(""))
+    """The per-user values of one model."""
+    frame = pl.read_parquet(run.folder.evaluation(task))
+    return frame.filter(pl.col("model") == model).drop("model")
 
 
 def files(folder: Path) -> Sequence[Path]:

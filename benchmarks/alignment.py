@@ -26,10 +26,10 @@ from benchmarks.baselines import BUNDLED
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.evaluation.multiple_testing import holm
-from shelftalk.evaluation.over_seeds import gap, over_seeds
 from shelftalk.experiment import laid_over
 from shelftalk.pipeline.run import Run
-from shelftalk.recommender import ALIGNED
+from shelftalk.recommender import ALIGNED, TaskName
+from shelftalk.studies.comparing.statistics import Paired, paired
 
 KEPT = Path("runs/benchmarks/alignment")
 SEEDS = tuple(int(seed) for seed in os.environ.get("SHELFTALK_ALIGNMENT_SEEDS", "0,1,2").split(","))
@@ -63,7 +63,10 @@ ARMS: dict[str, dict[str, Any]] = {
     "+ soft targets and all three, retrieval last": {**TEACHER, "tasks": {name: FIRST[name] for name in ALL}},
 }
 ALONE = next(iter(ARMS))
-METRICS = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10")}
+METRICS: dict[TaskName, tuple[str, ...]] = {
+    "retrieval": ("recall@10", "ndcg@10"),
+    "ranking": ("hr@1", "ndcg@10"),
+}
 P = 0.05
 CLAIMS = [
     "The three auxiliary tasks of the paper together give a higher NDCG@10 in retrieval than its samples "
@@ -110,17 +113,22 @@ def _rows(data: str, arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
         for name, runs in arms.items():
             row: dict[str, Any] = {"data": data, "task": task, "arm": name, "seeds": len(runs)}
             for metric in metrics:
-                tables = [user_table(run, task, ALIGNED) for run in runs]
-                value = over_seeds(tables, metric)
-                row[metric] = round(value.mean, 5)
-                row[f"{metric} of each seed"] = [round(one, 5) for one in value.per_seed]
+                each = [run.metrics[task][ALIGNED][metric] for run in runs]
+                row[metric] = round(sum(each) / len(each), 5)
+                row[f"{metric} of each seed"] = [round(one, 5) for one in each]
                 if name != ALONE:
-                    lead = gap(tables, [user_table(run, task, ALIGNED) for run in arms[ALONE]], metric)
+                    lead = _lead(runs, arms[ALONE], task, metric)
                     row[f"{metric} minus alone"] = round(lead.value, 5)
                     row[f"{metric} minus alone, interval"] = [round(lead.low, 5), round(lead.high, 5)]
                     row[f"{metric} minus alone, p"] = round(lead.p, 5)
             rows.append(row | (_costs(runs) if task == "retrieval" else {}))
     return rows
+
+
+def _lead(runs: Sequence[Run], alone: Sequence[Run], task: TaskName, metric: str) -> Paired:
+    """An arm minus retrieval alone, seed by seed."""
+    tables = ([user_table(run, task, ALIGNED) for run in of] for of in (runs, alone))
+    return paired(*tables, task, metric)
 
 
 def _costs(runs: Sequence[Run]) -> dict[str, Any]:
@@ -140,14 +148,13 @@ def _costs(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _claims(data: str, arms: Mapping[str, Sequence[Run]]) -> list[Claim]:
     """Every arm against retrieval alone by NDCG@10; p adjusted for the number of arms (Holm)."""
-    tables = {name: [user_table(run, "retrieval", ALIGNED) for run in runs] for name, runs in arms.items()}
-    gaps = {name: gap(tables[name], tables[ALONE], "ndcg@10") for name in ARMS if name != ALONE}
-    adjusted = dict(zip(gaps, holm([one.p for one in gaps.values()]), strict=True))
+    leads = {name: _lead(arms[name], arms[ALONE], "retrieval", "ndcg@10") for name in ARMS if name != ALONE}
+    adjusted = dict(zip(leads, holm([one.p for one in leads.values()]), strict=True))
     groups = (PAPER, SINGLE, WORDS, ("+ counts as soft targets",))
     claims = []
     for claim, group in zip(CLAIMS, groups, strict=True):
-        best = max(group, key=lambda name: gaps[name].value)
-        holds = any(gaps[name].value > 0 and adjusted[name] < P for name in group)
-        told = f"{data}, {best}: {gaps[best].value:+.4f}, p {adjusted[best]:.3g}, {len(SEEDS)} seeds"
+        best = max(group, key=lambda name: leads[name].value)
+        holds = any(leads[name].value > 0 and adjusted[name] < P for name in group)
+        told = f"{data}, {best}: {leads[best].value:+.4f}, p {adjusted[best]:.3g}, {len(SEEDS)} seeds"
         claims.append(Claim(f"{claim} ({data})", told, "> 0, p < .05", holds))
     return claims

@@ -19,9 +19,9 @@ from benchmarks.baselines import BUNDLED
 from benchmarks.harness import Claim, Result, data_hash
 from benchmarks.item_knn import BEAUTY
 from shelftalk.evaluation.multiple_testing import holm
-from shelftalk.evaluation.over_seeds import Gap, gap, over_seeds
 from shelftalk.pipeline.run import Run
-from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
+from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR, TaskName
+from shelftalk.studies.comparing.statistics import Paired, figure, paired
 
 KEPT = Path("runs/benchmarks/best")
 SEEDS = tuple(int(seed) for seed in os.environ.get("SHELFTALK_BEST_SEEDS", "0,1,2").split(","))
@@ -30,7 +30,7 @@ P = 0.01
 SINGLE = ("item_knn", "slist", "tale", "sasrec")
 FUSION = "fusion"
 RATERS = ("bias", "matrix_factorisation", "svd_plus_plus")
-METRICS = {
+METRICS: dict[TaskName, tuple[str, ...]] = {
     "retrieval": ("recall@10", "ndcg@10"),
     "ranking": ("hr@1", "ndcg@10"),
     "rating": ("rmse",),
@@ -80,10 +80,12 @@ def _models(run: Run, task: str) -> list[str]:
     return [name for name in run.experiment.models if name in run.metrics.get(task, {})]
 
 
-def _gaps(runs: Sequence[Run], task: str, metric: str, first: str, rivals: Sequence[str]) -> dict[str, Gap]:
-    """First minus each rival, over the runs' seeds."""
+def _leads(
+    runs: Sequence[Run], task: TaskName, metric: str, first: str, rivals: Sequence[str]
+) -> dict[str, Paired]:
+    """First minus each rival, seed by seed."""
     tables = {name: [user_table(run, task, name) for run in runs] for name in (first, *rivals)}
-    return {name: gap(tables[first], tables[name], metric) for name in rivals}
+    return {name: paired(tables[first], tables[name], task, metric) for name in rivals}
 
 
 def _rows(data: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
@@ -104,17 +106,15 @@ def _rows(data: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _over_seeds(runs: Sequence[Run], task: str, model: str, metric: str) -> dict[str, Any]:
-    """A metric's mean over the seeds, each of them, and, where the seeds ask the same users the same number
-    of questions, intervals and the lead of `aligned+prior`. Each seed rates other held-out ratings."""
-    each = [run.metrics[task][model][metric] for run in runs]
-    row: dict[str, Any] = {metric: sum(each) / len(each), f"{metric} of each seed": each}
-    if task == "rating" and len(runs) > 1:
-        return row
-    value = over_seeds([user_table(run, task, model) for run in runs], metric)
+def _over_seeds(runs: Sequence[Run], task: TaskName, model: str, metric: str) -> dict[str, Any]:
+    """A metric's mean over the seeds, each of them, the interval of a single one, and the lead of
+    `aligned+prior`."""
+    of_model = [run.metrics[task] for run in runs]
+    value = figure([one[model][metric] for one in of_model], of_model[0][f"{model}.ci"][metric])
+    row: dict[str, Any] = {metric: value.mean, f"{metric} of each seed": list(value.per_seed)}
     row[f"{metric} interval"] = [value.low, value.high]
     if model != ALIGNED_WITH_PRIOR and ALIGNED_WITH_PRIOR in _models(runs[0], task):
-        lead = _gaps(runs, task, metric, ALIGNED_WITH_PRIOR, [model])[model]
+        lead = _leads(runs, task, metric, ALIGNED_WITH_PRIOR, [model])[model]
         row[f"aligned+prior minus it, {metric}"] = [lead.value, lead.low, lead.high, lead.p]
     return row
 
@@ -124,7 +124,7 @@ def _claims(data: Mapping[str, Sequence[Run]], shuffled: Run | None) -> list[Cla
     if runs := data.get("beauty"):
         rivals = [name for name in (*SINGLE, FUSION) if name in _models(runs[0], "retrieval")]
         both = METRICS["retrieval"]
-        leads = {m: _gaps(runs, "retrieval", m, ALIGNED, [r for r in rivals if r != FUSION]) for m in both}
+        leads = {m: _leads(runs, "retrieval", m, ALIGNED, [r for r in rivals if r != FUSION]) for m in both}
         claims.append(_ahead(CLAIMS[0], leads))
         means = {
             m: [_mean(runs, "retrieval", name, m) for name in (ALIGNED_WITH_PRIOR, "item_knn")] for m in both
@@ -132,7 +132,7 @@ def _claims(data: Mapping[str, Sequence[Run]], shuffled: Run | None) -> list[Cla
         shares = {m: ours / theirs - 1 for m, (ours, theirs) in means.items()}
         told = ", ".join(f"{m} {100 * share:+.1f} %" for m, share in shares.items())
         claims.append(Claim(CLAIMS[1], told, ">= +15 % both", min(shares.values()) >= 0.15))
-        leads = {m: _gaps(runs, "retrieval", m, ALIGNED_WITH_PRIOR, rivals) for m in both}
+        leads = {m: _leads(runs, "retrieval", m, ALIGNED_WITH_PRIOR, rivals) for m in both}
         claims.append(_ahead(CLAIMS[2], leads))
         hr, ndcg = (_mean(runs, "ranking", ALIGNED_WITH_PRIOR, m) for m in METRICS["ranking"])
         claims.append(
@@ -163,7 +163,7 @@ def _order(run: Run) -> list[str]:
     return sorted(quality, key=lambda name: -quality[name])
 
 
-def _ahead(claim: str, leads: Mapping[str, Mapping[str, Gap]]) -> Claim:
+def _ahead(claim: str, leads: Mapping[str, Mapping[str, Paired]]) -> Claim:
     """Whether every difference is above 0 with a p below P after Holm's adjustment within its metric."""
     told, holds = [], True
     for metric, gaps in leads.items():
