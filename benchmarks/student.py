@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from pathlib import Path
 
 from benchmarks._nano import bundled_hash
 from benchmarks._served import published
@@ -12,9 +12,8 @@ from shelftalk.baselines.neural.sasrec import fit_sasrec
 from shelftalk.baselines.neural.settings import SasRecSettings
 from shelftalk.baselines.neural.student import StudentSettings
 from shelftalk.pipeline.distilling import TIMED, distil, latency, quality
-from shelftalk.publishing.loading import load
-from shelftalk.publishing.served_model import ServedModel
 from shelftalk.records import Ranking, Request
+from shelftalk.serving.answering import Asked, TwoStage, open_answering
 
 CLAIMS = [
     "The student answers a request in less than 5 ms (median, one at a time, one thread)",
@@ -31,18 +30,15 @@ RETRIEVED = 100
 
 
 class _TwoStage:
-    """What `shelftalk serve --retriever` answers."""
+    """What `shelftalk serve MODEL --retriever STUDENT` answers, without the HTTP."""
 
     name = TWO_STAGE
 
-    def __init__(self, student: ServedModel, teacher: ServedModel) -> None:
-        self.student, self.teacher = student.recommender, teacher.recommender
+    def __init__(self, teacher: Path, student: Path) -> None:
+        self.model = TwoStage(open_answering(teacher), open_answering(student), RETRIEVED)
 
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
-        retrieved = self.student.recommend(requests, RETRIEVED)
-        pairs = zip(requests, retrieved, strict=True)
-        ranked = self.teacher.rank([replace(one, candidates=ranking.items) for one, ranking in pairs])
-        return [replace(one, items=one.items[:k], scores=one.scores[:k]) for one in ranked]
+        return self.model.answer("recommend", [Asked(request, k) for request in requests])
 
 
 def main(quick: bool) -> Result:
@@ -60,7 +56,7 @@ def main(quick: bool) -> Result:
                 for name in (("student", teacher) if width == widths[0] else ("student",))
             ]
             if width == widths[0]:
-                both = _TwoStage(load(scratch / f"student-{width}"), load(model))
+                both = _TwoStage(model, scratch / f"student-{width}")
                 rows.append({"model": TWO_STAGE, "width": width, **quality(both, run.split),
                              **latency(both, requests)})  # fmt: skip
             alone = fit_sasrec(run.split, SasRecSettings(width=(width,), epochs=epochs), SEED)

@@ -32,7 +32,7 @@ def test_no_neighbour_has_an_auxiliary_task_or_a_leaking_index(path):
         "text_to_name",
         "alike_item",
         "next_items",
-        "items_taken_together",
+        "co_occurring_items",
         "similar_items",
     )
     assert not any(experiment.tasks[name].weight for name in auxiliary)

@@ -62,7 +62,7 @@ TASKS = {
     "text_to_name": TaskKind("shelftalk.tasks.item_meaning:TextToName"),
     "alike_item": TaskKind("shelftalk.tasks.item_meaning:AlikeItem"),
     "next_items": TaskKind("shelftalk.tasks.related_items:NextItems"),
-    "items_taken_together": TaskKind("shelftalk.tasks.related_items:ItemsTakenTogether"),
+    "co_occurring_items": TaskKind("shelftalk.tasks.related_items:CoOccurringItems"),
     "similar_items": TaskKind("shelftalk.tasks.related_items:SimilarItems"),
 }
 MODELS = {

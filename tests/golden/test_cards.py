@@ -29,7 +29,7 @@ from shelftalk.tasks.pairwise_preference import PairwisePreference, PairwisePref
 from shelftalk.tasks.ranking import RankingSettings, RankingTask
 from shelftalk.tasks.rating import RatingSettings, RatingTask
 from shelftalk.tasks.related_items import (
-    ItemsTakenTogether,
+    CoOccurringItems,
     NextItems,
     NextItemsSettings,
     RelatedItemsSettings,
@@ -108,7 +108,7 @@ def make(name: str, about: TaskContext, texts: bool = True) -> Task:
         "text_to_name": TextToName(ItemMeaningSettings(**every), about),
         "alike_item": AlikeItem(AlikeSettings(**every, options=3, neighbours=2), about),
         "next_items": NextItems(NextItemsSettings(**every, answers=3), about),
-        "items_taken_together": ItemsTakenTogether(RelatedItemsSettings(**every, answers=3), about),
+        "co_occurring_items": CoOccurringItems(RelatedItemsSettings(**every, answers=3), about),
         "similar_items": SimilarItems(RelatedItemsSettings(**every, answers=3), about),
     }
     return tasks[name.removesuffix(UNORDERED)]
@@ -128,7 +128,7 @@ TITLES = {
     "text_to_name": "Item text: text to name",
     "alike_item": "Item text: the most alike",
     "next_items": "Related items: taken next",
-    "items_taken_together": "Related items: taken together",
+    "co_occurring_items": "Related items: co-occurring",
     "similar_items": "Related items: similar texts",
     "retrieval_unordered": "Retrieval from a history without an order",
     "ranking_unordered": "Ranking by a history without an order",

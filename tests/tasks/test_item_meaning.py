@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import polars as pl
 import pytest
 
@@ -25,6 +24,7 @@ from shelftalk.tasks.item_meaning import (
 from shelftalk.tasks.item_text import ItemText, TextSettings
 from shelftalk.tasks.task import TaskContext
 from shelftalk.testing.task_exams import ItemTaskExam, exam_context, exam_index, world_split
+from tests.tasks.answers import with_a_neighbour
 
 
 class TestNameToText(ItemTaskExam):
@@ -52,8 +52,7 @@ class TestAlikeItem(ItemTaskExam):
         return AlikeItem(AlikeSettings(), context)
 
     def gone_through(self, split: Split) -> set[str]:
-        nearest = nearest_by_text(split.dataset.items, 1)[:, 0]
-        return {split.dataset.item_ids[row] for row in np.flatnonzero(nearest >= 0)}
+        return with_a_neighbour(split)
 
 
 class TestNameToTextNamingUsers(TestNameToText):

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
-import numpy as np
 import polars as pl
 import pytest
 from scipy.sparse import csr_matrix
 
 from shelftalk.data.dataset import make_dataset
-from shelftalk.data.similarity import nearest_by_text
+from shelftalk.data.similarity import transition_counts
 from shelftalk.data.splitting import Split, SplitSettings, split_dataset, split_leave_one_out
 from shelftalk.records import Sample
 from shelftalk.tasks.related_items import (
-    ItemsTakenTogether,
+    CoOccurringItems,
     NextItems,
     NextItemsSettings,
     RelatedItemsSettings,
     SimilarItems,
-    largest,
-    transitions,
+    strongest_relations,
 )
 from shelftalk.tasks.task import Task, TaskContext
 from shelftalk.testing.task_exams import (
@@ -32,6 +30,7 @@ from shelftalk.testing.task_exams import (
     world_split,
 )
 from shelftalk.testing.worlds import tiny_world
+from tests.tasks.answers import with_a_neighbour
 
 
 def followers(split: Split, within: int) -> dict[str, Counter[str]]:
@@ -62,9 +61,9 @@ class TestNextItems(CountedItemTaskExam):
         return {item for item, after in followers(split, 3).items() if after}
 
 
-class TestItemsTakenTogether(CountedItemTaskExam):
-    def build(self, context: TaskContext) -> ItemsTakenTogether:
-        return ItemsTakenTogether(RelatedItemsSettings(), context)
+class TestCoOccurringItems(CountedItemTaskExam):
+    def build(self, context: TaskContext) -> CoOccurringItems:
+        return CoOccurringItems(RelatedItemsSettings(), context)
 
     def gone_through(self, split: Split) -> set[str]:
         return {item for item, others in companions(split).items() if others}
@@ -75,14 +74,13 @@ class TestSimilarItems(ItemTaskExam):
         return SimilarItems(RelatedItemsSettings(), context)
 
     def gone_through(self, split: Split) -> set[str]:
-        nearest = nearest_by_text(split.dataset.items, 1)[:, 0]
-        return {split.dataset.item_ids[row] for row in np.flatnonzero(nearest >= 0)}
+        return with_a_neighbour(split)
 
 
 @pytest.mark.parametrize("within", [1, 3])
 def test_what_came_next_is_counted_as_by_hand(within):
     split = world_split("tiny")
-    counts, ids = transitions(split, within).tocoo(), split.dataset.item_ids
+    counts, ids = transition_counts(split, within).tocoo(), split.dataset.item_ids
     counted: dict[str, Counter[str]] = defaultdict(Counter)
     for row, column, value in zip(counts.row, counts.col, counts.data, strict=True):
         counted[ids[row]][ids[column]] += value
@@ -93,7 +91,9 @@ def test_what_came_next_is_counted_as_by_hand(within):
 
 
 def test_the_largest_relations_come_first_and_equal_ones_in_the_order_of_the_catalogue():
-    relations = largest(csr_matrix([[0, 1, 3, 1], [0, 0, 0, 0], [2, 0, 0, 0], [1, 1, 1, 0]], dtype=float), 2)
+    relations = strongest_relations(
+        csr_matrix([[9, 1, 3, 1], [0, 0, 0, 0], [2, 0, 9, 0], [1, 1, 1, 0]], dtype=float), 2
+    )
     assert relations.items.tolist() == [[2, 1], [0, 0], [0, 0], [0, 1]]
     assert relations.strength.tolist() == [[3, 1], [0, 0], [2, 0], [1, 1]]
 
@@ -106,7 +106,7 @@ def answer(sample: Sample) -> list[str]:
     ("task", "related"),
     [
         (NextItems, lambda split: {item: set(after) for item, after in followers(split, 3).items()}),
-        (ItemsTakenTogether, companions),
+        (CoOccurringItems, companions),
     ],
 )
 def test_answers_are_distinct_related_items_and_all_are_drawn_in_time(task, related):
@@ -151,4 +151,4 @@ def test_data_without_an_order_has_nothing_that_comes_next():
     assert not split.dataset.ordered
     task = NextItems(NextItemsSettings(weight=1), exam_context(split))
     assert len(task.samples(0)) == 0
-    assert len(ItemsTakenTogether(RelatedItemsSettings(weight=1), exam_context(split)).samples(0)) > 0
+    assert len(CoOccurringItems(RelatedItemsSettings(weight=1), exam_context(split)).samples(0)) > 0

@@ -28,7 +28,7 @@ from shelftalk.baselines.text_and_links import (
     TextAndLinksSettings,
     choose_recipe,
 )
-from shelftalk.data.similarity import co_occurrence, text_vectors
+from shelftalk.data.similarity import co_occurrence, text_vectors, transition_counts
 from shelftalk.data.splitting import Split
 
 
@@ -59,10 +59,7 @@ def fit_transition_graph(split: Split, settings: TransitionGraphSettings, seed: 
 
 def transitions(split: Split) -> csr_matrix:
     """[I, I] float32: edge(i, j) as above; 0 from and to an item without a neighbour in training."""
-    items, users = split.training_items, split.training_users
-    follows = np.flatnonzero(users[1:] == users[:-1])
-    size = len(split.dataset.items)
-    counts = csr_matrix((np.ones(len(follows)), (items[follows], items[follows + 1])), (size, size))
+    counts = transition_counts(split)
     out_of, into = (np.maximum(np.asarray(counts.sum(axis=axis)).ravel(), 1) for axis in (1, 0))
     counts.data /= np.sqrt(np.repeat(out_of, np.diff(counts.indptr)) * into[counts.indices])
     return counts.astype(np.float32)

@@ -119,6 +119,19 @@ def co_occurrence(split: Split, events: int = COUNTED_EVENTS) -> csr_matrix:
     return cosine
 
 
+def transition_counts(split: Split, within: int = 1) -> csr_matrix:
+    """[I, I] float64: how often the column came after the row in training histories, n steps later counted as
+    1 / n, up to `within` steps."""
+    size = len(split.dataset.items)
+    users, items = split.training_users, split.training_items
+    counts = csr_matrix((size, size), dtype=np.float64)
+    for steps in range(1, within + 1):
+        follows = np.flatnonzero(users[steps:] == users[:-steps])
+        weights = np.full(len(follows), 1 / steps)
+        counts += csr_matrix((weights, (items[follows], items[follows + steps])), (size, size))
+    return counts
+
+
 def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
     """[I, number] int64 catalogue rows of the items most similar to each by text (see `text_vectors`), the
     most similar first; of equally similar ones those that are first in the catalogue.
@@ -137,7 +150,8 @@ def nearest_by_text(items: pl.DataFrame, number: int) -> np.ndarray:
         cosine = csr_matrix(vectors[start:stop] @ features)  # [block, I], only where a word is shared
         for row in range(start, stop):
             first, last = cosine.indptr[row - start : row - start + 2]
-            best = _best(cosine.indices[first:last], cosine.data[first:last], row, number)
+            columns = cosine.indices[first:last]
+            best = columns[strongest(columns, cosine.data[first:last], number, row)]
             nearest[row, : len(best)] = best
     return nearest
 
@@ -162,12 +176,13 @@ def _blocks(cells: np.ndarray) -> Iterator[tuple[int, int]]:
         yield start, len(cells)
 
 
-def _best(rows: np.ndarray, values: np.ndarray, itself: int, number: int) -> np.ndarray:
-    """The `number` rows of the highest values above 0, without the item itself; of equal values the lowest
-    rows, since partial sorting alone would order them differently on different processors."""
-    kept = (values > 0) & (rows != itself)
-    rows, values = rows[kept], values[kept]
-    if len(values) > number:
-        least = np.partition(values, len(values) - number)[len(values) - number]
-        rows, values = rows[values >= least], values[values >= least]
-    return rows[np.lexsort((rows, -values))[:number]]
+def strongest(columns: np.ndarray, values: np.ndarray, number: int, itself: int = -1) -> np.ndarray:
+    """Positions in a sparse row of its `number` highest values above 0, without the column `itself`, highest
+    first; of equal values the lowest columns, since partial sorting alone would order them differently on
+    different processors."""
+    kept = np.flatnonzero((values > 0) & (columns != itself))
+    if len(kept) > number:
+        least = np.partition(values[kept], len(kept) - number)[len(kept) - number]
+        kept = kept[values[kept] >= least]
+    best: np.ndarray = kept[np.lexsort((columns[kept], -values[kept]))[:number]]
+    return best

@@ -191,12 +191,6 @@ def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0)
     )
 
 
-def open_two_stage(path: Path, model: str | None, retriever: Path, candidates: int) -> TwoStage:
-    """The model of `path`, see `open_answering`, which re-ranks what the one of the folder `retriever`
-    retrieves."""
-    return TwoStage(open_answering(path, model), open_answering(retriever), candidates)
-
-
 def open_answering(path: Path, model: str | None = None) -> AnsweringModel:
     """The model of a published folder, a student's or one of a hub, or of a run folder by its name there
     ("aligned" by default).

@@ -28,7 +28,7 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
-from shelftalk.data.similarity import fitted_text_vectors, item_texts
+from shelftalk.data.similarity import fitted_text_vectors, item_texts, strongest
 from shelftalk.errors import SettingsError
 from shelftalk.indexing.item_index import LAST_LEVEL, IndexSettings, ItemIndex, split_symbols
 from shelftalk.indexing.item_vectors import fitted_dense_vectors
@@ -67,16 +67,14 @@ class TextSpace:
         cosines = csr_matrix(self.vectors[rows] @ self._features)
         similar = []
         for position, row in enumerate(rows.tolist()):
-            items, values = _nearest(csr_matrix(cosines[position]), number + 1)
-            similar.append((items[items != row][:number], values[items != row][:number]))
+            similar.append(_nearest(csr_matrix(cosines[position]), number, row))
         return similar
 
 
-def _nearest(cosine: csr_matrix, number: int) -> tuple[np.ndarray, np.ndarray]:
-    """The columns of the largest values above 0 of one row, and the values."""
-    order = np.lexsort((cosine.indices, -cosine.data))[:number]
-    order = order[cosine.data[order] > 0]
-    return cosine.indices[order].astype(np.int64), cosine.data[order].astype(np.float64)
+def _nearest(cosine: csr_matrix, number: int, itself: int = -1) -> tuple[np.ndarray, np.ndarray]:
+    """The columns of the largest values above 0 of one row, but for `itself`, and the values."""
+    best = strongest(cosine.indices, cosine.data, number, itself)
+    return cosine.indices[best].astype(np.int64), cosine.data[best].astype(np.float64)
 
 
 class NewNames:

@@ -19,7 +19,7 @@ from typing import Any
 import uvicorn
 
 from shelftalk.errors import SettingsError, ShelftalkError
-from shelftalk.serving.answering import AnsweringModel, open_answering, open_two_stage
+from shelftalk.serving.answering import AnsweringModel, TwoStage, open_answering
 from shelftalk.serving.app import make_app
 from shelftalk.serving.databases import open_store
 from shelftalk.serving.guarding import Keys
@@ -129,9 +129,10 @@ def prepare(
 
 
 def _opened(folder: Path, model: str | None, retriever: Retriever | None) -> AnsweringModel:
+    opened = open_answering(folder, model)
     if retriever is None:
-        return open_answering(folder, model)
-    return open_two_stage(folder, model, retriever.folder, retriever.candidates)
+        return opened
+    return TwoStage(opened, open_answering(retriever.folder), retriever.candidates)
 
 
 def _openers(

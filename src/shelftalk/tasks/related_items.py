@@ -18,8 +18,7 @@ import numpy as np
 from pydantic import Field
 from scipy.sparse import csr_matrix
 
-from shelftalk.data.similarity import co_occurrence, nearest_by_text
-from shelftalk.data.splitting import Split
+from shelftalk.data.similarity import co_occurrence, nearest_by_text, strongest, transition_counts
 from shelftalk.ragged import Ragged, hstack, offsets_of
 from shelftalk.tasks.item_meaning import ItemMeaningSettings, ItemTask
 from shelftalk.tasks.samples import Samples
@@ -59,12 +58,12 @@ class _RelatedItems(ItemTask):
     settings: RelatedItemsSettings
 
     @abstractmethod
-    def strongest(self) -> Relations:
+    def relations(self) -> Relations:
         """The `settings.strongest` relations of each item."""
 
     @cached_property
     def _relations(self) -> Relations:
-        return self.strongest()
+        return self.relations()
 
     def epoch(self, numbers: np.ndarray, rng: np.random.Generator) -> Samples:
         strength = self._relations.strength[numbers]
@@ -94,21 +93,21 @@ class NextItems(_RelatedItems):
     settings_type: ClassVar[type[TaskSettings]] = NextItemsSettings
     settings: NextItemsSettings
 
-    def strongest(self) -> Relations:
+    def relations(self) -> Relations:
         split = self.context.split
         if not split.dataset.ordered:
             none = np.zeros((len(split.dataset.items), 1), np.int64)
             return Relations(none, none.astype(np.float64))
-        return largest(transitions(split, self.settings.within), self.settings.strongest)
+        return strongest_relations(transition_counts(split, self.settings.within), self.settings.strongest)
 
 
-class ItemsTakenTogether(_RelatedItems):
+class CoOccurringItems(_RelatedItems):
     """An item -> items that the same people took, at any time."""
 
-    name: ClassVar[str] = "items_taken_together"
+    name: ClassVar[str] = "co_occurring_items"
 
-    def strongest(self) -> Relations:
-        return largest(co_occurrence(self.context.split), self.settings.strongest)
+    def relations(self) -> Relations:
+        return strongest_relations(co_occurrence(self.context.split), self.settings.strongest)
 
 
 class SimilarItems(_RelatedItems):
@@ -117,33 +116,19 @@ class SimilarItems(_RelatedItems):
 
     name: ClassVar[str] = "similar_items"
 
-    def strongest(self) -> Relations:
+    def relations(self) -> Relations:
         items = nearest_by_text(self.context.split.dataset.items, self.settings.strongest)
         return Relations(items, (items >= 0).astype(np.float64))
 
 
-def transitions(split: Split, within: int) -> csr_matrix:
-    """[I, I] float64: how often column came after row in training histories, n steps later counted 1 / n, up
-    to `within` steps. An item after itself does not count."""
-    size = len(split.dataset.items)
-    user, item = split.training_users, split.training_items
-    counts = csr_matrix((size, size), dtype=np.float64)
-    for steps in range(1, within + 1):
-        earlier, later = item[:-steps], item[steps:]
-        kept = (user[:-steps] == user[steps:]) & (earlier != later)
-        ones = np.full(int(kept.sum()), 1 / steps)
-        counts += csr_matrix((ones, (earlier[kept], later[kept])), (size, size))
-    return counts
-
-
-def largest(relations: csr_matrix, number: int) -> Relations:
-    """The `number` largest entries of each row of `relations` [I, I]; of equal ones the first in the
-    catalogue, whose order is a seeded hash."""
+def strongest_relations(relations: csr_matrix, number: int) -> Relations:
+    """The `number` largest entries of each row of `relations` [I, I], its own left out; of equal ones the
+    first in the catalogue, whose order is a seeded hash."""
     items = np.zeros((relations.shape[0], number), np.int64)
     strength = np.zeros((relations.shape[0], number))
     for row in range(relations.shape[0]):
         start, stop = relations.indptr[row : row + 2]
         columns, values = relations.indices[start:stop], relations.data[start:stop]
-        best = np.lexsort((columns, -values))[:number]
+        best = strongest(columns, values, number, row)
         items[row, : len(best)], strength[row, : len(best)] = columns[best], values[best]
     return Relations(items, strength)
