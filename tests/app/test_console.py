@@ -109,6 +109,21 @@ def test_the_time_left_is_that_of_the_whole_stage_at_the_pace_of_this_process(
     assert ("0:06:20" if terminal else "620/1000 loss 5.9, about 6 min 20 s left") in text.getvalue()
 
 
+def test_no_time_left_is_told_before_a_hundredth_of_the_stage_is_done(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """16 of 26,040 requests after a minute of fitting a prior are no pace: "about 1508 min left"."""
+    clock = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock[0])
+    progress = Progress()
+    for done, seconds in ((0, 0.0), (16, 60.0), (259, 75.0), (2604, 90.0)):
+        clock[0] = seconds
+        progress("recommend.aligned+prior", done, 26040, "choosing weights")
+    early, late = capsys.readouterr().err.split("2604/26040")
+    assert "16/26040" in early and "left" not in early
+    assert "about 13 min 30 s left" in late
+
+
 def test_names_between_colons_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Rich takes ":TIGER:" for an emoji."""
     Progress()("recommend.cornac:TIGER", 0, 4, "a shop's :tiger: [bold]tea")

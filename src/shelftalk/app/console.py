@@ -58,6 +58,8 @@ INDEX_HEADINGS = (
     "made in",
 )
 ELLIPSIS = "…"
+EARLY = 0.01
+"""Share of a stage below which no time left is told: what it prepares first would be taken for its pace."""
 SHOWN = {"retrieval": ("recall@10", "ndcg@10"), "ranking": ("hr@1", "ndcg@10"), "rating": ("rmse", "mae")}
 
 
@@ -121,7 +123,8 @@ class Progress:
             self._started[stage] = (now, done)
         if first or now - self._last >= EVERY or done == total > 1:
             start, from_done = self._started[stage]
-            left = (now - start) / (done - from_done) * (total - done) if done > from_done else None
+            here = done - from_done
+            left = (now - start) / here * (total - done) if here and here >= EARLY * total else None
             ahead = f", about {_clock(left)} left" if left else ""
             line = f"{stage}: {done}/{total} {text}{ahead}" if total > 1 else f"{stage}: {text}"
             self._console.print(line, highlight=False, soft_wrap=True)
