@@ -10,6 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from shelftalk.decoding.settings import OVER_VOCABULARY
+from shelftalk.ragged import Ragged
+
 VOCABULARY = 12
 
 
@@ -39,6 +42,24 @@ class TableBackbone:
             [table[n][t] for n, t in zip(states[owner, 0].long().tolist(), tokens.tolist(), strict=True)]
         )
 
+    def log_probs_among(
+        self,
+        states: torch.Tensor,
+        owner: torch.Tensor,
+        tokens: torch.Tensor,
+        among: Ragged,
+        temperature: float,
+    ) -> torch.Tensor:
+        assert (owner[1:] >= owner[:-1]).all(), "owners ascend"
+        numbers = owner.unique().tolist()
+        log_probs = []
+        for number, token in zip(owner.tolist(), tokens.tolist(), strict=True):
+            allowed = among[numbers.index(number)].tolist()
+            log_probs.append(
+                normalised(self.after(self.texts[int(states[number, 0])]), allowed, temperature)[token]
+            )
+        return torch.tensor(log_probs, dtype=torch.float64)
+
     def prefill(self, prompts: Sequence[Sequence[int]]) -> TablePrefilled:
         return TablePrefilled(self, [tuple(prompt) for prompt in prompts])
 
@@ -51,6 +72,8 @@ class TablePrefilled:
         self.backbone = backbone
         self.paths: list[list[tuple[int, ...]]] = [[] for _ in prompts]
         self.prompts = prompts
+        self.names: Sequence[tuple[int, ...]] = ()
+        self.softmax = OVER_VOCABULARY
         self.calls = 0
         self.most_nodes = 0  # that were kept after a prompt
         self.tokens = 0
@@ -76,16 +99,28 @@ class TablePrefilled:
 
     def select(self, rows: torch.Tensor) -> TablePrefilled:
         selected = TablePrefilled(self.backbone, [self.prompts[row] for row in rows.tolist()])
+        selected.names, selected.softmax = self.names, self.softmax
         selected.paths = [list(self.paths[row]) for row in rows.tolist()]
         return selected
 
     def crop(self, nodes: int) -> None:
         self.paths = [paths[:nodes] for paths in self.paths]
 
-    def name_score(self, request: int, name: Sequence[int]) -> float:
+    def token_score(self, request: int, prefix: tuple[int, ...], token: int) -> float:
+        """The log-probability of a token after a prefix, by `softmax` over the vocabulary or over what
+        `names` go on with."""
+        log_probs = self.backbone.after((*self.prompts[request], *prefix))
+        if self.softmax.over == "vocabulary":
+            return float(log_probs[token])
+        allowed = {name[len(prefix)] for name in self.names if name[: len(prefix)] == prefix}
+        return normalised(log_probs, sorted(allowed), self.softmax.temperature)[token]
+
+    def name_score(self, request: int, name: tuple[int, ...]) -> float:
         """The log-probability of a whole name, token by token."""
-        text, total = self.prompts[request], 0.0
-        for token in name:
-            total += float(self.backbone.after(text)[token])
-            text = (*text, token)
-        return total
+        return sum(self.token_score(request, name[:depth], token) for depth, token in enumerate(name))
+
+
+def normalised(log_probs: np.ndarray, allowed: Sequence[int], temperature: float) -> dict[int, float]:
+    """Token -> log-probability among the allowed ones."""
+    scores = log_probs[list(allowed)] / temperature
+    return dict(zip(allowed, (scores - np.logaddexp.reduce(scores)).tolist(), strict=True))

@@ -19,6 +19,7 @@ from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie, build_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.decoding.scoring import score_items
+from shelftalk.decoding.settings import OVER_VOCABULARY, Softmax
 from shelftalk.decoding.top_items import TopItems, top_items
 from shelftalk.errors import IllegalMove
 
@@ -31,8 +32,8 @@ CATALOGUES = NAMES.map(lambda names: [(*name, END) for name in names])
 
 @st.composite
 def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled, list[set[int]], Exclusions]:
-    """Names, their trie (some of them added to it later, or not), prompts, what each may not be given, and
-    that as Exclusions."""
+    """Names, their trie (some of them added to it later, or not), prompts with what probabilities are over,
+    what each may not be given, and that as Exclusions."""
     names = draw(CATALOGUES)
     built = draw(st.integers(1, len(names)))
     trie: Trie = (
@@ -49,7 +50,10 @@ def worlds(draw: st.DrawFn) -> tuple[list[tuple[int, ...]], Trie, TablePrefilled
         for one, of in zip(excluded, mask_index, strict=True)
     ]
     exclusions = Exclusions(trie, [sorted(row) for row in excluded], masks, mask_index)
-    return names, trie, backbone.prefill([[request] for request in range(requests)]), gone, exclusions
+    prefilled = backbone.prefill([[request] for request in range(requests)])
+    prefilled.names = names
+    prefilled.softmax = draw(st.sampled_from([OVER_VOCABULARY, Softmax("trie", 1.0), Softmax("trie", 0.5)]))
+    return names, trie, prefilled, gone, exclusions
 
 
 def plain_search(
@@ -63,9 +67,8 @@ def plain_search(
         candidates: dict[tuple[int, ...], float] = {}
         for prefix in {name[:depth] for name in live}:
             if len(prefix) == depth and prefix[:-1] in beam:
-                candidates[prefix] = beam[prefix[:-1]] + float(
-                    prefilled.backbone.after((*prefilled.prompts[request], *prefix[:-1]))[prefix[-1]]
-                )
+                added = prefilled.token_score(request, prefix[:-1], prefix[-1])
+                candidates[prefix] = beam[prefix[:-1]] + added
         candidates |= {
             prefix: score for prefix, score in beam.items() if prefix in live and len(prefix) < depth
         }
@@ -83,7 +86,7 @@ def scores_of(top: TopItems, request: int) -> dict[int, float]:
 @settings(max_examples=300, deadline=None)
 def test_jumping_forward_finds_what_the_plain_search_finds(world, beams):
     names, trie, prefilled, gone, exclusions = world
-    top = beam_search(prefilled, trie, exclusions, beams)
+    top = beam_search(prefilled, trie, exclusions, beams, softmax=prefilled.softmax)
     for request, excluded in enumerate(gone):
         assert scores_of(top, request) == pytest.approx(
             plain_search(prefilled, request, names, excluded, beams), abs=EXACT
@@ -94,7 +97,7 @@ def test_jumping_forward_finds_what_the_plain_search_finds(world, beams):
 @settings(max_examples=150, deadline=None)
 def test_with_a_place_for_every_item_the_beam_is_the_whole_catalogue(world, finish):
     names, trie, prefilled, gone, exclusions = world
-    top = beam_search(prefilled, trie, exclusions, len(names), finish=finish)
+    top = beam_search(prefilled, trie, exclusions, len(names), finish=finish, softmax=prefilled.softmax)
     for request, excluded in enumerate(gone):
         exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
         assert scores_of(top, request) == pytest.approx(exact, abs=EXACT)
@@ -108,7 +111,7 @@ def test_with_a_place_for_every_item_the_beam_is_the_whole_catalogue(world, fini
 def test_as_many_items_come_back_as_there_are(world, beams):
     names, trie, prefilled, gone, exclusions = world
     for finish in ("replay", "retire"):
-        top = beam_search(prefilled, trie, exclusions, beams, finish=finish)
+        top = beam_search(prefilled, trie, exclusions, beams, finish=finish, softmax=prefilled.softmax)
         for request, excluded in enumerate(gone):
             items = scores_of(top, request)
             assert len(items) == min(beams, len(names) - len(excluded)) and not set(items) & excluded
@@ -120,7 +123,7 @@ def test_as_many_items_come_back_as_there_are(world, beams):
 @settings(max_examples=300, deadline=None)
 def test_the_exact_top_is_that_of_brute_force(world, k, width):
     names, trie, prefilled, gone, exclusions = world
-    top = exact_top(prefilled, trie, exclusions, k, width)
+    top = exact_top(prefilled, trie, exclusions, k, width, softmax=prefilled.softmax)
     assert top.proven.all()
     for request, excluded in enumerate(gone):
         exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
@@ -132,7 +135,7 @@ def test_the_exact_top_is_that_of_brute_force(world, k, width):
 @settings(max_examples=100, deadline=None)
 def test_a_search_that_met_its_limit_says_so(world, k, limit):
     names, trie, prefilled, gone, exclusions = world
-    top = exact_top(prefilled, trie, exclusions, k, 2, limit)
+    top = exact_top(prefilled, trie, exclusions, k, 2, limit, softmax=prefilled.softmax)
     for request, excluded in enumerate(gone):
         exact = {i: prefilled.name_score(request, name) for i, name in enumerate(names) if i not in excluded}
         best = dict(sorted(exact.items(), key=lambda pair: -pair[1])[:k])
@@ -145,7 +148,7 @@ def test_a_search_that_met_its_limit_says_so(world, k, limit):
 @settings(max_examples=100, deadline=None)
 def test_the_walk_over_the_catalogue_scores_every_item(world, at_once):
     names, trie, prefilled, gone, _ = world
-    scores = score_catalogue(prefilled, trie, at_once)
+    scores = score_catalogue(prefilled, trie, at_once, prefilled.softmax)
     for request in range(len(gone)):
         exact = [prefilled.name_score(request, name) for name in names]
         assert scores[request].tolist() == pytest.approx(exact, abs=EXACT)
@@ -160,10 +163,19 @@ def test_candidates_are_scored_as_if_each_were_alone(world, data):
     candidates = np.array([data.draw(numbers) for _ in gone])
     with pytest.MonkeyPatch.context() as few:
         few.setattr(scoring, "CANDIDATES_AT_ONCE", data.draw(st.integers(1, 8)))
-        scores = score_items(prefilled, trie, candidates)
+        scores = score_items(prefilled, trie, candidates, prefilled.softmax)
     for request, row in enumerate(candidates.tolist()):
         exact = [prefilled.name_score(request, names[item]) if item >= 0 else -np.inf for item in row]
         assert scores[request].tolist() == pytest.approx(exact, abs=EXACT)
+
+
+def test_over_the_trie_the_items_probabilities_sum_to_one_and_tails_are_not_decoded():
+    names = [(token, *[token % 4] * 12, END) for token in range(8)]  # the first token decides
+    prefilled, trie = TableBackbone(0).prefill([[1], [2]]), build_trie(names)
+    scores = score_catalogue(prefilled, trie, softmax=Softmax("trie"))
+    assert np.exp(scores).sum(axis=1) == pytest.approx([1, 1])
+    assert exact_top(prefilled, trie, Exclusions(trie, [[], []]), 8, softmax=Softmax("trie")).proven.all()
+    assert prefilled.calls == 0
 
 
 def test_long_tails_are_scored_in_one_call():

@@ -15,6 +15,7 @@ from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import ItemTrie, build_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.decoding.logits_processor import TrieLogitsProcessor
+from shelftalk.decoding.settings import OVER_VOCABULARY
 from shelftalk.decoding.top_items import kth_score_per_row, top_items, top_k_per_row
 from shelftalk.decoding.trie_building import build_levels
 from shelftalk.models.token_tree import TokenTree, new_cache
@@ -88,12 +89,12 @@ def test_exclusions_are_counted_below_a_node() -> None:
 def test_one_step_keeps_inner_nodes_and_scores_the_tails_of_leaves(
     prefilled: TablePrefilled, trie: ItemTrie
 ) -> None:
-    tree, row, red, blue = DecodedTree(prefilled), np.zeros(2, np.int64), 2, 1
-    step = advance(tree, trie, row, np.array([red, blue]), np.full(2, PROMPT), max_tokens=64)
+    tree, row, red, blue = DecodedTree(prefilled, trie, OVER_VOCABULARY), np.zeros(2, np.int64), 2, 1
+    step = advance(tree, row, np.array([red, blue]), np.full(2, PROMPT), max_tokens=64)
     assert (step.inner.tolist(), step.inner_tree_nodes.tolist(), step.leaves.tolist()) == ([0], [0], [1])
     assert rows(step.tail_log_probs) == [[-2.0]] and tree.num_nodes == 1
-    after_red = tree.log_probs(step.inner_states, np.array([0, 0]), np.array([SCARF, HAT]))
-    assert after_red.tolist() == [-0.2, -0.5]
+    after_red = tree.log_probs(step.inner_states, np.array([0, 0]), trie.children(np.array([red]))[1])
+    assert after_red.tolist() == [-0.5, -0.2]  # hat, scarf
 
 
 @pytest.mark.parametrize("finish", ["replay", "retire"])

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from shelftalk.models.backbone import NOT_COUNTED, picked_log_probs
+from shelftalk.models.backbone import NOT_COUNTED
 from shelftalk.models.label_scores import CHUNK, LabelScores
+from tests.training.test_packing import nano
 
 
 @pytest.mark.parametrize("number", [1, CHUNK, 3 * CHUNK + 5])
@@ -28,12 +29,12 @@ def test_scores_and_gradient_are_those_of_cross_entropy(number: int, kind: torch
 
 
 def test_labels_that_do_not_count_are_left_out_and_teach_nothing() -> None:
-    logits = torch.randn(4, 9, requires_grad=True)
+    backbone, states = nano(), torch.randn(4, 32, requires_grad=True)
     labels = torch.tensor([3, NOT_COUNTED, 8, NOT_COUNTED])
-    scores = picked_log_probs(logits, {"labels": labels})
-    assert torch.allclose(scores, logits.log_softmax(-1)[[0, 2], [3, 8]])
+    scores = backbone._scores_of_labels(states, {"labels": labels})
+    assert torch.allclose(scores, backbone.logits(states).log_softmax(-1)[[0, 2], [3, 8]], atol=1e-5)
     scores.sum().backward()
-    assert logits.grad is not None and logits.grad.abs().sum(1).gt(0).tolist() == [True, False, True, False]
+    assert states.grad is not None and states.grad.abs().sum(1).gt(0).tolist() == [True, False, True, False]
 
 
 def test_of_several_tokens_with_weights_score_and_gradient_are_those_of_the_cross_entropy_to_them() -> None:

@@ -36,11 +36,10 @@ from shelftalk.decoding.decoded_tree import (
     Columns,
     DecodedTree,
     advance,
-    is_whole_name,
 )
 from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie
-from shelftalk.decoding.settings import Finish
+from shelftalk.decoding.settings import OVER_VOCABULARY, Finish, Softmax
 from shelftalk.decoding.top_items import TopItems, kth_score_per_row, top_items, top_k_per_row
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged
@@ -79,6 +78,7 @@ def beam_search(
     beams: int,
     length_penalty: float = 0.0,
     finish: Finish = "replay",
+    softmax: Softmax = OVER_VOCABULARY,
 ) -> TopItems:
     """The best `beams` items per request by the sum of their token log-probabilities.
 
@@ -87,13 +87,15 @@ def beam_search(
     `finish`: "replay" prunes as a plain search that goes on token by token; "retire" takes an item out of the
     beam as soon as its prefix belongs to it alone, so that its beam is free for another: a wider search at
     the cost of more tails.
+    `softmax`: what a token's probability is over.
     Raises IllegalMove should a result not be a live, distinct item.
     """
-    search = _BeamSearch(DecodedTree(prefilled), trie, exclusions, beams, finish == "retire")
+    tree = DecodedTree(prefilled, trie, softmax)
+    search = _BeamSearch(tree, trie, exclusions, beams, finish == "retire")
     while search.is_running:
         search.step()
     finished = search.finished
-    tokens = finished.depth + trie.tail_lengths(finished.node)
+    tokens = finished.depth + tree.tail_lengths(finished.node)
     scores = finished.score / tokens.astype(np.float64) ** length_penalty
     return top_items(exclusions, finished.row, trie.items_at(finished.node), scores, beams)
 
@@ -147,7 +149,7 @@ class _BeamSearch:
         origin, child = self.trie.children(inner.node)
         allowed = self.exclusions.allows_below(self.requests[inner.row[origin]], child)
         origin, child = origin[allowed], child[allowed]
-        log_probs = self.tree.log_probs(self.states, inner.state[origin], self.trie.tokens_to(child))
+        log_probs = self.tree.log_probs(self.states, inner.state[origin], child)
         children = inner.take(origin)
         children.node, children.depth = child, children.depth + 1
         children.score = children.score + log_probs
@@ -180,15 +182,13 @@ class _BeamSearch:
         """Decode the last token of new beams and the tails of those at leaves, as much as fits in a call."""
         beams = self.running
         new = np.flatnonzero(~beams.is_decoded)
-        whole = is_whole_name(self.trie, beams.node[new])
+        whole = self.tree.is_whole_name(beams.node[new])
         beams.is_decoded[new[whole]] = True
         new = new[~whole]
         if not len(new):
             return
         max_tokens = max(TOKENS_PER_CALL, self.num_beams)
-        advanced = advance(
-            self.tree, self.trie, beams.row[new], beams.node[new], beams.tree_node[new], max_tokens
-        )
+        advanced = advance(self.tree, beams.row[new], beams.node[new], beams.tree_node[new], max_tokens)
         inner, leaves = new[advanced.inner], new[advanced.leaves]
         beams.is_decoded[inner] = beams.is_decoded[leaves] = True
         self._store_states(inner, advanced.inner_tree_nodes, advanced.inner_states)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree, is_whole_name
+from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.decoding.settings import OVER_VOCABULARY, Softmax
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, slices
 
@@ -32,13 +33,15 @@ class _Branch:
     scores: np.ndarray
 
 
-def score_catalogue(prefilled: Prefilled, trie: Trie, tokens_per_call: int = 512) -> np.ndarray:
+def score_catalogue(
+    prefilled: Prefilled, trie: Trie, tokens_per_call: int = 512, softmax: Softmax = OVER_VOCABULARY
+) -> np.ndarray:
     """[R, I] float64: the log-probability of every item's whole name; each shared prefix is decoded once.
 
     At most `tokens_per_call` tokens are decoded after a prompt at once (a longer tail alone) and cropped
     before the next branch, so memory grows with the depth of the trie and not with the catalogue.
     """
-    walk = _Walk(DecodedTree(prefilled), trie, tokens_per_call)
+    walk = _Walk(DecodedTree(prefilled, trie, softmax), trie, tokens_per_call)
     walk.run()
     return walk.item_scores
 
@@ -73,13 +76,12 @@ class _Walk:
         # Every child's last token after its parent's state.
         origin, child = self.trie.children(nodes)
         state_index = (np.arange(self.requests)[:, None] * len(nodes) + origin).ravel()
-        tokens = np.tile(self.trie.tokens_to(child), self.requests)
-        log_probs = self.tree.log_probs(states.flatten(0, 1), state_index, tokens)
+        log_probs = self.tree.log_probs(states.flatten(0, 1), state_index, np.tile(child, self.requests))
         scores = scores[:, origin] + log_probs.reshape(self.requests, len(child))  # [R, C]
         parents = tree_nodes[origin]
 
         # Leaves: some are whole names, the others have a tail.
-        is_leaf, is_whole = self.trie.is_leaf(child), is_whole_name(self.trie, child)
+        is_leaf, is_whole = self.trie.is_leaf(child), self.tree.is_whole_name(child)
         self.item_scores[:, self.trie.items_at(child[is_whole])] = scores[:, is_whole]
         has_tail = is_leaf & ~is_whole
         self._score_tails(child[has_tail], parents[has_tail], scores[:, has_tail])
@@ -91,7 +93,7 @@ class _Walk:
 
     def _score_tails(self, leaves: np.ndarray, parents: np.ndarray, scores: np.ndarray) -> None:
         """Item scores of the leaves [N], of which scores [R, N] are given, chunk by chunk."""
-        all_tails = self.trie.tails(leaves)
+        all_tails = self.tree.tails(leaves)
         for chunk in _chunks(all_tails.lengths, self.tokens_per_call):
             tails = slices(all_tails.values, all_tails.offsets[chunk], all_tails.offsets[chunk + 1])
             row, parent, tokens = self._for_all_requests(parents[chunk], self.trie.tokens_to(leaves[chunk]))

@@ -12,6 +12,9 @@ at "red", which two items share, and at the leaf "blue", whose tail is "cap":
 Tree node 1 is cropped right away, since nothing is ever decoded after a leaf: memory grows with the prefixes
 that several items share, not with the lengths of names.
 
+Where a token's probability is over the trie (see `Softmax`), a name is decided at its leaf: the tokens of the
+tail are certain, and "blue" is a whole name.
+
 Legend: R requests (rows of the batch), N spans (a span is a run of tokens decoded one after the other), P
 tokens of all spans, H hidden width. A *node* is a trie node where not said otherwise, a *tree node* one of
 the tokens decoded after a prompt. Rows ascend.
@@ -26,6 +29,7 @@ import numpy as np
 import torch
 
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.decoding.settings import Softmax
 from shelftalk.errors import SettingsError
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, hstack, offsets_of, rank_within_row
@@ -59,11 +63,13 @@ class Columns:
 
 class DecodedTree:
     """The tokens decoded after each prompt: begins at the prompts' ends, whatever an earlier search has
-    decoded there."""
+    decoded there. `trie` is what is searched, with probabilities by `softmax`."""
 
-    def __init__(self, prefilled: Prefilled) -> None:
+    def __init__(self, prefilled: Prefilled, trie: Trie, softmax: Softmax) -> None:
         prefilled.crop(0)
         self.prefilled = prefilled
+        self.trie = trie
+        self.softmax = softmax
         self.num_nodes = 0
         """Tree nodes after each prompt."""
 
@@ -93,15 +99,54 @@ class DecodedTree:
         self.num_nodes += width
         return Decoded(Ragged(node, spans.offsets), states)
 
-    def log_probs(self, states: torch.Tensor, state_index: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """[C] float64 nats: each token after the state `states[state_index[c]]`; indices ascend. Raises
-        SettingsError where one is not finite: a search would drop such items in silence, and a score of them
-        would be no number."""
+    def log_probs(self, states: torch.Tensor, state_index: np.ndarray, nodes: np.ndarray) -> np.ndarray:
+        """[C] float64 nats: the token that leads to each of the trie's `nodes` after the state
+        `states[state_index[c]]`, which is that of its parent; indices ascend. Raises SettingsError where one
+        is not finite: a search would drop such items in silence, and a score of them would be no number."""
+        tokens = self.trie.tokens_to(nodes)
+        if self.softmax.over == "vocabulary":
+            return self.token_log_probs(states, state_index, tokens)
+        first = np.flatnonzero(np.diff(state_index, prepend=-1))  # [X] of each state that is asked
+        origin, siblings = self.trie.children(self.trie.parents(nodes[first]))
+        siblings_of = Ragged(
+            self.trie.tokens_to(siblings), offsets_of(np.bincount(origin, minlength=len(first)))
+        )
+        return self.token_log_probs(states, state_index, tokens, siblings_of)
+
+    def token_log_probs(
+        self, states: torch.Tensor, state_index: np.ndarray, tokens: np.ndarray, among: Ragged | None = None
+    ) -> np.ndarray:
+        """[C] float64 nats: each token after its state, of all tokens or of those of the state's row in
+        `among`."""
         index, ids = (torch.from_numpy(array).to(states.device) for array in (state_index, tokens))
-        log_probs = self.prefilled.backbone.log_probs_of(states, index, ids)
+        backbone, temperature = self.prefilled.backbone, self.softmax.temperature
+        if among is None:
+            log_probs = backbone.log_probs_of(states, index, ids)
+        else:
+            log_probs = backbone.log_probs_among(states, index, ids, among, temperature)
         if not log_probs.isfinite().all():
             raise overflow()
         return log_probs.double().cpu().numpy()
+
+    def tails(self, leaves: np.ndarray) -> Ragged:
+        """[N] int64: the tokens after each leaf that its name's score depends on; none where the softmax is
+        over the trie."""
+        if self.softmax.over == "trie":
+            return Ragged(np.zeros(0, np.int64), np.zeros(len(leaves) + 1, np.int64))
+        tails = self.trie.tails(leaves)
+        return Ragged(tails.values.astype(np.int64), tails.offsets)
+
+    def tail_lengths(self, leaves: np.ndarray) -> np.ndarray:
+        """[N] the number of tokens of each row of `tails`."""
+        if self.softmax.over == "trie":
+            return np.zeros(len(leaves), np.int64)
+        return self.trie.tail_lengths(leaves)
+
+    def is_whole_name(self, nodes: np.ndarray) -> np.ndarray:
+        """[N] bool: whether a node is a leaf without such a tail, so that its score is the whole name's."""
+        whole = self.trie.is_leaf(nodes)
+        whole[whole] = self.tail_lengths(nodes[whole]) == 0
+        return whole
 
     def score_tails(
         self, row: np.ndarray, parent: np.ndarray, tokens: np.ndarray, tails: Ragged
@@ -111,7 +156,7 @@ class DecodedTree:
         before = self.num_nodes
         decoded = self.decode(row, parent, spans_to_score(tokens, tails))
         next_tokens = tails.values.astype(np.int64)
-        log_probs = self.log_probs(decoded.states, np.arange(len(next_tokens)), next_tokens)
+        log_probs = self.token_log_probs(decoded.states, np.arange(len(next_tokens)), next_tokens)
         self.crop(before)
         return np.bincount(tails.row_ids, log_probs, len(tails))
 
@@ -156,7 +201,7 @@ class Advance:
 
 
 def advance(
-    tree: DecodedTree, trie: Trie, row: np.ndarray, node: np.ndarray, parent: np.ndarray, max_tokens: int
+    tree: DecodedTree, row: np.ndarray, node: np.ndarray, parent: np.ndarray, max_tokens: int
 ) -> Advance:
     """Decode prefixes: the last token of each inner node, and with a leaf the rest of its name, as much as
     fits into one call.
@@ -166,8 +211,8 @@ def advance(
     one prefix; no leaf of an empty tail.
     """
     # Choose: a prefix costs one token, a leaf as many as its tail has.
-    is_leaf = trie.is_leaf(node)
-    tails = _tails_of_leaves(trie, node, is_leaf)
+    is_leaf = tree.trie.is_leaf(node)
+    tails = _tails_of_leaves(tree, node, is_leaf)
     chosen = first_that_fit(row, np.maximum(tails.lengths, 1), max_tokens)
 
     # Lay out: in each row inner nodes come first, so that all that leads to leaves can be cropped.
@@ -176,7 +221,7 @@ def advance(
 
     # Decode.
     before = tree.num_nodes
-    spans = spans_to_score(trie.tokens_to(node[chosen]), tails)
+    spans = spans_to_score(tree.trie.tokens_to(node[chosen]), tails)
     decoded = tree.decode(row, parent[chosen], spans)
 
     # Crop: keep as many new nodes as the row with the most inner nodes has.
@@ -184,7 +229,7 @@ def advance(
 
     # Score: every state on the way to a leaf is asked for the token of the tail that follows it.
     on_leaf = torch.from_numpy(np.repeat(is_leaf, spans.lengths))
-    log_probs = tree.log_probs(decoded.states[on_leaf], np.arange(len(tails.values)), tails.values)
+    log_probs = tree.token_log_probs(decoded.states[on_leaf], np.arange(len(tails.values)), tails.values)
     ends = decoded.ends[~is_leaf]
     return Advance(
         inner=chosen[~is_leaf],
@@ -193,13 +238,6 @@ def advance(
         leaves=chosen[is_leaf],
         tail_log_probs=Ragged(log_probs, offsets_of(tails.lengths[is_leaf])),
     )
-
-
-def is_whole_name(trie: Trie, nodes: np.ndarray) -> np.ndarray:
-    """[N] bool: whether a node is a leaf without a tail, so that its score is the whole name's."""
-    whole = trie.is_leaf(nodes)
-    whole[whole] = trie.tail_lengths(nodes[whole]) == 0
-    return whole
 
 
 def spans_to_score(tokens: np.ndarray, tails: Ragged) -> Ragged:
@@ -228,9 +266,9 @@ def overflow() -> SettingsError:
     )
 
 
-def _tails_of_leaves(trie: Trie, nodes: np.ndarray, is_leaf: np.ndarray) -> Ragged:
+def _tails_of_leaves(tree: DecodedTree, nodes: np.ndarray, is_leaf: np.ndarray) -> Ragged:
     """[N] int64: the tail of each leaf, an empty row for an inner node."""
-    tails = trie.tails(nodes[is_leaf])
+    tails = tree.tails(nodes[is_leaf])
     lengths = np.zeros(len(nodes), np.int64)
     lengths[is_leaf] = tails.lengths
-    return Ragged(tails.values.astype(np.int64), offsets_of(lengths))
+    return Ragged(tails.values, offsets_of(lengths))

@@ -25,10 +25,10 @@ from shelftalk.decoding.decoded_tree import (
     Columns,
     DecodedTree,
     advance,
-    is_whole_name,
 )
 from shelftalk.decoding.exclusions import Exclusions
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.decoding.settings import OVER_VOCABULARY, Softmax
 from shelftalk.decoding.top_items import TopItems, kth_score_per_row, top_items, top_k_per_row
 from shelftalk.models.token_tree import Prefilled
 
@@ -72,6 +72,7 @@ def exact_top(
     k: int,
     tokens_per_call: int = TOKENS_PER_CALL,
     limit: int = 0,
+    softmax: Softmax = OVER_VOCABULARY,
 ) -> ExactTopItems:
     """The k items of the highest log-probability per request, by best-first search (Hart, Nilsson and
     Raphael, 1968, with the partial log-probability as the bound): a prefix that is worse than the k-th result
@@ -79,9 +80,11 @@ def exact_top(
 
     `tokens_per_call`: tokens that are decoded at once after a prompt, the best prefixes first; it changes the
     cost alone. `limit`: how many tokens may be decoded after a prompt before no further call is made, 0 for
-    no limit; where it is met, the result is the best so far and not `proven`.
+    no limit; where it is met, the result is the best so far and not `proven`. `softmax`: what a token's
+    probability is over.
     """
-    search = _BestFirstSearch(DecodedTree(prefilled), trie, exclusions, k, tokens_per_call, limit)
+    tree = DecodedTree(prefilled, trie, softmax)
+    search = _BestFirstSearch(tree, trie, exclusions, k, tokens_per_call, limit)
     while search.is_running:
         search.step()
     results = search.results
@@ -120,9 +123,7 @@ class _BestFirstSearch:
         frontier = self.frontier
         best = top_k_per_row(frontier.row, frontier.score, frontier.node, self.tokens_per_call)
         prefixes = frontier.take(best)
-        advanced = advance(
-            self.tree, self.trie, prefixes.row, prefixes.node, prefixes.parent, self.tokens_per_call
-        )
+        advanced = advance(self.tree, prefixes.row, prefixes.node, prefixes.parent, self.tokens_per_call)
         leaves, inner = prefixes.take(advanced.leaves), prefixes.take(advanced.inner)
         rest = np.ones(len(frontier.row), bool)
         rest[best[advanced.leaves]] = rest[best[advanced.inner]] = False
@@ -143,9 +144,9 @@ class _BestFirstSearch:
         origin, child = self.trie.children(inner.node)
         allowed = self.exclusions.allows_below(self.requests[inner.row[origin]], child)
         origin, child = origin[allowed], child[allowed]
-        score = inner.score[origin] + self.tree.log_probs(states, origin, self.trie.tokens_to(child))
+        score = inner.score[origin] + self.tree.log_probs(states, origin, child)
         children = _Frontier(inner.row[origin], child, tree_nodes[origin], score)
-        whole = is_whole_name(self.trie, child)
+        whole = self.tree.is_whole_name(child)
         self._add_results(children.row[whole], child[whole], score[whole])
         self.frontier = self.frontier.concat(children.filter(~whole))
         self._prune()

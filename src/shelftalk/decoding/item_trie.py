@@ -37,6 +37,7 @@ from shelftalk.models.backbone import Backbone
 from shelftalk.ragged import Ragged, concatenated_ranges, hstack, offsets_of, slices
 
 ARRAY_FILES = "{}.npy"
+IN_TAIL = -1
 
 
 class Trie(Protocol):
@@ -59,6 +60,8 @@ class Trie(Protocol):
     def tokens_to(self, nodes: np.ndarray) -> np.ndarray: ...
 
     def parents(self, nodes: np.ndarray) -> np.ndarray: ...
+
+    def positions(self, nodes: np.ndarray) -> np.ndarray: ...
 
     def is_leaf(self, nodes: np.ndarray) -> np.ndarray: ...
 
@@ -138,6 +141,11 @@ class ItemTrie:
         result: np.ndarray = self.parent[nodes].astype(np.int64)
         return result
 
+    def positions(self, nodes: np.ndarray) -> np.ndarray:
+        """[N] the position of each node in an order in which parents come before their children: its
+        number."""
+        return nodes
+
     def is_leaf(self, nodes: np.ndarray) -> np.ndarray:
         """[N] bool."""
         result: np.ndarray = self.first_child[nodes] == self.first_child[nodes + 1]
@@ -179,13 +187,28 @@ class ItemTrie:
     def names(self, items: np.ndarray) -> Ragged:
         """[N] the token sequence of each item."""
         leaves = self.leaves_of(items)
-        tokens, node = [], leaves
-        while (below_root := node > self.root).any():  # from the leaves up, one token per round
-            tokens.append(np.where(below_root, self.token[node], -1))
+        return hstack([self._along_paths(self.token, leaves), self.tails(leaves)])
+
+    def nodes_before(self, items: np.ndarray) -> Ragged:
+        """[N] for each token of an item's name the node that it follows, IN_TAIL where that is none."""
+        leaves = self.leaves_of(items)
+        tails = self.tails(leaves)
+        none = Ragged(np.full(len(tails.values), IN_TAIL), tails.offsets)
+        return hstack([self._along_paths(self.parent, leaves), none])
+
+    def next_tokens(self) -> Ragged:
+        """[M] the tokens to the children of each node, ascending; none at a leaf."""
+        return Ragged(self.token[1:], self.first_child.astype(np.int64) - 1)
+
+    def _along_paths(self, values: np.ndarray, leaves: np.ndarray) -> Ragged:
+        """[N] the values [M] of the nodes from below the root to each leaf; none of them below 0."""
+        rounds, node = [], leaves
+        while (below_root := node > self.root).any():  # from the leaves up, one node per round
+            rounds.append(np.where(below_root, values[node], -1))
             node = np.where(below_root, self.parent[node], self.root)
-        path = np.array(tokens[::-1], np.int64).T  # [N, depth], -1 in front of a short one
-        padded = Ragged(path.ravel(), np.arange(len(items) + 1) * path.shape[1])
-        return hstack([padded.filter_values(path.ravel() >= 0), self.tails(leaves)])
+        path = np.array(rounds[::-1], np.int64).T  # [N, depth], -1 in front of a short one
+        padded = Ragged(path.ravel(), np.arange(len(leaves) + 1) * path.shape[1])
+        return padded.filter_values(path.ravel() >= 0)
 
     def _leaf_depths(self) -> np.ndarray:
         """[I] tokens from the root to each leaf, by rank."""

@@ -209,7 +209,7 @@ class LanguageModelRecommender:
         with self.backbone.precision():
             for positions, prefilled in self._batches(task, requests):
                 candidates = [rows[position] for position in positions]
-                table = score_items(prefilled, self.trie, candidate_table(candidates))
+                table = score_items(prefilled, self.trie, candidate_table(candidates), self.settings.of_names)
                 for position, row, row_scores in zip(positions.tolist(), candidates, table, strict=True):
                     scores[position] = row_scores[: len(row)]
         return self._gathered(scores)
@@ -223,8 +223,9 @@ class LanguageModelRecommender:
         if settings.search == "beam":
             beams = min(max(k, settings.beams), self.trie.items)  # more beams than names have no prefix
             penalty, finish = settings.length_penalty, settings.finish
-            return beam_search(prefilled, self.trie, exclusions, beams, penalty, finish)
-        top = exact_top(prefilled, self.trie, exclusions, k, limit=settings.exact_limit)
+            return beam_search(prefilled, self.trie, exclusions, beams, penalty, finish, settings.of_names)
+        limit, softmax = settings.exact_limit, settings.of_names
+        top = exact_top(prefilled, self.trie, exclusions, k, limit=limit, softmax=softmax)
         if not top.proven.all():
             raise SettingsError(
                 f"the exact search decoded {settings.exact_limit} tokens after {int((~top.proven).sum())} of "

@@ -120,7 +120,12 @@ class LiveTrie:
         return self._either(nodes, self.base.token, self._token)
 
     def parents(self, nodes: np.ndarray) -> np.ndarray:
-        return self._either(nodes, self.base.parent, self._parent)
+        """The copy of a parent that was copied."""
+        return self._current(self._either(nodes, self.base.parent, self._parent))
+
+    def positions(self, nodes: np.ndarray) -> np.ndarray:
+        """New nodes, then old ones: what is above a new node is new."""
+        return (nodes + len(self._nodes)) % len(self)
 
     def is_leaf(self, nodes: np.ndarray) -> np.ndarray:
         new, old = self._split(nodes)
@@ -146,9 +151,8 @@ class LiveTrie:
         )
 
     def leaves_of(self, items: np.ndarray) -> np.ndarray:
-        """An old item's leaf is where it always was: what was copied on its path spells the same name."""
         new = items >= self.base.items
-        old = self.base.leaves_of(np.where(new, 0, items))
+        old = self._current(self.base.leaves_of(np.where(new, 0, items)), leaf=True)
         return np.where(new, self._leaf[np.where(new, items - self.base.items, 0)], old) if new.any() else old
 
     def ranges(self, nodes: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -168,6 +172,13 @@ class LiveTrie:
     def _either(self, nodes: np.ndarray, old: np.ndarray, new: np.ndarray) -> np.ndarray:
         is_new, safe = self._split(nodes)
         return np.where(is_new, new[np.where(is_new, nodes - len(self.base), 0)], old[safe]).astype(np.int64)
+
+    def _current(self, nodes: np.ndarray, leaf: bool = False) -> np.ndarray:
+        """The copies of old inner nodes (or, `leaf`, of old leaves) that were copied; all others as
+        they are."""
+        old, copies = self._leaf_copies if leaf else self._inner_copies
+        index = np.minimum(np.searchsorted(old, nodes), len(old) - 1)
+        return np.where(old[index] == nodes, copies[index], nodes) if len(old) else nodes
 
     def _split(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Which nodes are new, and the nodes with the old root in place of each of those."""
@@ -240,7 +251,18 @@ class LiveTrie:
                     self._token[child_index], self._parent[child_index] = token, len(self.base) + index
             rows.append(row)
         self._children = ragged(rows or [[]])
+        is_copy, is_leaf = self._old >= 0, self._item >= 0
+        self._leaf_copies = self._copies(is_copy & is_leaf)
+        # a leaf that was pushed down is no copy of an inner node
+        was_leaf = self.base.is_leaf(np.maximum(self._old, self.base.root))
+        self._inner_copies = self._copies(is_copy & ~is_leaf & ~was_leaf)
         self._rank_new(nodes)
+
+    def _copies(self, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The old nodes that the `chosen` new ones are copies of, ascending, and the copies."""
+        index = np.flatnonzero(chosen)
+        index = index[np.argsort(self._old[index])]
+        return self._old[index], len(self.base) + index
 
     def _rank_new(self, nodes: Sequence[_Node]) -> None:
         """New ranks in the order of the new nodes, which is depth first: those below a node are one range."""

@@ -19,6 +19,7 @@ import torch
 
 from shelftalk.decoding.decoded_tree import PROMPT, DecodedTree
 from shelftalk.decoding.item_trie import Trie
+from shelftalk.decoding.settings import OVER_VOCABULARY, Softmax
 from shelftalk.models.token_tree import Prefilled
 from shelftalk.ragged import Ragged, rank_within_row
 
@@ -30,13 +31,15 @@ CANDIDATES_AT_ONCE = 512
 its nodes."""
 
 
-def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.ndarray:
+def score_items(
+    prefilled: Prefilled, trie: Trie, candidates: np.ndarray, softmax: Softmax = OVER_VOCABULARY
+) -> np.ndarray:
     """[R, C] float64: the log-probability of each candidate's whole name after each prompt.
 
     `candidates` [R, C] item numbers; -1 pads a shorter row and scores -inf. A prefix that several candidates
     of a request share is decoded once (once for every CANDIDATES_AT_ONCE of them in the order of the trie).
     """
-    tree = DecodedTree(prefilled)
+    tree = DecodedTree(prefilled, trie, softmax)
     scores = np.full(candidates.shape, -np.inf)
     ranks = np.where(candidates >= 0, trie.ranks_of(np.maximum(candidates, 0)), trie.items)
     order = np.argsort(ranks, axis=1, kind="stable")  # neighbours share prefixes
@@ -45,7 +48,7 @@ def score_items(prefilled: Prefilled, trie: Trie, candidates: np.ndarray) -> np.
         request, position = np.nonzero(np.take_along_axis(candidates, columns, 1) >= 0)
         if len(request):
             chosen = request, columns[request, position]
-            scores[chosen] = _score_leaves(tree, trie, request, trie.leaves_of(candidates[chosen]))
+            scores[chosen] = _score_leaves(tree, request, trie.leaves_of(candidates[chosen]))
             tree.crop(0)
     return scores
 
@@ -58,34 +61,36 @@ def candidate_table(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return table
 
 
-def _score_leaves(tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
+def _score_leaves(tree: DecodedTree, request: np.ndarray, leaf: np.ndarray) -> np.ndarray:
     """[L] the log-probability of each leaf's whole name; requests ascend."""
-    prefixes = _Prefixes(tree, trie, request, leaf)
+    prefixes = _Prefixes(tree, request, leaf)
     scores = prefixes.log_probs(request, leaf)
-    tails = trie.tails(leaf)
+    tails = tree.tails(leaf)
     has_tail = np.flatnonzero(tails.lengths > 0)
     if len(has_tail):
         request, leaf, tails = request[has_tail], leaf[has_tail], tails.take(has_tail)
-        scores[has_tail] += _tail_scores(tree, trie, request, leaf, prefixes.parents(request, leaf), tails)
+        scores[has_tail] += _tail_scores(tree, request, leaf, prefixes.parents(request, leaf), tails)
     return scores
 
 
 class _Prefixes:
     """The inner nodes above some leaves of each request, each decoded once.
 
-    `keys` [N] are request * nodes + trie node, ascending. A parent has a lower number than its children, so
+    `keys` [N] are request * nodes + the node's position in the trie (`Trie.positions`), ascending, so that
     parents come first; `above` [N] is the index of each prefix's parent in `keys`, -1 for the prompt.
     """
 
-    def __init__(self, tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray) -> None:
+    def __init__(self, tree: DecodedTree, request: np.ndarray, leaf: np.ndarray) -> None:
         # Collect the inner nodes, one level up per round.
-        self.trie, self.nodes = trie, len(trie)
-        keys, node = [np.zeros(0, np.int64)], trie.parents(leaf)
+        trie = self.trie = tree.trie
+        requests, inner_nodes, node = [request[:0]], [leaf[:0]], trie.parents(leaf)
         while (inner := trie.parents(node) >= 0).any():
-            keys.append((request * self.nodes + node)[inner])
+            requests.append(request[inner])
+            inner_nodes.append(node[inner])
             node = np.where(inner, trie.parents(node), node)
-        self.keys = np.unique(np.concatenate(keys))
-        row, node = np.divmod(self.keys, self.nodes)
+        row, node = np.concatenate(requests), np.concatenate(inner_nodes)
+        self.keys, first = np.unique(self._keys(row, node), return_index=True)
+        row, node = row[first], node[first]
         self.above = self._index(row, trie.parents(node))
 
         # Decode them all in one call.
@@ -119,7 +124,11 @@ class _Prefixes:
         if not len(self.keys):
             return np.full(len(node), -1)
         root = self.trie.parents(node) < 0
-        return np.where(root, -1, np.searchsorted(self.keys, request * self.nodes + node))
+        return np.where(root, -1, np.searchsorted(self.keys, self._keys(request, node)))
+
+    def _keys(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
+        keys: np.ndarray = request * len(self.trie) + self.trie.positions(node)
+        return keys
 
     def _last_log_probs(self, request: np.ndarray, node: np.ndarray) -> np.ndarray:
         """The log-probability of each node's token after the state of its parent."""
@@ -127,14 +136,12 @@ class _Prefixes:
         state_index = np.where(above < 0, request, self.prompts + above)
         order = np.argsort(state_index, kind="stable")
         log_probs = np.empty(len(node))
-        log_probs[order] = self.tree.log_probs(
-            self.states, state_index[order], self.trie.tokens_to(node)[order]
-        )
+        log_probs[order] = self.tree.log_probs(self.states, state_index[order], node[order])
         return log_probs
 
 
 def _tail_scores(
-    tree: DecodedTree, trie: Trie, request: np.ndarray, leaf: np.ndarray, parent: np.ndarray, tails: Ragged
+    tree: DecodedTree, request: np.ndarray, leaf: np.ndarray, parent: np.ndarray, tails: Ragged
 ) -> np.ndarray:
     """[L] the log-probability of each tail after its leaf, whose parent is the tree node `parent`; requests
     ascend, no tail is empty. Call n decodes the tails that start among the tokens n * TAIL_TOKENS_PER_CALL
@@ -145,6 +152,6 @@ def _tail_scores(
     scores = np.empty(len(leaf))
     for number in range(int(call.max()) + 1):
         some = np.flatnonzero(call == number)
-        tokens = trie.tokens_to(leaf[some])
+        tokens = tree.trie.tokens_to(leaf[some])
         scores[some] = tree.score_tails(request[some], parent[some], tokens, tails.take(some))
     return scores

@@ -45,10 +45,11 @@ def search_error(
         (max(k, model.settings.beams), "retire"),
     ]
     tables: list[pl.DataFrame] = []
+    softmax = model.settings.of_names
     for positions, prefilled, exclusions in model.prefilled_batches(requests):
-        exact = exact_top(prefilled, model.trie, exclusions, k, limit=limit)
+        exact = exact_top(prefilled, model.trie, exclusions, k, limit=limit, softmax=softmax)
         for width, finish in searches:
-            top = beam_search(prefilled, model.trie, exclusions, width, finish=finish)
+            top = beam_search(prefilled, model.trie, exclusions, width, finish=finish, softmax=softmax)
             missing, shortfall = _compared(exact, top)
             columns = {
                 "request": positions,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -10,10 +11,24 @@ from shelftalk.settings import Role, Settings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Finish = Literal["replay", "retire"]
+_AS_TRAINED = Role(stages=("train", "recommend"), changes_loss=True)
+Over = Literal["vocabulary", "trie"]
 MEASURED_BEAMS = (10, 20)
 """Numbers of beams whose error a run measures, beside those of its settings."""
 MEASURED_LIMIT = 20_000
 """Most tokens that the exact search decodes after a prompt for that, where decoding.exact_limit is 0."""
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """What the probability of a name's next token is over: all tokens of the vocabulary, or those that a name
+    of the trie goes on with, of logits divided by `temperature`."""
+
+    over: Over = "vocabulary"
+    temperature: float = 1.0
+
+
+OVER_VOCABULARY = Softmax()
 
 
 class DecodingSettings(Settings):
@@ -35,9 +50,29 @@ class DecodingSettings(Settings):
     """Tokens that an exact search may decode after one prompt before it ends with an error; 0: no limit."""
     batch_size: int = Field(16, ge=1)
     """Requests decoded at once."""
+    softmax: Annotated[Over, _AS_TRAINED] = "vocabulary"
+    """What the probability of a name's next token is over, in the retrieval loss of training and in decoding
+    alike: all tokens of the vocabulary, or those of the item trie that a name can go on with ("trie").
+    Over the trie the tokens after a name's decisive one are certain, and are neither learnt nor decoded."""
+    softmax_temperature: Annotated[float, _AS_TRAINED] = Field(1.0, gt=0)
+    """Logits are divided by this before a softmax over the trie: below 1 probabilities are sharper."""
     ranking_prompt: Literal["ranking", "retrieval"] = "retrieval"
     """Which prompt candidates are scored after: the ranking task's, which lists them, or the
     retrieval task's."""
+
+    @property
+    def of_names(self) -> Softmax:
+        """The softmax of names."""
+        return Softmax(self.softmax, self.softmax_temperature)
+
+    @model_validator(mode="after")
+    def _temperature_is_of_the_trie(self) -> DecodingSettings:
+        if self.softmax == "vocabulary" and self.softmax_temperature != 1:
+            raise ValueError(
+                'a temperature is of a softmax over the trie; set decoding.softmax = "trie" or '
+                "decoding.softmax_temperature = 1"
+            )
+        return self
 
     @model_validator(mode="after")
     def _exact_needs_sums(self) -> DecodingSettings:

@@ -21,6 +21,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from shelftalk.declarations import Family
+from shelftalk.models.allowed_tokens import AllowedTokens, masked_to_sets, restricted_to
 from shelftalk.models.attention import use_full_precision_attention
 from shelftalk.models.label_scores import LabelScores
 from shelftalk.models.positions import position_limit
@@ -75,6 +76,8 @@ class Backbone(ABC):
         self.tokenizer = tokenizer
         self.bf16 = bf16
         self.fp16 = fp16
+        self.allowed_tokens: AllowedTokens | None = None
+        """The sets of tokens that samples name (`Encoded.sets`), for training on such samples."""
         if bf16 and self.device.type == "cpu":
             use_full_precision_attention(model)
         self.text_encoder = TextEncoder(tokenizer)
@@ -137,12 +140,14 @@ class Backbone(ABC):
     @abstractmethod
     def collate(self, samples: Sequence[Encoded]) -> dict[str, torch.Tensor]:
         """A training batch: padded tensors with the position of every label. Where a sample has soft
-        targets, `soft_tokens` and `soft_weights` [L, N] too (see `soft_labels`)."""
+        targets, `soft_tokens` and `soft_weights` [L, N] too (see `soft_labels`); where one has sets of
+        allowed tokens, what `labels_by_set` gives."""
 
     @abstractmethod
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """[L] float32 log-probability of each label of the batch, in the order of samples and tokens; where
-        the batch has soft targets, the mean of their log-probabilities by weight."""
+        the batch has soft targets, the mean of their log-probabilities by weight; of a label of a set, among
+        the tokens of that set."""
 
     @abstractmethod
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:
@@ -153,6 +158,14 @@ class Backbone(ABC):
     @abstractmethod
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """[..., H] -> [..., V]: the output layer."""
+
+    def logits_of(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """[..., H] -> [..., A]: the output layer's logits of `tokens` [A] alone."""
+        layer = self.model.get_output_embeddings()
+        if type(layer) is not torch.nn.Linear:  # with adapters' rows beside it
+            return self.logits(states)[..., tokens]
+        with restricted_to(layer, tokens):
+            return self.logits(states)
 
     @torch.no_grad()
     def log_probs(self, states: torch.Tensor) -> torch.Tensor:
@@ -177,10 +190,43 @@ class Backbone(ABC):
             log_probs[first:stop] = logits[row, tokens[first:stop]] - logits.logsumexp(-1)[row]
         return log_probs
 
-    def _exact_logits(self, states: torch.Tensor) -> torch.Tensor:
-        """[..., V] float32, in the weights' own precision: bf16 would make neighbouring scores equal."""
+    @torch.no_grad()
+    def log_probs_among(
+        self,
+        states: torch.Tensor,
+        owner: torch.Tensor,
+        tokens: torch.Tensor,
+        among: Ragged,
+        temperature: float,
+    ) -> torch.Tensor:
+        """[C] float32, as `log_probs_of`, of the tokens of a set alone: row x of `among` holds the tokens
+        that may follow the x-th of the states that have an owner, the asked ones among them. Logits are
+        divided by `temperature`."""
+        needed, owner = owner.unique_consecutive(return_inverse=True)
+        distinct, position = np.unique(among.values, return_inverse=True)
+        allowed, column, row = (
+            torch.from_numpy(array).to(states.device) for array in (distinct, position, among.row_ids)
+        )
+        size = max(1, LARGEST_TABLE // max(1, len(allowed)))
+        log_probs = torch.empty(len(owner), device=states.device)
+        asked = torch.searchsorted(allowed, tokens)
+        for start in range(0, len(needed), size):
+            of_states = states[needed[start : start + size]]
+            logits = self._exact_logits(of_states, allowed) / temperature  # [size, A]
+            within = slice(*torch.searchsorted(row, torch.tensor([start, start + size]).to(row)).tolist())
+            one_of_set = torch.zeros_like(logits, dtype=torch.bool)
+            one_of_set[row[within] - start, column[within]] = True
+            total = logits.masked_fill(~one_of_set, -torch.inf).logsumexp(-1)
+            mine = slice(*torch.searchsorted(owner, torch.tensor([start, start + size]).to(owner)).tolist())
+            log_probs[mine] = logits[owner[mine] - start, asked[mine]] - total[owner[mine] - start]
+        return log_probs
+
+    def _exact_logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
+        """[..., V] float32, or [..., A] of `tokens` alone, in the weights' own precision: bf16 would make
+        neighbouring scores equal."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.logits(states.to(self.model.dtype)).float()
+            states = states.to(self.model.dtype)
+            return (self.logits(states) if tokens is None else self.logits_of(states, tokens)).float()
 
     @property
     def declaration(self) -> Family:
@@ -188,6 +234,34 @@ class Backbone(ABC):
         return FAMILIES[self.family]
 
     # --- loss, precision, files --------------------------------------------------------------------------
+
+    def _scores_of_labels(self, states: torch.Tensor, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """[L] what `label_log_probs` returns, from the states [L, H] before the labels of a batch."""
+        labels = batch["labels"]
+        counted = labels != NOT_COUNTED
+        tokens, weights = batch.get("soft_tokens", labels[:, None].clamp(min=0)), batch.get("soft_weights")
+        if "set_rows" not in batch:
+            return _log_probs(self.logits(states), tokens, weights)[counted]
+        assert self.allowed_tokens is not None  # or the batch would have no sets
+        scores = torch.zeros(len(labels), device=states.device)
+        for rows, of_sets in ((batch["any_rows"], False), (batch["set_rows"], True)):
+            if not len(rows):
+                continue
+            index = rows.clamp(min=0)
+            their_tokens, their_weights = tokens[index], None if weights is None else weights[index]
+            if of_sets:
+                allowed = self.allowed_tokens.tokens.to(states.device)
+                logits = self.logits_of(states[index], allowed) / self.allowed_tokens.temperature
+                logits = masked_to_sets(logits, batch)
+                if their_weights is not None:  # a soft target without weight may be any token
+                    their_tokens = their_tokens.where(their_weights > 0, their_tokens[:, :1])
+                their_tokens = torch.searchsorted(allowed, their_tokens).clamp(max=len(allowed) - 1)
+            else:
+                logits = self.logits(states[index])
+            real = rows >= 0
+            log_probs = _log_probs(logits, their_tokens, their_weights)
+            scores = scores.index_put((rows[real],), log_probs[real])
+        return scores[counted]
 
     def loss(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Minus the sum of the label log-probabilities, in nats; of a batch with soft targets the
@@ -292,10 +366,7 @@ def soft_labels(
     }
 
 
-def picked_log_probs(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """[L] log-probability of each label of a batch that is counted, or the mean over its soft targets; logits
-    [L, V] and labels may be padded (see padded_labels)."""
-    labels = batch["labels"]
-    tokens, weights = batch.get("soft_tokens", labels[:, None].clamp(min=0)), batch.get("soft_weights")
+def _log_probs(logits: torch.Tensor, tokens: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+    """[L] see LabelScores."""
     log_probs: torch.Tensor = LabelScores.apply(logits, tokens, weights)  # type: ignore[no-untyped-call]
-    return log_probs[labels != NOT_COUNTED]
+    return log_probs

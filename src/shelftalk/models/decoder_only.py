@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
+from shelftalk.models.allowed_tokens import labels_by_set
 from shelftalk.models.backbone import (
     NOT_COUNTED,
     Backbone,
     padded,
     padded_labels,
-    picked_log_probs,
     soft_labels,
 )
 from shelftalk.models.last_layer import computed_at
@@ -40,7 +40,9 @@ class DecoderOnly(Backbone):
         positions = loss.flatten().nonzero().squeeze(1)
         label_positions, labels = padded_labels(positions - 1, ids.flatten()[positions], self.padding.labels)
         batch = {"input_ids": ids, "label_positions": label_positions, "labels": labels}
-        batch |= soft_labels(samples, loss.flatten().bool()[bears_loss].numpy(), labels)
+        kept = loss.flatten().bool()[bears_loss].numpy()
+        batch |= soft_labels(samples, kept, labels)
+        batch |= labels_by_set(samples, kept, labels, self.allowed_tokens, self.padding.labels)
         if any(len(sample.starts) > 1 for sample in samples):
             batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
         return batch
@@ -57,7 +59,7 @@ class DecoderOnly(Backbone):
             }
             hidden = self.model.model(**inputs).last_hidden_state  # [B, T, H]
             states = hidden.flatten(0, 1)[positions]  # [L, H]: logits are computed at labels alone
-            return picked_log_probs(self.model.lm_head(states), batch)
+            return self._scores_of_labels(states, batch)
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import EncoderDecoderCache
 
-from shelftalk.models.backbone import Backbone, padded, padded_labels, picked_log_probs, soft_labels
+from shelftalk.models.allowed_tokens import labels_by_set
+from shelftalk.models.backbone import Backbone, padded, padded_labels, soft_labels
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.models.token_tree import Prefilled, TokenTree, additive_mask, new_cache, select_rows
 
@@ -30,13 +31,15 @@ class EncoderDecoder(Backbone):
         positions = loss.flatten().nonzero().squeeze(1)
         label_positions, labels = padded_labels(positions, target.flatten()[positions], self.padding.labels)
         start = torch.full_like(target[:, :1], self._start)
+        kept = np.ones(len(positions), bool)
         return {
             "input_ids": source,
             "attention_mask": real.long(),
             "decoder_input_ids": torch.cat([start, target[:, :-1]], dim=1),
             "label_positions": label_positions,
             "labels": labels,
-            **soft_labels(samples, np.ones(len(positions), bool), labels),
+            **soft_labels(samples, kept, labels),
+            **labels_by_set(samples, kept, labels, self.allowed_tokens, self.padding.labels),
         }
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -45,7 +48,7 @@ class EncoderDecoder(Backbone):
             encoded = self.model.encoder(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
             hidden = self._decode(encoded, mask, batch["decoder_input_ids"])  # [B, D, H]
             states = hidden.flatten(0, 1)[batch["label_positions"]]  # [L, H]
-            return picked_log_probs(self.logits(states), batch)
+            return self._scores_of_labels(states, batch)
 
     @torch.no_grad()
     def prefill(self, prompts: Sequence[Encoded]) -> Prefilled:

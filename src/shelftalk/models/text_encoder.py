@@ -26,6 +26,8 @@ from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Segment
 from shelftalk.tasks.samples import Samples
 
+ANY_TOKEN = -1
+"""The set of a label that may be any token of the vocabulary."""
 CACHE_SIZE = 200_000
 """Texts whose tokens are cached; without a limit, texts that never recur would fill the memory."""
 
@@ -45,8 +47,9 @@ class SoftTargets:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool; `soft`, for the tokens that bear
-    loss, where it has soft targets.
+    """A sample as token ids: `ids` [T] int32 and `bears_loss` [T] bool. For the L tokens that bear loss:
+    `soft` where it has soft targets, and `sets` [L] int32 where some are one of a set of tokens alone,
+    ANY_TOKEN for those that are not (see allowed_tokens.py).
 
     Several samples may share one row, which a decoder-only backbone trains as if each stood alone: `starts`
     are the positions of their first tokens, ascending from 0.
@@ -56,6 +59,7 @@ class Encoded:
     bears_loss: np.ndarray
     starts: tuple[int, ...] = (0,)
     soft: SoftTargets | None = None
+    sets: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,6 +79,20 @@ def joined_soft_targets(samples: Sequence[Encoded]) -> SoftTargets | None:
     parts = [sample.soft or _no_soft_targets(int(sample.bears_loss.sum()), width) for sample in samples]
     tokens, weights = ([getattr(part, name) for part in parts] for name in ("tokens", "weights"))
     return SoftTargets(np.concatenate(tokens), np.concatenate(weights))
+
+
+def joined_sets(samples: Sequence[Encoded]) -> np.ndarray | None:
+    """The sets of all tokens that bear loss, in the order of the samples; None where no sample has any."""
+    if all(sample.sets is None for sample in samples):
+        return None
+    return np.concatenate([sets_of(sample) for sample in samples])
+
+
+def sets_of(sample: Encoded) -> np.ndarray:
+    """[L] int32: the set of each token that bears loss, ANY_TOKEN for none."""
+    if sample.sets is None:
+        return np.full(int(sample.bears_loss.sum()), ANY_TOKEN, np.int32)
+    return sample.sets
 
 
 def _no_soft_targets(number: int, width: int) -> SoftTargets:

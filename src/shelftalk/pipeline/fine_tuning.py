@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from shelftalk import seeds
 from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
 from shelftalk.evaluation.metrics import LIST_LENGTH
@@ -34,8 +36,9 @@ def train_backbone(run: Run, on_step: Callable[[int, int, str], None]) -> tuple[
     from shelftalk.training.trainer import train
 
     experiment, backbone = run.experiment, new_backbone(run)
+    encode = encoder(run, backbone, taught=False)
     validation = {
-        name: backbone.encode_samples(read_samples(run.folder.samples / f"validation.{name}.parquet"))
+        name: encode(read_samples(run.folder.samples / f"validation.{name}.parquet"))
         for name in validated(run)
     }
     with encoded_epochs(run, backbone) as epochs:
@@ -63,9 +66,8 @@ def encoded_epochs(run: Run, backbone: Backbone) -> Iterator[Sequence[Sequence[E
     from shelftalk.training.batching import Epochs
     from shelftalk.training.encoded_files import EncodedFiles, write_encoded
 
-    number = run.experiment.training.epochs
+    number, encode = run.experiment.training.epochs, encoder(run, backbone)
     if run.teacher is not None:
-        encode = encoder(run, backbone)
         yield Epochs(lambda epoch: encode(read_samples(run.folder.epoch(epoch))), number)
         return
     with scratch_in(run.folder.path) as scratch:
@@ -73,15 +75,34 @@ def encoded_epochs(run: Run, backbone: Backbone) -> Iterator[Sequence[Sequence[E
 
         def read(epoch: int) -> EncodedFiles:
             if epoch not in written:
-                parts = map(backbone.encode_samples, row_groups(run.folder.epoch(epoch)))
+                parts = map(encode, row_groups(run.folder.epoch(epoch)))
                 written[epoch] = write_encoded(parts, scratch / str(epoch))
             return written[epoch]
 
         yield Epochs(read, number)
 
 
-def encoder(run: Run, backbone: Backbone) -> Callable[[Samples], list[Encoded]]:
-    """What encodes training samples: the backbone, and with a teacher its soft targets for retrieval."""
+def encoder(run: Run, backbone: Backbone, taught: bool = True) -> Callable[[Samples], list[Encoded]]:
+    """What encodes samples as they are trained: the backbone; with a teacher, and where samples are `taught`,
+    its soft targets for retrieval; with a softmax over the trie what a name can go on with, of which the
+    backbone is told."""
+    encode = _with_teacher(run, backbone) if taught else backbone.encode_samples
+    softmax = run.experiment.decoding.of_names
+    if softmax.over == "vocabulary":
+        return encode
+    from shelftalk.decoding.item_trie import trie_of
+    from shelftalk.models.allowed_tokens import AllowedTokens
+    from shelftalk.training.named_targets import TrieTargets
+
+    trie = trie_of(backbone, run.index)
+    backbone.allowed_tokens = AllowedTokens(trie.next_tokens(), softmax.temperature)
+    row_of = {item: row for row, item in enumerate(run.index.item_ids)}
+    rows = np.arange(trie.items)
+    targets = TrieTargets(trie.names(rows), trie.nodes_before(rows), row_of, "retrieval")
+    return lambda samples: targets.add(samples, encode(samples))
+
+
+def _with_teacher(run: Run, backbone: Backbone) -> Callable[[Samples], list[Encoded]]:
     settings, scores = run.experiment.teacher, run.teacher
     if scores is None:
         return backbone.encode_samples

@@ -24,6 +24,7 @@ from shelftalk.data.probes import probe_data
 from shelftalk.data.similarity import not_counted
 from shelftalk.data.sources import DataReport, DataSettings, catalogue_order, read_dataset, source_hashes
 from shelftalk.data.splitting import RATING_HISTORY, Split, split_dataset
+from shelftalk.decoding.settings import OVER_VOCABULARY
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
 from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
@@ -300,12 +301,14 @@ def write(
 
 def train(folder: RunFolder, experiment: Experiment, progress: OnProgress = silent) -> StageRecord:
     """Train the language model on the samples: checkpoints/, model/. Continues an interrupted training."""
+    decoding = experiment.decoding
     inputs = {
         "write": folder.needed("write").fingerprint,
         "nano": experiment.nano.read_by("train"),
         "pretrained": experiment.pretrained.read_by("train"),
         "training": experiment.training.read_by("train"),
         **({"teacher": experiment.teacher.read_by("train")} if experiment.teacher.model else {}),
+        **({"softmax": decoding.read_by("train")} if decoding.of_names != OVER_VOCABULARY else {}),
         **other_inputs_of_training(experiment),
         "seed": experiment.seed,
     }

@@ -26,6 +26,7 @@ import numpy as np
 from shelftalk.models.text_encoder import Encoded, SoftTargets
 from shelftalk.ragged import Ragged, offsets_of
 from shelftalk.tasks.samples import NOBODY, Samples
+from shelftalk.training.named_targets import named_targets
 
 NO_TOKEN = -1
 
@@ -74,7 +75,7 @@ class Distillation:
     def add(self, samples: Samples, encoded: Sequence[Encoded]) -> list[Encoded]:
         """The encoded samples, those of the task with soft targets.
 
-        Raises ValueError for a sample whose tokens that bear loss are not names of its last items.
+        Raises what `named_targets` raises.
         """
         taught = list(encoded)
         # a file of samples numbers items and users by itself
@@ -82,20 +83,10 @@ class Distillation:
         users = [self._teacher.user_number[user] if user else NOBODY for user in samples.tables.user_ids]
         for position in samples.positions(self._task).tolist():
             one = encoded[position]
-            targets = self._targets(item_row[samples.items[position]], one)
+            targets = named_targets(self._names, item_row[samples.items[position]], one)
             rows = self._events(users[samples.user[position]], targets)
             taught[position] = replace(one, soft=self._soft(targets, rows))
         return taught
-
-    def _targets(self, items: np.ndarray, sample: Encoded) -> np.ndarray:
-        """The items, of those that a sample was made of, whose names bear loss: the last ones."""
-        ids = sample.ids[sample.bears_loss]
-        lengths = self._names.lengths[items][::-1].cumsum()
-        number = int(np.searchsorted(lengths, len(ids))) + 1
-        targets = items[-number:]
-        if not np.array_equal(self._names.take(targets).values, ids):
-            raise ValueError("the tokens that bear loss are not the names of the sample's last items")
-        return targets
 
     def _events(self, user: int, items: np.ndarray) -> np.ndarray:
         """The teacher's row for each item of a user; of several events of one item the first; -1 for none."""

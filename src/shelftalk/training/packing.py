@@ -17,7 +17,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from shelftalk.models.text_encoder import Encoded, joined_soft_targets
+from shelftalk.models.text_encoder import Encoded, joined_sets, joined_soft_targets
 
 NO_SHARED_ROWS = "an encoder-decoder cannot have several samples in one row; set training.row_tokens = 0."
 
@@ -58,6 +58,9 @@ def side_by_side(samples: Sequence[Encoded]) -> Encoded:
     loss = np.concatenate([sample.bears_loss for sample in samples])
     kept = loss.copy()
     kept[list(starts)] = False
-    soft = joined_soft_targets(samples)
+    soft, sets = joined_soft_targets(samples), joined_sets(samples)
+    labels = kept[loss]
     ids = np.concatenate([sample.ids for sample in samples])
-    return Encoded(ids, kept, starts, soft.take(kept[loss]) if soft else None)
+    return Encoded(
+        ids, kept, starts, soft.take(labels) if soft else None, sets[labels] if sets is not None else None
+    )

@@ -52,9 +52,9 @@ def samples_for(run: Run, backbone: Backbone, budget: int) -> Budgeted:
 
 def validation_samples(run: Run, backbone: Backbone) -> dict[str, list[Encoded]]:
     """Served task -> its encoded validation samples, drawn as the write stage draws them."""
+    encode = encoder(run, backbone, taught=False)
     return {
-        name: backbone.encode_samples(stages.validation_samples(task, run.experiment))
-        for name, task in run.served.items()
+        name: encode(stages.validation_samples(task, run.experiment)) for name, task in run.served.items()
     }
 
 
