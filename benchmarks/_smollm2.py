@@ -24,7 +24,7 @@ from shelftalk.models.backbone import Backbone
 from shelftalk.models.text_encoder import Encoded
 from shelftalk.parts import TASKS
 from shelftalk.pipeline import stages
-from shelftalk.pipeline.fine_tuning import TRACKING_FOLDER
+from shelftalk.pipeline.fine_tuning import TRACKING_FOLDER, encoder
 from shelftalk.pipeline.fresh_backbone import new_backbone
 from shelftalk.pipeline.run import Run
 from shelftalk.runtime.run_folder import RunFolder, StageRecord, TimeSpent, beside
@@ -74,6 +74,7 @@ def prepared(
     rate: float,
     random_weights: bool = False,
     auxiliary: bool = False,
+    softmax: str = "vocabulary",
 ) -> Run:
     """Data and index of a run, with the settings of one training on them; `samples`: of validation."""
     source()
@@ -95,6 +96,7 @@ def prepared(
         "index": {"scheme": scheme},
         "tasks": tasks,
         "pretrained": {"name": smollm2_file(), "random_weights": random_weights},
+        **({"decoding": {"softmax": softmax}} if softmax != "vocabulary" else {}),
         "training": {
             **training,
             "validations": validations,
@@ -118,7 +120,7 @@ def trained(
     titles each.
     """
     experiment = run.experiment
-    sections = {"seed", "index", "tasks", "pretrained", "training"}
+    sections = {"seed", "index", "tasks", "pretrained", "training", "decoding"}
     # without defaults, so that a new setting starts no training anew
     settings = experiment.model_dump(mode="json", include=sections, exclude_unset=True)
     inputs = {**settings, "split": run.split.fingerprint()}
@@ -128,7 +130,8 @@ def trained(
         spent, steps = TimeSpent(folder.training_time), _StepLog(folder.path.name)
         backbone = new_backbone(run)
         epochs, facts = _epochs(run, backbone)
-        validation = backbone.encode_samples(stages.validation_samples(run.served["retrieval"], experiment))
+        encode = encoder(run, backbone)
+        validation = encode(stages.validation_samples(run.served["retrieval"], experiment))
         before = _loss(backbone, validation)
 
         def on_step(done: int, total: int, text: str) -> None:
@@ -153,6 +156,26 @@ def trained(
         return {**facts, **after(backbone), "seconds_before": spent.before}
 
     return folder.do("train", inputs, work, outputs)
+
+
+def alternating_steps(runs: Sequence[Run], steps: int) -> list[list[float]]:
+    """Processor seconds of each of so many training steps, a list per run: every run reads the same batches
+    of samples, and they take turns, so that load is shared. Optimiser included, validation not."""
+    sides = []
+    for run in runs:
+        backbone = new_backbone(run)
+        epochs, _ = _epochs(run, backbone)
+        batches = Steps(backbone, epochs, run.experiment.training.batch_tokens, run.experiment.seed)
+        sides.append((backbone, batches, torch.optim.AdamW(backbone.model.parameters(), lr=1e-5)))
+    seconds: list[list[float]] = [[] for _ in runs]
+    for step in range(steps):
+        for number, (backbone, batches, optimizer) in enumerate(sides):
+            start = time.process_time()
+            backbone.loss(batches[step]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds[number].append(time.process_time() - start)
+    return seconds
 
 
 def facts_alone(run: Run, path: Path, after: Callable[[Backbone], Row] = lambda backbone: {}) -> StageRecord:
@@ -184,11 +207,11 @@ def _epochs(run: Run, backbone: Backbone) -> tuple[list[list[Encoded]], Row]:
     A window's first item has nothing before it and so is no next item, though its name bears loss too.
     """
     experiment, held = run.experiment, [run.split.dataset.row_of[item] for item in held_out()]
-    tasks = trained_tasks(run).values()
+    tasks, encode = trained_tasks(run).values(), encoder(run, backbone)
     epochs, items, shown = list[list[Encoded]](), dict[int, int](), 0
     for number in range(1 + experiment.training.max_steps // LEAST_EPOCH):
         samples = epoch_samples(tasks, number, experiment.seed)
-        epochs.append(backbone.encode_samples(samples))
+        epochs.append(encode(samples))
         items |= {
             id(sample): length - 1
             for sample, length in zip(epochs[-1], samples.items.lengths.tolist(), strict=True)

@@ -47,14 +47,15 @@ class TableBackbone:
         states: torch.Tensor,
         owner: torch.Tensor,
         tokens: torch.Tensor,
-        among: Ragged,
+        sets: Ragged,
+        set_of: np.ndarray,
         temperature: float,
     ) -> torch.Tensor:
         assert (owner[1:] >= owner[:-1]).all(), "owners ascend"
         numbers = owner.unique().tolist()
         log_probs = []
         for number, token in zip(owner.tolist(), tokens.tolist(), strict=True):
-            allowed = among[numbers.index(number)].tolist()
+            allowed = sets[set_of[numbers.index(number)]].tolist()
             log_probs.append(
                 normalised(self.after(self.texts[int(states[number, 0])]), allowed, temperature)[token]
             )

@@ -164,7 +164,7 @@ def test_a_names_loss_is_minus_its_score_over_the_trie(family: str) -> None:
 def test_log_probabilities_among_sets_are_those_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
     backbone, states = nano(), torch.randn(5, 32)
     logits = backbone.logits(states).detach()
-    among = ragged([[3, 7, 50], [2, 3], [7]])
+    sets, set_of = ragged([[2, 3], [7], [3, 7, 50]]), np.array([2, 0, 1])
     owner, tokens = torch.tensor([0, 0, 3, 4]), torch.tensor([50, 3, 3, 7])
     wanted = [
         (logits[0, [3, 7, 50]] / 2).log_softmax(-1)[[2, 0]],
@@ -173,6 +173,6 @@ def test_log_probabilities_among_sets_are_those_of_the_logits(monkeypatch: pytes
     ]
     for largest in (1, 2**24):
         monkeypatch.setattr(backbone_module, "LARGEST_TABLE", largest)
-        none = backbone.log_probs_among(states, owner[:0], tokens[:0], ragged([]), 2.0)
-        log_probs = backbone.log_probs_among(states, owner, tokens, among, 2.0)
+        none = backbone.log_probs_among(states, owner[:0], tokens[:0], ragged([]), set_of[:0], 2.0)
+        log_probs = backbone.log_probs_among(states, owner, tokens, sets, set_of, 2.0)
         assert torch.allclose(log_probs, torch.cat(wanted), atol=1e-5) and len(none) == 0

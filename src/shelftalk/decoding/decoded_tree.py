@@ -22,6 +22,7 @@ the tokens decoded after a prompt. Rows ascend.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -107,26 +108,21 @@ class DecodedTree:
         if self.softmax.over == "vocabulary":
             return self.token_log_probs(states, state_index, tokens)
         first = np.flatnonzero(np.diff(state_index, prepend=-1))  # [X] of each state that is asked
-        origin, siblings = self.trie.children(self.trie.parents(nodes[first]))
-        siblings_of = Ragged(
-            self.trie.tokens_to(siblings), offsets_of(np.bincount(origin, minlength=len(first)))
-        )
-        return self.token_log_probs(states, state_index, tokens, siblings_of)
+        parents, set_of = np.unique(self.trie.parents(nodes[first]), return_inverse=True)
+        origin, siblings = self.trie.children(parents)
+        sets = Ragged(self.trie.tokens_to(siblings), offsets_of(np.bincount(origin, minlength=len(parents))))
+        index, ids = self._tensors(state_index, tokens)
+        backbone, temperature = self.prefilled.backbone, self.softmax.temperature
+        return _finite(backbone.log_probs_among(states, index, ids, sets, set_of, temperature))
 
     def token_log_probs(
-        self, states: torch.Tensor, state_index: np.ndarray, tokens: np.ndarray, among: Ragged | None = None
+        self, states: torch.Tensor, state_index: np.ndarray, tokens: np.ndarray
     ) -> np.ndarray:
-        """[C] float64 nats: each token after its state, of all tokens or of those of the state's row in
-        `among`."""
-        index, ids = (torch.from_numpy(array).to(states.device) for array in (state_index, tokens))
-        backbone, temperature = self.prefilled.backbone, self.softmax.temperature
-        if among is None:
-            log_probs = backbone.log_probs_of(states, index, ids)
-        else:
-            log_probs = backbone.log_probs_among(states, index, ids, among, temperature)
-        if not log_probs.isfinite().all():
-            raise overflow()
-        return log_probs.double().cpu().numpy()
+        """[C] float64 nats: each token after its state, of all tokens. Raises as `log_probs` does."""
+        return _finite(self.prefilled.backbone.log_probs_of(states, *self._tensors(state_index, tokens)))
+
+    def _tensors(self, *arrays: np.ndarray) -> Iterator[torch.Tensor]:
+        return (torch.from_numpy(array).to(self.prompt_states.device) for array in arrays)
 
     def tails(self, leaves: np.ndarray) -> Ragged:
         """[N] int64: the tokens after each leaf that its name's score depends on; none where the softmax is
@@ -256,6 +252,13 @@ def first_that_fit(row: np.ndarray, length: np.ndarray, max_tokens: int) -> np.n
     first = np.searchsorted(row, row)  # the first of the same row
     total_in_row = total - (total - length)[first]
     return np.flatnonzero((total_in_row <= max_tokens) | (first == np.arange(len(row))))
+
+
+def _finite(log_probs: torch.Tensor) -> np.ndarray:
+    """As float64. Raises SettingsError where one is not finite."""
+    if not log_probs.isfinite().all():
+        raise overflow()
+    return log_probs.double().cpu().numpy()
 
 
 def overflow() -> SettingsError:

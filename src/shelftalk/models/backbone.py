@@ -196,29 +196,30 @@ class Backbone(ABC):
         states: torch.Tensor,
         owner: torch.Tensor,
         tokens: torch.Tensor,
-        among: Ragged,
+        sets: Ragged,
+        set_of: np.ndarray,
         temperature: float,
     ) -> torch.Tensor:
-        """[C] float32, as `log_probs_of`, of the tokens of a set alone: row x of `among` holds the tokens
-        that may follow the x-th of the states that have an owner, the asked ones among them. Logits are
-        divided by `temperature`."""
+        """[C] float32, as `log_probs_of`, but each token among those of a set alone, with logits divided by
+        `temperature`: `sets` [U] rows of tokens, and `set_of` [X] the set of each of the states that have an
+        owner, which holds all tokens that are asked of it."""
         needed, owner = owner.unique_consecutive(return_inverse=True)
-        distinct, position = np.unique(among.values, return_inverse=True)
-        allowed, column, row = (
-            torch.from_numpy(array).to(states.device) for array in (distinct, position, among.row_ids)
+        distinct, position = np.unique(sets.values, return_inverse=True)
+        allowed, column, row, set_of_state = (
+            torch.from_numpy(array).to(states.device) for array in (distinct, position, sets.row_ids, set_of)
         )
+        outside = torch.ones(len(sets), len(allowed), dtype=torch.bool, device=states.device)  # [U, A]
+        outside[row, column] = False
         size = max(1, LARGEST_TABLE // max(1, len(allowed)))
-        log_probs = torch.empty(len(owner), device=states.device)
-        asked = torch.searchsorted(allowed, tokens)
-        for start in range(0, len(needed), size):
-            of_states = states[needed[start : start + size]]
-            logits = self._exact_logits(of_states, allowed) / temperature  # [size, A]
-            within = slice(*torch.searchsorted(row, torch.tensor([start, start + size]).to(row)).tolist())
-            one_of_set = torch.zeros_like(logits, dtype=torch.bool)
-            one_of_set[row[within] - start, column[within]] = True
-            total = logits.masked_fill(~one_of_set, -torch.inf).logsumexp(-1)
-            mine = slice(*torch.searchsorted(owner, torch.tensor([start, start + size]).to(owner)).tolist())
-            log_probs[mine] = logits[owner[mine] - start, asked[mine]] - total[owner[mine] - start]
+        starts = range(0, len(needed), size)
+        bounds = torch.searchsorted(owner, torch.tensor([*starts, len(needed)], device=owner.device)).tolist()
+        log_probs, asked = torch.empty(len(owner), device=states.device), torch.searchsorted(allowed, tokens)
+        for start, first, stop in zip(starts, bounds, bounds[1:], strict=False):
+            some = slice(start, start + size)
+            logits = self._exact_logits(states[needed[some]], allowed) / temperature  # [size, A]
+            total = logits.masked_fill(outside[set_of_state[some]], -torch.inf).logsumexp(-1)
+            of_state = owner[first:stop] - start
+            log_probs[first:stop] = logits[of_state, asked[first:stop]] - total[of_state]
         return log_probs
 
     def _exact_logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
