@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from shelftalk.serving.service import ServiceSettings
 from shelftalk.testing.exams import exam_split
 from tests.decoding.test_language_model import untrained
 from tests.serving.test_live_model import SCHEMES, SMALL
+
+ANY_PORT = Address(port=0)
+TLS = Path(__file__).parent / "tls"
+"""A key that only these tests use, its certificate for localhost, and another key's certificate."""
 
 
 def tiny_model(scheme: str = "titles") -> AnsweringModel:
@@ -39,7 +44,7 @@ class Client:
         self, method: str, path: str, body: Any = None, raw: bytes | None = None, **headers: str
     ) -> tuple[int, Any, dict[str, str]]:
         """Status, JSON (or bytes) and headers of an answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = self._connection()
         sent = raw if raw is not None else (None if body is None else json.dumps(body).encode())
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         if sent is not None:
@@ -53,6 +58,12 @@ class Client:
         kinds = {name.lower(): value for name, value in answer.getheaders()}
         is_json = kinds.get("content-type", "").startswith("application/json")
         return answer.status, json.loads(content) if is_json else content, kinds
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self.running.url.startswith("http:"):
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        trusted = ssl.create_default_context(cafile=str(TLS / "certificate.pem"))
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=trusted)
 
     def post(self, path: str, body: Any, status: int = 200) -> Any:
         got, answer, _ = self.call("POST", path, body)
@@ -77,6 +88,7 @@ def serving(
     models: dict[str, str] | None = None,
     settings: ServiceSettings | None = None,
     opener: Callable[..., AnsweringModel] | None = None,
+    address: Address = ANY_PORT,
     **more: Any,
 ) -> Iterator[Client]:
     """A service on a free port. `models`: further models by name, with their index schemes; `opener`: what
@@ -90,7 +102,7 @@ def serving(
     log = io.StringIO()
     running = prepare(
         Path(scheme),
-        Address(port=0),
+        address,
         store,
         also={name: Path(kind) for name, kind in (models or {}).items()},
         keys=Keys([key] if key else []),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from http.client import BadStatusLine, HTTPConnection, HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from shelftalk.serving.guarding import Keys
 from shelftalk.serving.running import Address, limits, prepare
 from shelftalk.serving.service import Refusals, ServiceSettings
 from shelftalk.testing.worlds import EVIL_TEXTS
-from tests.serving.running import Client, serving, tiny_model
+from tests.serving.running import TLS, Client, serving, tiny_model
 
 KEY = "a-key-of-at-least-16-characters"
 
@@ -377,10 +379,43 @@ def test_what_was_written_is_there_after_a_restart_and_what_waits_is_answered_fi
 def test_an_address_that_others_reach_needs_keys() -> None:
     with pytest.raises(SettingsError, match="--api-key-file"):
         prepare(Path("none"), Address(host="0.0.0.0"), "none")
-    with pytest.raises(SettingsError, match="belong together"):
-        from shelftalk.serving.running import _config
 
-        _config(None, Address(certificate=Path(__file__)))
+
+def test_over_tls_it_answers_those_who_trust_its_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = Address(port=0, certificate=TLS / "certificate.pem", key=TLS / "key.pem")
+    with serving(str(tmp_path / "store"), monkeypatch, key=KEY, address=address) as client:
+        assert client.running.url.startswith("https://127.0.0.1:")
+        assert len(client.recommended(k=5)) == 5
+        assert client.call("POST", "/v1/recommend", {"history": []}, authorization="Bearer no")[0] == 401
+        with pytest.raises(ssl.SSLCertVerificationError):
+            HTTPSConnection("127.0.0.1", client.port, timeout=60).request("GET", "/health")
+        plain = HTTPConnection("127.0.0.1", client.port, timeout=60)
+        with pytest.raises((BadStatusLine, ConnectionError)):
+            plain.request("GET", "/health")
+            plain.getresponse()
+        assert len(client.recommended(k=5)) == 5  # those two did no harm
+
+
+@pytest.mark.parametrize(
+    ("certificate", "key", "remedy"),
+    [
+        ("certificate.pem", None, "belong together"),
+        (None, "key.pem", "belong together"),
+        ("none.pem", "key.pem", "correct --tls-certificate"),
+        ("certificate.pem", "none.pem", "correct --tls-key"),
+        ("certificate-of-another-key.pem", "key.pem", "own certificate first"),
+        ("key.pem", "certificate.pem", "own certificate first"),
+        ("certificate.pem", "key-with-passphrase.pem", "openssl pkey"),
+    ],
+)
+def test_what_is_no_certificate_and_its_key_is_told_before_a_model_is_opened(
+    certificate: str | None, key: str | None, remedy: str
+) -> None:
+    files = [TLS / name if name else None for name in (certificate, key)]
+    with pytest.raises(SettingsError, match=remedy):
+        prepare(Path("no model is here"), Address("127.0.0.1", 0, *files), "")
 
 
 def test_a_key_file_needs_keys_that_cannot_be_guessed(tmp_path: Path) -> None:

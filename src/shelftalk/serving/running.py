@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import signal
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -111,6 +112,7 @@ def prepare(
             f"others can reach {address.host}, and this service has no keys; give --api-key-file FILE, or "
             "leave --host out to serve this machine alone."
         )
+    check_certificate(address)
     bound = _bound(address)
     try:
         openers = _openers(lambda: _opened(folder, model, retriever), also or {})
@@ -177,12 +179,39 @@ def _bound(address: Address) -> socket.socket:
     return bound
 
 
-def _config(app: Any, address: Address) -> uvicorn.Config:
+def check_certificate(address: Address) -> None:
+    """Raises SettingsError where certificate and key are not there, not both given, or not a pair."""
     for path, option in ((address.certificate, "--tls-certificate"), (address.key, "--tls-key")):
         if path is not None and not path.is_file():
             raise SettingsError(f'"{path}" is not there; correct {option}.')
-    if (address.certificate is None) != (address.key is None):
-        raise SettingsError("--tls-certificate and --tls-key belong together; give both, or neither.")
+    if address.certificate is None or address.key is None:
+        if (address.certificate is None) != (address.key is None):
+            raise SettingsError("--tls-certificate and --tls-key belong together; give both, or neither.")
+        return
+    has_passphrase = False
+
+    def passphrase() -> str:  # without it, one would be asked for at the terminal
+        nonlocal has_passphrase
+        has_passphrase = True
+        return ""
+
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(address.certificate, address.key, password=passphrase)
+    except OSError as error:
+        if has_passphrase:
+            raise SettingsError(
+                f'the key "{address.key}" has a passphrase, which a service that starts by itself cannot '
+                f"type; give it without: openssl pkey -in {address.key.name} -out key.pem"
+            ) from None
+        raise SettingsError(
+            f'"{address.certificate}" and "{address.key}" are no certificate and its key '
+            f"({getattr(error, 'reason', None) or error.strerror or error}); give the PEM file of the chain, "
+            "the service's own certificate first, and that of its private key."
+        ) from None
+
+
+def _config(app: Any, address: Address) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         log_config=None,
