@@ -86,28 +86,37 @@ def main(quick: bool) -> Result:
         short = {"training": {"epochs": 2, "validations": 2}}
         few = {name: ARMS[name] for name in (ALONE, SINGLE[0], WORDS[0])}
         arms = {
-            name: [_arm(f"quick {name}", 0, laid_over(changes, short), None)] for name, changes in few.items()
+            name: [arm_run(f"quick {name}", 0, laid_over(changes, short), None)]
+            for name, changes in few.items()
         }
-        return Result(0, [], _rows("movielens-small", arms), {"movielens-small": data_hash(files(BUNDLED))})
+        return Result(
+            0,
+            [],
+            rows_against("movielens-small", arms, ALONE),
+            {"movielens-small": data_hash(files(BUNDLED))},
+        )
     rows, claims, hashes = [], [], {}
     for data, folder in {"movielens-small": None, "beauty": BEAUTY}.items():
         if data not in DATA or (folder is not None and not folder.is_dir()):
             print(f"{data} is left out: it was not asked for, or is not on this machine.")
             continue
-        arms = {name: [_arm(f"{data} {name}", seed, ARMS[name], folder) for seed in SEEDS] for name in ARMS}
-        rows += _rows(data, arms)
+        arms = {
+            name: [arm_run(f"{data} {name}", seed, ARMS[name], folder) for seed in SEEDS] for name in ARMS
+        }
+        rows += rows_against(data, arms, ALONE)
         claims += _claims(data, arms)
         hashes[data] = data_hash(files(folder or BUNDLED))
     return Result(SEEDS[0], claims, rows, hashes)
 
 
-def _arm(name: str, seed: int, changes: Mapping[str, Any], folder: Path | None) -> Run:
+def arm_run(name: str, seed: int, changes: Mapping[str, Any], folder: Path | None) -> Run:
+    """The run of an arm: the recipe's retrieval samples, and what the arm changes."""
     plain = "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())
     return run_recipe(KEPT, plain, seed, laid_over(RETRIEVAL_ALONE, changes), folder)
 
 
-def _rows(data: str, arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
-    """A row for each arm and task: its metrics, its difference to retrieval alone, and what it cost."""
+def rows_against(data: str, arms: Mapping[str, Sequence[Run]], reference: str) -> list[dict[str, Any]]:
+    """A row for each arm and task: its metrics, its difference to the `reference` arm, and what it cost."""
     rows = []
     for task, metrics in METRICS.items():
         for name, runs in arms.items():
@@ -116,8 +125,8 @@ def _rows(data: str, arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
                 each = [run.metrics[task][ALIGNED][metric] for run in runs]
                 row[metric] = round(sum(each) / len(each), 5)
                 row[f"{metric} of each seed"] = [round(one, 5) for one in each]
-                if name != ALONE:
-                    lead = _lead(runs, arms[ALONE], task, metric)
+                if name != reference:
+                    lead = lead_of(runs, arms[reference], task, metric)
                     row[f"{metric} minus alone"] = round(lead.value, 5)
                     row[f"{metric} minus alone, interval"] = [round(lead.low, 5), round(lead.high, 5)]
                     row[f"{metric} minus alone, p"] = round(lead.p, 5)
@@ -125,9 +134,9 @@ def _rows(data: str, arms: Mapping[str, Sequence[Run]]) -> list[dict[str, Any]]:
     return rows
 
 
-def _lead(runs: Sequence[Run], alone: Sequence[Run], task: TaskName, metric: str) -> Paired:
-    """An arm minus retrieval alone, seed by seed."""
-    tables = ([user_table(run, task, ALIGNED) for run in of] for of in (runs, alone))
+def lead_of(runs: Sequence[Run], others: Sequence[Run], task: TaskName, metric: str) -> Paired:
+    """An arm minus another, seed by seed."""
+    tables = ([user_table(run, task, ALIGNED) for run in of] for of in (runs, others))
     return paired(*tables, task, metric)
 
 
@@ -148,7 +157,7 @@ def _costs(runs: Sequence[Run]) -> dict[str, Any]:
 
 def _claims(data: str, arms: Mapping[str, Sequence[Run]]) -> list[Claim]:
     """Every arm against retrieval alone by NDCG@10; p adjusted for the number of arms (Holm)."""
-    leads = {name: _lead(arms[name], arms[ALONE], "retrieval", "ndcg@10") for name in ARMS if name != ALONE}
+    leads = {name: lead_of(arms[name], arms[ALONE], "retrieval", "ndcg@10") for name in ARMS if name != ALONE}
     adjusted = dict(zip(leads, holm([one.p for one in leads.values()]), strict=True))
     groups = (PAPER, SINGLE, WORDS, ("+ counts as soft targets",))
     claims = []
