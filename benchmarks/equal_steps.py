@@ -1,8 +1,8 @@
-"""Is it the auxiliary tasks, or the steps that they bring? The arm "+ all three" of benchmarks/alignment.py on
-the bundled MovieLens, and its retrieval samples alone for three times the epochs, which are as many steps.
+"""Is it the auxiliary tasks, or the steps that they bring? The arm "+ all three" of benchmarks/alignment.py
+on the bundled MovieLens, and its retrieval samples alone for three times the epochs: as many steps.
 
-Paired on the test part over the seeds; weights are those of the best validation. SHELFTALK_EQUAL_STEPS_SEEDS=0
-measures one seed. Runs are kept with those of `alignment`.
+Paired on the test part over the seeds; weights are those of the best validation. Runs are kept with those of
+`alignment`. SHELFTALK_EQUAL_STEPS_SEEDS=0 measures one seed.
 """
 
 from __future__ import annotations
