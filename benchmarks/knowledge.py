@@ -71,7 +71,7 @@ MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
 METRICS = ("recall@10", "ndcg@10")
 P = 0.05
 USERS = 300
-CLAIMS = {
+CLAIM_OF = {
     "+ softmax over the trie": "The loss over the trie alone gives aligned a higher NDCG@10 than the loss "
     "over the vocabulary",
     "+ in words, retrieval last": "What counting knows, in words, does",
@@ -79,6 +79,7 @@ CLAIMS = {
     "+ all of it": "All of it together does",
 }
 FEW_LISTS_CHANGE = "A prior inside the search could change fewer than one in a hundred of the lists of ten"
+CLAIMS = [*CLAIM_OF.values(), FEW_LISTS_CHANGE]
 
 
 def main(quick: bool) -> Result:
@@ -176,7 +177,7 @@ def _prior_over_all_items(run: Run, arm: str) -> dict[str, Any]:
 
 def _claims(arms: Mapping[str, Sequence[Run]], inside: Sequence[Mapping[str, Any]]) -> list[Claim]:
     leads = {}
-    for name in CLAIMS:
+    for name in CLAIM_OF:
         tables = ([user_table(run, "retrieval", ALIGNED) for run in arms[of]] for of in (name, ALONE))
         leads[name] = paired(*tables, "retrieval", "ndcg@10")
     adjusted = dict(zip(leads, holm([one.p for one in leads.values()]), strict=True))
@@ -187,7 +188,7 @@ def _claims(arms: Mapping[str, Sequence[Run]], inside: Sequence[Mapping[str, Any
             "> 0, p < .05",
             leads[name].value > 0 and adjusted[name] < P,
         )
-        for name, claim in CLAIMS.items()
+        for name, claim in CLAIM_OF.items()
     ]
     most = max(row["lists of ten that differ"] for row in inside)
     return [*claims, Claim(FEW_LISTS_CHANGE, f"{most:.4f}", "< .01", most < 0.01)]

@@ -43,10 +43,9 @@ TRIAL_STEPS = 40
 KEPT = ROOT / "pretrained"
 CLAIMS = [
     "Nothing of the items that are held out as never seen stands before the test part, or in a sample",
-    "{scheme}: the released start's NDCG@10 in retrieval is above the random start's among warm items, "
-    "p < .05",
-    "{scheme}: and among never-seen items its ranking NDCG@10 is, p < .05",
-    "{scheme}: with the auxiliary tasks the NDCG@10 among warm items is above that without, p < .05",
+    "The released start's NDCG@10 in retrieval is above the random start's among warm items, p < .05",
+    "And among never-seen items its ranking NDCG@10 is, p < .05",
+    "With the auxiliary tasks the NDCG@10 among warm items is above that without, p < .05",
 ]
 
 
@@ -161,7 +160,5 @@ def _claims(scheme: str, compared: list[Row], pairs: list[tuple[str, str]]) -> l
         )
         gap = row["ndcg@10"]
         told = f"{gap['value']:+.4f} {gap['interval']}, p {gap['p']}, {row['users']} users"
-        claims.append(
-            Claim(claim.format(scheme=scheme), told, "> 0, p < .05", gap["value"] > 0 and gap["p"] < 0.05)
-        )
+        claims.append(Claim(f"{scheme}: {claim}", told, "> 0, p < .05", gap["value"] > 0 and gap["p"] < 0.05))
     return claims
