@@ -1,6 +1,6 @@
 """What the recommender's knowledge gives as a training signal, for names of several tokens: the recipe of
 experiments/best.toml with semantic codes, its retrieval samples alone, and beside them what counting knows in
-words, as soft targets, the loss over the item trie alone, and these together.
+words, as soft targets, the loss over the item trie alone, and the last two together.
 
 Every arm reads the same retrieval samples for the same number of epochs, and has the weights of its best
 validation (NDCG@10 of all validation users); "in words" reads its own samples in the first half as well.
@@ -64,7 +64,6 @@ ARMS: dict[str, dict[str, Any]] = {
     "+ in words, retrieval last": WORDS,
     "+ soft targets": SOFT_TARGETS,
     "+ soft targets, softmax over the trie": {**SOFT_TARGETS, **OVER_TRIE},
-    "+ all of it": {**SOFT_TARGETS, **OVER_TRIE, **WORDS},
 }
 ALONE = next(iter(ARMS))
 MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
@@ -76,7 +75,7 @@ CLAIM_OF = {
     "over the vocabulary",
     "+ in words, retrieval last": "What counting knows, in words, does",
     "+ soft targets": "What counting knows, as soft targets, does",
-    "+ all of it": "All of it together does",
+    "+ soft targets, softmax over the trie": "Soft targets with the loss over the trie do",
 }
 FEW_LISTS_CHANGE = "A prior inside the search could change fewer than one in a hundred of the lists of ten"
 CLAIMS = [*CLAIM_OF.values(), FEW_LISTS_CHANGE]
