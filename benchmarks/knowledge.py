@@ -7,10 +7,6 @@ validation (NDCG@10 of all validation users); "in words" reads its own samples i
 Arms are compared on the test part, paired, over the seeds that were run, alone and with the prior (the fusion
 of item_knn and slist), for all items and for those that few users took; nothing was chosen by it.
 
-The last rows answer what a prior inside the search could give at most: aligned+prior combines the best
-hundred items of either, and once more all items of the catalogue, which is the exact result of any search by
-the combined score.
-
 Runs are kept in runs/benchmarks/knowledge. SHELFTALK_KNOWLEDGE_SEEDS=0 measures one seed; the result says of
 how many seeds each row is.
 """
@@ -19,24 +15,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks._recipe import files, run_recipe, user_table
 from benchmarks.baselines import BUNDLED
 from benchmarks.harness import Claim, Result, data_hash
-from shelftalk.decoding.prior import AlignedWithPrior
-from shelftalk.evaluation.evaluator import evaluate_retrieval, summarise
-from shelftalk.evaluation.metrics import LIST_LENGTH
 from shelftalk.evaluation.multiple_testing import holm
 from shelftalk.evaluation.slices import slice_metrics
 from shelftalk.experiment import laid_over
 from shelftalk.pipeline.run import Run
 from shelftalk.recommender import ALIGNED, ALIGNED_WITH_PRIOR
-from shelftalk.records import Ranking
 from shelftalk.studies.comparing.statistics import paired
 
 KEPT = Path("runs/benchmarks/knowledge")
@@ -69,7 +58,6 @@ ALONE = next(iter(ARMS))
 MODELS = (ALIGNED, ALIGNED_WITH_PRIOR)
 METRICS = ("recall@10", "ndcg@10")
 P = 0.05
-USERS = 300
 CLAIM_OF = {
     "+ softmax over the trie": "The loss over the trie alone gives aligned a higher NDCG@10 than the loss "
     "over the vocabulary",
@@ -77,8 +65,7 @@ CLAIM_OF = {
     "+ soft targets": "What counting knows, as soft targets, does",
     "+ soft targets, softmax over the trie": "Soft targets with the loss over the trie do",
 }
-FEW_LISTS_CHANGE = "A prior inside the search could change fewer than one in a hundred of the lists of ten"
-CLAIMS = [*CLAIM_OF.values(), FEW_LISTS_CHANGE]
+CLAIMS = list(CLAIM_OF.values())
 
 
 def main(quick: bool) -> Result:
@@ -87,9 +74,8 @@ def main(quick: bool) -> Result:
     seeds = (0,) if quick else SEEDS
     short = {"training": {"epochs": 2, "validations": 2}} if quick else {}
     arms = {name: [_arm(name, seed, laid_over(ARMS[name], short), quick) for seed in seeds] for name in names}
-    inside = [_prior_over_all_items(run, name) for name, runs in arms.items() for run in runs[:1]]
-    claims = [] if quick else _claims(arms, inside)
-    return Result(seeds[0], claims, [*_rows(arms), *inside], {"movielens-small": data_hash(files(BUNDLED))})
+    claims = [] if quick else _claims(arms)
+    return Result(seeds[0], claims, _rows(arms), {"movielens-small": data_hash(files(BUNDLED))})
 
 
 def _arm(name: str, seed: int, changes: Mapping[str, Any], quick: bool) -> Run:
@@ -149,38 +135,13 @@ def _costs(runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _prior_over_all_items(run: Run, arm: str) -> dict[str, Any]:
-    """aligned+prior over the best hundred of either, as it recommends, and over all items: lists of ten that
-    differ, and the NDCG@10 of both, for the first users of the test part, with the weight that validation
-    chose."""
-    model = run.model(ALIGNED_WITH_PRIOR)
-    assert isinstance(model, AlignedWithPrior)
-    requests, truths = (part[:USERS] for part in run.split.retrieval_requests("test"))
-    ids = run.split.dataset.item_ids
-    pooled = model.recommend(requests, LIST_LENGTH)
-    left = [
-        replace(one, candidates=tuple(item for item in ids if item not in {*one.history, *one.excluded}))
-        for one in requests
-    ]
-    weights = {"ranking": model.weights["retrieval"]}
-    ranked = AlignedWithPrior(model.model, model.prior, model.rating_prior, model.settings, weights).rank(
-        left
-    )
-    row: dict[str, Any] = {"arm": arm, "prior": "inside the search at most", "users": len(requests)}
-    for name, lists in (("best hundred of either", pooled), ("all items", ranked)):
-        lists = [Ranking(one.user, one.items[:LIST_LENGTH], one.scores[:LIST_LENGTH]) for one in lists]
-        row[name] = summarise(evaluate_retrieval(lists, requests, truths, ids), "retrieval")["ndcg@10"]
-    differ = [one.items[:10] != two.items[:10] for one, two in zip(pooled, ranked, strict=True)]
-    return row | {"lists of ten that differ": float(np.mean(differ))}
-
-
-def _claims(arms: Mapping[str, Sequence[Run]], inside: Sequence[Mapping[str, Any]]) -> list[Claim]:
+def _claims(arms: Mapping[str, Sequence[Run]]) -> list[Claim]:
     leads = {}
     for name in CLAIM_OF:
         tables = ([user_table(run, "retrieval", ALIGNED) for run in arms[of]] for of in (name, ALONE))
         leads[name] = paired(*tables, "retrieval", "ndcg@10")
     adjusted = dict(zip(leads, holm([one.p for one in leads.values()]), strict=True))
-    claims = [
+    return [
         Claim(
             claim,
             f"{leads[name].value:+.4f}, p {adjusted[name]:.3g}, {len(SEEDS)} seeds",
@@ -189,5 +150,3 @@ def _claims(arms: Mapping[str, Sequence[Run]], inside: Sequence[Mapping[str, Any
         )
         for name, claim in CLAIM_OF.items()
     ]
-    most = max(row["lists of ten that differ"] for row in inside)
-    return [*claims, Claim(FEW_LISTS_CHANGE, f"{most:.4f}", "< .01", most < 0.01)]
