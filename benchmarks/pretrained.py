@@ -42,8 +42,8 @@ VALIDATION_SAMPLES = 300
 TRIAL_STEPS = 40
 KEPT = ROOT / "pretrained"
 CLAIMS = [
-    "No event of the items that are held out as never seen stands before the test part, and none of them in a "
-    "retrieval sample",
+    "No event of the items that are held out as never seen stands before the test part, and none of them in "
+    "a retrieval sample",
     "The released start's NDCG@10 in retrieval is above the random start's among warm items, p < .05",
     "And among never-seen items its ranking NDCG@10 is, p < .05",
     "With the auxiliary tasks the NDCG@10 among warm items is above that without, p < .05",
