@@ -160,7 +160,8 @@ class Backbone(ABC):
         """[..., H] -> [..., V]: the output layer."""
 
     def logits_of(self, states: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """[..., H] -> [..., A]: the output layer's logits of `tokens` [A] alone."""
+        """[..., H] -> [..., A]: the output layer's logits of `tokens` [A] alone. For training: another thread
+        must not call the model meanwhile."""
         layer = self.model.get_output_embeddings()
         if type(layer) is not torch.nn.Linear:  # with adapters' rows beside it
             return self.logits(states)[..., tokens]
@@ -210,24 +211,22 @@ class Backbone(ABC):
         )
         outside = torch.ones(len(sets), len(allowed), dtype=torch.bool, device=states.device)  # [U, A]
         outside[row, column] = False
-        size = max(1, LARGEST_TABLE // max(1, len(allowed)))
+        size = max(1, LARGEST_TABLE // self.model.get_output_embeddings().weight.shape[0])
         starts = range(0, len(needed), size)
         bounds = torch.searchsorted(owner, torch.tensor([*starts, len(needed)], device=owner.device)).tolist()
         log_probs, asked = torch.empty(len(owner), device=states.device), torch.searchsorted(allowed, tokens)
         for start, first, stop in zip(starts, bounds, bounds[1:], strict=False):
             some = slice(start, start + size)
-            logits = self._exact_logits(states[needed[some]], allowed) / temperature  # [size, A]
+            logits = self._exact_logits(states[needed[some]])[:, allowed] / temperature  # [size, A]
             total = logits.masked_fill(outside[set_of_state[some]], -torch.inf).logsumexp(-1)
             of_state = owner[first:stop] - start
             log_probs[first:stop] = logits[of_state, asked[first:stop]] - total[of_state]
         return log_probs
 
-    def _exact_logits(self, states: torch.Tensor, tokens: torch.Tensor | None = None) -> torch.Tensor:
-        """[..., V] float32, or [..., A] of `tokens` alone, in the weights' own precision: bf16 would make
-        neighbouring scores equal."""
+    def _exact_logits(self, states: torch.Tensor) -> torch.Tensor:
+        """[..., V] float32, in the weights' own precision: bf16 would make neighbouring scores equal."""
         with torch.autocast(self.device.type, enabled=False):
-            states = states.to(self.model.dtype)
-            return (self.logits(states) if tokens is None else self.logits_of(states, tokens)).float()
+            return self.logits(states.to(self.model.dtype)).float()
 
     @property
     def declaration(self) -> Family:
