@@ -14,18 +14,26 @@ from tests.training.test_trainer import FAMILIES
 
 PROGRAM = """
 import os, sys, torch
+from dataclasses import replace
+import numpy as np
 torch.set_num_threads(1)
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from shelftalk.models.allowed_tokens import AllowedTokens
+from shelftalk.ragged import ragged
 from shelftalk.runtime.distributed import world
 from shelftalk.training.batching import share_of
 from shelftalk.training.trainer import _forward_gives_loss
 from tests.training.test_trainer import lesson, new
 
-family, rows = sys.argv[1], int(sys.argv[2])
+family, rows, over = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 with world().group() as processes:
     backbone = new(family)
     batch = [lesson(backbone, start, 2 + start % 3) for start in range(rows)]
+    if over == "trie":  # every label is one of all labels' tokens and two more
+        tokens = {token for sample in batch for token in sample.ids[sample.bears_loss].tolist()}
+        backbone.allowed_tokens = AllowedTokens(ragged([sorted({*tokens, 5, 6})]))
+        batch = [replace(one, sets=np.zeros(int(one.bears_loss.sum()), np.int32)) for one in batch]
     alone = backbone.loss(backbone.collate(batch))
     alone.backward()
     wanted = {name: weight.grad.clone() for name, weight in backbone.model.named_parameters()}
@@ -50,13 +58,16 @@ with world().group() as processes:
 """
 
 
+@pytest.mark.parametrize("over", ["vocabulary", "trie"])
 @pytest.mark.parametrize("rows", [5, 1])  # of a single row one process has none
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(family: str, rows: int) -> None:
+def test_a_sharded_model_has_the_loss_and_the_gradients_of_a_whole_one(
+    family: str, rows: int, over: str
+) -> None:
     root = str(Path(__file__).parents[2])
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, family, str(rows)],
+            [sys.executable, "-c", PROGRAM, family, str(rows), over],
             env=env,
             cwd=root,
             text=True,
