@@ -93,6 +93,13 @@ def test_the_gradient_is_that_of_the_full_logits_at_the_set(family: str) -> None
             assert torch.allclose(one, other, atol=2e-4)
 
 
+def test_no_logits_of_the_vocabulary_are_computed_where_every_label_is_of_a_set() -> None:
+    backbone = told()
+    batch = backbone.collate([FIRST, FIRST])
+    assert len(batch["labels"]) > int((batch["labels"] >= 0).sum())  # labels are padded
+    assert batch["set_rows"][:4].tolist() == [0, 1, 2, 3] and not len(batch["any_rows"])
+
+
 def test_soft_targets_are_among_the_set_and_those_without_weight_change_nothing() -> None:
     backbone = told()
     tokens = np.array([[13, 200], [13, 0]], np.int32)  # 200 and 0 are in no set, and weigh nothing

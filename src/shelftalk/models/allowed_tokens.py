@@ -40,7 +40,6 @@ class AllowedTokens:
 def labels_by_set(
     samples: Sequence[Encoded],
     kept: np.ndarray,
-    labels: torch.Tensor,
     allowed: AllowedTokens | None,
     step: int,
 ) -> dict[str, torch.Tensor]:
@@ -51,15 +50,15 @@ def labels_by_set(
     the U of the batch. `set_offsets` [U + 1] and `set_columns`: the tokens of those, as positions in
     `allowed.tokens`.
 
-    `kept`: which of the tokens that bear loss in the samples are labels; `labels` [L] may be padded. Raises
-    ValueError where samples have sets and the backbone was not told what they hold.
+    `kept`: which of the tokens that bear loss in the samples are labels; L may be padded. Raises ValueError
+    where samples have sets and the backbone was not told what they hold.
     """
     sets = joined_sets(samples)
     if sets is None:
         return {}
     if allowed is None:
         raise ValueError("samples have sets of allowed tokens, and backbone.allowed_tokens is None")
-    sets = np.pad(sets[kept], (0, len(labels) - int(kept.sum())), constant_values=ANY_TOKEN)
+    sets = sets[kept]  # without the labels that only fill up, of which no logits are needed
     any_rows, set_rows = np.flatnonzero(sets == ANY_TOKEN), np.flatnonzero(sets != ANY_TOKEN)
     distinct, of_row = np.unique(sets[set_rows], return_inverse=True)
     lengths = allowed.columns.lengths[distinct]

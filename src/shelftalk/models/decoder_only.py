@@ -42,7 +42,7 @@ class DecoderOnly(Backbone):
         batch = {"input_ids": ids, "label_positions": label_positions, "labels": labels}
         kept = loss.flatten().bool()[bears_loss].numpy()
         batch |= soft_labels(samples, kept, labels)
-        batch |= labels_by_set(samples, kept, labels, self.allowed_tokens, self.padding.labels)
+        batch |= labels_by_set(samples, kept, self.allowed_tokens, self.padding.labels)
         if any(len(sample.starts) > 1 for sample in samples):
             batch["position_ids"] = _restarting_positions([sample.starts for sample in samples], ids.shape[1])
         return batch

@@ -39,7 +39,7 @@ class EncoderDecoder(Backbone):
             "label_positions": label_positions,
             "labels": labels,
             **soft_labels(samples, kept, labels),
-            **labels_by_set(samples, kept, labels, self.allowed_tokens, self.padding.labels),
+            **labels_by_set(samples, kept, self.allowed_tokens, self.padding.labels),
         }
 
     def label_log_probs(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
