@@ -148,11 +148,17 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
         load_experiment(tmp_path / "none.toml")
 
 
-def test_fp16_with_a_t5_is_refused_by_its_name_before_anything_is_fetched():
+@pytest.mark.parametrize("name", ["google/flan-t5-xl", "t5-small", "google/mt5-base", "my/FLAN-T5"])
+def test_fp16_with_a_t5_is_refused_by_its_name_before_anything_is_fetched(name: str):
     with pytest.raises(SettingsError, match="overflow fp16"):
-        load_experiment(
-            None, {"pretrained": {"name": "google/flan-t5-xl"}, "training": {"precision": "fp16"}}
-        )
+        load_experiment(None, {"pretrained": {"name": name}, "training": {"precision": "fp16"}})
+
+
+def test_a_folder_and_a_name_that_only_holds_these_letters_are_no_t5_yet(tmp_path: Path):
+    """What a folder holds is read from its config."""
+    (tmp_path / "t5").mkdir()
+    for name in (str(tmp_path / "t5"), "/models/jq1t55v8", "shop/art5-llama"):
+        load_experiment(None, {"pretrained": {"name": name}, "training": {"precision": "fp16"}})
 
 
 def test_an_edited_experiment_of_a_run_folder_is_never_ignored_or_overwritten(tmp_path: Path) -> None:

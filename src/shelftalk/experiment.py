@@ -42,6 +42,8 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
 NAME = r"[\w.+-]*[\w+-][\w.+-]*"
 """What a run may be called: letters, digits and . + - _, but not dots alone, which lead to another folder."""
+T5_NAME = re.compile(r"(?<![0-9a-z])(m|um|by|long|flan)?t5(?![0-9a-z])")
+"""In a name on the hub, such as google/flan-t5-base."""
 _ALL_STAGES = ("prepare", "index", "write", "train", "recommend", "evaluate")
 _OF_THE_LANGUAGE_MODEL = Role(stages=(f"recommend.{ALIGNED}",))
 
@@ -224,7 +226,8 @@ class Experiment(Settings):
     def _fp16_of_a_t5(self) -> Experiment:
         """What the name alone shows, before anything is fetched;
         a model's own config is read when it is opened."""
-        if self.training.precision == "fp16" and "t5" in self.pretrained.name.lower():
+        name = self.pretrained.name
+        if self.training.precision == "fp16" and T5_NAME.search(name.lower()) and not Path(name).exists():
             raise ValueError(FP16_ON_T5)
         return self
 
