@@ -6,8 +6,8 @@ Example: names "red scarf", "red hat" and "blue cap" (a token per word). The fir
 
     loss   -log p(red | blue, red) - log p(hat | hat, scarf)
 
-Logits are computed for the tokens of names alone: of a language model with 49,000 words and a symbol for each
-of 12,000 items a fifth.
+Training computes logits for the tokens of names alone: of a language model with 49,000 words and a symbol for
+each of 12,000 items a fifth.
 
 Legend: S sets, A tokens that are in any of them, L labels, U different sets of a batch, H hidden width.
 """
