@@ -220,6 +220,16 @@ def test_differences_to_the_reference_come_before_those_between_other_baselines(
     assert [(one.first, one.second) for one in ordered] == [pairs[3], pairs[1], pairs[0], pairs[2]]
 
 
+def test_the_first_comparison_is_with_the_combined_baselines_where_there_are_any() -> None:
+    rivals = ("aligned", "bias", "item_knn", "popularity", "svd_plus_plus", "fusion")
+    pairs = [Difference("aligned+prior", name, "recall@10", 0.1, 0.0, 0.2) for name in rivals]
+    assert [row.second for row in sorted(pairs, key=_pair_order)][:3] == [
+        "fusion",
+        "svd_plus_plus",
+        "item_knn",
+    ]
+
+
 def test_caveats_follow_from_the_run(run: Run) -> None:
     def warned(
         words: str,

@@ -51,6 +51,8 @@ PLOTTED = {
     "rating": ("rmse", "mae"),
 }
 FIRST_PAIRS = (
+    (ALIGNED_WITH_PRIOR, "fusion"),
+    (ALIGNED_WITH_PRIOR, "svd_plus_plus"),
     (ALIGNED_WITH_PRIOR, "item_knn"),
     (ALIGNED_WITH_PRIOR, "bias"),
     (ALIGNED, "item_knn"),
@@ -59,7 +61,8 @@ FIRST_PAIRS = (
     (ALIGNED, "global_mean"),
     (ALIGNED_WITH_PRIOR, ALIGNED),
 )
-"""The comparisons that matter, first to last; the others follow. Fixed before any result was seen."""
+"""The comparisons that matter, first to last; the others follow. Fixed before any result was seen, but for
+the first two, which came with stronger baselines. The first that there is makes the first sentence."""
 REFERENCES = ("item_knn", "bias")
 """The baselines that every other model of their tasks is compared with first."""
 SIMPLEST = ("popularity", "global_mean")
