@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import harness
-from shelftalk.runtime.machine import spin_briefly
+from shelftalk.runtime.machine import set_thread_waiting
 
 NOT_BENCHMARKS = {"__main__", "harness"}
 
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(name: str, quick: bool, console: Console) -> int:
     """Run one, keep its result, print its claims."""
     measured = harness.code()  # before: a commit made while it runs is not what is measured
-    spin_briefly()  # as the command line does
+    set_thread_waiting()  # as the command line does
     result = module(name).main(quick)
     path = harness.write_result(name, quick, result.seed, result.claims, result.runs, result.data, measured)
     console.print(_table(name, result))

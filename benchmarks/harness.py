@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from shelftalk.runtime.machine import processor, versions
+from shelftalk.runtime.machine import processor, usable_cores, versions
 
 RESULTS = Path(__file__).parent / "results"
 REPOSITORY = Path(__file__).parents[1]
@@ -53,9 +53,8 @@ def machine() -> dict[str, Any]:
     """Cores this process may use, memory in GB, processor, and whether it multiplies bf16 in hardware."""
     from shelftalk.models.precision import has_bf16
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = round(psutil.virtual_memory().total / 1e9, 1)
-    return {"cores": cores, "memory": memory, "processor": processor(), "bf16": has_bf16()}
+    return {"cores": usable_cores(), "memory": memory, "processor": processor(), "bf16": has_bf16()}
 
 
 def code(repository: Path = REPOSITORY) -> dict[str, Any]:

@@ -34,12 +34,9 @@ CLAIMS = [
 ]
 SEED = 0
 OWN, OURS, ASLEEP = "OpenMP's own", "the command line's", "asleep at once"
-SIDES: dict[str, dict[str, str]] = {
-    OWN: {},
-    OURS: {"GOMP_SPINCOUNT": str(SPINS)},
-    ASLEEP: {"OMP_WAIT_POLICY": "PASSIVE"},
-}
-OTHERS = {f"{spins} turns": {"GOMP_SPINCOUNT": str(spins)} for spins in (300, 3_000, 30_000)}
+SIDES: dict[str, dict[str, str] | None] = {OWN: {}, OURS: None, ASLEEP: {"OMP_WAIT_POLICY": "PASSIVE"}}
+"""Side -> its settings; None: those that the command line makes when it starts."""
+OTHERS = {f"{spins} turns": {"GOMP_SPINCOUNT": str(spins)} for spins in (300, SPINS, 3_000, 30_000)}
 """Measured too, without a claim, except with --quick."""
 PLACES = {"alone": 0, "beside two busy processes": 2}
 WARM_UP = 3
@@ -112,11 +109,13 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**{name: value for name, value in os.environ.items() if name not in THREAD_SETTINGS}, **settings}
 
 
-def _in_a_process(folder: str, steps: int, settings: Mapping[str, str]) -> dict[str, Any]:
+def _in_a_process(folder: str, steps: int, settings: Mapping[str, str] | None) -> dict[str, Any]:
     program = f"from benchmarks.threads import _train; _train({folder!r}, {steps})"
+    if settings is None:  # before this module is imported, which loads torch
+        program = f"from shelftalk.runtime import machine; machine.set_thread_waiting(); {program}"
     command = [sys.executable, "-c", program]
     output = subprocess.run(
-        command, env=environment(settings), check=True, capture_output=True, text=True
+        command, env=environment(settings or {}), check=True, capture_output=True, text=True
     ).stdout
     measured: dict[str, Any] = json.loads(output.splitlines()[-1])
     return measured
@@ -152,8 +151,6 @@ def _train(folder: str, steps: int) -> None:
         "seconds a step": (time.perf_counter() - start) / steps,
         "processor seconds a step": (time.process_time() - worked) / steps,
     }
-    print(
-        json.dumps(
-            {**{name: round(value, 4) for name, value in seconds.items()}, "threads": torch.get_num_threads()}
-        )
-    )
+    rounded = {name: round(value, 4) for name, value in seconds.items()}
+    waiting = {name: os.environ[name] for name in THREAD_SETTINGS if name in os.environ}
+    print(json.dumps({**rounded, "threads": torch.get_num_threads(), "setting": waiting}))

@@ -5,13 +5,13 @@ import os
 
 from hypothesis import settings
 
-from shelftalk.runtime.machine import spin_briefly
+from shelftalk.runtime.machine import set_thread_waiting
 
 os.environ["HF_HUB_OFFLINE"] = (
     "1"  # read when transformers is imported; a test that asks a hub for anything fails at once
 )
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-spin_briefly()
+set_thread_waiting()
 
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")

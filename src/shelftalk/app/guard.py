@@ -10,13 +10,13 @@ from typing import NoReturn
 import typer
 
 from shelftalk.errors import ShelftalkError
-from shelftalk.runtime.machine import spin_briefly
+from shelftalk.runtime.machine import set_thread_waiting
 
 
 def guarded(work: Callable[[], None], alone: bool = True) -> None:
     """What a user can correct comes as one sentence and exit code 2; an interruption says that nothing is
     lost. `alone`: several processes cannot do it together."""
-    spin_briefly()  # read when torch is loaded
+    set_thread_waiting()  # read when torch is loaded
     # read when transformers is imported: our progress bars are enough, and what comes of all retries of a
     # download is reported in one sentence
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")

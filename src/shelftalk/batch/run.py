@@ -24,6 +24,7 @@ from shelftalk.publishing.opening import Described, describe_published
 from shelftalk.recommender import TaskName, check_items, check_k
 from shelftalk.records import Request
 from shelftalk.runtime.file_hashes import sha256
+from shelftalk.runtime.machine import usable_cores
 from shelftalk.runtime.progress import OnProgress, silent
 from shelftalk.runtime.run_folder import alone_beside, space_needed
 
@@ -152,10 +153,8 @@ def _answer(shards: Shards, model: Path, engine: Engine, workers: int | None, pr
 
 def default_workers() -> int:
     """One where there is a GPU, else one for each core of this process."""
-    import os
-
     import torch
 
     if torch.cuda.is_available():
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,21 +32,49 @@ LIBRARIES = (
 THREAD_SETTINGS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "OMP_NUM_THREADS")
 """Environment variables by which a user sets how threads work and wait."""
 SPINS = 1000
-"""How often a waiting thread checks before it sleeps: some ten microseconds, about as long as the work
-between two operators that threads divide. OpenMP's own hundreds of thousands take a core from other threads,
-the one that is waited for included. Measured on two cores (`benchmarks threads`): alone 1000 turns are about
-as fast as those and 300 a third slower; beside two busy processes OpenMP's own is many times slower, 1000
-turns half as slow again as none at all, and 3000 use half as much of the processor again."""
+"""How often a waiting thread checks before it sleeps, where the machine has cores to spare: some ten
+microseconds, about as long as the work between two operators that threads divide. OpenMP's own hundreds of
+thousands take a core from other threads, the one that is waited for included, as soon as other work begins.
+Measured on two cores (`benchmarks threads`): alone 1000 turns are about as fast as those, and threads that
+sleep at once a third slower; beside two busy processes OpenMP's own is many times slower, and 1000 turns half
+as slow again as none at all."""
+_LOOKS, _BETWEEN = 5, 0.005
+"""How often, and after how many seconds, it is looked at whether others are waiting for a core."""
 
 
-def spin_briefly() -> None:
-    """Let GNU OpenMP's threads, which torch computes with, wait for
-    SPINS turns; only before torch is loaded does it take effect.
+def set_thread_waiting() -> None:
+    """Set how GNU OpenMP's threads, which torch computes with, wait for each other, by the load of this
+    moment: SPINS turns where each has a core for itself, else not at all. It is read when torch is loaded.
 
     Nothing is changed where the user has set any of THREAD_SETTINGS, or a launcher such as torchrun has.
     """
-    if not any(name in os.environ for name in THREAD_SETTINGS):
+    if any(name in os.environ for name in THREAD_SETTINGS):
+        return
+    if others_need_cores():
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    else:
         os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+
+
+def others_need_cores(statistics: Path = Path("/proc/stat")) -> bool:
+    """Whether other threads of the machine run on the cores that this process may use, at most of a few looks
+    within 20 ms; False where the system (other than Linux) does not tell."""
+    busy = 0
+    for look in range(_LOOKS):
+        time.sleep(_BETWEEN if look else 0)
+        try:
+            lines = statistics.read_text().splitlines()
+        except OSError:
+            return False
+        running = next((int(line.split()[1]) for line in lines if line.startswith("procs_running ")), 1)
+        # this thread is one of them; the whole machine is counted, also inside of a container
+        busy += (os.cpu_count() or 1) - (running - 1) < usable_cores()
+    return busy > _LOOKS / 2
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def hardware_facts() -> dict[str, str | int]:
@@ -55,7 +84,7 @@ def hardware_facts() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": processor(),
         "processor model": processor_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cores": usable_cores(),
         "memory": f"{memory.total / 1e9:.1f} GB, {memory.available / 1e9:.1f} GB available",
         "free disk here": f"{shutil.disk_usage('.').free / 1e9:.1f} GB",
     }
