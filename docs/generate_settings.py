@@ -17,9 +17,10 @@ HEAD = """# Settings
 
 *Written by `make docs` from the settings classes; a test compares the two.*
 
-An experiment file (TOML) sets any of these; what it leaves out has the default. An unknown key is an error
-that names the nearest known one. `shelftalk show experiment my-shop.toml` prints the whole experiment, each
-setting with its sentence: a file to start your own from.
+An experiment file (TOML) sets any of these; what it leaves out has the default, or the value of the recipe or
+file that it `extends` ([how](how-to.md#-run-it-on-your-own-data)). An unknown key is an error that names the
+nearest known one. `shelftalk show experiment my-shop.toml` prints the whole experiment, each setting with its
+sentence: a file to start your own from.
 """
 
 

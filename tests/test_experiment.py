@@ -17,7 +17,8 @@ from shelftalk.errors import (
     UnknownPart,
     UnknownSetting,
 )
-from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
+from shelftalk.experiment import Experiment, load_experiment, read_toml, save_experiment, saved_experiment
+from shelftalk.recipes import recipe_file, recipe_names
 from shelftalk.runtime.run_folder import RunFolder
 
 
@@ -44,6 +45,85 @@ def test_the_file_gives_the_name_where_it_does_not_set_one(tmp_path: Path) -> No
     (tmp_path / "beauty.toml").write_text("seed = 1\n")
     assert load_experiment(tmp_path / "beauty.toml").name == "beauty"
     assert load_experiment().name == "movielens-small"
+
+
+def files(folder: Path, **texts: str) -> Path:
+    """Experiment files by name; the path of the first."""
+    for name, text in texts.items():
+        (folder / f"{name}.toml").write_text(text, "utf-8")
+    return folder / f"{next(iter(texts))}.toml"
+
+
+def test_a_file_changes_the_recipe_that_it_extends(tmp_path: Path) -> None:
+    best = load_experiment(recipe_file("best"))
+    mine = load_experiment(
+        files(tmp_path, mine='extends = "best"\n[nano]\nlayers = 3\n'), {"training": {"epochs": 7}}
+    )
+    expected = best.model_copy(
+        update={
+            "name": "mine",
+            "nano": best.nano.model_copy(update={"layers": 3}),
+            "training": best.training.model_copy(update={"epochs": 7}),
+        }
+    )
+    assert mine == expected and mine.teacher != Experiment().teacher
+
+
+def test_files_extend_each_other_from_where_they_stand_and_each_has_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    files(tmp_path / "shared", base='name = "base"\nseed = 1\n[nano]\nlayers = 3\nwidth = 64\n')
+    files(tmp_path, middle='extends = "shared/base.toml"\n[nano]\nwidth = 32\n')
+    mine = load_experiment(files(tmp_path, mine='extends = "middle.toml"\n[nano]\nheads = 2\n'))
+    assert (mine.name, mine.seed) == ("mine", 1)
+    assert (mine.nano.layers, mine.nano.width, mine.nano.heads) == (3, 32, 2)
+
+
+def test_tables_without_a_file_extend_a_recipe_too() -> None:
+    assert load_experiment(None, {"extends": "best", "seed": 3}) == load_experiment(
+        recipe_file("best"), {"name": "movielens-small", "seed": 3}
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "says"),
+    [
+        (
+            'extends = "bst"',
+            UnknownPart,
+            r'mine.toml" extends "bst", which is no recipe; did you mean "best"\?',
+        ),
+        (
+            "extends = 3",
+            SettingsError,
+            r'"extends" is not valid: .* \(given: 3\); correct it in ".*mine.toml"',
+        ),
+        ('extends = "none.toml"', MissingFile, r'there is no experiment file ".*none.toml"'),
+        ('extends = "mine.toml"', SettingsError, r'mine.toml" extends itself; remove extends = "mine.toml"'),
+        (
+            'extends = "other.toml"',
+            SettingsError,
+            r'"nano.layers" is not valid.*correct it in ".*other.toml"',
+        ),
+        (
+            'extends = "there.toml"',
+            SettingsError,
+            r'extends itself; remove extends = "mine.toml" from ".*back',
+        ),
+    ],
+)
+def test_what_cannot_be_extended_is_named_with_its_file(
+    text: str, error: type[ShelftalkError], says: str, tmp_path: Path
+) -> None:
+    files(tmp_path, other="[nano]\nlayers = 0\n", there='extends = "back.toml"', back='extends = "mine.toml"')
+    with pytest.raises(error, match=says):
+        load_experiment(files(tmp_path, mine=text + "\n"))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_for_any_data_and_says_what_it_is_for(name: str) -> None:
+    values = read_toml(recipe_file(name), "experiment")
+    assert not values.keys() & {"name", "seed", "data", "split", "text"}
+    assert recipe_file(name).read_text("utf-8").startswith("#")
 
 
 @pytest.mark.parametrize("name", [".", "..", "...", "", "a/b", "my shop"])

@@ -41,6 +41,7 @@ LAYERS = (
         "settings",
         "declarations",
         "log_linear",
+        "recipes",
         "runtime",
         "__version__",
     ),

@@ -31,6 +31,7 @@ from shelftalk.evaluation.metrics import metric_names
 from shelftalk.evaluation.multiple_testing import Correction
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FAMILIES, FP16_ON_T5, NanoSettings, PretrainedSettings
+from shelftalk.recipes import recipe_file, recipe_names
 from shelftalk.recommender import ALIGNED, base_name, is_refit
 from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_signed, write_signed
 from shelftalk.settings import Role, Settings
@@ -40,6 +41,8 @@ from shelftalk.training.settings import BY_LOSS, TeacherSettings, TrainingSettin
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
+EXTENDS = "extends"
+"""At the top of an experiment file: a recipe's name, or the path of another file, that it changes."""
 NAME = r"[\w.+-]*[\w+-][\w.+-]*"
 """What a run may be called: letters, digits and . + - _, but not dots alone, which lead to another folder."""
 T5_NAME = re.compile(r"(?<![0-9a-z])(m|um|by|long|flan)?t5(?![0-9a-z])")
@@ -293,18 +296,52 @@ TUNABLE = tuple(name for name in Experiment.model_fields if Experiment.role_of(n
 def load_experiment(
     path: str | Path | None = None, overrides: Mapping[str, Any] | None = None, file: str = EXPERIMENT_FILE
 ) -> Experiment:
-    """The experiment of a TOML file (the bundled one by
-    default), merged with the tables of `overrides`.
+    """The experiment of a TOML file (every default, on the bundled MovieLens, without one), merged with the
+    tables of `overrides`. Where either sets `extends`, it changes another file or a recipe of the package,
+    and has a name of its own.
 
     `file` is what a message calls the file in which a fault is to be corrected. Raises MissingFile,
     UnknownSetting, UnknownPart or SettingsError, each naming the setting and the remedy.
     """
-    values: dict[str, Any] = {}
+    given = dict(overrides or {})
+    base = given.pop(EXTENDS, None)
+    values = {} if base is None else _extended(base, Path(), file)
     if path is not None:
-        values = read_toml(path, "experiment")
-        if "name" not in {**values, **(overrides or {})}:
+        values = laid_over(values, _values_of(Path(path), ()))
+        if "name" not in {**values, **given}:
             values["name"] = name_of_file(path)
-    return validated(Experiment, laid_over(values, overrides or {}), "", file)
+    return validated(Experiment, laid_over(values, given), "", file)
+
+
+def _values_of(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    """The tables of a file over those of the file that it extends; `above` are the files that led to it."""
+    values = read_toml(path, "experiment")
+    base = values.pop(EXTENDS, None)
+    if base is None:
+        return values
+    return laid_over(_extended(base, path.parent, f'"{path}"', (*above, path.resolve())), values)
+
+
+def _extended(base: Any, folder: Path, file: str, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The tables of what is extended, a recipe's name or a path seen from `folder`, but not its name. Its own
+    faults are told here, where they are to be corrected."""
+    if not isinstance(base, str) or not base:
+        raise SettingsError(
+            f'the setting "{EXTENDS}" is not valid: it must be a recipe\'s name or the path of an experiment '
+            f"file (given: {base!r}); correct it in {file}."
+        )
+    if base in recipe_names():
+        path = recipe_file(base)
+    elif base.endswith(".toml"):
+        path = folder / base
+    else:
+        raise UnknownPart(f'{file} extends "{base}", which is no recipe; {nearest(base, recipe_names())}')
+    if path.resolve() in above:
+        raise SettingsError(f'"{path}" extends itself; remove {EXTENDS} = "{base}" from {file}.')
+    values = _values_of(path, above)
+    values.pop("name", None)
+    validated(Experiment, values, "", f'"{path}"')
+    return values
 
 
 def name_of_file(path: str | Path, setting: str = "name") -> str:

@@ -22,7 +22,8 @@ def path_option(name: str, summary: str) -> Any:
 
 
 ExperimentFile = Annotated[
-    Path | None, typer.Argument(help="Experiment file (TOML); the bundled MovieLens experiment without one.")
+    Path | None,
+    typer.Argument(help="Experiment file (TOML); without one the recipe `best`, on the bundled MovieLens."),
 ]
 Out = Annotated[Path | None, path_option("--out", "The run folder itself; by default runs/NAME.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random in the run.")]
@@ -61,10 +62,11 @@ def experiment_of(
     interactions: Path | None,
     items: Path | None,
 ) -> Any:
-    """The experiment of the file, or the default one, with what the options change."""
-    from shelftalk.experiment import load_experiment
+    """The experiment of the file, or of the recipe BEST without one, with what the options change."""
+    from shelftalk.experiment import EXTENDS, load_experiment
+    from shelftalk.recipes import BEST
 
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = {} if path else {EXTENDS: BEST}
     if seed is not None:
         given["seed"] = seed
     if models is not None:

@@ -98,7 +98,7 @@ def show_data(
 
 
 @commands.command("experiment")
-def showexperiment_of(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
+def show_experiment(experiment: ExperimentFile = None, seed: Seed = None, data: Data = None) -> None:
     """The experiment with every default resolved, as TOML: a file to start your own from."""
 
     def work() -> None:
