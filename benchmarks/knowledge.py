@@ -38,6 +38,7 @@ RETRIEVAL_ALONE: dict[str, Any] = {
     "teacher": {"model": ""},
     "training": {"epochs": EPOCHS, "judged_by": ["retrieval"]},
     "tasks": {"rating": {"weight": 0.0}},
+    "decoding": {"softmax": "vocabulary"},
 }
 WORDS = {
     "tasks": {
