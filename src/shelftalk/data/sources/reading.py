@@ -27,6 +27,7 @@ from shelftalk.data.dataset import (
 from shelftalk.data.filters import filter_events
 from shelftalk.data.k_core import core_of
 from shelftalk.data.sources.formats import FORMATS
+from shelftalk.data.sources.layouts import Layout
 from shelftalk.data.sources.locating import Source, check_file, locate, sha256
 from shelftalk.data.sources.lookalikes import lookalike_hint
 from shelftalk.data.sources.settings import DataSettings
@@ -161,13 +162,14 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     events_table, items_table = _tables(source, settings, columns)
     of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
     of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
-    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns")
-    read = _checked(events_table, columns, of_events, ["user_id", "item_id"], "interactions_columns")
+    layout, ids = source.layout, ["user_id", "item_id"]
+    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns", layout)
+    read = _checked(events_table, columns, of_events, ids, "interactions_columns", layout)
     if source.layout:
         items = _completed(events_table, read, items_table, items)
     _check_catalogue(items_table, items)
     _check_known(events_table, read, items)
-    order = _order(events_table, read, settings, order_needed)
+    order = _order(events_table, read, settings, order_needed, layout)
     events = _without_repeats(events_table, read, order, settings.repeats)
     by_split = settings.k_core_on == "training"
     filtered, steps = filter_events(events, settings.filters, order, seed)
@@ -210,10 +212,9 @@ def checked_frames(settings: DataSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
     events_table, items_table = _tables(source, settings, COLUMNS_OF_EVENTS)
     of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
     of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
-    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns")
-    events = _checked(
-        events_table, COLUMNS_OF_EVENTS, of_events, ["user_id", "item_id"], "interactions_columns"
-    )
+    layout, ids = source.layout, ["user_id", "item_id"]
+    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns", layout)
+    events = _checked(events_table, COLUMNS_OF_EVENTS, of_events, ids, "interactions_columns", layout)
     if source.layout:
         items = _completed(events_table, events, items_table, items)
     _check_catalogue(items_table, items)
@@ -221,17 +222,18 @@ def checked_frames(settings: DataSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 
 def checked_events(path: Path, settings: DataSettings) -> pl.DataFrame:
-    """The interactions of one file with the columns that the settings name. Raises as `read_dataset`."""
+    """The interactions of one more file with the columns that the settings name, which stay as they are.
+    Raises as `read_dataset`."""
     mapping = settings.interactions_columns
     table = _read(path, COLUMNS_OF_EVENTS, mapping, settings.text_form)
-    checked = _checked(table, COLUMNS_OF_EVENTS, mapping, ["user_id", "item_id"], "interactions_columns")
+    checked = _checked(table, COLUMNS_OF_EVENTS, mapping, ["user_id", "item_id"], "")
     return checked.drop(SOURCE_ROW)
 
 
 def checked_items(path: Path, settings: DataSettings) -> pl.DataFrame:
     """As `checked_events`, of a catalogue."""
     table = _read(path, ITEM_COLUMNS, settings.items_columns, settings.text_form)
-    checked = _checked(table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns")
+    checked = _checked(table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "")
     _check_catalogue(table, checked)
     return checked.drop(SOURCE_ROW)
 
@@ -246,7 +248,7 @@ def catalogue_order(settings: DataSettings) -> list[str]:
     else:
         mapping = settings.items_columns
         table = _read(source.files["items"], ["item_id"], mapping, form)
-    checked = _checked(table, ["item_id"], mapping, ["item_id"], "items_columns")
+    checked = _checked(table, ["item_id"], mapping, ["item_id"], "items_columns", source.layout)
     return checked["item_id"].unique(maintain_order=True).to_list()
 
 
@@ -306,18 +308,28 @@ def _check_rows(table: Table) -> None:
 
 
 def _checked(
-    table: Table, columns: Iterable[str], mapping: Mapping[Any, str], needed: list[str], setting: str
+    table: Table,
+    columns: Collection[str],
+    mapping: Mapping[Any, str],
+    needed: list[str],
+    setting: str,
+    layout: Layout | None = None,
 ) -> pl.DataFrame:
     """Our columns in our types, times as both columns of TIME, and SOURCE_ROW. Columns that the file lacks
-    are left out, unless they are `needed`."""
-    present, unread = {}, [name for name in table.names if name not in mapping.values()]
+    are left out, unless they are `needed`. `setting` maps columns, "" where none can be set; `layout` of a
+    published data set, which has no mapping."""
+    present, read = {}, {mapping.get(name, name) for name in columns}
+    unread = [name for name in table.names if name not in read]
     for name in columns:
         theirs = mapping.get(name, name)
         if theirs in table.names:
             present[name] = CHECKS[name](table, theirs).alias(name)
         elif name in needed or name in mapping:
-            raise _missing_column(table, theirs, name, setting)
-        elif other := _meant(name, unread):
+            if layout is not None:
+                raise _not_as_published(table, layout)
+            mapped_by = f"data.{setting}.{name}" if setting else ""
+            raise _missing_column(table, unread or table.names, theirs, mapped_by)
+        elif setting and layout is None and (other := _meant(name, unread)):
             remedy = f'set data.{setting}.{name} = "{other}" if "{name}" is meant'
             table.notes.append(f'{table.path.name}: the column "{other}" is not read; {remedy}.')
     frame = pl.DataFrame([*present.values(), table.row_numbers.alias(SOURCE_ROW)])
@@ -331,9 +343,10 @@ def _meant(name: str, unread: Iterable[str]) -> str | None:
     return plain[close[0]] if close else None
 
 
-def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> MissingColumn:
-    """The error for a column that is not there, naming the nearest one and the setting that maps it."""
-    plain = {_plain(name): name for name in table.names}
+def _missing_column(table: Table, unread: Iterable[str], theirs: str, setting: str) -> MissingColumn:
+    """The error for a column that is not there, naming the nearest of those that nothing else reads, and the
+    setting that maps it; where there is none, the name that the column of the file must have."""
+    plain = {_plain(name): name for name in unread}
     close = difflib.get_close_matches(_plain(theirs), plain, n=1, cutoff=0.5)
     file_format = FORMATS.get(ending_of(table.path))
     has_header = file_format is not None and file_format.has_header
@@ -345,10 +358,20 @@ def _missing_column(table: Table, theirs: str, ours: str, setting: str) -> Missi
         remedy += "between the cells."
     elif close:
         near = plain[close[0]]
-        remedy = f'the nearest is "{near}"; set data.{setting}.{ours} = "{near}" if that is meant.'
+        change = f'set {setting} = "{near}"' if setting else f'rename it "{theirs}"'
+        remedy = f'the nearest is "{near}"; {change} if that is meant.'
     else:
-        remedy = f"it has {', '.join(table.names)}; set data.{setting}.{ours} to the one that is meant."
+        change = f"set {setting} to the one that is meant" if setting else "rename the one that is meant"
+        remedy = f"it has {', '.join(table.names)}; {change}."
     return MissingColumn(f'{table.path.name} has no column "{theirs}": {remedy}')
+
+
+def _not_as_published(table: Table, layout: Layout) -> MissingColumn:
+    return MissingColumn(
+        f"{table.path.name} has not the columns of {layout.title}; copy it again as it was published, or "
+        "name the two files in data.interactions and data.items, and their columns in "
+        "data.interactions_columns and data.items_columns."
+    )
 
 
 def _is_number(text: str) -> bool:
@@ -412,10 +435,12 @@ def _check_known(table: Table, events: pl.DataFrame, items: pl.DataFrame) -> Non
         )
 
 
-def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: bool) -> tuple[str, ...]:
+def _order(
+    table: Table, events: pl.DataFrame, settings: DataSettings, needed: bool, layout: Layout | None
+) -> tuple[str, ...]:
     """The columns that order a user's events, as `order_of` says, and none for data without an order; where
     one is `needed`, an error if a column seems to hold it. Incomplete columns are refused, odd ones noted."""
-    mapping: Mapping[Any, str] = settings.interactions_columns
+    mapping: Mapping[Any, str] = {} if layout else settings.interactions_columns
     filled = [
         name
         for name in ("position", "timestamp")
@@ -428,7 +453,7 @@ def _order(table: Table, events: pl.DataFrame, settings: DataSettings, needed: b
         )
     if not filled:
         if needed:
-            _check_no_order(table, events, mapping)
+            _check_no_order(table, events, mapping, layout)
         return ()
     first = settings.order or filled[0]
     rows = events[first].is_null().arg_true()
@@ -448,15 +473,21 @@ def _complete(events: pl.DataFrame, column: str) -> bool:
     return column in events and not events[column].null_count()
 
 
-def _check_no_order(table: Table, events: pl.DataFrame, mapping: Mapping[Any, str]) -> None:
+def _check_no_order(
+    table: Table, events: pl.DataFrame, mapping: Mapping[Any, str], layout: Layout | None
+) -> None:
     """Raises MissingColumn where an empty column, or one of another name, seems to be meant to order."""
     random = 'if nothing orders the events, set split.scheme = "random"'
     empty = [f'"{mapping.get(name, name)}"' for name in ("position", "timestamp") if name in events]
     if empty:
         held = f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty in all {len(events):,} rows"
-        remedy = "fill it in, or set data.interactions_columns.timestamp to another column"
+        remedy = "fill it in"
+        if layout is None:
+            remedy += ", or set data.interactions_columns.timestamp to another column"
         raise MissingColumn(f"{table.path.name}: {held}, so the events have no order; {remedy}; {random}.")
     if close := next(filter(_seems_to_order, table.names), None):
+        if layout is not None:
+            raise _not_as_published(table, layout)
         raise MissingColumn(
             f'{table.path.name} has neither a "position" nor a "timestamp", but a column "{close}": if that '
             f'is to order the events, set data.interactions_columns.timestamp = "{close}"; {random}.'
