@@ -32,6 +32,9 @@ SUFFIXES = {".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".json"}
 ROWS_AT_ONCE = 1024
 FILTER_KEYS = ("categories", "brands", "min_price", "max_price", "only")
 EXAMPLE = '["B01", {"text": "a film like Alien"}]'
+EXAMPLES = {"history": EXAMPLE, "ratings": "[4.5, null]", "filter": '{"brands": ["OPI"]}'}
+"""How a column is written; those that are not here hold ids."""
+IDS = '["B01", "B07"]'
 
 
 def columns_of(path: Path) -> list[str]:
@@ -153,8 +156,7 @@ def _json(value: Any, name: str) -> Any:
         return None
     with suppress(ValueError, RecursionError):
         return json.loads(value)
-    shown = EXAMPLE if name == "history" else '["B01", "B07"]'
-    raise BadValue(f"{name} is {value[:60]!r}, which is no JSON; write it as {shown}")
+    raise BadValue(f"{name} is {value[:60]!r}, which is no JSON; write it as {EXAMPLES.get(name, IDS)}")
 
 
 def _list(row: dict[str, Any], name: str) -> list[Any]:
@@ -162,24 +164,24 @@ def _list(row: dict[str, Any], name: str) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list | tuple):
-        raise BadValue(f"{name} is {value!r:.60}, which is no list; write it as {EXAMPLE}")
+        raise BadValue(f"{name} is {value!r:.60}, which is no list; write it as {EXAMPLES.get(name, IDS)}")
     return list(value)
 
 
 def _entry(value: Any) -> str:
     if isinstance(value, dict) and set(value) == {"text"}:
         return Text(value["text"])
-    return _id(value)
+    return _id(value, 'give ids as text, and words as {"text": "..."}')
 
 
-def _id(value: Any) -> str:
+def _id(value: Any, remedy: str = "give ids as text") -> str:
     if value is None:
         return ""
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    raise BadValue(f'{value!r:.60} is no item id; give ids as text, and words as {{"text": "..."}}')
+    raise BadValue(f"{value!r:.60} is no id; {remedy}")
 
 
 def _rating(value: Any) -> float | None:
@@ -190,7 +192,7 @@ def _rating(value: Any) -> float | None:
 
 def _filter(given: Any) -> Filter | None:
     if not isinstance(given, dict):
-        raise BadValue(f'filter is {given!r:.60}, which is no object; write it as {{"brands": ["OPI"]}}')
+        raise BadValue(f"filter is {given!r:.60}, which is no object; write it as {EXAMPLES['filter']}")
     if unknown := sorted(set(given) - set(FILTER_KEYS)):
         raise BadValue(f'filter has an unknown key "{unknown[0]}"; {nearest(unknown[0], FILTER_KEYS)}')
     values: dict[str, Any] = {key: tuple(one) if isinstance(one, list) else one for key, one in given.items()}
