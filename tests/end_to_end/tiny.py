@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +59,12 @@ def write_experiment(path: Path, folder: Path, /, **changes: Any) -> Path:
 def call(*arguments: str | Path) -> Result:
     """The command line in this process."""
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def command_in(sentence: str) -> list[str]:
+    """The arguments of the command that a sentence tells to run: `shelftalk report EXPERIMENT --out RUN`."""
+    command = re.findall(r"`shelftalk (\S+ [^`]+)`", " ".join(sentence.split()))[0]
+    return shlex.split(command)
 
 
 def done_again(result: Result) -> set[str]:

@@ -64,7 +64,10 @@ def read_records(folder: RunFolder, stages: list[str]) -> tuple[dict[str, StageR
             records[stage] = record
         elif stage == "certify":
             problems.append(
-                ("certificate", f'"{path}" is not there: the run has no certificate; run `shelftalk report`.')
+                (
+                    "certificate",
+                    f'"{path}" is not there: the run has no certificate; run {folder.command("report")}.',
+                )
             )
         elif stage != "report":
             problems.append(("missing manifest", f'"{path}" is not there, the manifest of a finished stage.'))

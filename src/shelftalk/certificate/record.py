@@ -148,12 +148,12 @@ def read_certificate(folder: RunFolder) -> Certificate:
         known = {name: content[name] for name in _KNOWN}
         return Certificate(fingerprint=fingerprint(content), facts=facts, **known)
     except FileNotFoundError:
-        raise MissingFile(f'"{path}" is not there; run `shelftalk report` with this folder.') from None
+        raise MissingFile(f'"{path}" is not there; run {folder.command("report")}.') from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error if isinstance(error, ValueError) else "its content is not that of a certificate"
         raise ChangedFile(
             f'"{path}" is not the certificate that was written ({reason}); remove it and run '
-            "`shelftalk report` with this folder: it is written anew."
+            f"{folder.command('report')}: it is written anew."
         ) from None
 
 

@@ -79,5 +79,5 @@ def check_evaluated(folder: RunFolder) -> None:
     if not folder.metrics.exists() and not folder.manifest("evaluate").exists():
         raise StageMissing(
             f'"{folder.path}" holds no finished evaluation, so there is nothing to verify; '
-            "run `shelftalk run` with this folder first."
+            f"run {folder.command('run')} first."
         )

@@ -87,7 +87,7 @@ def in_order_of_requests(
         path = folder.ranking(task, stage.partition(".")[2])
         raise ChangedFile(
             f'"{path}" does not answer the requests of this run; remove "{folder.manifest(stage)}" and run '
-            "`shelftalk recommend` or `shelftalk run` again with this folder."
+            f'`shelftalk recommend` or `shelftalk run` again with --out "{folder.path}".'
         )
     return wanted.join(frame, on=wanted.columns, maintain_order="left").drop(NUMBER)
 

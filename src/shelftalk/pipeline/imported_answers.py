@@ -112,16 +112,17 @@ def _same_split(folder: RunFolder, name: str, built_on: dict[str, str]) -> Stage
     except ChangedFile:
         raise ChangedFile(
             f'the answers that were imported as "{name}" before were changed; remove them by '
-            f"`shelftalk evaluate {folder.path} --remove-scores {name}` and import them again."
+            f"{_removal(folder, name)} and import them again."
         ) from None
     return known if known and known.inputs.get("built on") == built_on and SCORES in known.inputs else None
 
 
 def _remedy(folder: RunFolder, name: str) -> str:
-    return (
-        f"remove them by `shelftalk evaluate {folder.path} --remove-scores {name}`, and import them again "
-        f"with --scores FILE --name {name}"
-    )
+    return f"remove them by {_removal(folder, name)}, and import them again with --scores FILE --name {name}"
+
+
+def _removal(folder: RunFolder, name: str) -> str:
+    return folder.command("evaluate", "--remove-scores", name)
 
 
 def _check_name(name: str, experiment: Experiment) -> None:

@@ -38,7 +38,7 @@ def folder_of(name: str | Path, revision: str | None = None) -> Path:
     folder = Path(name)
     if not folder.exists() and HUB_NAME.fullmatch(str(name)):
         return fetched(str(name), revision)
-    if revision is not None:
+    if revision is not None and folder.exists():
         raise HubError(f'"{name}" is a folder, which has no revisions; leave revision out.')
     return folder
 

@@ -17,6 +17,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import shutil
 import sys
 import tempfile
@@ -117,6 +118,12 @@ class RunFolder:
     @property
     def certificate(self) -> Path:
         return self.path / "certificate.json"
+
+    def command(self, name: str, *options: str) -> str:
+        """A command on this folder, as a shell takes it: with the experiment that the run has, for those that
+        take one."""
+        given = [str(self.path)] if options else [str(self.experiment), "--out", str(self.path)]
+        return f"`{shlex.join(['shelftalk', name, *given, *options])}`"
 
     def epoch(self, number: int) -> Path:
         return self.samples / f"epoch-{number:04d}.parquet"
@@ -274,7 +281,7 @@ class RunFolder:
         """Raises ChangedFile for files that the stage did not
         write. A trained model is never replaced unasked."""
         command = f"`shelftalk {_command(stage)}` or `shelftalk run` again"
-        remedy = f"run {command} with this folder, and it is written anew."
+        remedy = f'run {command} with --out "{self.path}", and it is written anew.'
         if stage == "train":
             remedy = (
                 f'put the trained one back, or remove "{self.model}" and run {command}: the model is made '

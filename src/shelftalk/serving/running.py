@@ -6,6 +6,7 @@ SIGTERM and SIGINT end it after the questions that wait are answered; SIGHUP ope
 from __future__ import annotations
 
 import ipaddress
+import shlex
 import signal
 import socket
 import ssl
@@ -149,16 +150,23 @@ def _openers(
     openers: dict[str, Callable[[], AnsweringModel]] = {first.name: open_first}
     for name, path in also.items():
         if name in openers:
-            raise SettingsError(f'two models are called "{name}"; give --also another name.')
+            remedy = "give --also another name"
+            if _is_run(path):  # whose models have their names there
+                remedy = "publish the run, and give --also that folder by another name"
+            raise SettingsError(f'two models are called "{name}"; {remedy}.')
         openers[name] = _opener(path, name)
     return openers
 
 
 def _opener(path: Path, name: str) -> Callable[[], AnsweringModel]:
+    is_run = _is_run(path)
+    return lambda: open_answering(path, name if is_run else None)
+
+
+def _is_run(path: Path) -> bool:
     from shelftalk.publishing.contents import is_published
 
-    is_run = path.exists() and not is_published(path)
-    return lambda: open_answering(path, name if is_run else None)
+    return path.exists() and not is_published(path)
 
 
 def _bound(address: Address) -> socket.socket:
@@ -200,9 +208,11 @@ def check_certificate(address: Address) -> None:
         context.load_cert_chain(address.certificate, address.key, password=passphrase)
     except OSError as error:
         if has_passphrase:
+            plain = address.key.with_name(f"{address.key.stem}-without-passphrase.pem")
+            command = shlex.join(["openssl", "pkey", "-in", str(address.key), "-out", str(plain)])
             raise SettingsError(
                 f'the key "{address.key}" has a passphrase, which a service that starts by itself cannot '
-                f"type; give it without: openssl pkey -in {address.key.name} -out key.pem"
+                f"type; give --tls-key the one that is made by: {command}"
             ) from None
         raise SettingsError(
             f'"{address.certificate}" and "{address.key}" are no certificate and its key '
