@@ -243,6 +243,102 @@ def test_a_misspelt_name_of_a_model_of_its_settings_and_of_a_judge_is_corrected_
 @pytest.mark.parametrize(
     ("wrong", "words", "right"),
     [
+        ('extends = "bst"\n', 'did you mean "best"', 'extends = "best"\n'),
+        ("extends = 3\n", "a recipe's name or the path of an experiment file", 'extends = "tiny.toml"\n'),
+        ('extends = "mine.toml"\n', 'remove extends = "mine.toml"', ""),
+        ("seed = \n", "correct that line", "seed = 1\n"),
+        ("seed = '1a'\n", '"seed" is not valid', "seed = 1\n"),
+        ("[nno]\nwidth = 64\n", 'did you mean "nano"', "[nano]\nwidth = 64\n"),
+        (
+            "[tasks]\nretrieval = 3\n",
+            "a table, written [tasks.retrieval]",
+            "[tasks.retrieval]\nweight = 3\n",
+        ),
+        ("tasks = 3\n", "one table per task", "[tasks.retrieval]\nweight = 3\n"),
+        (
+            "[baselines]\nbias = 3\n",
+            "a table, written [baselines.bias]",
+            "[baselines.bias]\n",
+        ),
+        (
+            "[baselines.fusion]\nweights = [[0.5, 0.6]]\n",
+            "with a sum of 1; give such rows, or leave weights out",
+            "[baselines.fusion]\nweights = [[0.5, 0.5]]\n",
+        ),
+        (
+            'models = ["item_knn"]\n[baselines.fusion]\nmodels = ["item_knn", "slits"]\n',
+            'did you mean "slist"',
+            'models = ["item_knn"]\n[baselines.fusion]\nmodels = ["item_knn", "slist"]\n',
+        ),
+        ('[prior]\nmodel = "item_kn"\n', 'did you mean "item_knn"', '[prior]\nmodel = "item_knn"\n'),
+        ('[teacher]\nmodel = "fusio"\n', 'did you mean "fusion"', '[teacher]\nmodel = "fusion"\n'),
+        (
+            '[training]\nbest_by = "ndgc@10"\nvalidation_users = 200\n',
+            'did you mean "ndcg@10"',
+            '[training]\nbest_by = "ndcg@10"\nvalidation_users = 200\n',
+        ),
+        (
+            'models = ["aligned@refit"]\n',
+            'name "aligned", or a baseline with @refit',
+            'models = ["aligned", "item_knn@refit"]\n',
+        ),
+        (
+            '[pretrained]\nadaptation = "lora"\n',
+            'set pretrained.name, or pretrained.adaptation = "full"',
+            '[pretrained]\nadaptation = "full"\n',
+        ),
+        (
+            '[training]\nprecision = "fp16"\n[pretrained]\nname = "google/flan-t5-base"\n',
+            'set training.precision = "bf16" or "fp32"',
+            '[training]\nprecision = "bf16"\n[pretrained]\nname = "google/flan-t5-base"\n',
+        ),
+        (
+            '[decoding]\nsearch = "exact"\nlength_penalty = 1.0\n',
+            'set decoding.length_penalty = 0 or decoding.search = "beam"',
+            '[decoding]\nsearch = "exact"\nlength_penalty = 0\n',
+        ),
+        (
+            "[decoding]\nsoftmax_temperature = 0.5\n",
+            'set decoding.softmax = "trie" or decoding.softmax_temperature = 1',
+            '[decoding]\nsoftmax = "trie"\nsoftmax_temperature = 0.5\n',
+        ),
+        (
+            '[split]\nscheme = "random"\nties = "shuffled"\n',
+            "leave split.ties out",
+            '[split]\nscheme = "random"\n',
+        ),
+        (
+            "[split]\ngap_days = 3\n",
+            "alone; set that scheme, or leave split.gap_days out",
+            '[split]\nscheme = "global_time"\ngap_days = 3\n',
+        ),
+    ],
+)
+def test_an_experiment_file_corrected_as_the_sentence_says_is_read(
+    folder: Path, wrong: str, words: str, right: str
+) -> None:
+    mine = folder / "mine.toml"
+    mine.write_text(wrong)
+    message = told(ShelftalkError, load_experiment, mine)  # type: ignore[type-abstract]
+    assert words in message, message
+    mine.write_text(right)
+    assert load_experiment(mine)
+
+
+@pytest.mark.parametrize("name", ["my shop", "...", "- -", ".hidden x"])
+def test_a_file_that_cannot_name_a_run_is_given_the_name_that_is_told(folder: Path, name: str) -> None:
+    mine = folder / f"{name}.toml"
+    mine.write_text("seed = 1\n")
+    message = told(SettingsError, load_experiment, mine)
+    named = re.findall(r"set (name = \"(.+?)\") at the top", message)[0]
+    mine.write_text(f"{named[0]}\nseed = 1\n")
+    assert load_experiment(mine).name == named[1]
+    assert load_experiment(mine.rename(folder / f"{named[1]}.toml")).name == named[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words", "right"),
+    [
         (("--data", "nowhere"), "set data.folder to one that holds interactions", ("--data", "data")),
         (
             ("--interactions", "nowhere.csv", "--items", "data/items.parquet"),

@@ -14,10 +14,13 @@ import pytest
 import torch
 
 from shelftalk.baselines.bias import BiasSettings, fit_bias
+from shelftalk.baselines.ease import EaseSettings, fit_ease
+from shelftalk.baselines.fusion import FusionSettings, fuse
+from shelftalk.baselines.neural.sasrec import SasRecSettings, fit_sasrec
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.data.dataset import Dataset
 from shelftalk.data.splitting import SplitSettings, split_leave_one_out
-from shelftalk.decoding import exclusions, logits_processor
+from shelftalk.decoding import ConstrainedDecoder, exclusions, logits_processor
 from shelftalk.decoding.item_trie import build_trie
 from shelftalk.decoding.live_trie import LiveTrie
 from shelftalk.errors import (
@@ -207,6 +210,74 @@ def test_a_processor_that_leaves_a_name_and_a_config_of_known_fields_work() -> N
     assert "give 1 (greedy) or more" in told(SettingsError, config, 0) and config(1)
     assert "correct the name or leave it out" in told(SettingsError, config, do_sampel=True)
     assert config(do_sample=True).do_sample
+
+
+def test_strings_and_prompts_corrected_as_the_sentences_say_are_taken() -> None:
+    model, tokenizer = small("decoder-only")
+    strings, prompts = ["red hat", "blue hat"], ["I bought gloves. Next:"]
+    ids = tokenizer(prompts[0])["input_ids"]
+    decoder = ConstrainedDecoder(model, tokenizer, strings)
+
+    def decode(*given: Any) -> Any:
+        return ConstrainedDecoder(model, tokenizer, list(given))
+
+    many = decode(*(f"{colour} hat {number}" for colour in ("red", "blue") for number in range(9)))
+    wrong: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "give texts alone": (lambda: decode("a", 3), lambda: decode("a", "3")),
+        "leave it out": (lambda: decode("a", ""), lambda: decode("a")),
+        "give a text or a list of token ids": (
+            lambda: decoder.top([None], 1),
+            lambda: (decoder.top(prompts, 1), decoder.top([ids], 1)),
+        ),
+        "put them in a list": (lambda: decoder.top(ids, 1), lambda: decoder.top([ids], 1)),
+        "use its own tokenizer": (lambda: decoder.top([[10**6]], 1), lambda: decoder.top([ids], 1)),
+        "add it first or leave it out": (
+            lambda: decoder.rank(prompts, [["green hat"]]),
+            lambda: (decoder.rank(prompts, [strings]), decoder.add(["green hat"])),
+        ),
+        "give batch_size=1 or more": (
+            lambda: ConstrainedDecoder(model, tokenizer, strings, batch_size=0),
+            lambda: ConstrainedDecoder(model, tokenizer, strings, batch_size=1),
+        ),
+        'choose "beam" or "exact"': (
+            lambda: decoder.top(prompts, 1, search="best"),
+            lambda: [decoder.top(prompts, 1, search=one) for one in ("beam", "exact")],
+        ),
+        'choose "replay" or "retire"': (
+            lambda: decoder.top(prompts, 1, finish="none"),
+            lambda: [decoder.top(prompts, 1, finish=one) for one in ("replay", "retire")],
+        ),
+        "raise exact_limit or choose": (
+            lambda: many.top(prompts, 5, search="exact", exact_limit=1),
+            lambda: [many.top(prompts, 5, search="exact", exact_limit=999), many.top(prompts, 5)],
+        ),
+    }
+    for words, (call, remedy) in wrong.items():
+        assert words in told(ShelftalkError, call), words  # type: ignore[type-abstract]
+        assert remedy() is not False
+    assert decoder.rank(prompts, [["green hat"]])  # which was added
+
+
+# --- baselines -------------------------------------------------------------------------------------------
+
+
+def test_a_baseline_that_is_refused_is_fitted_with_each_setting_that_is_named() -> None:
+    message = told(SettingsError, fit_ease, SPLIT, EaseSettings(max_items=5), 0)
+    named = re.findall(r"set baselines.ease.(\w+) = (\w+)|or baselines.ease.(\w+) = (\w+)", message)
+    changes = [{a or c: int(b) if b else d == "true"} for a, b, c, d in named]
+    assert len(changes) == 2
+    for change in changes:
+        assert fit_ease(SPLIT, EaseSettings(**{"max_items": 5, "l2": (100.0,)} | change), 0)
+    settings: dict[str, Any] = {"width": (6,), "epochs": 1}
+    message = told(SettingsError, fit_sasrec, SPLIT, SasRecSettings(**settings, heads=4), 0)
+    heads = int(re.findall(r"set heads to a divisor of it, such as (\d+)", message)[0])
+    assert fit_sasrec(SPLIT, SasRecSettings(**settings, heads=heads), 0)
+    popularity, bias = fit_popularity(SPLIT), fit_bias(SPLIT, BiasSettings())
+    pair = FusionSettings(models=("popularity", "item_knn"), weights=((0.5, 0.5),))
+    assert "leave it out, or give it a method scores" in told(
+        SettingsError, fuse, SPLIT, [popularity, bias], pair, 0
+    )
+    assert fuse(SPLIT, [popularity, popularity], pair, 0)
 
 
 # --- training --------------------------------------------------------------------------------------------

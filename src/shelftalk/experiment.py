@@ -350,7 +350,8 @@ def name_of_file(path: str | Path, setting: str = "name") -> str:
     if not re.fullmatch(NAME, stem):
         table, _, key = setting.rpartition(".")
         where = f"in the table [{table}]" if table else "at the top"
-        plain = re.sub(r"[^\w.+-]+", "-", stem).strip("-") or "run"
+        plain = re.sub(r"[^\w.+-]+", "-", stem).strip("-")
+        plain = plain if re.fullmatch(NAME, plain) else "run"
         raise SettingsError(
             f'no {setting} is set, and the name of the file, "{Path(path).name}", cannot be taken for it '
             f'(letters, digits and . + - _ alone); set {key} = "{plain}" {where} of that file, or rename it.'
@@ -450,6 +451,8 @@ def validated(kind: type[SettingsT], values: Any, where: str, file: str = EXPERI
             raise UnknownSetting(f'there is no setting "{name}"; {nearest(key, known)}') from None
         given = "" if isinstance(fault.get("input"), (dict, list)) else f" (given: {fault.get('input')!r})"
         message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
+            message = f"it must be a table, written [{name}] with its settings below"
         raise SettingsError(
             f'the setting "{name or "data"}" is not valid: {message}{given}; correct it in {file}.'
         ) from None
