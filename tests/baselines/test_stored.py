@@ -15,16 +15,21 @@ from shelftalk.baselines.bias import BiasSettings, fit_bias, fit_global_mean
 from shelftalk.baselines.ease import EaseSettings, fit_ease
 from shelftalk.baselines.fusion import FusionSettings
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
+from shelftalk.baselines.matrix_factorisation import MatrixFactorisationSettings, fit_matrix_factorisation
 from shelftalk.baselines.neural.sasrec import fit_sasrec
 from shelftalk.baselines.neural.settings import SasRecSettings
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.baselines.stored import can_be_stored, open_model, save_model
+from shelftalk.baselines.svd_plus_plus import SvdPlusPlusSettings, fit_svd_plus_plus
 from shelftalk.baselines.transition_graph import TransitionGraphSettings, fit_transition_graph
 from shelftalk.errors import SettingsError
+from shelftalk.experiment import load_experiment
 from shelftalk.pipeline.fusion import fit_fusion
+from shelftalk.recipes import recipe_file, recipe_names
 from shelftalk.records import Request
 from shelftalk.testing.exams import exam_split
 
+EXPERIMENTS = sorted((Path(__file__).parents[2] / "experiments").glob("*.toml"))
 SPLIT = exam_split()
 ITEMS = SPLIT.dataset.items
 ONE = {"text_weight": (0.3,), "decay": (0.7,), "max_history": (3,)}
@@ -41,9 +46,12 @@ FITS: dict[str, Any] = {
     "fusion": lambda: fit_fusion(SPLIT, FUSED, 0),
     "sasrec": lambda: fit_sasrec(SPLIT, SasRecSettings(width=(8,), epochs=2, patience=0), 0),
 }
+SMALL = {"factors": (3,), "l2": (2.0,), "bias_l2": (1.0,)}
 RATERS: dict[str, Any] = {
     "bias": lambda: fit_bias(SPLIT, BiasSettings(item_damping=(2.0,), user_damping=(4.0,))),
     "global_mean": lambda: fit_global_mean(SPLIT),
+    "matrix_factorisation": lambda: fit_matrix_factorisation(SPLIT, MatrixFactorisationSettings(**SMALL), 0),
+    "svd_plus_plus": lambda: fit_svd_plus_plus(SPLIT, SvdPlusPlusSettings(**SMALL), 0),
 }
 
 
@@ -79,6 +87,17 @@ def test_no_file_holds_the_id_of_a_user(name: str, files: Path) -> None:
     content = (files / name).read_bytes()
     header = content[8 : 8 + int.from_bytes(content[:8], "little")].decode()
     assert name in header and not [user for user in SPLIT.dataset.user_ids if f'"{user}' in header]
+
+
+@pytest.mark.parametrize(
+    "path", [*map(recipe_file, recipe_names()), *EXPERIMENTS], ids=lambda path: path.stem
+)
+def test_the_priors_of_every_experiment_that_comes_with_the_project_can_be_published(path: Path) -> None:
+    experiment = load_experiment(path)
+    combined = set(experiment.baselines["fusion"].models) if experiment.prior.model == "fusion" else set()
+    linear = {"slist", "tale"}  # of the kind of ease
+    assert {experiment.prior.model, *combined} <= {*FITS, *linear}
+    assert experiment.prior.rating_model in RATERS
 
 
 def test_a_model_of_another_kind_is_refused_and_the_remedy_works(tmp_path: Path) -> None:
@@ -139,6 +158,19 @@ def rewritten(path: Path, to: Path, header: Any = None, **arrays: Any) -> Path:
         ("bias", {"header": {"scale": [5.0, 1.0]}}),
         ("bias", {"header": {"damping": 0.0}}),
         ("global_mean", {"header": {"mean": "x"}}),
+        ("svd_plus_plus", {"header": {"l2": 0.0}}),
+        ("svd_plus_plus", {"header": {"bias_l2": -1.0}}),
+        ("svd_plus_plus", {"header": {"scale": [5.0, 1.0]}}),
+        ("svd_plus_plus", {"header": {"kind": "factors"}}),
+        ("svd_plus_plus", {"taken": lambda a: None}),
+        ("svd_plus_plus", {"taken": lambda a: a[:, :1].copy()}),
+        ("svd_plus_plus", {"items": lambda a: a[:, :0].copy()}),
+        ("svd_plus_plus", {"items": lambda a: a[:3]}),
+        ("svd_plus_plus", {"items": lambda a: a * np.nan}),
+        ("svd_plus_plus", {"item_bias": lambda a: a[:-1]}),
+        ("matrix_factorisation", {"header": {"kind": "implicit_factors"}}),
+        ("matrix_factorisation", {"items": lambda a: a.ravel()}),
+        ("matrix_factorisation", {"planted": lambda a: np.zeros(3)}),
     ],
     ids=str,
 )  # fmt: skip
@@ -158,6 +190,6 @@ def test_a_cut_file_and_one_of_another_catalogue_are_refused(files: Path, tmp_pa
         (tmp_path / "cut").write_bytes(content[:stop])
         with pytest.raises(Exception):  # noqa: B017 - of the library's own kind
             open_model(tmp_path / "cut", ITEMS)
-    for name in (*FITS, "bias"):
+    for name in (*FITS, "bias", "svd_plus_plus"):
         with pytest.raises(ValueError):
             open_model(files / name, ITEMS.head(20))

@@ -113,6 +113,7 @@ def test_the_command_writes_documented_files_and_never_over_others(published: Pa
     out = tmp_path / "out"
     assert call("constraints", published, "--out", out).exit_code == 0
     assert {path.name for path in out.iterdir()} == {"constraints.safetensors", "items.parquet"}
+    assert len({path.stat().st_mode for path in out.iterdir()}) == 1  # as readable as any new file
     with safe_open(out / "constraints.safetensors", framework="numpy") as file:
         facts = json.loads(file.metadata()["shelftalk"])
     arrays, items = load_file(out / "constraints.safetensors"), pl.read_parquet(out / "items.parquet")

@@ -140,10 +140,11 @@ def test_a_model_of_an_earlier_version_with_fewer_settings_still_answers(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are others on Windows")
-def test_all_files_are_as_readable_as_others(run: RunFolder, published: Path) -> None:
-    for folder in (run.model, published):
+def test_all_files_are_as_readable_as_others(run: RunFolder, published: Path, with_its_prior: Path) -> None:
+    for folder in (run.model, published, with_its_prior):
         modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.rglob("*") if path.is_file()}
         assert set(modes.values()) == {modes["config.json"]}, modes
+    assert "ratings.safetensors" in modes
 
 
 @pytest.mark.skipif(os.name == "nt", reason="modes of files are others on Windows")

@@ -5,16 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
+from shelftalk.baselines.bias import BiasSettings, fit_bias
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.baselines.svd_plus_plus import SvdPlusPlusSettings, fit_svd_plus_plus
 from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownItem
-from shelftalk.indexing import titles
+from shelftalk.indexing import atomic, titles
 from shelftalk.records import Filter, Item, Request
 from shelftalk.serving.answering import AnsweringModel, Asked, NotOffered, TwoStage, answering
+from shelftalk.serving.live_scores import LiveRatings
+from shelftalk.serving.new_names import TextSpace
 from shelftalk.serving.store import StoredItem
 from shelftalk.testing.exams import exam_split
 from tests.decoding.test_language_model import untrained
@@ -134,6 +139,43 @@ def test_a_new_item_has_the_mean_score_of_the_most_similar_by_text() -> None:
     scores = changing.recommender.scores([Request("", history)])[0]
     trained = model.scores([Request("", history)])[0]
     assert (scores[:-1] == trained).all() and trained.min() <= scores[-1] <= trained.max()
+
+
+@pytest.mark.parametrize("name", ["bias", "svd_plus_plus"])
+def test_a_rating_prior_reads_and_rates_what_joined_later(name: str) -> None:
+    split = exam_split()
+    settings = SvdPlusPlusSettings(factors=(3,), l2=(2.0,), bias_l2=(1.0,))
+    rater = fit_bias(split, BiasSettings()) if name == "bias" else fit_svd_plus_plus(split, settings, 0)
+    weights = {
+        "retrieval": ChosenWeight("retrieval", 0.5, "ndcg@10", 0.1, "item_knn"),
+        "rating": ChosenWeight("rating", 1.0, "rmse", 0.1, name),  # the prior alone
+    }
+    model = untrained(split, atomic.build(split, SMALL, 0))
+    changing = answering(
+        AlignedWithPrior(model, knn(), rater, PriorSettings(pool=20), weights), split.dataset.items
+    )
+    ids, twin = split.dataset.item_ids, split.dataset.item(split.dataset.item_ids[0])
+    changing.refresh(
+        [
+            StoredItem(Item("copy", twin.title, twin.brand, twin.categories)),
+            StoredItem(Item("odd", "zzyzx qwxyv")),
+        ],
+        0.0,
+    )
+    history = {"history": ids[5:8], "ratings": (5.0, 1.0, 4.0)}
+    with_new = {"history": (*ids[5:7], "odd", ids[7]), "ratings": (5.0, 1.0, 2.0, 4.0)}
+    asked = [Asked(Request("", **history, item=item)) for item in (ids[0], "copy", "odd")]
+    rated, similar, spread = changing.answer("rate", asked)
+    of_all = rater.rate([Request("", **history, item=item) for item in ids])
+    assert rated == of_all[0] and min(of_all) <= similar <= max(of_all)
+    rows, cosines = TextSpace(split.dataset.items).nearest(
+        Item("copy", twin.title, twin.brand, twin.categories)
+    )
+    assert similar == pytest.approx(np.array(of_all)[rows] @ cosines / cosines.sum())
+    assert spread == pytest.approx(np.mean(of_all)) or len(ids) > LiveRatings.SPREAD
+    assert changing.answer("rate", [Asked(Request("", **with_new, item=ids[0]))]) == [rated]
+    with pytest.raises(UnknownItem):
+        changing.answer("rate", [Asked(Request("", (), item="nowhere"))])
 
 
 def test_what_a_model_does_not_offer_is_a_sentence() -> None:

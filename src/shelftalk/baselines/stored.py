@@ -8,12 +8,14 @@ its header. Nothing in it names code, and what is read is checked as what it is:
     sasrec            sasrec, sasrec_sampled, a student     the weights of the network
     bias              bias                                  item_bias [I]
     mean              global_mean                           none
+    factors           matrix_factorisation                  item_bias [I], items [I, K]
+    implicit_factors  svd_plus_plus                         the same, and taken [I, K]
     fusion            fusion                                those of its models, "0." and so on before them
 
-No id of a user is stored: of a user whom the run knew, a bias is computed from the ratings in the request's
-history, as for everybody else.
+No id of a user is stored, nor a user's numbers: of a user whom the run knew, a bias or a vector is computed
+from the ratings in the request's history, as for everybody else.
 
-Legend: I items, F text features, T items with a training event.
+Legend: I items, F text features, T items with a training event, K factors.
 """
 
 from __future__ import annotations
@@ -29,17 +31,24 @@ import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors import safe_open
-from safetensors.numpy import save_file
 from scipy.sparse import csr_matrix
 
 from shelftalk.baselines.bias import Bias, BiasSettings, GlobalMean
 from shelftalk.baselines.fusion import Fusion, FusionSettings
 from shelftalk.baselines.linear import LinearItems, LinearSettings
+from shelftalk.baselines.matrix_factorisation import (
+    CHOSEN,
+    Factors,
+    MatrixFactorisation,
+    MatrixFactorisationSettings,
+)
 from shelftalk.baselines.popularity import Popularity
 from shelftalk.baselines.scored_catalogue import ScoredCatalogue
+from shelftalk.baselines.svd_plus_plus import ImplicitFactors, SvdPlusPlus, SvdPlusPlusSettings
 from shelftalk.baselines.text_and_links import Recipe, TextAndLinks, TextAndLinksSettings
 from shelftalk.baselines.validation import Choice
 from shelftalk.errors import SettingsError
+from shelftalk.runtime.tensor_files import save_tensors
 
 _HEADER = "shelftalk"
 """The key of the header under which the facts stand."""
@@ -128,6 +137,19 @@ class _MeanFacts(_Facts):
     """Of all visible ratings."""
 
 
+class _FactorsFacts(_Facts):
+    """Of factors of ratings."""
+
+    mean: float = Finite
+    """Of all visible ratings."""
+    scale: tuple[float, float]
+    """The lowest and the highest rating."""
+    l2: float = Field(gt=0, allow_inf_nan=False)
+    """Penalty on the factors of a user who is solved from a history."""
+    bias_l2: float = Field(gt=0, allow_inf_nan=False)
+    """Penalty on the bias of such a user."""
+
+
 @dataclass(frozen=True)
 class _Kind:
     """How models of one kind become facts and arrays, and are made of them again."""
@@ -140,8 +162,7 @@ class _Kind:
 def save_model(model: Any, path: Path) -> None:
     """Write a fitted baseline. Raises SettingsError for one of no kind that can be stored."""
     facts, arrays = _described(model)
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, metadata={_HEADER: facts.model_dump_json()})
+    save_tensors(arrays, path, {_HEADER: facts.model_dump_json()})
 
 
 def _described(model: Any) -> tuple[_Facts, Arrays]:
@@ -188,7 +209,8 @@ def _kind_of(model: Any) -> str:
         raise SettingsError(
             f'the model "{getattr(model, "name", type(model).__name__)}" cannot be stored in a folder; '
             "choose one of item_knn, transition_graph, popularity, ease, slist, tale and sasrec, or a fusion "
-            "of them, as prior.model, and bias or global_mean as prior.rating_model."
+            "of them, as prior.model, and svd_plus_plus, matrix_factorisation, bias or global_mean as "
+            "prior.rating_model."
         )
     return kinds[0]
 
@@ -201,9 +223,11 @@ def _kinds_of(model: Any) -> list[str]:
         "fusion": Fusion,
         "bias": Bias,
         "mean": GlobalMean,
+        "implicit_factors": SvdPlusPlus,
+        "factors": MatrixFactorisation,  # which svd_plus_plus is too: the first kind that fits is taken
     }
     kinds = [kind for kind, its_class in classes.items() if isinstance(model, its_class)]
-    if kinds == ["fusion"] and not all(map(_kinds_of, model.models)):
+    if "fusion" in kinds and not all(map(_kinds_of, model.models)):
         return []
     return kinds or (["sasrec"] if type(getattr(model, "network", None)).__name__ == "SasRec" else [])
 
@@ -296,7 +320,7 @@ def _of_fusion(model: Fusion) -> tuple[dict[str, Any], Arrays]:
 
 def _fusion(facts: _FusionFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> Fusion:
     _must(len(facts.weights) == len(facts.models), "it has not one weight for each of its models")
-    inner_kinds = [kind for kind in _KINDS if kind not in ("fusion", "bias", "mean")]
+    inner_kinds = [kind for kind in _KINDS if kind not in ("fusion", *_RATERS)]
     models = []
     for number, inner in enumerate(facts.models):
         named = [name for name in arrays if name.startswith(f"{number}.")]
@@ -316,11 +340,10 @@ def _of_bias(model: Bias) -> tuple[dict[str, Any], Arrays]:
 
 def _bias(facts: _BiasFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> Bias:
     item_bias = _array("item_bias", arrays, np.float64, (len(catalogue.item_ids),))
-    _must(-math.inf < facts.scale[0] <= facts.scale[1] < math.inf, "its scale is none")
     _no_others(arrays)
     choice = _choice(facts, BiasSettings(user_damping=(facts.damping,)), ("user_damping",), "rmse")
     of_item = dict(zip(catalogue.item_ids, item_bias.tolist(), strict=True))
-    return Bias(facts.mean, of_item, {}, facts.damping, facts.scale, choice, facts.name)
+    return Bias(facts.mean, of_item, {}, facts.damping, _scale(facts), choice, facts.name)
 
 
 def _of_mean(model: GlobalMean) -> tuple[dict[str, Any], Arrays]:
@@ -332,6 +355,64 @@ def _mean(facts: _MeanFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> Glob
     return GlobalMean(facts.mean, frozenset(catalogue.item_ids), facts.name)
 
 
+def _of_factors(model: MatrixFactorisation) -> tuple[dict[str, Any], Arrays]:
+    settings, factors = model.choice.settings, model.factors
+    facts = {"mean": float(model.mean), "scale": tuple(map(float, model.scale))}
+    penalties = {"l2": float(settings.l2[0]), "bias_l2": float(settings.bias_l2[0])}
+    return {**facts, **penalties}, {"item_bias": factors.item_bias, "items": factors.items}
+
+
+def _factors(facts: _FactorsFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> MatrixFactorisation:
+    item_bias, items = _item_side(arrays, catalogue)
+    _no_others(arrays)
+    choice = _factors_choice(facts, MatrixFactorisationSettings, items)
+    factors = Factors(np.zeros(0), item_bias, np.zeros((0, items.shape[1])), items)
+    rows = _rows(catalogue)
+    return MatrixFactorisation(factors, facts.mean, _scale(facts), {}, rows, choice, facts.name)
+
+
+def _of_implicit_factors(model: SvdPlusPlus) -> tuple[dict[str, Any], Arrays]:
+    facts, arrays = _of_factors(model)
+    assert isinstance(model.factors, ImplicitFactors)
+    return facts, {**arrays, "taken": model.factors.taken}
+
+
+def _implicit_factors(facts: _FactorsFacts, arrays: Arrays, catalogue: ScoredCatalogue) -> SvdPlusPlus:
+    item_bias, items = _item_side(arrays, catalogue)
+    taken = _array("taken", arrays, np.float64, items.shape)
+    _no_others(arrays)
+    choice = _factors_choice(facts, SvdPlusPlusSettings, items)
+    factors = ImplicitFactors(np.zeros(0), item_bias, np.zeros((0, items.shape[1])), items, taken)
+    return SvdPlusPlus(factors, facts.mean, _scale(facts), {}, _rows(catalogue), choice, facts.name)
+
+
+def _item_side(arrays: Arrays, catalogue: ScoredCatalogue) -> tuple[np.ndarray, np.ndarray]:
+    """[I] biases and [I, K] factors."""
+    size, given = len(catalogue.item_ids), arrays.get("items", np.zeros(0))
+    _must(given.ndim == 2 and given.shape[1] > 0, "items holds no factors")
+    items = _array("items", arrays, np.float64, (size, given.shape[1]))
+    return _array("item_bias", arrays, np.float64, (size,)), items
+
+
+def _factors_choice(
+    facts: _FactorsFacts, kind: type[MatrixFactorisationSettings], items: np.ndarray
+) -> Choice[Any]:
+    settings = kind(factors=(items.shape[1],), l2=(facts.l2,), bias_l2=(facts.bias_l2,))
+    return _choice(facts, settings, CHOSEN, "rmse")
+
+
+def _rows(catalogue: ScoredCatalogue) -> dict[str, int]:
+    return {item: row for row, item in enumerate(catalogue.item_ids)}
+
+
+def _scale(facts: _BiasFacts | _FactorsFacts) -> tuple[float, float]:
+    """The lowest and the highest rating."""
+    _must(-math.inf < facts.scale[0] <= facts.scale[1] < math.inf, "its scale is none")
+    return facts.scale
+
+
+_RATERS = ("bias", "mean", "factors", "implicit_factors")
+"""Kinds that rate and score no items."""
 _KINDS: Mapping[str, _Kind] = {
     "text_and_links": _Kind(_TextAndLinksFacts, _of_text_and_links, _text_and_links),
     "counts": _Kind(_Facts, _of_counts, _counts),
@@ -340,6 +421,8 @@ _KINDS: Mapping[str, _Kind] = {
     "fusion": _Kind(_FusionFacts, _of_fusion, _fusion),
     "bias": _Kind(_BiasFacts, _of_bias, _bias),
     "mean": _Kind(_MeanFacts, _of_mean, _mean),
+    "factors": _Kind(_FactorsFacts, _of_factors, _factors),
+    "implicit_factors": _Kind(_FactorsFacts, _of_implicit_factors, _implicit_factors),
 }
 
 

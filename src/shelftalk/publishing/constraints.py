@@ -29,7 +29,6 @@ from typing import Literal, get_args
 
 import numpy as np
 import polars as pl
-from safetensors.numpy import save_file
 
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.publishing.contents import FACTS
@@ -37,6 +36,7 @@ from shelftalk.publishing.opening import open_recommender
 from shelftalk.ragged import Ragged
 from shelftalk.runtime.file_hashes import sha256
 from shelftalk.runtime.run_folder import beside
+from shelftalk.runtime.tensor_files import save_tensors
 
 FORMAT = "shelftalk constraints 1"
 TABLE = "constraints.safetensors"
@@ -82,9 +82,9 @@ def write_constraints(model: Path, out: Path, form: Form = "csr") -> Path:
     with beside(out) as part:
         part.mkdir()
         arrays = {name: getattr(table, name) for name in ("indptr", "tokens", "next", "item")}
-        save_file(arrays, part / TABLE, metadata={"shelftalk": json.dumps(facts)})
+        save_tensors(arrays, part / TABLE, {"shelftalk": json.dumps(facts)})
         if static is not None:
-            save_file(static, part / STATIC, metadata={"shelftalk": json.dumps(facts)})
+            save_tensors(static, part / STATIC, {"shelftalk": json.dumps(facts)})
         items.select("item_id", pl.col("title")).write_parquet(part / ITEMS)
     return out
 

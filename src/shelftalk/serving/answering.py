@@ -14,7 +14,7 @@ from shelftalk.errors import MissingFile, SettingsError, UnknownItem
 from shelftalk.recommender import explanation
 from shelftalk.records import Ranking, Request
 from shelftalk.serving.live_catalogue import LiveCatalogue
-from shelftalk.serving.live_scores import LiveScores
+from shelftalk.serving.live_scores import LiveRatings, LiveScores
 from shelftalk.serving.new_names import TextSpace
 from shelftalk.serving.store import StoredItem
 
@@ -177,10 +177,15 @@ def answering(recommender: Any, items: Any, settings: Any = None, seed: int = 0)
         return AnsweringModel(live.model, live)
     if isinstance(recommender, AlignedWithPrior):
         live = LiveLanguageModel(recommender.model, settings, seed)
-        prior = LiveScores(recommender.prior, live, live.new_names.texts)
-        rating = "rating" in recommender.weights and recommender.rating_prior is not None
-        weights = {task: one for task, one in recommender.weights.items() if task != "rating" or rating}
-        combined = replace(recommender, model=live.model, prior=prior, weights=weights)
+        prior, rating_prior = LiveScores(recommender.prior, live, live.new_names.texts), None
+        weights = dict(recommender.weights)
+        if recommender.rating_prior is not None:
+            rating_prior = LiveRatings(recommender.rating_prior, live, live.new_names.texts)
+        else:
+            weights.pop("rating", None)
+        combined = replace(
+            recommender, model=live.model, prior=prior, rating_prior=rating_prior, weights=weights
+        )
         return AnsweringModel(combined, live)
     if hasattr(recommender, "scores"):
         rows = LiveScorer(items)

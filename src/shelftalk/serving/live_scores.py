@@ -1,23 +1,23 @@
-"""A model that scores every item of its catalogue, over a catalogue that changes: item_knn, a student, the
-prior of a language model.
+"""A model that scores or rates every item of its catalogue, over a catalogue that changes: item_knn, a
+student, the priors of a language model.
 
-Such a model knows no item that joined after it was fitted. One gets the mean of the scores of the trained
-items most similar to it by text, weighted by their cosines: an approximation that needs nothing of the model.
-In histories it counts as nothing.
+Such a model knows no item that joined after it was fitted. One gets the mean of the scores or ratings of the
+trained items most similar to it by text, weighted by their cosines: an approximation that needs nothing of
+the model. In histories it counts as nothing.
 
 Legend: R requests, I trained items, L rows of the live catalogue.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from shelftalk.data.item_filter import allowed
-from shelftalk.recommender import candidate_rows, check_items, check_k, without_text
+from shelftalk.recommender import Rater, candidate_rows, check_items, check_k, without_text
 from shelftalk.records import Ranking, Request
 from shelftalk.serving.live_catalogue import LiveCatalogue
 from shelftalk.serving.new_names import TextSpace
@@ -32,7 +32,7 @@ class LiveScores:
         self._scorer = scorer
         self._rows = rows
         self._texts = texts
-        self._trained = {item: row for item, row in rows.dataset.row_of.items() if row < rows.trained_items}
+        self._trained = trained_rows(rows)
         trained = getattr(scorer, "catalogue", None)
         # among equal scores the order of the model itself, then those that joined
         self._ties: np.ndarray = (
@@ -42,7 +42,7 @@ class LiveScores:
 
     def scores(self, requests: Sequence[Request]) -> np.ndarray:
         """[R, L]."""
-        known = [self._of_trained_items(request) for request in requests]
+        known = [_of_items(request, self._trained) for request in requests]
         trained = np.asarray(self._scorer.scores(known), np.float64)
         dataset = self._rows.dataset
         new = range(self._rows.trained_items, len(dataset.item_ids))
@@ -84,15 +84,63 @@ class LiveScores:
             for request, row, scores in zip(requests, rows, self.scores(requests), strict=True)
         ]
 
-    def _of_trained_items(self, request: Request) -> Request:
-        kept = [position for position, item in enumerate(request.history) if item in self._trained]
-        history = tuple(request.history[position] for position in kept)
-        ratings = tuple(request.ratings[position] for position in kept) if request.ratings else ()
-        return replace(request, history=history, ratings=ratings, filter=None, excluded=(), candidates=())
-
     def _ranking(self, request: Request, rows: np.ndarray, scores: np.ndarray, k: int) -> Ranking:
         ties = np.concatenate([self._ties, np.arange(len(self._ties), len(self._rows.dataset.item_ids))])
         order = np.lexsort((ties[rows], -scores))[:k]
         order = order[np.isfinite(scores[order])]
         items = tuple(self._rows.dataset.item_ids[row] for row in rows[order].tolist())
         return Ranking(request.user, items, tuple(scores[order].tolist()))
+
+
+class LiveRatings:
+    """`rater` has rate(requests) -> [R] for the items of the trained catalogue, as in LiveScores. An item
+    that joined and shares no word with them gets the mean rating of SPREAD items of the whole catalogue."""
+
+    SPREAD = 100
+
+    def __init__(self, rater: Rater, rows: LiveCatalogue, texts: TextSpace) -> None:
+        self.name: str = rater.name
+        self._rater = rater
+        self._rows = rows
+        self._texts = texts
+        self._trained = trained_rows(rows)
+        self._ids = list(self._trained)
+
+    def rate(self, requests: Sequence[Request]) -> list[float]:
+        """As Rater.rate."""
+        check_items(requests, self._rows.dataset.row_of, "rating")
+        known, shares = list[Request](), list[np.ndarray]()
+        for request in requests:
+            stand_ins, weights = self._stand_ins(request.item)
+            history = _of_items(request, self._trained)
+            known += [replace(history, item=item) for item in stand_ins]
+            shares.append(weights)
+        ratings = np.array(self._rater.rate(known), np.float64)
+        bounds = np.cumsum([0, *map(len, shares)])
+        return [
+            float(ratings[start:stop] @ weights)
+            for start, stop, weights in zip(bounds, bounds[1:], shares, strict=False)
+        ]
+
+    def _stand_ins(self, item: str) -> tuple[list[str], np.ndarray]:
+        """Trained items whose weighted mean the item's rating is: itself, where it is one."""
+        if item in self._trained:
+            return [item], np.ones(1)
+        rows, cosines = self._texts.nearest(self._rows.dataset.records[self._rows.dataset.row_of[item]])
+        if not len(rows):
+            rows = np.unique(np.linspace(0, len(self._ids) - 1, self.SPREAD).astype(np.int64))
+            cosines = np.ones(len(rows))
+        return [self._ids[row] for row in rows.tolist()], cosines / cosines.sum()
+
+
+def trained_rows(rows: LiveCatalogue) -> dict[str, int]:
+    """Item -> row, of the catalogue that was there at the beginning."""
+    return {item: row for item, row in rows.dataset.row_of.items() if row < rows.trained_items}
+
+
+def _of_items(request: Request, items: Mapping[str, int]) -> Request:
+    """The history of a request, of these items alone."""
+    kept = [position for position, item in enumerate(request.history) if item in items]
+    history = tuple(request.history[position] for position in kept)
+    ratings = tuple(request.ratings[position] for position in kept) if request.ratings else ()
+    return replace(request, history=history, ratings=ratings, filter=None, excluded=(), candidates=())
