@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shelftalk.data.sources import DataReport, DataSettings, read_dataset
 from shelftalk.data.sources.reading import checked_events
-from shelftalk.errors import DataError
+from shelftalk.errors import DataError, SettingsError
 from tests.data.test_published import META_2014, MIND, PUBLISHED, RECBOLE, save
 from tests.data.test_published import read as read_published
 
@@ -594,6 +594,22 @@ def test_other_columns_of_a_published_data_set_are_copied_again_or_named(
     settings = {name: (files | columns)[name] for name in named}
     assert len(settings) == 4 and len(rows_of(None, **settings)[0]) == 2
     assert len(rows_of(stored(folder, good))[0]) == 2
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("layout", ["movielens-csv", "amazon-2014", "recbole"])
+def test_columns_named_for_a_published_data_set_are_left_out(
+    tmp_path: Path, layout: str, named: bool
+) -> None:
+    """A layout has columns of its own: names that were set were ignored."""
+    folder = stored(tmp_path / "set", PUBLISHED[layout])
+    settings: dict[str, Any] = {"layout": layout} if named else {}
+    settings |= {"interactions_columns": {"user_id": "userId"}, "items_columns": {"title": "name"}}
+    for _ in range(2):
+        with pytest.raises(SettingsError) as error:
+            rows_of(folder, **settings)
+        del settings[re.findall(r"leave data\.(\w+) out", str(error.value))[0]]
+    assert rows_of(folder, **settings)[0] == rows_of(folder)[0]
 
 
 @pytest.mark.parametrize("wrong", ["item_no", "x"])

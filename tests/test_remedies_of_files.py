@@ -4,6 +4,7 @@ the same call works."""
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,13 @@ def test_lists_of_seeds_gpus_and_probed_tasks_work_as_the_sentence_writes_them()
 
 def test_an_experiment_file_that_is_not_there_or_a_folder_is_named_rightly_afterwards(folder: Path) -> None:
     assert "correct the path" in told(MissingFile, load_experiment, folder / "tyni.toml")
-    assert "name the experiment file in it" in told(MissingFile, load_experiment, folder)
+    assert told(MissingFile, load_experiment, folder).endswith("name the experiment file in it.")
+    (folder / "run").mkdir()
+    shutil.copy(folder / "tiny.toml", folder / "run" / "experiment.toml")
+    message = told(MissingFile, load_experiment, folder / "run")
+    assert load_experiment(re.findall(r'file in it, "(.+)"', message)[0]) == load_experiment(
+        folder / "tiny.toml"
+    )
     assert load_experiment(folder / "tiny.toml").name == "tiny"
 
 

@@ -419,7 +419,9 @@ def read_toml(path: str | Path, kind: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise MissingFile(f'there is no {kind} file "{path}"; correct the path.') from None
     except IsADirectoryError:
-        raise MissingFile(f'"{path}" is a folder; name the {kind} file in it.') from None
+        own = RunFolder(Path(path)).experiment
+        which = f', "{own}"' if kind == "experiment" and own.is_file() else ""
+        raise MissingFile(f'"{path}" is a folder; name the {kind} file in it{which}.') from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f'"{path}" is not valid TOML: {error}; correct that line.') from None
 

@@ -154,6 +154,24 @@ def test_a_run_without_ratings_takes_scores_of_the_tasks_that_are_named(tmp_path
     done("show", "sample", "retrieval", experiment)
 
 
+# --- a run folder in place of an experiment ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["run", "prepare", "index", "recommend", "report"])
+def test_a_run_folder_is_gone_on_with_by_the_command_that_is_told(
+    copied: RunFolder, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stages = json.loads(done("run", copied.experiment, "--out", copied.path, "--json").stdout)["stages"]
+    assert all(one["skipped"] for one in stages)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    done(*command_in(told(stage, copied.path)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == before  # and no folder runs/
+    if stage == "prepare":
+        done(*command_in(told(stage, copied.path, "--out", tmp_path / "another one")))
+        assert RunFolder(tmp_path / "another one").manifest("prepare").is_file()
+
+
 # --- what a run holds ------------------------------------------------------------------------------------
 
 

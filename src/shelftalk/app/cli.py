@@ -4,6 +4,7 @@ for what they work on: data_commands.py, show_commands.py and so on."""
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -218,6 +219,7 @@ def _do(
         from shelftalk.runtime.progress import silent
         from shelftalk.runtime.run_folder import RunFolder
 
+        check_is_file(stage, path, out)
         with world().group() as processes:
             with processes.main_process_first():
                 experiment = experiment_of(path, seed, models, data, interactions, items)
@@ -234,6 +236,19 @@ def _do(
             print_summary(folder, records, as_json)
 
     guarded(work, alone=False)
+
+
+def check_is_file(stage: str, path: Path | None, out: Path | None) -> None:
+    """Raises MissingFile for a run folder in place of an experiment, with the command that goes on with it,
+    or does the same in `out`."""
+    from shelftalk.errors import MissingFile
+    from shelftalk.runtime.run_folder import RunFolder
+
+    if path is not None and (run := RunFolder(path)).experiment.is_file():
+        command = shlex.join(["shelftalk", stage, str(run.experiment), "--out", str(out or path)])
+        raise MissingFile(
+            f'"{path}" is a run folder, and {stage} takes an experiment file and --out; run `{command}`.'
+        )
 
 
 def run_folder_of(path: Path | None, given: Sequence[Any]) -> Any:

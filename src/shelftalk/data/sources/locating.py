@@ -11,7 +11,7 @@ from shelftalk.data.sources.formats import FORMATS
 from shelftalk.data.sources.layouts import LAYOUTS, Files, Layout
 from shelftalk.data.sources.settings import DataSettings
 from shelftalk.data.sources.text_files import STARTS
-from shelftalk.errors import MissingFile, UnreadableFile
+from shelftalk.errors import MissingFile, SettingsError, UnreadableFile
 
 BUNDLED = Path(__file__).parent.parent / "bundled"
 
@@ -32,7 +32,19 @@ class Source:
 
 
 def locate(settings: DataSettings) -> Source:
-    """The files that the settings name. Raises MissingFile or UnreadableFile."""
+    """The files that the settings name. Raises MissingFile or UnreadableFile, and SettingsError for names of
+    columns beside a published data set, which has its own."""
+    source = _located(settings)
+    for name in ("interactions_columns", "items_columns"):
+        if source.layout is not None and getattr(settings, name):
+            raise SettingsError(
+                f'"{settings.folder}" is read as {source.layout.title}, whose columns are known; leave '
+                f"data.{name} out."
+            )
+    return source
+
+
+def _located(settings: DataSettings) -> Source:
     if settings.interactions is not None and settings.items is not None:
         events, items = Path(settings.interactions).expanduser(), Path(settings.items).expanduser()
         return Source(f"{events.name} and {items.name}", {"interactions": events, "items": items})

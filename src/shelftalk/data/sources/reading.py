@@ -160,10 +160,8 @@ def read_dataset(settings: DataSettings, seed: int, order_needed: bool = True) -
     source = locate(settings)
     columns = [name for name in COLUMNS_OF_EVENTS if name != "position" or settings.order != "timestamp"]
     events_table, items_table = _tables(source, settings, columns)
-    of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
-    of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
-    layout, ids = source.layout, ["user_id", "item_id"]
-    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns", layout)
+    layout, ids, of_events = source.layout, ["user_id", "item_id"], settings.interactions_columns
+    items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns", layout)
     read = _checked(events_table, columns, of_events, ids, "interactions_columns", layout)
     if source.layout:
         items = _completed(events_table, read, items_table, items)
@@ -210,10 +208,8 @@ def checked_frames(settings: DataSettings) -> tuple[pl.DataFrame, pl.DataFrame]:
     `read_dataset`."""
     source = locate(settings)
     events_table, items_table = _tables(source, settings, COLUMNS_OF_EVENTS)
-    of_events: Mapping[Any, str] = {} if source.layout else settings.interactions_columns
-    of_items: Mapping[Any, str] = {} if source.layout else settings.items_columns
-    layout, ids = source.layout, ["user_id", "item_id"]
-    items = _checked(items_table, ITEM_COLUMNS, of_items, ["item_id"], "items_columns", layout)
+    layout, ids, of_events = source.layout, ["user_id", "item_id"], settings.interactions_columns
+    items = _checked(items_table, ITEM_COLUMNS, settings.items_columns, ["item_id"], "items_columns", layout)
     events = _checked(events_table, COLUMNS_OF_EVENTS, of_events, ids, "interactions_columns", layout)
     if source.layout:
         items = _completed(events_table, events, items_table, items)
@@ -440,7 +436,7 @@ def _order(
 ) -> tuple[str, ...]:
     """The columns that order a user's events, as `order_of` says, and none for data without an order; where
     one is `needed`, an error if a column seems to hold it. Incomplete columns are refused, odd ones noted."""
-    mapping: Mapping[Any, str] = {} if layout else settings.interactions_columns
+    mapping: Mapping[Any, str] = settings.interactions_columns
     filled = [
         name
         for name in ("position", "timestamp")
