@@ -131,7 +131,7 @@ def _rated_enough(
     if "rating" not in events or events["rating"].null_count() == len(events):
         raise MissingColumn(
             "no interaction has a rating, and data.filters.min_rating needs one; leave it out, or name the "
-            "column in data.interactions_columns.rating."
+            "column in data.interactions_columns.rating if the files are your own."
         )
     return (events["rating"] >= settings.min_rating).fill_null(True)
 

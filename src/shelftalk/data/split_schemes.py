@@ -53,11 +53,15 @@ def whole_users(dataset: Dataset, validation: float, test: float, seed: int) -> 
     drawn = seeds.generator(seed, "users held out").permutation(able)
     numbers = [round(share * len(lengths)) for share in (test, validation)]
     if min(numbers) < 1 or sum(numbers) > len(able) or sum(numbers) >= len(lengths):
+        remedies = ["give interactions of more users"]
+        if len(able) >= 2 and len(lengths) >= 3:
+            remedies.append("set other shares in split.user_test and split.user_validation")
+        if (lengths >= 3).any():
+            remedies.append('set split.scheme = "leave_one_out"')
         raise TooFewEvents(
             f"of {len(lengths):,} users, {len(able):,} with two interactions, {numbers[0]:,} cannot be held "
-            f"out for the test and {numbers[1]:,} for validation, at least one each; give interactions of "
-            "more users, other shares in split.user_test and split.user_validation, or set split.scheme = "
-            '"leave_one_out".'
+            f"out for the test and {numbers[1]:,} for validation, at least one each; "
+            f"{', or '.join(remedies)}."
         )
     parts = np.full(len(dataset), TRAIN, np.uint8)
     for part, users in (
@@ -90,7 +94,7 @@ def by_time(dataset: Dataset, settings: SplitSettings, protocol: Protocol) -> tu
         last = np.append(user[1:] != user[:-1], True)[: len(user)]
         targets = inside[last & (inside > dataset.bounds[user])]
         parts[targets] = part
-    _check_windows(parts, cuts)
+    _check_windows(parts, cuts, settings.gap_days)
     return parts, protocol
 
 
@@ -103,7 +107,8 @@ def check_times(dataset: Dataset, wanted: str, otherwise: str) -> None:
     if missing:
         raise SettingsError(
             f"{wanted}, and {missing:,} of {len(dataset):,} interactions have no time; name the "
-            f"column that holds it in data.interactions_columns.timestamp, or {otherwise}."
+            "column that holds it in data.interactions_columns.timestamp if the files are your own, or "
+            f"{otherwise}."
         )
     back = int((dataset.seconds_since_previous < 0).sum())
     if back:
@@ -120,7 +125,7 @@ def _second_of(cut: Cut, second: np.ndarray) -> int:
     return int(np.partition(second, int(cut * len(second)))[int(cut * len(second))])
 
 
-def _check_windows(parts: np.ndarray, cuts: tuple[int, int]) -> None:
+def _check_windows(parts: np.ndarray, cuts: tuple[int, int], gap_days: float) -> None:
     """Raises SettingsError where nothing trains or a window has no target."""
     counts = {
         name: int((parts == part).sum())
@@ -129,8 +134,9 @@ def _check_windows(parts: np.ndarray, cuts: tuple[int, int]) -> None:
     empty = [name for name, count in counts.items() if not count]
     if empty:
         validation, test = map(moment, cuts)
+        gap = ", or a smaller split.gap_days" if gap_days else ""
         raise SettingsError(
             f"with validation from {validation} and the test from {test} there is nothing for "
             f"{' and '.join(empty)} (a target needs an earlier interaction of its user); set other times or "
-            "shares in split.validation_from and split.test_from, or a smaller split.gap_days."
+            f"shares in split.validation_from and split.test_from{gap}."
         )

@@ -416,8 +416,8 @@ def _in_order(dataset: Dataset, protocol: Protocol, seed: int) -> Dataset:
     if not dataset.ordered:
         raise SettingsError(
             f'split.scheme = "{protocol.scheme}" holds out what came last, and the interactions have no '
-            "order; name the column that orders them in data.interactions_columns.timestamp, or set "
-            'split.scheme = "random".'
+            "order; name the column that orders them in data.interactions_columns.timestamp if the files are "
+            'your own, or set split.scheme = "random".'
         )
     return dataset
 
@@ -446,7 +446,7 @@ def _trained_catalogue(
     if set(np.unique(event_part[kept])) < set(np.unique(event_part)):
         raise TooFewEvents(
             "all that a part holds out is of items without a training event in the core; set "
-            'data.catalogue = "all" to keep them, or a lower data.k_core.'
+            'data.catalogue = "all" to keep them.'
         )
     return dataset.filter_events(kept).filter_items(trained), event_part[kept], rating_part[kept]
 

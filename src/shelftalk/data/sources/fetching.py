@@ -286,7 +286,10 @@ def _archive(path: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     try:
-        return dict(tomllib.loads((folder / RECORD).read_text("utf-8")).get("files", {}))
+        files = tomllib.loads((folder / RECORD).read_text("utf-8")).get("files", {})
+        if not isinstance(files, dict) or not all(isinstance(facts, dict) for facts in files.values()):
+            raise ValueError('"files" is no table of tables')
+        return files
     except FileNotFoundError:
         return {}
     except (ValueError, OSError) as error:
