@@ -6,9 +6,14 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +28,7 @@ from shelftalk.serving.databases import open_store
 from shelftalk.serving.guarding import Keys
 from shelftalk.serving.running import Address, check_certificate, limits, prepare
 from shelftalk.serving.service import ServiceSettings
+from shelftalk.serving.store import Event
 from shelftalk.testing.exams import exam_split
 from tests.serving.running import TLS, Client, serving, tiny_model
 
@@ -117,6 +123,90 @@ def test_a_key_is_sent_as_the_sentence_writes_it_and_another_name_allowed(
     named = Address(port=0, names=("shop.example",))  # --allow-host shop.example
     with serving(str(tmp_path / "s"), monkeypatch, address=named) as client:
         assert client.call("GET", "/v1/models", host="shop.example")[0] == 200
+
+
+def test_who_is_refused_or_too_late_waits_as_told_and_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Retry-After` is enough where the service has caught up meanwhile."""
+    settings = ServiceSettings(queue_limit=1, max_batch=1, seconds=1.0, refusal_seconds=0.0)
+    with serving(str(tmp_path / "s"), monkeypatch, settings=settings) as client:
+        model: Any = client.running.service.engine.answers_of("aligned")
+        answer, begun, release = model.answer, threading.Event(), threading.Event()
+
+        def slow(*given: Any) -> Any:
+            begun.set()
+            release.wait(10)
+            return answer(*given)
+
+        monkeypatch.setattr(model, "answer", slow)
+
+        def ask() -> tuple[int, Any, dict[str, str]]:
+            return client.call("POST", "/v1/recommend", {"history": []})
+
+        with ThreadPoolExecutor(3) as callers:
+            waiting = [callers.submit(ask)]
+            assert begun.wait(10)
+            waiting += [callers.submit(ask) for _ in range(2)]  # one more than may wait
+            refused = sorted((one.result() for one in waiting), key=lambda one: one[0])
+        assert {status for status, _, _ in refused} == {429, 504}
+        release.set()
+        for _, body, kinds in refused[:2]:
+            assert "try again" in body["error"]["message"]
+            time.sleep(int(kinds["retry-after"]))
+            assert ask()[0] == 200
+
+
+def test_a_body_that_is_too_slow_is_sent_again_and_answered(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, head = (
+        b'{"history": []}',
+        "POST /v1/recommend HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 15\r\n",
+    )
+    head += "Content-Type: application/json\r\nConnection: close\r\n\r\n"
+
+    def sent(body: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", client.port), timeout=30) as connection:
+            connection.sendall(head.encode() + body)
+            return b"".join(iter(lambda: connection.recv(4096), b""))
+
+    monkeypatch.setattr("shelftalk.serving.guarding.BODY_SECONDS", 0.2)
+    assert b" 408 " in (answer := sent(good[:5])) and b"send it again" in answer
+    monkeypatch.undo()
+    assert b" 200 " in sent(good).partition(b"\r\n")[0]
+
+
+def test_a_model_is_opened_again_by_a_name_that_is_told(client: Client) -> None:
+    message = refusal(client, "/v1/reload", {"model": "algined"})
+    assert (
+        client.post("/v1/reload", {"model": re.findall(r"; reload (\w+)", message)[0]})["model"] == "aligned"
+    )
+
+
+def test_a_store_that_is_closed_locked_damaged_or_of_a_later_version_works_as_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "store.sqlite"
+    store = open_store(str(path))
+    store.close()
+    assert "open it again" in told(store.last_change)
+    monkeypatch.setattr("shelftalk.serving.databases.WAIT", 0.1)
+    store = open_store(str(path))
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert "then try again" in told(store.add_events, [Event("ann", "1", "hat")])
+        other.execute("ROLLBACK")
+        assert store.add_events([Event("ann", "1", "hat")]) == 1
+        store.close()
+        other.execute("UPDATE counters SET value = value + 1 WHERE name = 'schema'")
+        assert "install that version, or name another store" in told(open_store, str(path))
+        open_store(str(tmp_path / "another.sqlite")).close()
+        other.execute("UPDATE counters SET value = value - 1 WHERE name = 'schema'")  # that version
+    assert len(open_store(str(path)).export_user("ann")) == 1
+    path = tmp_path / "no database"
+    path.write_bytes(b"no database " * 100)
+    assert "or correct --store" in told(open_store, str(path))
 
 
 # --- options of the command ------------------------------------------------------------------------------

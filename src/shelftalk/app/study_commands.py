@@ -195,7 +195,9 @@ def probe(
     tasks: Annotated[
         str | None, typer.Option("--tasks", help="Auxiliary tasks to probe, by comma; all without it.")
     ] = None,
-    number: Annotated[int, typer.Option("--questions", help="Questions of each kind, with --run.")] = 1000,
+    number: Annotated[
+        int, typer.Option("--questions", min=1, help="Questions of each kind, with --run.")
+    ] = 1000,
     out: Annotated[
         Path | None,
         path_option("--out", "Folder for probe.html, .md and .json; by default runs/probe, or the run's."),

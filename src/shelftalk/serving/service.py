@@ -234,7 +234,9 @@ class Service:
         """Open a model's folder again and let it answer from the next batch on, without a question lost; the
         old one answers until then. Raises as opening does, and then nothing has changed."""
         name = name or self.engine.models[0]
-        if self._open_model is None or name not in self.engine.models:
+        if name not in self.engine.models:
+            raise SettingsError(f'there is no model "{name}" here; reload {" or ".join(self.engine.models)}.')
+        if self._open_model is None:
             raise SettingsError(f'the model "{name}" cannot be opened again; restart the service.')
         with self._reloading:
             model = self._open_model(name)

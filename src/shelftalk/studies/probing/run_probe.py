@@ -138,9 +138,10 @@ def _ways(run: Run) -> list[tuple[str, bool]]:
 
 
 def open_trained(folder: RunFolder) -> Run:
-    """A finished run, with the templates that its model was trained with. Raises StageMissing where
-    there is no trained model in it."""
+    """A finished run, with the templates that its model was trained with. Raises MissingFile where there is
+    no run, and StageMissing where there is no trained model in it."""
     from shelftalk.experiment import saved_experiment
 
+    experiment = saved_experiment(folder)
     folder.needed("train")
-    return Run(folder, saved_experiment(folder), templates=read_model_facts(folder.model).templates)
+    return Run(folder, experiment, templates=read_model_facts(folder.model).templates)
