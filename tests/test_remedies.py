@@ -21,9 +21,11 @@ from shelftalk.models.lora import add_adapters
 from shelftalk.models.pretrained import check_supported, from_random_weights, read_config
 from shelftalk.models.settings import NanoSettings, PretrainedSettings
 from shelftalk.pipeline.index_building import build_index
-from shelftalk.tasks.retrieval import RetrievalTask
+from shelftalk.tasks.retrieval import RetrievalSettings, RetrievalTask
 from shelftalk.tasks.templates import load_templates
 from shelftalk.testing.t5_folder import SMALL, save_flan_t5
+from shelftalk.testing.task_exams import exam_context, world_split
+from shelftalk.testing.worlds import tiny_world
 from tests.decoding.small_models import small
 from tests.models.test_gguf import written
 
@@ -137,6 +139,15 @@ WRONG = {  # what is wrong -> what the message tells to do, and that done
         GOOD + "held_out = true\n" + GOOD.replace('"a"', '"b"'),
     ),
     GOOD.replace('"a"', "7"): ("must be a str", GOOD),
+    GOOD.replace('source = "{history}"\n', ""): ('lacks "source"; add it', GOOD),
+    GOOD.replace("[[template]]", "[template]"): ("begin each template with [[template]]", GOOD),
+    GOOD.replace("[[template]]", "[[wording]]"): ("add a [[template]]", GOOD),
+    GOOD.replace("source =", "source"): ("correct that line", GOOD),
+    GOOD + 'question = "what?"\n': (
+        "move it to the source",
+        GOOD.replace("{history}", "{history} what?"),
+    ),
+    GOOD.replace("{history}", "caf\xe9 {history}"): ("save it as UTF-8", GOOD.replace("{", "caf\xe9 {", 1)),
 }
 
 
@@ -149,11 +160,42 @@ def test_a_template_file_corrected_as_the_sentence_says_is_read(wrong: str, tmp_
             "retrieval", RetrievalTask.placeholders, str(path), answers=RetrievalTask.answers
         )
 
-    refused(MissingFile, load)
-    path.write_text(wrong)
+    assert "correct the path in the experiment file" in refused(MissingFile, load)
+    path.write_text(wrong, encoding="latin-1")
     assert message in refused(TemplateError, load)
-    path.write_text(right)
+    path.write_text(right, encoding="utf-8")
     assert load()
+
+
+def test_wordings_of_retrieval_corrected_as_the_sentences_say_make_the_task(tmp_path: Path):
+    path, context = tmp_path / "own.toml", exam_context(world_split("tiny"))
+
+    def task(text: str, **settings: int) -> RetrievalTask:
+        path.write_text(text)
+        return RetrievalTask(RetrievalSettings(templates=str(path), **settings), context)
+
+    early = GOOD.replace("{item}", "{noun}: {item}")
+    assert "move them to the end of its source" in refused(TemplateError, task, early)
+    assert task(GOOD.replace("{history}", "{noun}: {history}"))
+    after = GOOD.replace("{history}", "{history}\\nNext:")
+    message = refused(TemplateError, task, after)
+    assert task(after, targets=int(re.findall(r"set tasks.retrieval.targets = (\d+)", message)[0]))
+    assert "or end the source with {history}" in message and task(GOOD)
+
+
+def test_ratings_rounded_as_the_sentence_says_have_texts_of_their_own():
+    world = tiny_world(users=30, items=50)
+
+    def texts(least: float, decimals: int = 9) -> dict[float, str]:
+        close = pl.Series([least + n % 3 + 1e-8 * (n % 2) for n in range(len(world.events))])
+        events = world.events.with_columns(rating=close.round(decimals))
+        split = split_leave_one_out(make_dataset(world.items, events), SplitSettings(ranking_negatives=5), 0)
+        return exam_context(split).rating_texts
+
+    for least in (1.0, 1.5):
+        message = refused(SettingsError, texts, least)
+        rounded = texts(least, int(re.findall(r"round them to (\d) decimals", message)[0]))
+        assert len(set(rounded.values())) == len(rounded) > 2
 
 
 # --- decoding --------------------------------------------------------------------------------------------

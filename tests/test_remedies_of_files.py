@@ -13,6 +13,7 @@ import polars as pl
 import pytest
 
 from shelftalk.data.dataset import make_dataset
+from shelftalk.data.splitting import SplitSettings, split_leave_one_out
 from shelftalk.errors import (
     AnotherExperiment,
     BadValue,
@@ -29,10 +30,13 @@ from shelftalk.errors import (
 )
 from shelftalk.experiment import load_experiment
 from shelftalk.runtime.progress import silent
+from shelftalk.studies.ablation import study
 from shelftalk.studies.ablation.grid import load_grid, read_seeds
 from shelftalk.studies.planning.gpus import gpu_named
 from shelftalk.studies.probing.report import probed_world
+from shelftalk.studies.probing.run_probe import run_questions
 from shelftalk.studies.probing.study import mixtures
+from shelftalk.studies.tuning import study as search
 from shelftalk.studies.tuning.space import load_space
 from shelftalk.studies.tuning.study import claim
 from shelftalk.testing.worlds import tiny_world
@@ -177,6 +181,36 @@ SPACES = [
         SPACE + "training.learning_rate = { low = 0.1, high = 0.5, step = 0.2 }\n",
     ),
     (
+        SPACE + "nano.heads = { low = 1, high = 2, step = 0.5 }\n",
+        SettingsError,
+        "has fractions, and the setting takes whole numbers",
+        SPACE + "nano.heads = { low = 1, high = 2, step = 1 }\n",
+    ),
+    (
+        SPACE + "training.learning_rate = { low = 0.01, high = 0.1, log = true, step = 0.01 }\n",
+        SettingsError,
+        "takes no step",
+        SPACE + "training.learning_rate = { low = 0.01, high = 0.1, log = true }\n",
+    ),
+    (
+        SPACE + "nano.heads = { choices = [2, 2] }\n",
+        SettingsError,
+        "are not two or more different values",
+        SPACE + "nano.heads = { choices = [1, 2] }\n",
+    ),
+    (
+        SPACE + "nano.heads = { choices = [0, 2] }\n",
+        SettingsError,
+        'the space of "nano.heads": .*greater than or equal to 1.*correct it in the space file',
+        SPACE + "nano.heads = { choices = [1, 2] }\n",
+    ),
+    (
+        SPACE.replace("3000\n", "3000\nseeds = [4, 4]\n") + RATE,
+        SettingsError,
+        "a seed is named twice.*correct it in the space file",
+        SPACE.replace("3000\n", "3000\nseeds = [4, 5]\n") + RATE,
+    ),
+    (
         SPACE.replace("3000\n", '3000\nmetric = "retrieval ndgc@10"\n') + RATE,
         UnknownPart,
         'did you mean "retrieval ndcg@10"',
@@ -211,6 +245,61 @@ def test_the_folder_of_another_search_is_left_for_one_that_works(folder: Path) -
     (folder / "out" / "study.json").unlink()
     (folder / "out").rmdir()
     claim(other, folder / "out")
+
+
+def test_files_of_names_that_are_no_names_are_read_as_told_or_renamed(folder: Path) -> None:
+    grid, space = folder / "two grids.toml", folder / "two spaces.toml"
+    grid.write_text(GRID + TWO)
+    space.write_text(SPACE + RATE)
+
+    def read(path: Path) -> Any:
+        return load_grid(path) if path.name.endswith("grids.toml") else load_space(Path("tiny.toml"), path)
+
+    for path in (grid, space):
+        message, text = told(SettingsError, read, path), path.read_text()
+        line, table = re.findall(r'set (name = ".+") in the table (\[\w+\])', message)[0]
+        path.write_text(text.replace(table, f"{table}\n{line}"))
+        assert read(path).settings.name == line.split('"')[1]
+        path.write_text(text)
+        assert "or rename it" in message
+        assert read(path.rename(path.with_name(path.name.replace(" ", "-")))).settings.name
+
+
+def test_variants_that_share_the_data_and_its_split_are_compared(folder: Path) -> None:
+    def check(text: str) -> None:
+        (folder / "grid.toml").write_text(text)
+        grid = load_grid(folder / "grid.toml", seeds=(0,))
+        runs = [study.run_of(variant, 0, folder / "out") for variant in grid.variants]
+        study._prepare(runs, silent)
+        study._check(runs)
+
+    message = told(SettingsError, check, GRID + TWO + "split.ranking_negatives = 10\n")
+    assert "let all variants share the data and split settings" in message
+    check(GRID + TWO + "[settings]\nsplit.ranking_negatives = 10\n")
+
+
+def test_a_search_without_ratings_goes_by_a_metric_of_another_task(folder: Path) -> None:
+    events = pl.read_parquet(folder / "data" / "interactions.parquet")
+    events.drop("rating").write_parquet(folder / "data" / "interactions.parquet")
+
+    def check(metric: str) -> None:
+        (folder / "space.toml").write_text(SPACE.replace("3000\n", f'3000\nmetric = "{metric}"\n') + RATE)
+        search._check(load_space(Path("tiny.toml"), folder / "space.toml"), folder / "out", silent)
+
+    assert "name a metric of another task" in told(SettingsError, check, "rating rmse")
+    check("retrieval ndcg@10")
+
+
+def test_a_run_is_probed_with_more_data_or_with_questions(folder: Path) -> None:
+    few = split_leave_one_out(tiny_world(users=6, items=50), SplitSettings(ranking_negatives=5), 0)
+    assert "probe a run on more data" in told(NothingLeft, run_questions, few, 5, 0)
+    more = split_leave_one_out(tiny_world(users=200, items=50), SplitSettings(ranking_negatives=5), 0)
+    assert run_questions(more, 5, 0)
+    result = call("probe", "--run", folder, "--questions", "0")
+    assert result.exit_code == 2 and "or equal to 1" in result.stderr
+    result = call("probe", "--run", folder / "nowhere")
+    assert result.exit_code == 2 and "is no run folder" in result.stderr
+    assert not (folder / "nowhere").exists()
 
 
 def test_lists_of_seeds_gpus_and_probed_tasks_work_as_the_sentence_writes_them() -> None:

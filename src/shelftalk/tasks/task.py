@@ -147,7 +147,8 @@ class TaskContext:
         texts = {value: f" {value:.{decimals}f}" for value in values}
         if len(set(texts.values())) < len(texts):
             raise SettingsError(
-                f"the data has ratings that differ by less than {10.0**-decimals:g}; round them."
+                f"the data has ratings that differ by less than {10.0**-decimals:g}; round them to "
+                f"{decimals} decimals."
             )
         return texts
 
