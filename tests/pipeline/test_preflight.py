@@ -3,6 +3,7 @@ here."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ WORDS = [
     "Things a customer bought, oldest first: red blue green scarf hat glove sock rating from to worst best "
     "items item next ." * 2
 ] * 20
+SHORT = {"retrieval": "{history}", "ranking": "{history}{candidates}"}
+"""The shortest sources of the tasks that are always served."""
 TINY: dict[str, Any] = {
     "models": ["aligned"],
     "split": {"ranking_negatives": 2},
@@ -213,6 +216,31 @@ def test_a_wording_alone_that_is_too_long_is_told_as_such_and_shorter_ones_or_mo
     error = refusal(tmp_path / "run", experiment(data, opt(tmp_path / "opt", 12)))
     assert "even the shortest" in str(error) and "more positions" in str(error)
     trained(tmp_path / "run2", experiment(data, opt(tmp_path / "larger", 400)))
+    changes: dict[str, dict[str, Any]] = {
+        name: {} if name in SHORT else {"weight": 0.0} for name in Experiment().tasks
+    }
+    text: dict[str, Any] = {}
+    for number in range(3 * len(SHORT)):  # what each refusal names, and nothing else
+        wanted = experiment(
+            data, opt(tmp_path / "opt", 12), tasks=changes, index={"scheme": "atomic"}, text=text
+        )
+        try:
+            trained(tmp_path / f"shorter{number}", wanted)
+            break
+        except SettingsError as refused:
+            histories = re.findall(r"tasks\.(\w+)\.max_history \((\d+)\)", str(refused))
+            for task, most in histories:
+                assert int(most) > 1, "it can be no lower"
+                changes[task] |= {"max_history": 1}
+            if not histories and "lower text.max_characters" in str(refused):
+                text = {"max_characters": 1}
+            for task in re.findall(r"give shorter templates \(tasks\.(\w+)\.templates\)", str(refused)):
+                wording = f'[[template]]\nname = "short"\nsource = "{SHORT[task]}"\ntarget = "{{item}}"\n'
+                (tmp_path / f"{task}.toml").write_text(wording)
+                changes[task] |= {"templates": str(tmp_path / f"{task}.toml")}
+    else:
+        pytest.fail("the remedies do not lead to a training")
+    assert text and {"templates", "max_history"} <= changes["ranking"].keys()
 
 
 def test_as_many_positions_as_the_sentence_names_are_enough_and_one_less_is_not(tmp_path: Path):

@@ -16,6 +16,7 @@ from shelftalk.pipeline.fresh_backbone import symbols
 from shelftalk.pipeline.run import Run
 from shelftalk.ragged import Ragged
 from shelftalk.records import Segment
+from shelftalk.settings import Settings
 from shelftalk.tasks.samples import Samples, row_groups
 from shelftalk.tasks.sentinels import all_sentinels
 from shelftalk.tasks.task import ServedTask
@@ -113,10 +114,18 @@ def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, 
     task, tasks = samples[position].task, np.array(samples.tasks())
     shortest = int(lengths[tasks == task].min())
     too_long = sorted(set(tasks[lengths > backbone.positions].tolist()))
-    settings = " and ".join(
-        f"tasks.{name}.max_history ({experiment.tasks[name].max_history})" for name in too_long
-    )
-    shorter = f"lower {settings}, or text.max_characters ({experiment.text.max_characters})"
+    histories = {name: experiment.tasks[name] for name in too_long}
+    settings = [
+        f"tasks.{name}.max_history ({of_task.max_history})"
+        for name, of_task in histories.items()
+        if of_task.max_history > _least(of_task, "max_history")
+    ]
+    ways = [" and ".join(settings)] if settings else []
+    if experiment.text.max_characters > _least(experiment.text, "max_characters"):
+        ways.append(f"text.max_characters ({experiment.text.max_characters})")
+    shorter = f"lower {', or '.join(ways)}"
+    if not ways:
+        shorter = f"give shorter templates (tasks.{task}.templates)"
     if shortest > backbone.positions:  # whatever is left out of it
         shorter = f"even the shortest has {shortest}, so give shorter templates (tasks.{task}.templates)"
     with_answer = " with its answer" if answer else ""
@@ -125,6 +134,12 @@ def check_lengths(samples: Samples, backbone: Backbone, experiment: Experiment, 
         f'model "{experiment.pretrained.name}" has positions for {backbone.positions}; {shorter}, or choose '
         "a model with more positions."
     )
+
+
+def _least(settings: Settings, name: str) -> int:
+    """The lowest value that a setting takes."""
+    bounds = (getattr(bound, "ge", None) for bound in type(settings).model_fields[name].metadata)
+    return next(int(bound) for bound in bounds if bound is not None)
 
 
 def alike(names: Ragged) -> tuple[int, int] | None:
