@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from shelftalk.errors import (
     ShelftalkError,
     UnknownItem,
     UnknownLabel,
+    UnknownPart,
 )
 from shelftalk.evaluation.evaluator import (
     InvalidAnswer,
@@ -39,6 +41,7 @@ from shelftalk.evaluation.evaluator import (
     evaluate_rating,
     evaluate_retrieval,
 )
+from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.models.precision import fp16_refusal, product_type
 from shelftalk.records import Filter, Ranking, Request
 from shelftalk.runtime.file_hashes import sha256
@@ -258,6 +261,86 @@ def test_strings_and_prompts_corrected_as_the_sentences_say_are_taken() -> None:
     assert decoder.rank(prompts, [["green hat"]])  # which was added
 
 
+def test_searches_masks_and_batches_corrected_as_the_sentences_say_are_taken() -> None:
+    model, tokenizer = small("decoder-only")
+    strings, prompts = ["red hat", "blue hat"], ["I bought gloves. Next:"]
+    decoder, trie = ConstrainedDecoder(model, tokenizer, strings), build_trie(NAMES)
+    for wrong in ({"k": 0}, {"beams": 0}, {"length_penalty": -1.0}, {"exact_limit": -1}):
+        message = told(SettingsError, decoder.top, prompts, **{"k": 1} | wrong)
+        assert "at least 1, length_penalty and exact_limit not negative; change what is not" in message
+        (name,) = wrong
+        assert decoder.top(prompts, **{"k": 1, name: 0.0 if name == "length_penalty" else 1})
+    assert "write something in it" in told(BadValue, decoder.top, [""], 1)
+    assert decoder.top(["Next:"], 1)
+    message = told(BadValue, exclusions.Exclusions, trie, [[]], np.ones((1, 2), bool), np.array([0]))
+    width, rows = map(int, re.findall(r"masks are \[G, (\d+)\] bool and `mask_index` \[(\d+)\]", message)[0])
+    masks = np.eye(1, width, dtype=bool)
+    assert exclusions.Exclusions(trie, [[]], masks, np.zeros(rows, int)).num_allowed().tolist() == [1]
+    assert exclusions.Exclusions(trie, [[]]).num_allowed().tolist() == [3]
+    ids, scores = torch.zeros((3, 0), dtype=torch.long), torch.zeros((3, 12))
+
+    def process(prompts: int) -> Any:
+        given = exclusions.Exclusions(trie, [[] for _ in range(prompts)])
+        return logits_processor.TrieLogitsProcessor(trie, END, 0, given)(ids, scores)
+
+    assert "make it for the prompts of this batch" in told(SettingsError, process, 2)
+    assert process(3).shape == (3, 12)
+
+
+def test_a_model_inside_another_and_one_of_another_attention_are_searched_as_told() -> None:
+    model, tokenizer = small("decoder-only")
+
+    class Wrapper(torch.nn.Module):
+        """As PeftModel."""
+
+        def get_base_model(self) -> Any:
+            return model
+
+    wrapper = Wrapper()
+    message = told(SettingsError, ConstrainedDecoder, wrapper, tokenizer, ["red hat"])
+    inside = re.findall(r"give the model inside \(of a PeftModel, (\w+)\(\)\)", message)[0]
+    assert ConstrainedDecoder(getattr(wrapper, inside)(), tokenizer, ["red hat"])
+    other = copy.deepcopy(model)
+    other.config._attn_implementation = "flash_attention_2"
+    message = told(SettingsError, ConstrainedDecoder, other, tokenizer, ["red hat"])
+    other.set_attn_implementation(re.findall(r'set_attn_implementation\("(\w+)"\)', message)[0])
+    assert ConstrainedDecoder(other, tokenizer, ["red hat"]).top(["Next:"], 1)
+
+
+# --- settings --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "wrong"),
+    [
+        ("training", "best_by", "ndgc@10"),
+        ("teacher", "model", "item_kn"),
+        ("prior", "model", "item_kn"),
+        ("prior", "rating_model", "biass"),
+        ("baselines", "fusion", "popularty"),
+    ],
+)
+def test_a_name_in_a_setting_is_corrected_to_the_nearest_that_is_told(
+    section: str, name: str, wrong: str
+) -> None:
+    def load(value: str) -> Experiment:
+        if name == "fusion":
+            fusion = {"models": [value, "item_knn"], "weights": [[0.5, 0.5]]}
+            return load_experiment(None, {section: {name: fusion}})
+        users = {"validation_users": 200} if name == "best_by" else {}
+        return load_experiment(None, {section: {name: value, **users}})
+
+    nearest = re.findall(r'did you mean "(.+)"', told(UnknownPart, load, wrong))[0]
+    assert nearest in load(nearest).toml()
+
+
+def test_a_choice_by_quality_has_users_to_measure_it_as_the_sentence_says() -> None:
+    wrong = {"best_by": "ndcg@10", "validation_users": 0}
+    message = told(SettingsError, load_experiment, None, {"training": wrong})
+    users = int(re.findall(r"set training.validation_users = (\d+)", message)[0])
+    assert load_experiment(None, {"training": wrong | {"validation_users": users}})
+
+
 # --- baselines -------------------------------------------------------------------------------------------
 
 
@@ -273,6 +356,10 @@ def test_a_baseline_that_is_refused_is_fitted_with_each_setting_that_is_named() 
     heads = int(re.findall(r"set heads to a divisor of it, such as (\d+)", message)[0])
     assert fit_sasrec(SPLIT, SasRecSettings(**settings, heads=heads), 0)
     popularity, bias = fit_popularity(SPLIT), fit_bias(SPLIT, BiasSettings())
+    settings["epochs"] = 4
+    message = told(SettingsError, fit_sasrec, SPLIT, SasRecSettings(**settings, learning_rate=1e30), 0)
+    assert "set a lower learning_rate" in message
+    assert fit_sasrec(SPLIT, SasRecSettings(**settings, learning_rate=1e-3), 0)
     pair = FusionSettings(models=("popularity", "item_knn"), weights=((0.5, 0.5),))
     assert "leave it out, or give it a method scores" in told(
         SettingsError, fuse, SPLIT, [popularity, bias], pair, 0
