@@ -23,13 +23,13 @@ from benchmarks._nano import bundled_hash, prepared
 from benchmarks.harness import Claim, Result
 from shelftalk.baselines.item_knn import fit_item_knn
 from shelftalk.data.dataset import Dataset
+from shelftalk.data.text_space import TextSpace
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.pipeline import stages
 from shelftalk.pipeline.run import Run
 from shelftalk.records import Filter, Item, Request
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.serving.answering import AnsweringModel, Asked, answering
-from shelftalk.serving.new_names import TextSpace
 from shelftalk.serving.store import StoredItem
 
 CLAIMS = (

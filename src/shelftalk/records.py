@@ -124,8 +124,9 @@ class Text(str):
     film like Alien").
 
     A model that reads text is shown it as it is shown the text of an item, on one line and cut at
-    `text.max_characters`; it is never taken for an item id, and equals no other text than a Text. Raises
-    BadRequest for what holds no printable character.
+    `text.max_characters`; one of names alone reads the items most similar by text in its place. It is never
+    taken for an item id, and equals no other text than a Text. Raises BadRequest for what holds no printable
+    character.
     """
 
     __slots__ = ()

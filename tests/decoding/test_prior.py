@@ -57,6 +57,9 @@ class LikeAModel:
     def recommend(self, requests: Sequence[Request], k: int) -> list[Ranking]:
         return self.catalogue.recommend(self.scores, requests, k)
 
+    def without_words(self, requests: Sequence[Request]) -> list[Request]:
+        return list(requests)
+
     def rate(self, requests: Sequence[Request]) -> list[float]:
         return [1.0 + self.row_of[request.item] % 9 / 2 for request in requests]
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from shelftalk import __version__
+from shelftalk.experiment import load_experiment
+from shelftalk.recipes import recipe_file
 from tests.end_to_end.tiny import call
 
 HEAVY = ("torch", "transformers")
@@ -92,6 +94,14 @@ def test_data_can_be_named_on_the_command_line(
     )  # fifty items, but they were read
     by_folder = call("show", "experiment", "--data", world)
     assert f'folder = "{world}"' in by_folder.stdout and 'name = "data"' in by_folder.stdout
+
+
+def test_without_an_experiment_file_a_command_follows_the_best_recipe(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "shown.toml").write_text(call("show", "experiment").stdout)
+    assert load_experiment(tmp_path / "shown.toml") == load_experiment(recipe_file("best"))
+    (tmp_path / "shown.toml").write_text(call("show", "experiment", "--data", world).stdout)
+    changed = {"name": world.name, "data": {"folder": str(world)}}
+    assert load_experiment(tmp_path / "shown.toml") == load_experiment(recipe_file("best"), changed)
 
 
 def test_a_shown_experiment_is_an_experiment_file(experiment_file: Path, tmp_path: Path) -> None:

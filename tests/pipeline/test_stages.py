@@ -9,6 +9,7 @@ import pytest
 from shelftalk.errors import AnotherExperiment
 from shelftalk.experiment import Experiment, load_experiment
 from shelftalk.pipeline import stages
+from shelftalk.recipes import recipe_file
 from shelftalk.runtime.run_folder import RunFolder
 from shelftalk.testing.worlds import tiny_world
 from tests.end_to_end.tiny import save_world, write_experiment
@@ -93,3 +94,13 @@ def test_every_stage_reports_at_its_end_that_all_is_done(tmp_path: Path) -> None
         )
     assert set(last) == {*STEPS, "certify", "recommend.popularity", "recommend.bias"} - {"recommend"}
     assert all(done == total for done, total in last.values()), last
+
+
+def test_a_run_of_nothing_in_particular_is_the_best_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        stages, "run_all", lambda folder, experiment, progress: asked.append((folder, experiment))
+    )
+    run = stages.run_experiment()
+    assert run.experiment == load_experiment(recipe_file("best"))
+    assert asked == [(run.folder, run.experiment)] and run.folder.path == Path("runs/best")

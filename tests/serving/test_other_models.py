@@ -12,14 +12,15 @@ from shelftalk.baselines.bias import BiasSettings, fit_bias
 from shelftalk.baselines.item_knn import ItemKnnSettings, fit_item_knn
 from shelftalk.baselines.popularity import fit_popularity
 from shelftalk.baselines.svd_plus_plus import SvdPlusPlusSettings, fit_svd_plus_plus
+from shelftalk.data.text_space import TextSpace
 from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import SettingsError, UnknownItem
 from shelftalk.indexing import atomic, titles
 from shelftalk.records import Filter, Item, Request
 from shelftalk.serving.answering import AnsweringModel, Asked, NotOffered, TwoStage, answering
+from shelftalk.serving.live_catalogue import text_of
 from shelftalk.serving.live_scores import LiveRatings
-from shelftalk.serving.new_names import TextSpace
 from shelftalk.serving.store import StoredItem
 from shelftalk.testing.exams import exam_split
 from tests.decoding.test_language_model import untrained
@@ -168,9 +169,7 @@ def test_a_rating_prior_reads_and_rates_what_joined_later(name: str) -> None:
     rated, similar, spread = changing.answer("rate", asked)
     of_all = rater.rate([Request("", **history, item=item) for item in ids])
     assert rated == of_all[0] and min(of_all) <= similar <= max(of_all)
-    rows, cosines = TextSpace(split.dataset.items).nearest(
-        Item("copy", twin.title, twin.brand, twin.categories)
-    )
+    rows, cosines = TextSpace(split.dataset.items).nearest(text_of(twin))
     assert similar == pytest.approx(np.array(of_all)[rows] @ cosines / cosines.sum())
     assert spread == pytest.approx(np.mean(of_all)) or len(ids) > LiveRatings.SPREAD
     assert changing.answer("rate", [Asked(Request("", **with_new, item=ids[0]))]) == [rated]

@@ -10,6 +10,8 @@ import pytest
 
 from shelftalk.baselines.item_knn import fit_item_knn
 from shelftalk.baselines.popularity import fit_popularity
+from shelftalk.data.text_space import TextSpace
+from shelftalk.decoding.language_model import STAND_INS, LanguageModelRecommender
 from shelftalk.decoding.prior import AlignedWithPrior, ChosenWeight
 from shelftalk.decoding.settings import PriorSettings
 from shelftalk.errors import BadRequest, UnknownItem
@@ -116,6 +118,64 @@ def test_a_prior_is_asked_about_the_ids_alone() -> None:
     (ranking,) = model.recommend([Request("", (ITEMS[1], Text("a red lamp"), ITEMS[2]), (1.0, 2.0, 3.0))], 5)
     assert len(ranking.items) == 5 and not {ITEMS[1], ITEMS[2]} & {*ranking.items}
     assert {(one.history, one.ratings) for one in asked} == {((ITEMS[1], ITEMS[2]), (1.0, 3.0))}
+
+
+def of_names_alone(scheme: Any, text_share: float = 0.0) -> LanguageModelRecommender:
+    """Untrained, with prompts that hold no text."""
+    model = untrained(exam_split(), scheme.build(exam_split(), IndexSettings(), 0))
+    for name, task in model.tasks.items():
+        kind: Any = type(task)
+        settings = task.settings.model_copy(update={"text_share": text_share})
+        model.tasks[name] = kind(settings, task.context)
+    return model
+
+
+def title_of(item: str) -> Text:
+    return Text(exam_split().dataset.item(item).title)
+
+
+def test_a_model_of_names_alone_reads_the_most_similar_items_in_place_of_words() -> None:
+    model = of_names_alone(atomic)
+    space = TextSpace(exam_split().dataset.items)
+    similar = [ITEMS[row] for row in space.nearest(title_of(ITEMS[7]), STAND_INS)[0][::-1].tolist()]
+    assert len(similar) == STAND_INS and ITEMS[7] in similar
+    words = Request("", (ITEMS[1], title_of(ITEMS[7]), ITEMS[2]), (1.0, 2.0, 3.0), excluded=tuple(ITEMS[:3]))
+    ids = Request("", (ITEMS[1], *similar, ITEMS[2]), (1.0, 2.0, 2.0, 3.0))
+    assert model.prompt("retrieval", words) == model.prompt("retrieval", ids)
+    assert model.prompt("rating", replace(words, item=ITEMS[9])) == model.prompt(
+        "rating", replace(ids, item=ITEMS[9])
+    )
+    (answer,) = model.recommend([words], len(ITEMS))
+    # what stands in for words was not taken: the person told of something like it
+    assert {*answer.items} == {*ITEMS} - {*ITEMS[:3]}
+
+
+def test_words_that_no_text_of_the_catalogue_has_say_nothing_to_it() -> None:
+    model = of_names_alone(atomic)
+    told = Request("", (ITEMS[1], Text("zzyzx qwxyv")))
+    assert model.prompt("retrieval", told) == model.prompt("retrieval", Request("", (ITEMS[1],)))
+    assert model.recommend([Request("", (Text("zzyzx qwxyv"),))], 5) == model.recommend([Request("", ())], 5)
+
+
+@pytest.mark.parametrize(("scheme", "text_share"), [(titles, 0.0), (atomic, 0.1)], ids=["titles", "texts"])
+def test_a_model_that_has_read_texts_is_shown_the_words(scheme: Any, text_share: float) -> None:
+    model = of_names_alone(scheme, text_share)
+    assert "a red lamp" in "".join(
+        part.text for part in model.prompt("retrieval", Request("", (Text("a red lamp"),)))
+    )
+
+
+def test_the_prior_of_a_model_of_names_alone_knows_what_it_reads() -> None:
+    knn = fit_item_knn(exam_split(), KNN, seed=0)
+    weights = {"retrieval": ChosenWeight("retrieval", 1.0, "ndcg@10", 0.0, "item_knn")}
+    model = AlignedWithPrior(of_names_alone(atomic), knn, None, PriorSettings(), weights)
+    words = Request("", (title_of(ITEMS[7]),))
+    (read,) = model.model.without_words([words])
+    assert len(read.history) == STAND_INS
+    (answer,) = model.recommend([words], 5)
+    scores = dict(zip(ITEMS, knn.scores([read])[0].tolist(), strict=True))
+    assert [scores[item] for item in answer.items] == sorted((scores[i] for i in answer.items), reverse=True)
+    assert len({scores[item] for item in answer.items}) > 1
 
 
 def test_a_text_is_no_id_and_an_id_no_text() -> None:

@@ -66,7 +66,7 @@ def experiment_of(
     from shelftalk.experiment import EXTENDS, load_experiment
     from shelftalk.recipes import BEST
 
-    given: dict[str, Any] = {} if path else {EXTENDS: BEST}
+    given: dict[str, Any] = {} if path else {EXTENDS: BEST, "name": BEST}
     if seed is not None:
         given["seed"] = seed
     if models is not None:

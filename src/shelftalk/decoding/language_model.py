@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
 from shelftalk.data.item_filter import allowed
+from shelftalk.data.text_space import TextSpace
 from shelftalk.decoding.beam_search import beam_search
 from shelftalk.decoding.exact_search import exact_top
 from shelftalk.decoding.exclusions import Exclusions
@@ -34,6 +35,9 @@ from shelftalk.tasks.task import ServedTask
 from shelftalk.tasks.templates import Template
 
 T = TypeVar("T")
+STAND_INS = 2
+"""Items in place of an entry of a history in words, for a model that reads names alone: see
+benchmarks/free_text.py."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,7 +220,39 @@ class LanguageModelRecommender:
 
     def prompt(self, task: str, request: Request) -> list[Segment]:
         """The prompt of a request, as segments of text."""
+        (request,) = self.without_words([request], task)
         return self._task(task).prompt(request, self._template(task))
+
+    def without_words(self, requests: Sequence[Request], task: str = "retrieval") -> list[Request]:
+        """For a model that has never read words where items stand (`text_share` of the task is 0, and names
+        are symbols): the requests with the STAND_INS items most similar by text in place of each `Text`, the
+        most similar last, and nothing where no word of it is in the catalogue. For any other model the
+        requests as they are."""
+        if not self.index.symbols or self._task(task).settings.text_share > 0:
+            return list(requests)
+        return [
+            request
+            if not any(isinstance(entry, Text) for entry in request.history)
+            else self._with_stand_ins(request)
+            for request in requests
+        ]
+
+    def _with_stand_ins(self, request: Request) -> Request:
+        history, ratings = list[str](), list[float | None]()
+        for entry, rating in zip(
+            request.history, request.ratings or (None,) * len(request.history), strict=True
+        ):
+            similar = [entry]
+            if isinstance(entry, Text):
+                rows, _ = self._text_space.nearest(entry, STAND_INS)
+                similar = [self.index.item_ids[row] for row in rows[::-1].tolist()]
+            history += similar
+            ratings += [rating] * len(similar)
+        return replace(request, history=tuple(history), ratings=tuple(ratings) if request.ratings else ())
+
+    @cached_property
+    def _text_space(self) -> TextSpace:
+        return TextSpace(self._task("retrieval").context.split.dataset.items.head(len(self.index.item_ids)))
 
     def _search(self, prefilled: Prefilled, exclusions: Exclusions, k: int) -> TopItems:
         settings = self.settings
@@ -276,6 +312,7 @@ class LanguageModelRecommender:
         return [results[position] for position in range(len(results))]
 
     def _prompts(self, task: str, requests: Sequence[Request]) -> list[Encoded]:
+        requests = self.without_words(requests, task)
         prompts = self.backbone.encode_samples(self._task(task).prompts(requests, self._template(task)))
         self._check_lengths(task, requests, prompts)
         return prompts

@@ -5,7 +5,8 @@ weight w chosen on validation.
     rating    = (1 - w) model + w prior
 
 p_model and p_prior sum to one over a pool of items: the best of either that may come back for the request.
-The prior sees the item ids of a history, and not what is a `Text` in it.
+The prior sees the item ids of a history, and of a `Text` in it what the language model reads in its place
+(LanguageModelRecommender.without_words), or nothing.
 
 Legend: R requests, I items, C pool items.
 """
@@ -113,7 +114,7 @@ class AlignedWithPrior:
         check_items(requests, self.model.row_of, "rating", reads_text=True)
         model, prior = (
             np.array(self.model.rate(requests)),
-            np.array(self.rating_prior.rate(_of_ids(requests))),
+            np.array(self.rating_prior.rate(self._of_ids(requests))),
         )
         result: list[float] = ((1 - weight) * model + weight * prior).tolist()
         return result
@@ -178,11 +179,15 @@ class AlignedWithPrior:
         may come back."""
         size = max(k, self.settings.pool)
         of_model = self.model.recommend(requests, size)
-        of_prior = self.prior.recommend(_of_ids(requests), size)
+        of_prior = self.prior.recommend(self._of_ids(requests), size)
         return [
             sorted({self.model.row_of[item] for item in (*best.items, *best_by_prior.items)})
             for best, best_by_prior in zip(of_model, of_prior, strict=True)
         ]
+
+    def _of_ids(self, requests: Sequence[Request]) -> list[Request]:
+        """What a prior is asked: it knows items by their ids alone."""
+        return [without_text(request) for request in self.model.without_words(requests)]
 
     def _log_probs(
         self, requests: Sequence[Request], rows: Sequence[Sequence[int]], task: str
@@ -192,7 +197,7 @@ class AlignedWithPrior:
         log_probs: list[np.ndarray] = []
         of_model = self.model.log_probs(requests, rows, task)
         for start in range(0, len(requests), SCORED_AT_ONCE):
-            batch = self.prior.scores(_of_ids(requests[start : start + SCORED_AT_ONCE]))
+            batch = self.prior.scores(self._of_ids(requests[start : start + SCORED_AT_ONCE]))
             for number, scores in enumerate(batch, start):
                 pool = self._checked(scores[np.array(rows[number], np.int64)])
                 log_probs.append(np.stack([_normalised(of_model[number]), _normalised(log_scores(pool))]))
@@ -263,11 +268,6 @@ class AlignedWithPrior:
         order = seeds.generator(seed, "prior validation").permutation(len(requests))
         positions = sorted(order[: self.settings.validation_samples].tolist())
         return [requests[position] for position in positions], [truths[position] for position in positions]
-
-
-def _of_ids(requests: Sequence[Request]) -> list[Request]:
-    """What a prior is asked: it knows items by their ids alone."""
-    return [without_text(request) for request in requests]
 
 
 def _normalised(log_weights: np.ndarray) -> np.ndarray:

@@ -27,7 +27,7 @@ from shelftalk.data.splitting import RATING_HISTORY, Split, split_dataset
 from shelftalk.decoding.settings import OVER_VOCABULARY
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
-from shelftalk.experiment import Experiment, load_experiment, save_experiment, saved_experiment
+from shelftalk.experiment import EXTENDS, Experiment, load_experiment, save_experiment, saved_experiment
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.pipeline.answer_files import read_answers
 from shelftalk.pipeline.costs import costs_of
@@ -41,6 +41,7 @@ from shelftalk.pipeline.recommend_stage import recommend_with
 from shelftalk.pipeline.run import Run
 from shelftalk.pipeline.teacher import TEACHER_FILE, inputs_of_teacher, teacher_table, write_teacher
 from shelftalk.pipeline.workers import ONE, Workers, made_by, trained_tasks
+from shelftalk.recipes import BEST
 from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
@@ -98,10 +99,12 @@ def run_experiment(
     """Run an experiment, from the data to the report, and return the run. Finished stages are skipped, and an
     interrupted training continues.
 
-    `experiment`: an Experiment, the path of a TOML file, the same tables as a dict, or None for the bundled
-    MovieLens. `out`: the run's folder, by default runs/NAME. Raises a ShelftalkError, whose text is one
-    sentence with the remedy.
+    `experiment`: an Experiment, the path of a TOML file, the same tables as a dict, or None for the recipe
+    `best` on the bundled MovieLens. `out`: the run's folder, by default runs/NAME. Raises a ShelftalkError,
+    whose text is one sentence with the remedy.
     """
+    if experiment is None:
+        experiment = {EXTENDS: BEST, "name": BEST}
     if isinstance(experiment, Mapping):
         experiment = load_experiment(None, experiment)
     elif not isinstance(experiment, Experiment):

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from shelftalk.data.text_space import TextSpace
 from shelftalk.errors import MissingFile, SettingsError, UnknownItem
 from shelftalk.recommender import explanation
 from shelftalk.records import Ranking, Request
 from shelftalk.serving.live_catalogue import LiveCatalogue
 from shelftalk.serving.live_scores import LiveRatings, LiveScores
-from shelftalk.serving.new_names import TextSpace
 from shelftalk.serving.store import StoredItem
 
 Task = Literal["recommend", "rank", "rate", "similar", "why"]

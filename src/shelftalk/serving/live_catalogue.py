@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import polars as pl
 
 from shelftalk.data.dataset import EVENT_COLUMNS, ITEM_COLUMNS, Dataset
+from shelftalk.data.similarity import item_texts
 from shelftalk.records import Item
 from shelftalk.serving.store import StoredItem
 
@@ -25,6 +26,12 @@ def frame_of(items: Sequence[Item]) -> pl.DataFrame:
         (item.id, item.title, item.brand, item.categories, item.price, item.description) for item in items
     ]
     return pl.DataFrame(rows, schema=dict(ITEM_COLUMNS), orient="row")
+
+
+def text_of(item: Item) -> str:
+    """What is compared with the texts of other items."""
+    (text,) = item_texts(frame_of([item]))
+    return text
 
 
 class LiveDataset(Dataset):

@@ -26,7 +26,7 @@ from shelftalk.errors import DuplicateName, SettingsError
 from shelftalk.indexing.item_index import LAST_LEVEL, IndexSettings, ItemIndex, split_symbols
 from shelftalk.ragged import Ragged, ragged, vstack
 from shelftalk.records import Item, Ranking, Request, Segment
-from shelftalk.serving.live_catalogue import LiveCatalogue, LiveDataset
+from shelftalk.serving.live_catalogue import LiveCatalogue, LiveDataset, text_of
 from shelftalk.serving.new_names import NewNames
 from shelftalk.serving.new_symbols import Calibration, Mixture, SymbolRows
 from shelftalk.tasks.item_text import ItemText
@@ -259,7 +259,7 @@ class LiveLanguageModel(LiveCatalogue):
     def _mixture(self, item: Item) -> Mixture:
         """What a new symbol's embedding is made of: the symbols of the most similar items by text, weighted
         by their cosines; of an item that is similar to none all symbols alike."""
-        return self._mixture_of(*self.new_names.texts.nearest(item))
+        return self._mixture_of(*self.new_names.texts.nearest(text_of(item)))
 
     def _mixture_of(self, rows: np.ndarray, cosines: np.ndarray) -> Mixture:
         if not len(rows):

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from shelftalk.data.item_filter import allowed
+from shelftalk.data.text_space import TextSpace
 from shelftalk.recommender import Rater, candidate_rows, check_items, check_k, without_text
 from shelftalk.records import Ranking, Request
-from shelftalk.serving.live_catalogue import LiveCatalogue
-from shelftalk.serving.new_names import TextSpace
+from shelftalk.serving.live_catalogue import LiveCatalogue, text_of
 
 
 class LiveScores:
@@ -51,7 +51,7 @@ class LiveScores:
         columns = []
         for row in new:
             if row not in self._nearest:
-                self._nearest[row] = self._texts.nearest(dataset.records[row])
+                self._nearest[row] = self._texts.nearest(text_of(dataset.records[row]))
             rows, cosines = self._nearest[row]
             mean = trained[:, rows] @ (cosines / cosines.sum()) if len(rows) else trained.min(axis=1)
             columns.append(mean)
@@ -126,7 +126,8 @@ class LiveRatings:
         """Trained items whose weighted mean the item's rating is: itself, where it is one."""
         if item in self._trained:
             return [item], np.ones(1)
-        rows, cosines = self._texts.nearest(self._rows.dataset.records[self._rows.dataset.row_of[item]])
+        dataset = self._rows.dataset
+        rows, cosines = self._texts.nearest(text_of(dataset.records[dataset.row_of[item]]))
         if not len(rows):
             rows = np.unique(np.linspace(0, len(self._ids) - 1, self.SPREAD).astype(np.int64))
             cosines = np.ones(len(rows))

@@ -28,53 +28,17 @@ import polars as pl
 from scipy.sparse import csr_matrix
 
 from shelftalk import seeds
-from shelftalk.data.similarity import fitted_text_vectors, item_texts, strongest
+from shelftalk.data.text_space import TextSpace
 from shelftalk.errors import SettingsError
 from shelftalk.indexing.item_index import LAST_LEVEL, IndexSettings, ItemIndex, split_symbols
 from shelftalk.indexing.item_vectors import fitted_dense_vectors
 from shelftalk.indexing.titles import MAX_CHARACTERS, first_texts
 from shelftalk.records import Item
-from shelftalk.serving.live_catalogue import frame_of
+from shelftalk.serving.live_catalogue import frame_of, text_of
 
-NEIGHBOURS = 20
-"""Most similar items by text from which a new item's vector is made."""
 SUFFIXES = 1000
 """Most items of one title."""
 _LEVEL = re.compile(r"<([a-y])_\d+>")
-
-
-class TextSpace:
-    """Texts of the trained catalogue as TF-IDF vectors, and those of new items in the same features."""
-
-    def __init__(self, items: pl.DataFrame) -> None:
-        self._vectorizer, self.vectors = fitted_text_vectors(items)
-        self._features = csr_matrix(self.vectors.T)
-
-    def vector(self, item: Item) -> csr_matrix:
-        """[1, F] of unit length, zeros without a known word."""
-        if self._vectorizer is None:
-            return csr_matrix((1, 0), dtype=np.float32)
-        return csr_matrix(self._vectorizer.transform(item_texts(frame_of([item]))))
-
-    def nearest(self, item: Item, number: int = NEIGHBOURS) -> tuple[np.ndarray, np.ndarray]:
-        """Catalogue rows of the most similar items by text, most similar first, and their cosines above 0."""
-        return _nearest(csr_matrix(self.vector(item) @ self._features), number)
-
-    def nearest_trained(
-        self, rows: np.ndarray, number: int = NEIGHBOURS
-    ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each of these catalogue rows the most similar other ones, see `nearest`."""
-        cosines = csr_matrix(self.vectors[rows] @ self._features)
-        similar = []
-        for position, row in enumerate(rows.tolist()):
-            similar.append(_nearest(csr_matrix(cosines[position]), number, row))
-        return similar
-
-
-def _nearest(cosine: csr_matrix, number: int, itself: int = -1) -> tuple[np.ndarray, np.ndarray]:
-    """The columns of the largest values above 0 of one row, but for `itself`, and the values."""
-    best = strongest(cosine.indices, cosine.data, number, itself)
-    return cosine.indices[best].astype(np.int64), cosine.data[best].astype(np.float64)
 
 
 class NewNames:
@@ -136,14 +100,14 @@ class NewNames:
 
     def _semantic(self, item: Item) -> Iterator[str]:
         _, reduced = self._reduced
-        residual, stem = reduced(self.texts.vector(item))[0], ""
+        residual, stem = reduced(self.texts.vector(text_of(item)))[0], ""
         for symbols, centres in self._centres:
             code = int(((centres - residual) ** 2).sum(axis=1).argmin())
             residual, stem = residual - centres[code], stem + symbols[code]
         yield from self._numbered(stem)
 
     def _collaborative(self, item: Item) -> Iterator[str]:
-        rows, _ = self.texts.nearest(item, number=1)
+        rows, _ = self.texts.nearest(text_of(item), number=1)
         nearest = int(rows[0]) if len(rows) else 0
         yield from self._numbered("".join(split_symbols(self._index.names[nearest])[:-1]))
 
