@@ -220,13 +220,15 @@ def parse(arguments: list[str], at: str) -> None:
 
 
 CARRIED_OUT: set[tuple[str, ...]] = set()
-"""A line that two pages have is carried out once."""
+"""A line that two pages have is carried out once, a run once on each page."""
 
 
 def carry_out(arguments: list[str], at: str) -> None:
-    if tuple(arguments) in CARRIED_OUT or lacks_cornac(" ".join(arguments)):
+    # what later lines of a page work on is in the folder of that page
+    once = (at.partition(":")[0] if arguments[0] == "run" else "", *arguments)
+    if once in CARRIED_OUT or lacks_cornac(" ".join(arguments)):
         return
-    CARRIED_OUT.add(tuple(arguments))
+    CARRIED_OUT.add(once)
     if arguments[0] == "publish":
         shutil.rmtree("runs/my-shop/published", ignore_errors=True)
     result = call(*arguments)
