@@ -19,9 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import shelftalk
+from benchmarks._lists import quality
 from benchmarks._nano import bundled_hash
 from benchmarks._served import RUN
 from benchmarks.harness import REPOSITORY, Claim, Result
@@ -76,7 +75,11 @@ def _by_what_is_read(run: Run, users: int) -> list[dict[str, Any]]:
     answers |= {side: _reading(model, read).recommend(in_words, LENGTH) for side, read in sides.items()}
     answers[THEMSELVES] = [_most_similar(request, similar) for request in in_words]
     return [
-        {"read": side, "requests": len(requests), **_quality(lists, truths)}
+        {
+            "read": side,
+            "requests": len(requests),
+            **quality([ranking.items for ranking in lists], truths, LENGTH),
+        }
         for side, lists in answers.items()
     ]
 
@@ -116,15 +119,3 @@ def _most_similar(request: Request, similar: Mapping[str, tuple[str, ...]]) -> R
     found = dict.fromkeys(one for entry in reversed(request.history) for one in similar[str(entry)][:LENGTH])
     items = [item for item in found if item not in request.excluded][:LENGTH]
     return Ranking(request.user, tuple(items), tuple(float(-place) for place in range(len(items))))
-
-
-def _quality(lists: Sequence[Ranking], truths: Sequence[str]) -> dict[str, float]:
-    places = [
-        ranking.items.index(truth) if truth in ranking.items else None
-        for ranking, truth in zip(lists, truths, strict=True)
-    ]
-    gains = [0.0 if place is None else 1 / np.log2(place + 2) for place in places]
-    return {
-        "recall@10": round(float(np.mean([place is not None for place in places])), 5),
-        "ndcg@10": round(float(np.mean(gains)), 5),
-    }

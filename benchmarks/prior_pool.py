@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 import shelftalk
+from benchmarks._lists import quality
 from benchmarks._nano import bundled_hash
 from benchmarks._served import RUN
 from benchmarks.harness import Claim, Result
@@ -65,7 +66,7 @@ def _by_weight(run: Run, requests: Sequence[Request], truths: Sequence[str]) -> 
     NDCG@10 of both. The first says what the scores of the pool and those of all items cost."""
     model = run.model("aligned+prior")
     assert isinstance(model, AlignedWithPrior)
-    row_of = model.model.row_of
+    row_of, ids = model.model.row_of, model.model.index.item_ids
     free = [
         np.setdiff1d(np.arange(len(row_of)), [row_of[item] for item in request.history])
         for request in requests
@@ -78,35 +79,26 @@ def _by_weight(run: Run, requests: Sequence[Request], truths: Sequence[str]) -> 
     of_model = model.model.log_probs(requests, [rows.tolist() for rows in free])
     of_prior = log_scores(np.array(model.prior.scores(requests), np.float64))
     scored = time.process_time() - started
-    wanted = [row_of[truth] for truth in truths]
     rows: list[dict[str, Any]] = []
     for weight in model.settings.weights:
         lists = [
-            _best(pool, (1 - weight) * of_both[0] + weight * of_both[1])
+            _best(ids, pool, (1 - weight) * of_both[0] + weight * of_both[1])
             for pool, of_both in zip(pools, of_pools, strict=True)
         ]
         best = [
-            _best(some, (1 - weight) * of_model[number] + weight * of_prior[number, some])
+            _best(ids, some, (1 - weight) * of_model[number] + weight * of_prior[number, some])
             for number, some in enumerate(free)
         ]
         same = [len({*pool} & {*whole}) / LENGTH for pool, whole in zip(lists, best, strict=True)]
         row = {"weight of the prior": weight, "same items": float(np.mean(same))}
-        rows.append(
-            {**row, "ndcg@10 of the pool": _ndcg(lists, wanted), "ndcg@10 of all items": _ndcg(best, wanted)}
-        )
+        for name, found in (("the pool", lists), ("all items", best)):
+            row[f"ndcg@10 of {name}"] = quality(found, truths, LENGTH)[f"ndcg@{LENGTH}"]
+        rows.append(row)
     seconds = {"pool": pooled / len(requests), "all items": scored / len(requests)}
     rows[0] |= {"requests": len(requests), "processor seconds a request": seconds}
     return rows
 
 
-def _best(rows: np.ndarray, scores: np.ndarray) -> list[int]:
-    """The rows of the highest scores, best first; of equal ones the first of the catalogue."""
-    return list(rows[np.lexsort((rows, -scores))[:LENGTH]].tolist())
-
-
-def _ndcg(lists: Sequence[Sequence[int]], wanted: Sequence[int]) -> float:
-    gains = [
-        1 / np.log2(found.index(row) + 2) if row in found else 0.0
-        for found, row in zip(lists, wanted, strict=True)
-    ]
-    return float(np.mean(gains))
+def _best(ids: Sequence[str], rows: np.ndarray, scores: np.ndarray) -> list[str]:
+    """The items of the highest scores, best first; of equal ones the first of the catalogue."""
+    return [ids[row] for row in rows[np.lexsort((rows, -scores))[:LENGTH]].tolist()]

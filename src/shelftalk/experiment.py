@@ -31,7 +31,7 @@ from shelftalk.evaluation.metrics import metric_names
 from shelftalk.evaluation.multiple_testing import Correction
 from shelftalk.indexing.item_index import IndexSettings
 from shelftalk.models.settings import FAMILIES, FP16_ON_T5, NanoSettings, PretrainedSettings
-from shelftalk.recipes import recipe_file, recipe_names
+from shelftalk.recipes import BEST, recipe_file, recipe_names
 from shelftalk.recommender import ALIGNED, base_name, is_refit
 from shelftalk.runtime.run_folder import RunFolder, beside, differing, read_signed, write_signed
 from shelftalk.settings import Role, Settings
@@ -43,6 +43,8 @@ SettingsT = TypeVar("SettingsT", bound=BaseModel)
 EXPERIMENT_FILE = "the experiment file"
 EXTENDS = "extends"
 """At the top of an experiment file: a recipe's name, or the path of another file, that it changes."""
+WITHOUT_A_FILE: Mapping[str, Any] = {EXTENDS: BEST, "name": BEST}
+"""The tables of a command, or a `shelftalk.run`, that is given no experiment."""
 NAME = r"[\w.+-]*[\w+-][\w.+-]*"
 """What a run may be called: letters, digits and . + - _, but not dots alone, which lead to another folder."""
 T5_NAME = re.compile(r"(?<![0-9a-z])(m|um|by|long|flan)?t5(?![0-9a-z])")

@@ -219,7 +219,7 @@ def _do(
         from shelftalk.runtime.progress import silent
         from shelftalk.runtime.run_folder import RunFolder
 
-        check_is_file(stage, path, out)
+        refuse_run_folder(stage, path, out)
         with world().group() as processes:
             with processes.main_process_first():
                 experiment = experiment_of(path, seed, models, data, interactions, items)
@@ -238,7 +238,7 @@ def _do(
     guarded(work, alone=False)
 
 
-def check_is_file(stage: str, path: Path | None, out: Path | None) -> None:
+def refuse_run_folder(stage: str, path: Path | None, out: Path | None) -> None:
     """Raises MissingFile for a run folder in place of an experiment, with the command that goes on with it,
     or does the same in `out`."""
     from shelftalk.errors import MissingFile

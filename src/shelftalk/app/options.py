@@ -62,11 +62,10 @@ def experiment_of(
     interactions: Path | None,
     items: Path | None,
 ) -> Any:
-    """The experiment of the file, or of the recipe BEST without one, with what the options change."""
-    from shelftalk.experiment import EXTENDS, load_experiment
-    from shelftalk.recipes import BEST
+    """The experiment of the file, or of the best recipe without one, with what the options change."""
+    from shelftalk.experiment import WITHOUT_A_FILE, load_experiment
 
-    given: dict[str, Any] = {} if path else {EXTENDS: BEST, "name": BEST}
+    given: dict[str, Any] = {} if path else dict(WITHOUT_A_FILE)
     if seed is not None:
         given["seed"] = seed
     if models is not None:

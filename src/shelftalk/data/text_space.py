@@ -32,7 +32,7 @@ class TextSpace:
         """Catalogue rows of the most similar items, most similar first, and their cosines above 0."""
         return _nearest(csr_matrix(self.vector(text) @ self._features), number)
 
-    def nearest_trained(
+    def nearest_others(
         self, rows: np.ndarray, number: int = NEIGHBOURS
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each of these catalogue rows the most similar other ones, see `nearest`."""

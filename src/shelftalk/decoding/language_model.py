@@ -252,7 +252,7 @@ class LanguageModelRecommender:
 
     @cached_property
     def _text_space(self) -> TextSpace:
-        return TextSpace(self._task("retrieval").context.split.dataset.items.head(len(self.index.item_ids)))
+        return TextSpace(self._task("retrieval").context.split.dataset.items)
 
     def _search(self, prefilled: Prefilled, exclusions: Exclusions, k: int) -> TopItems:
         settings = self.settings

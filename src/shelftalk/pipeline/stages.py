@@ -27,7 +27,13 @@ from shelftalk.data.splitting import RATING_HISTORY, Split, split_dataset
 from shelftalk.decoding.settings import OVER_VOCABULARY
 from shelftalk.errors import AnotherExperiment, SettingsError
 from shelftalk.evaluation import comparison
-from shelftalk.experiment import EXTENDS, Experiment, load_experiment, save_experiment, saved_experiment
+from shelftalk.experiment import (
+    WITHOUT_A_FILE,
+    Experiment,
+    load_experiment,
+    save_experiment,
+    saved_experiment,
+)
 from shelftalk.indexing.item_index import VECTORS_FILE, ItemIndex
 from shelftalk.pipeline.answer_files import read_answers
 from shelftalk.pipeline.costs import costs_of
@@ -41,7 +47,6 @@ from shelftalk.pipeline.recommend_stage import recommend_with
 from shelftalk.pipeline.run import Run
 from shelftalk.pipeline.teacher import TEACHER_FILE, inputs_of_teacher, teacher_table, write_teacher
 from shelftalk.pipeline.workers import ONE, Workers, made_by, trained_tasks
-from shelftalk.recipes import BEST
 from shelftalk.recommender import is_refit
 from shelftalk.runtime import file_hashes
 from shelftalk.runtime.distributed import world
@@ -104,7 +109,7 @@ def run_experiment(
     whose text is one sentence with the remedy.
     """
     if experiment is None:
-        experiment = {EXTENDS: BEST, "name": BEST}
+        experiment = WITHOUT_A_FILE
     if isinstance(experiment, Mapping):
         experiment = load_experiment(None, experiment)
     elif not isinstance(experiment, Experiment):

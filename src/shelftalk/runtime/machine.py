@@ -36,8 +36,8 @@ SPINS = 1000
 microseconds, about as long as the work between two operators that threads divide. OpenMP's own hundreds of
 thousands take a core from other threads, the one that is waited for included, as soon as other work begins.
 Measured on two cores (`benchmarks threads`): alone 1000 turns are about as fast as those, and threads that
-sleep at once a third slower; beside two busy processes OpenMP's own is many times slower, and 1000 turns half
-as slow again as none at all."""
+sleep at once a third slower; beside two busy processes OpenMP's own is 1.5 to 9 times slower, by how the
+system divides the cores, and 1000 turns are half as slow again as none at all."""
 _LOOKS, _BETWEEN = 5, 0.005
 """How often, and after how many seconds, it is looked at whether others are waiting for a core."""
 

@@ -249,7 +249,7 @@ class LiveLanguageModel(LiveCatalogue):
     def _calibration(self) -> Calibration:
         """Of trained items drawn by seed that are similar to others by text."""
         drawn = np.random.default_rng(0).permutation(self.trained_items)[:CALIBRATED]
-        similar = self.new_names.texts.nearest_trained(drawn)
+        similar = self.new_names.texts.nearest_others(drawn)
         mixed = [
             (int(self._trained_symbols[row]), self._mixture_of(*others))
             for row, others in zip(drawn.tolist(), similar, strict=True)
